@@ -1,0 +1,2 @@
+//! What everything else stands on: random numbers, digests, shapes.
+pub mod random;

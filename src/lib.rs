@@ -1,0 +1,4 @@
+//! g2d
+pub mod base;
+#[cfg(feature = "data")]
+pub mod data;

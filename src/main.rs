@@ -1,0 +1,2 @@
+//! The command `g2d`.
+fn main() {}
