@@ -2,3 +2,5 @@
 pub mod base;
 #[cfg(feature = "data")]
 pub mod data;
+pub mod ops;
+pub mod program;

@@ -1,2 +1,8 @@
-//! What everything else stands on: random numbers, digests, shapes.
+//! What everything else stands on: number types, shapes, random numbers, digests.
+pub mod number;
 pub mod random;
+pub mod shape;
+
+pub use number::{Number, Real};
+pub use random::Rng;
+pub use shape::{DType, Kind, Shape, Spec};

@@ -1,0 +1,83 @@
+//! The vocabulary: one folder per op, one line per op in the registry below.
+
+use crate::base::{Number, Rng, Spec};
+use crate::program::{Backward, Candidate, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+
+macro_rules! registry {
+    ($($folder:ident: $op:ident,)*) => {
+        $(pub mod $folder;)*
+
+        /// Any op: a closed list, so that a plan can be printed, compared and stored.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Op {
+            $(
+                #[doc = concat!("See [`", stringify!($folder), "`].")]
+                $op($folder::$op),
+            )*
+        }
+
+        $(
+            impl From<$folder::$op> for Op {
+                fn from(op: $folder::$op) -> Self {
+                    Self::$op(op)
+                }
+            }
+        )*
+
+        /// Name of every op's folder and the number of its kinds of test cases, in the order of the registry.
+        pub const REGISTRY: &[(&str, usize)] = &[$((stringify!($folder), <$folder::$op as Operation>::VARIANTS),)*];
+
+        /// A test case for one kind of case of the op that stands at `position` in [`REGISTRY`].
+        pub fn case(position: usize, variant: usize, size: &Size, rng: &mut Rng) -> Case<Op> {
+            let makers: &[fn(usize, &Size, &mut Rng) -> Case<Op>] =
+                &[$(|variant, size, rng| <$folder::$op as Operation>::case(variant, size, rng).map(Op::from),)*];
+            makers[position](variant, size, rng)
+        }
+
+        impl Op {
+            /// `op` or `op.pass`.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$op(op) => op.name(),)* }
+            }
+
+            /// See [`Operation::infer`].
+            pub fn infer(&self, inputs: &[Spec]) -> Result<Outputs, Misfit> {
+                match self { $(Self::$op(op) => op.infer(inputs),)* }
+            }
+
+            /// See [`Operation::vjp`].
+            pub fn vjp(&self, r: &mut Recorder, at: &Backward<'_>) -> Result<Vec<Option<Value>>, Misfit> {
+                match self { $(Self::$op(op) => op.vjp(r, at),)* }
+            }
+
+            /// See [`Operation::flops`].
+            pub fn flops(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
+                match self { $(Self::$op(op) => op.flops(inputs, outputs),)* }
+            }
+
+            /// See [`Operation::operands`].
+            pub fn operands(&self) -> &'static [usize] {
+                match self { $(Self::$op(op) => op.operands(),)* }
+            }
+
+            /// See [`Operation::reference`].
+            pub fn reference<N: Number>(&self, io: &mut HostIo<'_, N>) {
+                match self { $(Self::$op(op) => op.reference(io),)* }
+            }
+
+            /// See [`Operation::cpu`].
+            pub fn cpu(&self, inputs: &[Spec]) -> Vec<Candidate> {
+                match self { $(Self::$op(op) => op.cpu(inputs),)* }
+            }
+
+            /// See [`Operation::run_cpu`].
+            pub fn run_cpu<N: Number>(&self, kernel: &'static str, io: &mut HostIo<'_, N>) {
+                match self { $(Self::$op(op) => op.run_cpu(kernel, io),)* }
+            }
+        }
+    };
+}
+
+registry! {
+    accumulate: Accumulate,
+}
