@@ -1,4 +1,3 @@
 //! g2d
 pub mod base;
-#[cfg(feature = "data")]
 pub mod data;
