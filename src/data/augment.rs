@@ -103,9 +103,15 @@ fn perspective(corners: [[f64; 2]; 4], side: f64) -> [f64; 9] {
     let (a, b, c) = (x1 - x0 + g * x1, x3 - x0 + h * x3, x0);
     let (d, e, f) = (y1 - y0 + g * y1, y3 - y0 + h * y3, y0);
     let adjugate = [
-        e - f * h, c * h - b, b * f - c * e, //
-        f * g - d, a - c * g, c * d - a * f, //
-        d * h - e * g, b * g - a * h, a * e - b * d,
+        e - f * h,
+        c * h - b,
+        b * f - c * e, //
+        f * g - d,
+        a - c * g,
+        c * d - a * f, //
+        d * h - e * g,
+        b * g - a * h,
+        a * e - b * d,
     ];
     let last = adjugate[8];
     std::array::from_fn(|index| adjugate[index] / last * if index < 6 { side } else { 1.0 })

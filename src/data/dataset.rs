@@ -210,6 +210,8 @@ pub struct DatasetWriter {
     records: usize,
     /// Locked as long as the writer lives.
     _marker: File,
+    /// Whether the folder was not there before.
+    new: bool,
     finished: bool,
 }
 
@@ -223,6 +225,7 @@ impl DatasetWriter {
         if !(1..=MAX_SIZE).contains(&size) {
             return Err(Error::Option(format!("size {size} is not possible; give 1 to {MAX_SIZE} pixels")));
         }
+        let new = !dir.exists();
         fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
         check_free(dir)?;
         let path = dir.join(MARKER);
@@ -239,6 +242,7 @@ impl DatasetWriter {
             shards: Vec::new(),
             records: 0,
             _marker: marker,
+            new,
             finished: false,
         };
         writer.remove_parts()?;
@@ -318,7 +322,9 @@ impl Drop for DatasetWriter {
             self.shard = None;
             if self.remove_parts().is_ok() {
                 let _ = fs::remove_file(self.dir.join(MARKER));
-                let _ = fs::remove_dir(&self.dir);
+                if self.new {
+                    let _ = fs::remove_dir(&self.dir);
+                }
             }
         }
     }

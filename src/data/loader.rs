@@ -68,7 +68,9 @@ impl Batches {
         let fault = if batch == 0 || image_size == 0 || text_len < 2 {
             format!("batch {batch}, image size {image_size}, text length {text_len}: give at least 1, 1 and 2")
         } else if image_size > packed {
-            format!("films are packed at {packed} pixels, {image_size} are asked for; pack again with size {image_size}")
+            format!(
+                "films are packed at {packed} pixels, {image_size} are asked for; pack again with size {image_size}"
+            )
         } else if samples.len() < batch {
             format!("{} films can be used, a batch has {batch}; give a smaller batch or more films", samples.len())
         } else if let Some(sample) = samples.iter().find(|&&sample| sample >= dataset.len()) {
@@ -156,9 +158,12 @@ impl Loader {
             let (sender, receiver) = sync_channel(RING);
             let batches = batches.clone();
             let work = move || {
-                let steps = (start + worker..).step_by(workers);
-                // Sending fails once the loader is dropped.
-                let _ = steps.map(|step| sender.send(batches.at(step))).find(Result::is_err);
+                for step in (start + worker..).step_by(workers) {
+                    // Sending fails once the loader is dropped.
+                    if sender.send(batches.at(step)).is_err() {
+                        break;
+                    }
+                }
             };
             let thread = std::thread::Builder::new().name(format!("g2d loader {worker}")).spawn(work);
             loader.threads.push(thread.map_err(|error| Error::Option(format!("no thread for loading: {error}")))?);
