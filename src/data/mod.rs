@@ -1,1 +1,3 @@
 //! Everything between files and batches.
+
+pub mod phantom;
