@@ -19,6 +19,8 @@ pub mod pack;
 #[cfg(feature = "data")]
 pub mod pairs;
 #[cfg(feature = "data")]
+pub mod phantom;
+#[cfg(feature = "data")]
 pub mod prepare;
 #[cfg(feature = "data")]
 pub mod split;
