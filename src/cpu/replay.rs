@@ -81,7 +81,11 @@ struct Bases(BTreeMap<Slab, (*mut u8, usize)>);
 
 impl Bases {
     fn new(memory: &mut Memory) -> Self {
-        Self(SLABS.iter().map(|&slab| (slab, memory.slab_mut(slab))).map(|(slab, b)| (slab, (b.as_mut_ptr(), b.len()))).collect())
+        let mut base = |slab: Slab| {
+            let bytes = memory.slab_mut(slab);
+            (bytes.as_mut_ptr(), bytes.len())
+        };
+        Self(SLABS.iter().map(|&slab| (slab, base(slab))).collect())
     }
 
     /// The start of a buffer, after checking that it lies inside its slab and is aligned for `T`.

@@ -7,7 +7,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::session::{Films, Options, Session};
-use crate::checkpoint::names;
+use crate::checkpoint::{self, names};
 use crate::error::Error;
 use crate::model::batch::{Source, TextBatch};
 use crate::model::config::Config;
@@ -64,12 +64,13 @@ pub fn run(
     };
     let mut session = Session::open(options)?;
     session.load_weights(&case.join("weights.safetensors"))?;
-    let weights: Vec<String> = session.states().weights().map(|(name, _)| name.clone()).collect();
-    let before: BTreeMap<String, Vec<f64>> =
-        weights.iter().map(|name| (name.clone(), session.state(name).unwrap_or_default())).collect();
+    let named = |at: usize| session.program().states[at].name.clone();
+    let before: BTreeMap<String, Vec<f64>> = (names::weights(session.program()).into_iter().map(named))
+        .map(|name| (name.clone(), session.state(&name).unwrap_or_default()))
+        .collect();
     let mut last = None;
     for batch in &batches {
-        let text = TextBatch::pack(&batch.tokens, &batch.lengths, text_length, config.padded());
+        let text = TextBatch::pack(&batch.tokens, &batch.lengths, text_length, &config)?;
         let plan = session.step_plan().clone();
         last = Some((session.step(Films::Numbers(&batch.image), &text, learning_rate)?, plan));
     }
@@ -86,16 +87,18 @@ pub fn run(
             tensors.insert(name.clone(), (shape, session.output(&plan, name).unwrap_or_default()));
         }
     }
-    for (name, place) in session.states().weights() {
-        let file_shape = place.layout.file_shape(place.spec.shape);
-        if place.role == (Role::Parameter { trainable: true }) {
-            let zeros = || vec![0.0; place.spec.shape.elements()];
-            let gradient = session.gradient(&plan, name).unwrap_or_else(zeros);
-            tensors.insert(format!("grad.{name}"), (file_shape.clone(), names::to_file(place, &gradient)));
+    let program = session.program();
+    for state in names::weights(program).into_iter().map(|at| &program.states[at]) {
+        let (name, shape) = (&state.name, program.spec(state.value).shape);
+        let file_shape = names::file_shape(program, state);
+        if state.role == (Role::Parameter { trainable: true }) {
+            let gradient = session.gradient(&plan, name).unwrap_or_else(|| vec![0.0; shape.elements()]);
+            let gradient = names::to_file(state.layout, shape, gradient);
+            tensors.insert(format!("grad.{name}"), (file_shape.clone(), gradient));
         }
         let after = session.state(name).unwrap_or_default();
-        let update: Vec<f64> = after.iter().zip(&before[name]).map(|(after, before)| after - before).collect();
-        tensors.insert(format!("update.{name}"), (file_shape, names::to_file(place, &update)));
+        let update = after.iter().zip(&before[name]).map(|(after, before)| after - before).collect();
+        tensors.insert(format!("update.{name}"), (file_shape, names::to_file(state.layout, shape, update)));
     }
     write(out, &tensors)?;
     Ok(CaseReport {
@@ -181,5 +184,5 @@ fn write(path: &Path, tensors: &BTreeMap<String, (Vec<usize>, Vec<f64>)>) -> Res
     let views = tensors.iter().map(view).collect::<Result<Vec<_>, _>>()?;
     let serialized = safetensors::serialize(views, None)
         .map_err(|error| Error::Case { path: path.into(), why: error.to_string() })?;
-    names::write_beside(path, &serialized).map_err(Error::io(path))
+    checkpoint::write_beside(path, &serialized).map_err(Error::io(path))
 }

@@ -25,7 +25,6 @@ use crate::program::{Kernels, Precision};
 const VALIDATED: usize = 512;
 
 /// The films of a run.
-#[derive(Debug)]
 pub struct Data {
     /// What is trained on: the films of its split `train` that have a report.
     pub train: Arc<Dataset>,
@@ -68,7 +67,6 @@ pub struct Manifest {
 }
 
 /// What a run is asked to do.
-#[derive(Debug)]
 pub struct Run {
     /// Its folder.
     pub folder: PathBuf,
@@ -178,7 +176,7 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     let (progress, mut files) = begin(run, &mut session, observe)?;
     let mut masks: MaskMemory = progress.history;
     observe(Event::Started(session.steps()));
-    let mut judged = |session: &mut Session, files: &mut Files, observe: &mut dyn FnMut(Event<'_>)| {
+    let judged = |session: &mut Session, files: &mut Files, observe: &mut dyn FnMut(Event<'_>)| {
         let Some(judge) = &judge else { return Ok::<_, Error>(None) };
         let validation = validate(session, &run.data.held_out, judge, &held_out)?;
         observe(Event::Validated(session.steps(), &validation));
