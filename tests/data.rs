@@ -488,8 +488,8 @@ fn a_bert_vocabulary_gives_the_known_ids() {
 fn a_file_that_is_no_vocabulary_is_refused() {
     let dir = folder("no-vocab");
     let cases: [(&[u8], &str); 6] = [
-        (b"", "[CLS]"),
-        (b"heart\nlung\n", "[CLS]"),
+        (b"", "[PAD]"),
+        (b"[PAD]\nheart\nlung\n", "[UNK]"),
         (b"[CLS]\n[SEP]\n[UNK]\n[PAD]\n", "id 0"),
         (b"a\nb\na\n", "line 3"),
         (b"{\"model\": 3}", "not a tokenizer"),
