@@ -51,17 +51,35 @@ pub fn upsample<N: Number>(op: &PseudoMask, cells: &[N], rows: usize, columns: u
             plane.push(match op.upsample {
                 Upsample::Nearest => cells[y * rows / op.height * columns + x * columns / op.width],
                 Upsample::Bilinear => {
-                    let [(top, from_top), (bottom, from_bottom)] = taps::<N>(y, op.height, rows);
-                    let [(left, from_left), (right, from_right)] = taps::<N>(x, op.width, columns);
-                    let along = |row: usize| {
-                        cells[row * columns + left] * from_left + cells[row * columns + right] * from_right
-                    };
-                    along(top) * from_top + along(bottom) * from_bottom
+                    let small = op.height + op.width <= SMALL;
+                    let at = |row: usize, column: usize| cells[row * columns + column];
+                    interpolate(at, taps(y, op.height, rows), taps(x, op.width, columns), small)
                 }
             });
         }
     }
     plane
+}
+
+/// Up to this height plus width torch multiplies the weights of both axes first.
+const SMALL: usize = 128;
+
+/// The four cells beside a pixel's centre, weighted, in torch's order of roundings: beyond the outermost centres many
+/// pixels have the same score but for those, and the cut may fall among them.
+fn interpolate<N: Number>(
+    at: impl Fn(usize, usize) -> N,
+    [(top, from_top), (bottom, from_bottom)]: [(usize, N); 2],
+    [(left, from_left), (right, from_right)]: [(usize, N); 2],
+    small: bool,
+) -> N {
+    if small {
+        return at(top, left) * (from_top * from_left)
+            + at(top, right) * (from_top * from_right)
+            + at(bottom, left) * (from_bottom * from_left)
+            + at(bottom, right) * (from_bottom * from_right);
+    }
+    let along = |row: usize| at(row, left) * from_left + at(row, right) * from_right;
+    along(top) * from_top + along(bottom) * from_bottom
 }
 
 /// The two cells beside a pixel's centre and their weights, as torch has them: what lies outside of the outermost
