@@ -64,22 +64,23 @@ pub fn upsample<N: Number>(op: &PseudoMask, cells: &[N], rows: usize, columns: u
 /// Up to this height plus width torch multiplies the weights of both axes first.
 const SMALL: usize = 128;
 
-/// The four cells beside a pixel's centre, weighted, in torch's order of roundings: beyond the outermost centres many
-/// pixels have the same score but for those, and the cut may fall among them.
+/// The four cells beside a pixel's centre, weighted, rounded where torch rounds (with fused multiply-adds): beyond the
+/// outermost centres many pixels have the same score but for roundings, and the cut may fall among them.
 fn interpolate<N: Number>(
     at: impl Fn(usize, usize) -> N,
     [(top, from_top), (bottom, from_bottom)]: [(usize, N); 2],
     [(left, from_left), (right, from_right)]: [(usize, N); 2],
     small: bool,
 ) -> N {
+    let pair = |row: usize, left_weight: N, right_weight: N| {
+        at(row, left).mul_add(left_weight, at(row, right) * right_weight)
+    };
     if small {
-        return at(top, left) * (from_top * from_left)
-            + at(top, right) * (from_top * from_right)
-            + at(bottom, left) * (from_bottom * from_left)
-            + at(bottom, right) * (from_bottom * from_right);
+        let above = pair(top, from_top * from_left, from_top * from_right);
+        let three = at(bottom, left).mul_add(from_bottom * from_left, above);
+        return at(bottom, right).mul_add(from_bottom * from_right, three);
     }
-    let along = |row: usize| at(row, left) * from_left + at(row, right) * from_right;
-    along(top) * from_top + along(bottom) * from_bottom
+    pair(top, from_left, from_right).mul_add(from_top, pair(bottom, from_left, from_right) * from_bottom)
 }
 
 /// The two cells beside a pixel's centre and their weights, as torch has them: what lies outside of the outermost
