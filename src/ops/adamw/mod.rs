@@ -93,7 +93,7 @@ impl Operation for AdamW {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Outputs, Misfit> {
         let stride = self.stride();
-        Misfit::unless(inputs.len() >= 2 && (inputs.len() - 2) % stride == 0, || {
+        Misfit::unless(inputs.len() >= 2 && (inputs.len() - 2).is_multiple_of(stride), || {
             format!("takes scalars, finite and {stride} inputs per parameter, got {} inputs", inputs.len())
         })?;
         for (at, spec) in inputs.iter().enumerate() {

@@ -16,7 +16,7 @@ pub fn run<N: Number>(op: &PseudoMask, io: &mut HostIo<'_, N>) {
         let body = |pixel: usize| if op.body { io.bytes(1)[b * pixels + pixel] != 0 } else { true };
         let mut scores = upsample(op, &mean, rows, columns);
         for (pixel, score) in scores.iter_mut().enumerate() {
-            *score = *score * if body(pixel) { N::ONE } else { N::ZERO };
+            *score *= if body(pixel) { N::ONE } else { N::ZERO };
         }
         let cut = quantile(op, &scores);
         let binary: Vec<N> = (scores.iter().enumerate())
