@@ -80,4 +80,13 @@ macro_rules! registry {
 
 registry! {
     accumulate: Accumulate,
+    adamw: AdamW,
+    attention_pool: AttentionPool,
+    body_mask: BodyMask,
+    clip_loss: ClipLoss,
+    elementwise_loss: ElementwiseLoss,
+    finite: Finite,
+    ingest: Ingest,
+    pseudo_mask: PseudoMask,
+    segmentation_loss: SegmentationLoss,
 }
