@@ -1,5 +1,6 @@
 //! g2d
 pub mod base;
+pub mod cpu;
 #[cfg(feature = "data")]
 pub mod data;
 pub mod ops;

@@ -80,4 +80,8 @@ macro_rules! registry {
 
 registry! {
     accumulate: Accumulate,
+    conv2d: Conv2d,
+    linear: Linear,
+    max_pool: MaxPool,
+    spatial_mean: SpatialMean,
 }

@@ -1,0 +1,2 @@
+//! What the fast CPU kernels share.
+pub mod matmul;
