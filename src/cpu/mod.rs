@@ -1,4 +1,5 @@
 //! The CPU backend: replays a plan with references, or with a faster variant where an op has one.
+pub mod matmul;
 pub mod memory;
 pub mod replay;
 

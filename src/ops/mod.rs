@@ -84,9 +84,13 @@ registry! {
     attention_pool: AttentionPool,
     body_mask: BodyMask,
     clip_loss: ClipLoss,
+    conv2d: Conv2d,
     elementwise_loss: ElementwiseLoss,
     finite: Finite,
     ingest: Ingest,
+    linear: Linear,
+    max_pool: MaxPool,
     pseudo_mask: PseudoMask,
     segmentation_loss: SegmentationLoss,
+    spatial_mean: SpatialMean,
 }

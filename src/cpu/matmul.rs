@@ -1,0 +1,200 @@
+//! Matrix products on the CPU: strided views of slices, cut into tiles that depend on the shapes alone, each tile
+//! computed by the `gemm` crate on one thread. The result is the same to the bit for any number of threads.
+#![allow(unsafe_code)] // `gemm` takes pointers, and tiles of one matrix interleave in memory, which no slice can say.
+
+use rayon::prelude::*;
+
+use crate::base::Number;
+
+/// Rows and columns of a tile of the result, at most.
+const TILE: usize = 256;
+/// Tiles are not halved below this.
+const SMALL_TILE: usize = 64;
+/// A product is cut into about this many pieces of work if it is large enough.
+const PIECES: usize = 16;
+/// Least inner extent of a piece when the inner extent is cut, too.
+const DEPTH: usize = 1024;
+
+/// A matrix to be read: the element (r, c) is number `r * row_stride + c * col_stride` of a slice. Rows may overlap.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a, N> {
+    numbers: &'a [N],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, N> Matrix<'a, N> {
+    /// A matrix stored row by row without gaps.
+    pub fn new(numbers: &'a [N], rows: usize, cols: usize) -> Self {
+        Self::strided(numbers, [rows, cols], [cols, 1])
+    }
+
+    /// A matrix of `[rows, cols]` with any `[row_stride, col_stride]`. Panics if it does not fit the slice.
+    pub fn strided(numbers: &'a [N], [rows, cols]: [usize; 2], [row_stride, col_stride]: [usize; 2]) -> Self {
+        assert_fits(numbers.len(), [rows, cols], [row_stride, col_stride]);
+        Self { numbers, rows, cols, row_stride, col_stride }
+    }
+
+    /// Rows and columns exchanged; nothing moves.
+    pub fn transposed(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            numbers: self.numbers,
+        }
+    }
+
+    /// The `rows` x `cols` elements from (`row`, `col`) on.
+    fn part(self, [row, col]: [usize; 2], [rows, cols]: [usize; 2]) -> Self {
+        let numbers = &self.numbers[row * self.row_stride + col * self.col_stride..];
+        Self::strided(numbers, [rows, cols], [self.row_stride, self.col_stride])
+    }
+}
+
+/// A matrix to be written, stored row by row, perhaps with gaps between the rows.
+#[derive(Debug)]
+pub struct MatrixMut<'a, N> {
+    numbers: &'a mut [N],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+}
+
+impl<'a, N> MatrixMut<'a, N> {
+    /// A matrix stored row by row without gaps.
+    pub fn new(numbers: &'a mut [N], rows: usize, cols: usize) -> Self {
+        Self::strided(numbers, [rows, cols], cols)
+    }
+
+    /// A matrix of `[rows, cols]` whose rows start `row_stride` apart. Panics if it does not fit the slice or rows
+    /// overlap.
+    pub fn strided(numbers: &'a mut [N], [rows, cols]: [usize; 2], row_stride: usize) -> Self {
+        assert!(row_stride >= cols, "rows of {cols} numbers that start {row_stride} apart overlap");
+        assert_fits(numbers.len(), [rows, cols], [row_stride, 1]);
+        Self { numbers, rows, cols, row_stride }
+    }
+}
+
+fn assert_fits(numbers: usize, [rows, cols]: [usize; 2], [row_stride, col_stride]: [usize; 2]) {
+    let last = || (rows - 1).checked_mul(row_stride)?.checked_add((cols - 1).checked_mul(col_stride)?);
+    let fits = rows == 0 || cols == 0 || last().is_some_and(|last| last < numbers);
+    assert!(fits, "a {rows} x {cols} matrix of strides {row_stride}, {col_stride} exceeds {numbers} numbers");
+}
+
+/// c = keep · c + scale · a · b on the calling thread. With `keep` = 0 the numbers in `c` are not read.
+pub fn multiply<N: Number>(c: MatrixMut<'_, N>, keep: N, scale: N, a: Matrix<'_, N>, b: Matrix<'_, N>) {
+    assert_chain(&c, &a, &b);
+    // SAFETY: `MatrixMut` holds exclusive access to a slice in which all elements of c lie.
+    unsafe { product(c.numbers.as_mut_ptr(), c.row_stride, keep, scale, a, b) }
+}
+
+/// As [`multiply`], on the threads of the pool that the caller runs in.
+pub fn multiply_parallel<N: Number>(c: MatrixMut<'_, N>, keep: N, scale: N, a: Matrix<'_, N>, b: Matrix<'_, N>) {
+    assert_chain(&c, &a, &b);
+    let (rows, cols, depth) = (c.rows, c.cols, a.cols);
+    let tile = tile_of(rows, cols);
+    let tiles = rows.div_ceil(tile[0]) * cols.div_ceil(tile[1]);
+    let cuts = if tiles == 0 { 1 } else { PIECES.div_ceil(tiles).min(depth / DEPTH).max(1) };
+    if cuts == 1 {
+        return tiled(c, tile, keep, scale, a, b);
+    }
+    let part = depth.div_ceil(cuts);
+    let mut partials = vec![N::ZERO; cuts * rows * cols];
+    partials.par_chunks_mut(rows * cols).enumerate().for_each(|(cut, partial)| {
+        let (from, to) = ((cut * part).min(depth), ((cut + 1) * part).min(depth));
+        let (a, b) = (a.part([0, from], [rows, to - from]), b.part([from, 0], [to - from, cols]));
+        tiled(MatrixMut::new(partial, rows, cols), tile, N::ZERO, scale, a, b);
+    });
+    for row in 0..rows {
+        let target = &mut c.numbers[row * c.row_stride..][..cols];
+        for (col, target) in target.iter_mut().enumerate() {
+            let sum: N = partials[row * cols + col..].iter().step_by(rows * cols).copied().sum();
+            *target = if keep == N::ZERO { sum } else { keep * *target + sum };
+        }
+    }
+}
+
+/// Extents of the tiles of a result: halved as long as there are few of them.
+fn tile_of(rows: usize, cols: usize) -> [usize; 2] {
+    let mut tile = [TILE, TILE];
+    while rows.div_ceil(tile[0]) * cols.div_ceil(tile[1]) < PIECES {
+        let covered = [tile[0].min(rows), tile[1].min(cols)];
+        let longer = usize::from(covered[1] > covered[0]);
+        if covered[longer] <= SMALL_TILE {
+            break;
+        }
+        tile[longer] /= 2;
+    }
+    tile
+}
+
+fn tiled<N: Number>(
+    c: MatrixMut<'_, N>,
+    tile: [usize; 2],
+    keep: N,
+    scale: N,
+    a: Matrix<'_, N>,
+    b: Matrix<'_, N>,
+) {
+    let start = Start(c.numbers.as_mut_ptr());
+    let across = c.cols.div_ceil(tile[1]);
+    (0..c.rows.div_ceil(tile[0]) * across).into_par_iter().for_each(|at| {
+        let (row, col) = (at / across * tile[0], at % across * tile[1]);
+        let (rows, cols) = (tile[0].min(c.rows - row), tile[1].min(c.cols - col));
+        let (a, b) = (a.part([row, 0], [rows, a.cols]), b.part([0, col], [b.rows, cols]));
+        // SAFETY: the tile lies inside c, to which this function has exclusive access, and tiles are disjoint since
+        // rows do not overlap.
+        unsafe { product(start.offset(row * c.row_stride + col), c.row_stride, keep, scale, a, b) }
+    });
+}
+
+/// Where a matrix starts that several threads write, each its own elements.
+struct Start<N>(*mut N);
+
+// SAFETY: it is a pointer and nothing else; whoever writes through it says why that is sound.
+unsafe impl<N: Send> Sync for Start<N> {}
+
+impl<N> Start<N> {
+    fn offset(&self, numbers: usize) -> *mut N {
+        self.0.wrapping_add(numbers)
+    }
+}
+
+fn assert_chain<N>(c: &MatrixMut<'_, N>, a: &Matrix<'_, N>, b: &Matrix<'_, N>) {
+    let fits = a.rows == c.rows && b.cols == c.cols && a.cols == b.rows;
+    assert!(fits, "[{}, {}] is no product of [{}, {}] and [{}, {}]", c.rows, c.cols, a.rows, a.cols, b.rows, b.cols);
+}
+
+/// SAFETY: the rows of as many elements as `b` has columns that start at `c` and every `row_stride` numbers behind,
+/// as many as `a` has rows, must be valid for reads and writes and belong to the caller alone.
+unsafe fn product<N: Number>(c: *mut N, row_stride: usize, keep: N, scale: N, a: Matrix<'_, N>, b: Matrix<'_, N>) {
+    // SAFETY: the constructors of `Matrix` checked that all elements of a and b lie in their slices; the caller
+    // vouches for c. Strides are below the length of a slice, hence fit an isize, or are of extents of one.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.cols,
+            a.cols,
+            c,
+            1,
+            row_stride as isize,
+            keep != N::ZERO,
+            a.numbers.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.numbers.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            keep,
+            scale,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
