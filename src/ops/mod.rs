@@ -80,4 +80,11 @@ macro_rules! registry {
 
 registry! {
     accumulate: Accumulate,
+    attention: Attention,
+    batch_norm: BatchNorm,
+    convert: Convert,
+    embed: Embed,
+    gelu: Gelu,
+    layer_norm: LayerNorm,
+    rows: Rows,
 }
