@@ -41,9 +41,19 @@ pub enum BatchNorm {
         /// Added to the variance.
         eps: Real,
     },
-    /// Normalises by given statistics. Fields as in [`Self::Train`].
-    #[allow(missing_docs)]
-    Apply { affine: bool, relu: bool, residual: bool, packed: bool, eps: Real },
+    /// Normalises by given statistics.
+    Apply {
+        /// As in [`Self::Train`].
+        affine: bool,
+        /// As in [`Self::Train`].
+        relu: bool,
+        /// As in [`Self::Train`].
+        residual: bool,
+        /// As in [`Self::Train`].
+        packed: bool,
+        /// As in [`Self::Train`].
+        eps: Real,
+    },
     /// Moves the running statistics.
     Running {
         /// Weight of the batch.
@@ -53,10 +63,21 @@ pub enum BatchNorm {
         /// Whether the number of rows is the last offset.
         packed: bool,
     },
-    /// Gradient of `Train`, or of `Apply` if the statistics were `constant`. Other fields as in [`Self::Train`];
-    /// `residual` says whether d_residual is given out, which only with a ReLU differs from dy.
-    #[allow(missing_docs)]
-    Backward { affine: bool, relu: bool, residual: bool, packed: bool, eps: Real, constant: bool },
+    /// Gradient of `Train` or `Apply`.
+    Backward {
+        /// As in [`Self::Train`].
+        affine: bool,
+        /// As in [`Self::Train`].
+        relu: bool,
+        /// Whether d_residual is given out; only with a ReLU, without which it is dy.
+        residual: bool,
+        /// As in [`Self::Train`].
+        packed: bool,
+        /// As in [`Self::Train`].
+        eps: Real,
+        /// Whether mean and variance were constants, as in `Apply`.
+        constant: bool,
+    },
 }
 
 /// Where the inputs of a pass stand.
