@@ -1,6 +1,12 @@
 //! g2d
 pub mod base;
-#[cfg(feature = "data")]
+pub mod checkpoint;
+pub mod cpu;
 pub mod data;
+pub mod error;
+pub mod model;
 pub mod ops;
 pub mod program;
+pub mod train;
+
+pub use error::Error;

@@ -80,11 +80,20 @@ macro_rules! registry {
 
 registry! {
     accumulate: Accumulate,
+    adamw: AdamW,
     attention: Attention,
+    attention_pool: AttentionPool,
     batch_norm: BatchNorm,
+    body_mask: BodyMask,
+    clip_loss: ClipLoss,
     convert: Convert,
+    elementwise_loss: ElementwiseLoss,
     embed: Embed,
+    finite: Finite,
     gelu: Gelu,
+    ingest: Ingest,
     layer_norm: LayerNorm,
+    pseudo_mask: PseudoMask,
     rows: Rows,
+    segmentation_loss: SegmentationLoss,
 }

@@ -1,0 +1,6 @@
+//! The CPU backend: replays a plan with references, or with a faster variant where an op has one.
+pub mod memory;
+pub mod replay;
+
+pub use memory::Memory;
+pub use replay::{first_non_finite, replay, replay_poisoned};
