@@ -25,7 +25,16 @@ const RELATIVE: f64 = 1e-6;
 
 /// Passes that nothing differentiates: they only run in a step's update or its bookkeeping, make constants, or are
 /// declared not differentiable.
-const WITHOUT_GRADIENT: &[&str] = &["accumulate.fill"];
+const WITHOUT_GRADIENT: &[&str] = &[
+    "accumulate.fill",
+    "adamw",
+    "batch_norm.running",
+    "body_mask",
+    "finite",
+    "ingest.bytes",
+    "ingest.numbers",
+    "pseudo_mask",
+];
 
 /// A recorded forward pass, its gradient, and numbers for all declared inputs.
 struct Subject {

@@ -197,6 +197,9 @@ pub fn flat<N: Number>(case: &Case<Op>, kernel: Kernel<'_, N>, storage: Storage)
     Ok(outputs.into_iter().map(flatten).collect())
 }
 
+/// How many numbers of an output a yardstick is made of.
+const DRAWN: usize = 64;
+
 /// What a result is held against: truth, plain result and yardstick of every output.
 pub struct Expected {
     storage: Storage,
@@ -208,17 +211,18 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Computes it for a case that is already [`rounded`]. `draws` are further cases of the same shapes.
-    pub fn new(case: &Case<Op>, draws: &[Case<Op>], storage: Storage) -> Result<Self, String> {
-        let op = case.op;
+    /// Computes it for the first of some draws of the same shapes, and the yardsticks from as many as are needed to see
+    /// [`DRAWN`] numbers of every output. `draw` makes cases that are already [`rounded`].
+    pub fn new(draw: impl Fn(u64) -> Case<Op>, storage: Storage) -> Result<Self, String> {
         let both = |case: &Case<Op>| -> Result<(Vec<Flat>, Vec<Flat>), String> {
             let truth = flat::<f64>(case, &|io| case.op.reference(io), Storage::F64)?;
             Ok((truth, flat::<f32>(case, &|io| case.op.reference(io), storage)?))
         };
-        let (truth, plain) = both(case).map_err(|what| format!("reference of {op:?}: {what}"))?;
+        let (truth, plain) = both(&draw(0)).map_err(|what| format!("the reference: {what}"))?;
+        let fewest = truth.iter().map(|(_, numbers)| numbers.len()).min().unwrap_or(1).max(1);
         let mut yardsticks = vec![Yardstick::default(); truth.len()];
-        for draw in draws {
-            let (truth, plain) = both(draw)?;
+        for at in 0..DRAWN.div_ceil(fewest).max(4) {
+            let (truth, plain) = both(&draw(at as u64))?;
             for ((yardstick, (spec, truth)), (_, plain)) in yardsticks.iter_mut().zip(&truth).zip(&plain) {
                 yardstick.add(truth, plain, spec.shape.last(), stored(*spec, storage));
             }

@@ -1,0 +1,132 @@
+//! Multi-head self-attention within packed sequences, softmax(q · kᵀ / √D) · v with D = H / heads features per head.
+//!
+//! | pass | inputs | outputs |
+//! |---|---|---|
+//! | `Fwd` | q, k, v [rows, H], offsets [B+1], lengths [B] | context [rows, H], lse [rows, heads] |
+//! | `Bwd` | d_context, q, k, v, context [rows, H], lse [rows, heads], offsets [B+1], lengths [B] | dq, dk, dv [rows, H] |
+//!
+//! Queries are all rows of a sequence; keys are its first `lengths[b]` rows, so that a sequence may carry padding that
+//! attends but is not attended to (dk and dv are zero there). lse is the logarithm of the softmax's denominator.
+//! With p the attention and δ = Σ d_context · context per query and head: dp = d_context · vᵀ, ds = p · (dp - δ) / √D,
+//! dq = ds · k, dk = dsᵀ · q, dv = pᵀ · d_context. Rows from the last offset on are neither read nor written.
+
+mod reference;
+
+use crate::base::{Kind, Number, Rng, Spec};
+use crate::ops::rows::{self, Packing};
+use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+
+/// See the [module](self).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Attention {
+    /// Which pass.
+    pub pass: Pass,
+    /// Into how many heads the features are divided.
+    pub heads: usize,
+}
+
+/// Passes of [`Attention`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Pass {
+    /// Attends.
+    Fwd,
+    /// Gradient.
+    Bwd,
+}
+
+impl Attention {
+    /// Forward pass with that many heads.
+    pub fn fwd(heads: usize) -> Self {
+        Self { pass: Pass::Fwd, heads }
+    }
+}
+
+impl Operation for Attention {
+    const VARIANTS: usize = 2;
+
+    fn name(&self) -> &'static str {
+        match self.pass {
+            Pass::Fwd => "attention.fwd",
+            Pass::Bwd => "attention.bwd",
+        }
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Outputs, Misfit> {
+        let ([q, k, v, offsets, lengths], saved) = match self.pass {
+            Pass::Fwd => (Misfit::inputs(inputs)?, None),
+            Pass::Bwd => {
+                let [d_context, q, k, v, context, lse, offsets, lengths] = Misfit::inputs(inputs)?;
+                ([q, k, v, offsets, lengths], Some((d_context, context, lse)))
+            }
+        };
+        let [rows, features] = rows::packed("q", q, offsets)?;
+        Misfit::unless(q == k && q == v, || format!("q, k and v have to be alike, got {q:?}, {k:?} and {v:?}"))?;
+        Misfit::unless(self.heads > 0 && features % self.heads == 0, || {
+            format!("{features} features cannot be divided into {} heads", self.heads)
+        })?;
+        Misfit::shape("lengths", lengths.shape, [offsets.shape.last() - 1])?;
+        Misfit::unless(lengths.kind == Kind::Index, || format!("lengths have to be integers, got {lengths:?}"))?;
+        let Some((d_context, context, lse)) = saved else {
+            return Ok(Outputs::new([q, Spec::exact([rows, self.heads])]));
+        };
+        Misfit::unless(d_context == q && context == q, || {
+            format!("d_context and context have to be {q:?}, got {d_context:?} and {context:?}")
+        })?;
+        Misfit::shape("lse", lse.shape, [rows, self.heads])?;
+        Ok(Outputs::new([q, q, q]))
+    }
+
+    fn vjp(&self, r: &mut Recorder, at: &Backward<'_>) -> Result<Vec<Option<Value>>, Misfit> {
+        let (&[q, k, v, offsets, lengths], &[context, lse]) = (at.inputs, at.outputs) else {
+            return Err(Misfit::new("attention.bwd has no gradient rule"));
+        };
+        Misfit::unless(at.seeds[1].is_none(), || "only the context carries a gradient".into())?;
+        let inputs = [at.seed(0)?, q, k, v, context, lse, offsets, lengths];
+        let gradients = r.node(Self { pass: Pass::Bwd, ..*self }, &inputs)?;
+        Ok(gradients.into_iter().map(Some).chain([None, None]).collect())
+    }
+
+    /// As if the rows were divided evenly into sequences without padding.
+    fn flops(&self, inputs: &[Spec], _outputs: &[Spec]) -> u64 {
+        let (x, lengths) = (inputs[0].shape, inputs[inputs.len() - 1].shape);
+        let keys = x.rows().div_ceil(lengths.last().max(1));
+        let product = 2 * (x.elements() * keys) as u64;
+        match self.pass {
+            Pass::Fwd => 2 * product,
+            Pass::Bwd => 5 * product,
+        }
+    }
+
+    fn operands(&self) -> &'static [usize] {
+        match self.pass {
+            Pass::Fwd => &[0, 1, 2],
+            Pass::Bwd => &[0, 1, 2, 3],
+        }
+    }
+
+    fn reference<N: Number>(&self, io: &mut HostIo<'_, N>) {
+        match self.pass {
+            Pass::Fwd => reference::fwd(self.heads, io),
+            Pass::Bwd => reference::bwd(self.heads, io),
+        }
+    }
+
+    fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
+        let Packing { offsets, extent, capacity } = Packing::draw(size, rng);
+        let lengths: Vec<i32> =
+            offsets.windows(2).map(|pair| 1 + rng.below((pair[1] - pair[0]) as usize) as i32).collect();
+        let heads = size.extra.min(3);
+        let x = Spec::activation([capacity, heads * size.channels]);
+        let case = match variant {
+            0 => Case::new(Self::fwd(heads)),
+            _ => Case::new(Self { pass: Pass::Bwd, heads }).normal(x, 1.0, rng),
+        };
+        let case = case.normal(x, 1.0, rng).normal(x, 1.0, rng).normal(x, 1.0, rng);
+        let case = match variant {
+            0 => case.differentiable(&[0, 1, 2]),
+            // A denominator above every logit, so that the attention stays below one.
+            _ => case.normal(x, 1.0, rng).uniform(Spec::exact([capacity, heads]), 3.0, 6.0, rng),
+        };
+        case.indices([offsets.len()], offsets).indices([size.batch], lengths).packed(capacity, extent)
+    }
+}

@@ -1,0 +1,188 @@
+//! [`BatchNorm`](super::BatchNorm) in as few passes over memory as there can be: one for the statistics (or the sums
+//! of the gradient) and one for the result, both in fixed blocks of rows.
+//!
+//! Blocks are summed in the type of the numbers and merged in order in `f64`, so results do not depend on the number
+//! of threads. Inner loops run over a few rows at a time, so that they are long enough with narrow channels as well.
+
+use rayon::prelude::*;
+
+use super::{BatchNorm, reference};
+use crate::base::{Number, Real};
+use crate::program::HostIo;
+
+/// Rows of a block, about.
+const BLOCK_ROWS: usize = 256;
+/// Least length of an inner loop.
+const WIDTH: usize = 64;
+
+/// Runs the pass.
+pub fn run<N: Number>(op: &BatchNorm, io: &mut HostIo<'_, N>) {
+    match *op {
+        BatchNorm::Train { relu, eps, .. } => {
+            let (mean, var, rows) = (io.take(1), io.take(2), op.rows(io));
+            statistics(&io.numbers(0)[..rows * mean.len()], mean, var);
+            apply(op, relu, eps, mean, var, io);
+        }
+        BatchNorm::Apply { relu, eps, .. } => apply(op, relu, eps, io.numbers(1), io.numbers(2), io),
+        BatchNorm::Running { .. } => reference::run(op, io),
+        BatchNorm::Backward { residual, eps, constant, .. } => backward(op, residual, eps, constant, io),
+    }
+}
+
+/// Channels of several rows side by side: the length of an inner loop.
+fn width(channels: usize) -> usize {
+    channels * (WIDTH / channels).max(1)
+}
+
+/// Numbers in a block.
+fn block(channels: usize) -> usize {
+    width(channels) * (BLOCK_ROWS * channels / width(channels))
+}
+
+/// A vector over channels, repeated to the length of an inner loop.
+fn repeated<N: Number>(vector: impl ExactSizeIterator<Item = N>) -> Vec<N> {
+    let vector: Vec<N> = vector.collect();
+    vector.repeat(width(vector.len()) / vector.len())
+}
+
+/// Sums over the rows of an inner loop: one number per channel.
+fn folded<N: Number>(mut wide: Vec<N>, channels: usize) -> Vec<N> {
+    let (sums, rest) = wide.split_at_mut(channels);
+    for row in rest.chunks_exact(channels) {
+        sums.iter_mut().zip(row).for_each(|(sum, &more)| *sum += more);
+    }
+    wide.truncate(channels);
+    wide
+}
+
+/// Number of rows, mean and sum of squared deviations of one block.
+type Moments<N> = (usize, Vec<N>, Vec<N>);
+
+/// The second pass over a block finds it in cache.
+fn moments<N: Number>(x: &[N], channels: usize) -> Moments<N> {
+    let (width, rows) = (width(channels), x.len() / channels);
+    let mut sums = vec![N::ZERO; width];
+    for x in x.chunks(width) {
+        sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x);
+    }
+    let mean: Vec<N> = folded(sums, channels).into_iter().map(|sum| sum / N::count(rows)).collect();
+    let (wide_mean, mut squares) = (repeated(mean.iter().copied()), vec![N::ZERO; width]);
+    for x in x.chunks(width) {
+        for ((square, &x), &mean) in squares.iter_mut().zip(x).zip(&wide_mean) {
+            *square += (x - mean) * (x - mean);
+        }
+    }
+    (rows, mean, folded(squares, channels))
+}
+
+/// Mean and biased variance of each channel.
+fn statistics<N: Number>(x: &[N], mean: &mut [N], var: &mut [N]) {
+    let channels = mean.len();
+    let blocks: Vec<Moments<N>> = x.par_chunks(block(channels)).map(|x| moments(x, channels)).collect();
+    let rows = (x.len() / channels) as f64;
+    for (c, (mean, var)) in mean.iter_mut().zip(var).enumerate() {
+        let parts = || blocks.iter().map(|(rows, mean, squares)| (*rows as f64, mean[c].to_f64(), squares[c].to_f64()));
+        let whole = parts().map(|(rows, mean, _)| rows * mean).sum::<f64>() / rows;
+        let squares: f64 = parts().map(|(rows, mean, squares)| squares + rows * (mean - whole) * (mean - whole)).sum();
+        (*mean, *var) = (N::of(whole), N::of(squares / rows));
+    }
+}
+
+/// gamma / √(var + eps) of each channel, repeated; gamma is 1 if there is none.
+fn scales<N: Number>(gamma: Option<&[N]>, var: &[N], eps: Real) -> Vec<N> {
+    let scale = |(c, &var): (usize, &N)| gamma.map_or(N::ONE, |gamma| gamma[c]) / (var + eps.to()).sqrt();
+    repeated(var.iter().enumerate().map(scale))
+}
+
+/// y = relu?((x - mean) · scale + beta + residual).
+fn apply<N: Number>(op: &BatchNorm, relu: bool, eps: Real, mean: &[N], var: &[N], io: &mut HostIo<'_, N>) {
+    let (at, channels, rows) = (op.positions(), mean.len(), op.rows(io));
+    let [gamma, beta, residual] = [at.gamma, at.beta, at.residual].map(|input| input.map(|input| io.numbers(input)));
+    let (width, block) = (width(channels), block(channels));
+    let (mean, scale) = (repeated(mean.iter().copied()), scales(gamma, var, eps));
+    let beta = beta.map_or_else(|| vec![N::ZERO; width], |beta| repeated(beta.iter().copied()));
+    let (x, y) = (io.numbers(0), &mut io.take(0)[..rows * channels]);
+    y.par_chunks_mut(block).zip(x.par_chunks(block)).enumerate().for_each(|(at, (y, x))| {
+        let mut residual = residual.map(|residual| residual[at * block..].chunks(width));
+        for (y, x) in y.chunks_mut(width).zip(x.chunks(width)) {
+            for ((((y, &x), &mean), &scale), &beta) in y.iter_mut().zip(x).zip(&mean).zip(&scale).zip(&beta) {
+                *y = (x - mean) * scale + beta;
+            }
+            if let Some(residual) = residual.as_mut().and_then(Iterator::next) {
+                y.iter_mut().zip(residual).for_each(|(y, &residual)| *y += residual);
+            }
+            if relu {
+                y.iter_mut().for_each(|y| *y = if *y < N::ZERO { N::ZERO } else { *y });
+            }
+        }
+    });
+}
+
+/// dx, d_residual, dgamma, dbeta; the output that overwrites dy holds it on entry.
+fn backward<N: Number>(op: &BatchNorm, residual: bool, eps: Real, constant: bool, io: &mut HostIo<'_, N>) {
+    let (at, rows, channels) = (op.positions(), op.rows(io), io.shape(1).last());
+    let (x, mean, var) = (io.numbers(1), io.numbers(2), io.numbers(3));
+    let [gamma, gate] = [at.gamma, at.gate].map(|input| input.map(|input| io.numbers(input)));
+    let real = rows * channels;
+    let g = &mut io.take(usize::from(residual))[..real];
+    let (g_sums, gx_sums) = gated_sums(g, &x[..real], gate, mean);
+    let rstd: Vec<f64> = var.iter().map(|&var| 1.0 / (var.to_f64() + eps.0).sqrt()).collect();
+    let scale = scales(gamma, var, eps);
+    let through = if constant { 0.0 } else { 1.0 / rows as f64 };
+    let shift = repeated(g_sums.iter().map(|sum| N::of(through * sum)));
+    let slope = repeated(gx_sums.iter().zip(&rstd).map(|(sum, rstd)| N::of(through * sum * rstd * rstd)));
+    let mean = repeated(mean.iter().copied());
+    let gradient = |at: usize, g: N, x: N| scale[at] * (g - shift[at] - (x - mean[at]) * slope[at]);
+    let (width, block) = (width(channels), block(channels));
+    if residual {
+        let dx = &mut io.take(0)[..real];
+        dx.par_chunks_mut(block).zip(g.par_chunks(block)).zip(x.par_chunks(block)).for_each(|((dx, g), x)| {
+            for ((dx, g), x) in dx.chunks_mut(width).zip(g.chunks(width)).zip(x.chunks(width)) {
+                for (at, ((dx, &g), &x)) in dx.iter_mut().zip(g).zip(x).enumerate() {
+                    *dx = gradient(at, g, x);
+                }
+            }
+        });
+    } else {
+        g.par_chunks_mut(block).zip(x.par_chunks(block)).for_each(|(g, x)| {
+            for (g, x) in g.chunks_mut(width).zip(x.chunks(width)) {
+                g.iter_mut().zip(x).enumerate().for_each(|(at, (g, &x))| *g = gradient(at, *g, x));
+            }
+        });
+    }
+    if gamma.is_some() {
+        let (dgamma, dbeta) = (io.take(1 + usize::from(residual)), io.take(2 + usize::from(residual)));
+        for (c, (dgamma, dbeta)) in dgamma.iter_mut().zip(dbeta).enumerate() {
+            (*dgamma, *dbeta) = (N::of(gx_sums[c] * rstd[c]), N::of(g_sums[c]));
+        }
+    }
+}
+
+/// Turns dy into g and gives Σ g and Σ g · (x - mean) for each channel.
+fn gated_sums<N: Number>(g: &mut [N], x: &[N], gate: Option<&[N]>, mean: &[N]) -> (Vec<f64>, Vec<f64>) {
+    let channels = mean.len();
+    let (width, block) = (width(channels), block(channels));
+    let wide_mean = repeated(mean.iter().copied());
+    let sums_of_block = |at: usize, g: &mut [N], x: &[N]| {
+        let (mut sums, mut products) = (vec![N::ZERO; width], vec![N::ZERO; width]);
+        let mut gate = gate.map(|y| y[at * block..].chunks(width));
+        for (g, x) in g.chunks_mut(width).zip(x.chunks(width)) {
+            if let Some(y) = gate.as_mut().and_then(Iterator::next) {
+                g.iter_mut().zip(y).for_each(|(g, &y)| *g = if y > N::ZERO { *g } else { N::ZERO });
+            }
+            let sums = sums.iter_mut().zip(&mut products);
+            for (((sum, product), (&g, &x)), &mean) in sums.zip(g.iter().zip(x)).zip(&wide_mean) {
+                *sum += g;
+                *product += g * (x - mean);
+            }
+        }
+        (folded(sums, channels), folded(products, channels))
+    };
+    let blocks: Vec<(Vec<N>, Vec<N>)> = (g.par_chunks_mut(block).zip(x.par_chunks(block)).enumerate())
+        .map(|(at, (g, x))| sums_of_block(at, g, x))
+        .collect();
+    let merged = |of: fn(&(Vec<N>, Vec<N>)) -> &Vec<N>| {
+        (0..channels).map(|c| blocks.iter().map(|block| of(block)[c].to_f64()).sum()).collect()
+    };
+    (merged(|block| &block.0), merged(|block| &block.1))
+}

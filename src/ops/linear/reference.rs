@@ -1,0 +1,44 @@
+//! The definition of [`Linear`](super::Linear).
+
+use super::{Linear, Pass};
+use crate::base::Number;
+use crate::program::HostIo;
+
+/// Row by row.
+pub fn run<N: Number>(op: &Linear, io: &mut HostIo<'_, N>) {
+    let (out, rows) = (io.take(0), op.rows(io));
+    let (a, features) = (io.numbers(0), io.shape(0).last());
+    match op.pass {
+        Pass::Fwd => {
+            let (weight, outputs) = (io.numbers(1), io.output_shape(0).last());
+            for at in 0..rows * outputs {
+                let (row, output) = (at / outputs, at % outputs);
+                out[at] = if op.bias { io.numbers(2)[output] } else { N::ZERO };
+                for input in 0..features {
+                    out[at] += a[row * features + input] * weight[output * features + input];
+                }
+            }
+        }
+        Pass::Dgrad => {
+            let (weight, inputs) = (io.numbers(1), io.output_shape(0).last());
+            for at in 0..rows * inputs {
+                let (row, input) = (at / inputs, at % inputs);
+                out[at] = (0..features)
+                    .map(|output| a[row * features + output] * weight[output * inputs + input])
+                    .sum();
+            }
+        }
+        Pass::Wgrad => {
+            let (x, inputs) = (io.numbers(1), io.shape(1).last());
+            for at in 0..features * inputs {
+                let (output, input) = (at / inputs, at % inputs);
+                out[at] = (0..rows).map(|row| a[row * features + output] * x[row * inputs + input]).sum();
+            }
+        }
+        Pass::BiasGrad => {
+            for output in 0..features {
+                out[output] = (0..rows).map(|row| a[row * features + output]).sum();
+            }
+        }
+    }
+}
