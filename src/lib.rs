@@ -1,7 +1,12 @@
 //! g2d
 pub mod base;
+pub mod checkpoint;
 pub mod cpu;
-#[cfg(feature = "data")]
 pub mod data;
+pub mod error;
+pub mod model;
 pub mod ops;
 pub mod program;
+pub mod train;
+
+pub use error::Error;

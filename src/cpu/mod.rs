@@ -1,2 +1,7 @@
-//! What the fast CPU kernels share.
+//! The CPU backend: replays a plan with references, or with a faster variant where an op has one.
 pub mod matmul;
+pub mod memory;
+pub mod replay;
+
+pub use memory::Memory;
+pub use replay::{first_non_finite, replay, replay_poisoned};

@@ -1,1 +1,36 @@
-//! Everything between files and batches.
+//! Everything between files and batches: packing films and reports into shards, reading shards, drawing batches.
+//!
+//! What reads shards ([`dataset`], [`augment`], [`loader`]) is part of the engine; what reads films and tables
+//! ([`pack()`] and below) needs the feature `data`.
+
+pub mod augment;
+pub mod dataset;
+pub mod error;
+pub mod loader;
+pub mod record;
+pub mod shard;
+
+#[cfg(feature = "data")]
+pub mod decode;
+#[cfg(feature = "data")]
+pub mod funnel;
+#[cfg(feature = "data")]
+pub mod pack;
+#[cfg(feature = "data")]
+pub mod pairs;
+#[cfg(feature = "data")]
+pub mod phantom;
+#[cfg(feature = "data")]
+pub mod prepare;
+#[cfg(feature = "data")]
+pub mod split;
+#[cfg(feature = "data")]
+pub mod tokenizer;
+#[cfg(feature = "data")]
+pub mod vocabulary;
+
+pub use dataset::Dataset;
+pub use error::Error;
+#[cfg(feature = "data")]
+pub use pack::{PackOptions, pack};
+pub use record::{BoundingBox, Record, Split};

@@ -80,8 +80,17 @@ macro_rules! registry {
 
 registry! {
     accumulate: Accumulate,
+    adamw: AdamW,
+    attention_pool: AttentionPool,
+    body_mask: BodyMask,
+    clip_loss: ClipLoss,
     conv2d: Conv2d,
+    elementwise_loss: ElementwiseLoss,
+    finite: Finite,
+    ingest: Ingest,
     linear: Linear,
     max_pool: MaxPool,
+    pseudo_mask: PseudoMask,
+    segmentation_loss: SegmentationLoss,
     spatial_mean: SpatialMean,
 }

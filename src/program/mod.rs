@@ -1,9 +1,16 @@
 //! The language in which a step is written down: ops on typed values, their gradients, and what becomes of the list.
+pub mod check;
 pub mod grad;
 pub mod host;
+pub mod memory;
 pub mod op;
+pub mod pass;
+pub mod plan;
 pub mod record;
 
 pub use host::{Case, HostIo};
 pub use op::{Backward, Candidate, Cost, Misfit, Operation, Outputs, Size};
+pub use pass::layout::StateLayout;
+pub use pass::precision::Precision;
+pub use plan::{Kernels, Plan, plan};
 pub use record::{Program, Recorder, Value};

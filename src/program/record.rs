@@ -19,6 +19,11 @@ impl Value {
     pub fn index(self) -> usize {
         self.index as usize
     }
+
+    /// The value at another position of the same program.
+    pub(super) fn sibling(self, index: usize) -> Self {
+        Self { index: index as u32, ..self }
+    }
 }
 
 /// Where a value comes from.

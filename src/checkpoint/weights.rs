@@ -1,0 +1,333 @@
+//! Reads and writes safetensors files of weights under published names.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View, serialize_to_file};
+
+use super::names;
+use crate::base::Kind;
+use crate::program::Program;
+use crate::program::record::State;
+
+/// Numbers of one state in the engine's order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Numbers {
+    /// Of parameters, moments and running statistics.
+    Real(Vec<f32>),
+    /// Of counts.
+    Index(Vec<i32>),
+}
+
+/// What a file gave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// Position in [`Program::states`] and numbers, in the order asked for.
+    pub tensors: Vec<(usize, Numbers)>,
+    /// What was passed over, a line each.
+    pub notes: Vec<String>,
+}
+
+/// Why weights could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The file system said no.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+    /// Not a safetensors file, or not a whole one.
+    #[error("{path} is damaged or no safetensors file ({source}): fetch or save it again")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SafeTensorError,
+    },
+    /// Tensors that do not fit the model, all of them.
+    #[error(
+        "{path} does not fit this model{}{}{}: use weights of the same configuration",
+        list("missing", missing),
+        list("unexpected", unexpected),
+        list("misshapen", misshapen)
+    )]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// Names the model needs and the file lacks.
+        missing: Vec<String>,
+        /// Names of the file that the model does not know.
+        unexpected: Vec<String>,
+        /// Of other shape or type, each with what it is and what is needed.
+        misshapen: Vec<String>,
+    },
+}
+
+/// `; 12 missing: a, b, ...`, the first few by name; nothing if there are none.
+fn list(what: &str, names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let more = if names.len() > SHOWN { ", ..." } else { "" };
+    match names.len() {
+        0 => String::new(),
+        count => format!("; {count} {what}: {}{more}", names[..count.min(SHOWN)].join(", ")),
+    }
+}
+
+/// Reads the states at the positions `wanted` (see [`names::weights`]) from a file that holds these and nothing else,
+/// but for tensors known to be unused. Takes f64, f32, bf16 and f16.
+pub fn load(path: &Path, program: &Program, wanted: &[usize]) -> Result<Loaded, WeightsError> {
+    let fail = |source| WeightsError::File { path: path.into(), source };
+    let file = File::open(path).map_err(fail)?;
+    // A map of an empty file is an error of its own on some systems.
+    if file.metadata().map_err(fail)?.len() == 0 {
+        return Err(WeightsError::Damaged { path: path.into(), source: SafeTensorError::HeaderTooSmall });
+    }
+    // SAFETY: the map is read only, and dropped before this function returns. Another process that shortens the file
+    // meanwhile would end this one; weights are replaced by renaming, never rewritten.
+    #[allow(unsafe_code)]
+    let bytes = unsafe { Mmap::map(&file) }.map_err(fail)?;
+    let damaged = |source| WeightsError::Damaged { path: path.into(), source };
+    let mut tensors: HashMap<String, TensorView<'_>> =
+        SafeTensors::deserialize(&bytes).map_err(damaged)?.tensors().into_iter().collect();
+
+    let (mut found, mut missing, mut misshapen) = (Vec::new(), Vec::new(), Vec::new());
+    for &at in wanted {
+        let state = &program.states[at];
+        match tensors.remove(&state.name).map(|view| read(program, state, &view)) {
+            None => missing.push(state.name.clone()),
+            Some(Err(why)) => misshapen.push(why),
+            Some(Ok(numbers)) => found.push((at, numbers)),
+        }
+    }
+    let mut rest: Vec<String> = tensors.into_keys().collect();
+    rest.sort();
+    let (passed, unexpected): (Vec<String>, Vec<String>) = rest.into_iter().partition(|name| names::unused(name));
+    if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
+        return Err(WeightsError::Mismatch { path: path.into(), missing, unexpected, misshapen });
+    }
+    let note = format!("{}: passed over {}, which nothing uses", path.display(), passed.join(", "));
+    Ok(Loaded { tensors: found, notes: if passed.is_empty() { Vec::new() } else { vec![note] } })
+}
+
+/// Numbers of a tensor for a state, or what is wrong with it.
+fn read(program: &Program, state: &State, view: &TensorView<'_>) -> Result<Numbers, String> {
+    let (spec, bytes) = (program.spec(state.value), view.data());
+    let wanted = names::file_shape(program, state);
+    let misfit = || format!("{} is {:?} {:?}, {wanted:?} is needed", state.name, view.dtype(), view.shape());
+    // A count may also be written as one number of shape [1].
+    let scalar = wanted.is_empty() && view.shape() == [1];
+    if view.shape() != wanted && !scalar {
+        return Err(misfit());
+    }
+    if spec.kind == Kind::Index {
+        let counts = match view.dtype() {
+            Dtype::I64 => each(bytes, i64::from_le_bytes),
+            Dtype::I32 => each(bytes, |four| i32::from_le_bytes(four).into()),
+            _ => return Err(misfit()),
+        };
+        let counts: Result<Vec<i32>, _> = counts.into_iter().map(i32::try_from).collect();
+        return counts.map(Numbers::Index).map_err(|_| format!("{} is a count beyond 32 bits", state.name));
+    }
+    let numbers = match view.dtype() {
+        Dtype::F64 => each(bytes, |eight| f64::from_le_bytes(eight) as f32),
+        Dtype::F32 => each(bytes, f32::from_le_bytes),
+        Dtype::BF16 => each(bytes, |two| bf16::from_le_bytes(two).to_f32()),
+        Dtype::F16 => each(bytes, |two| f16::from_le_bytes(two).to_f32()),
+        _ => return Err(misfit()),
+    };
+    Ok(Numbers::Real(names::from_file(state.layout, spec.shape, numbers)))
+}
+
+/// Every number of `BYTES` bytes; a file does not align them.
+fn each<const BYTES: usize, T>(bytes: &[u8], number: impl Fn([u8; BYTES]) -> T) -> Vec<T> {
+    bytes.as_chunks().0.iter().map(|&chunk| number(chunk)).collect()
+}
+
+/// A tensor on its way into a file.
+struct Outgoing<'a> {
+    state: &'a State,
+    program: &'a Program,
+    shape: Vec<usize>,
+    numbers: &'a Numbers,
+}
+
+impl View for Outgoing<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.numbers {
+            Numbers::Real(_) => Dtype::F32,
+            Numbers::Index(_) => Dtype::I64,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(match self.numbers {
+            Numbers::Real(numbers) => {
+                let shape = self.program.spec(self.state.value).shape;
+                let ordered = names::to_file(self.state.layout, shape, numbers.clone());
+                ordered.into_iter().flat_map(f32::to_le_bytes).collect()
+            }
+            Numbers::Index(numbers) => numbers.iter().flat_map(|&count| i64::from(count).to_le_bytes()).collect(),
+        })
+    }
+
+    fn data_len(&self) -> usize {
+        match self.numbers {
+            Numbers::Real(numbers) => 4 * numbers.len(),
+            Numbers::Index(numbers) => 8 * numbers.len(),
+        }
+    }
+}
+
+/// Writes states (position and numbers) as f32, counts as i64, under their names. The file appears whole or not at
+/// all: it is written beside `path`, synced and renamed.
+pub fn save(path: &Path, program: &Program, tensors: &[(usize, Numbers)]) -> Result<(), WeightsError> {
+    let outgoing = tensors.iter().map(|(at, numbers)| {
+        let state = &program.states[*at];
+        (state.name.as_str(), Outgoing { state, program, shape: names::file_shape(program, state), numbers })
+    });
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
+    let written = serialize_to_file(outgoing, None, &beside)
+        .map_err(|error| match error {
+            SafeTensorError::IoError(error) => error,
+            other => io::Error::other(other.to_string()),
+        })
+        .and_then(|()| File::open(&beside)?.sync_all())
+        .and_then(|()| fs::rename(&beside, path))
+        .and_then(|()| sync_directory(path));
+    written.map_err(|source| {
+        // What is left beside is of no use; if it cannot be removed either, the first error is the one to tell.
+        let _ = fs::remove_file(&beside);
+        WeightsError::File { path: path.into(), source }
+    })
+}
+
+/// Makes a rename last; only Unix has directories that can be synced.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if cfg!(unix) && !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Spec;
+    use crate::program::Recorder;
+    use crate::program::record::{FileLayout, Init, Role};
+
+    fn program() -> Program {
+        let mut r = Recorder::new();
+        let role = Role::Parameter { trainable: true };
+        r.state("conv.weight", Spec::exact([2, 1, 3, 2]), role, Init::Constant(0.0), FileLayout::Conv2d);
+        r.state("proj.weight", Spec::exact([2, 3]), role, Init::Constant(0.0), FileLayout::Conv1d);
+        r.state("batches", Spec::index([1]), Role::Statistic, Init::Constant(0.0), FileLayout::Same);
+        r.finish()
+    }
+
+    fn numbers() -> Vec<(usize, Numbers)> {
+        vec![
+            (0, Numbers::Real((0..12).map(|x| x as f32).collect())),
+            (1, Numbers::Real((0..6).map(|x| 0.5 * x as f32).collect())),
+            (2, Numbers::Index(vec![7])),
+        ]
+    }
+
+    /// A directory of its own for one test, removed at its end.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(test: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("g2d-{test}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn saved_weights_load_and_nothing_is_left_beside() {
+        let (directory, program) = (Directory::new("round-trip"), program());
+        let path = directory.0.join("w.safetensors");
+        save(&path, &program, &numbers()).unwrap();
+        assert_eq!(load(&path, &program, &[0, 1, 2]).unwrap(), Loaded { tensors: numbers(), notes: vec![] });
+        let bytes = fs::read(&path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(file.tensor("conv.weight").unwrap().shape(), [2, 2, 1, 3]);
+        assert_eq!(file.tensor("proj.weight").unwrap().shape(), [2, 3, 1]);
+        assert_eq!(file.tensor("batches").unwrap().shape(), [0; 0]);
+        assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1);
+        assert!(save(&directory.0.join("no/where"), &program, &numbers()).is_err());
+    }
+
+    #[test]
+    fn everything_that_does_not_fit_is_named_at_once() {
+        let (directory, program) = (Directory::new("mismatch"), program());
+        let path = directory.0.join("w.safetensors");
+        let mut other = Recorder::new();
+        for (name, dims) in [("proj.weight", [2, 3]), ("extra", [1, 1]), ("pseudo_conv.weight", [1, 1])] {
+            other.parameter(name, dims, Init::Constant(0.0));
+        }
+        let other = other.finish();
+        let tensors: Vec<_> = [6, 1, 1].into_iter().map(|n| Numbers::Real(vec![0.0; n])).enumerate().collect();
+        save(&path, &other, &tensors).unwrap();
+        let error = load(&path, &program, &[0, 1, 2]).unwrap_err();
+        let WeightsError::Mismatch { missing, unexpected, misshapen, .. } = &error else { panic!("{error}") };
+        assert_eq!((missing.len(), unexpected.as_slice(), misshapen.len()), (2, &["extra".to_string()][..], 1));
+        let text = error.to_string();
+        assert!(text.contains("2 missing: conv.weight, batches") && text.contains("[2, 3, 1] is needed"), "{text}");
+    }
+
+    #[test]
+    fn unused_tensors_are_passed_over_with_a_note() {
+        let (directory, mut r) = (Directory::new("unused"), Recorder::new());
+        for name in ["w", "pseudo_conv.weight", "lm_model.pooler.dense.bias"] {
+            r.parameter(name, [1], Init::Constant(0.0));
+        }
+        let (program, path) = (r.finish(), directory.0.join("w.safetensors"));
+        let tensors: Vec<_> = (0..3).map(|at| (at, Numbers::Real(vec![1.0]))).collect();
+        save(&path, &program, &tensors).unwrap();
+        let loaded = load(&path, &program, &[0]).unwrap();
+        assert_eq!((loaded.tensors.len(), loaded.notes.len()), (1, 1));
+        assert!(loaded.notes[0].contains("pseudo_conv.weight"));
+    }
+
+    #[test]
+    fn damaged_files_are_refused_without_panic() {
+        let (directory, program) = (Directory::new("damaged"), program());
+        let path = directory.0.join("w.safetensors");
+        save(&path, &program, &numbers()).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert!(load(&path, &program, &[0, 1, 2]).is_err(), "{length} bytes were taken");
+        }
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x55;
+            fs::write(&path, &bytes).unwrap();
+            // A changed number cannot be seen; it must only not panic.
+            let _ = load(&path, &program, &[0, 1, 2]);
+        }
+        assert!(load(&directory.0.join("none"), &program, &[0]).unwrap_err().to_string().contains("none"));
+        assert!(load(&directory.0, &program, &[0]).is_err());
+    }
+}

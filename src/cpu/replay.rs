@@ -1,0 +1,190 @@
+//! Replays a plan in host memory, launch by launch.
+//!
+//! A plan in f64 is computed in f64, every other one in f32. Values stored as bf16 are widened before a launch and
+//! rounded behind it, so every kernel computes on the rounded numbers, as kernels on a GPU do.
+#![allow(unsafe_code)] // Slices of one slab for several buffers at once; program::check proves them disjoint.
+
+use std::collections::BTreeMap;
+
+use half::bf16;
+
+use super::memory::Memory;
+use crate::base::{DType, Number, Shape};
+use crate::program::host::{HostInput, HostIo, HostOutput};
+use crate::program::plan::{Buffer, Launch, Plan, REFERENCE, SLABS, Slab};
+use crate::program::Precision;
+
+/// Runs every launch. Inputs and states must have been written; threads are those of the current rayon pool.
+pub fn replay(plan: &Plan, memory: &mut Memory) {
+    memory.fit(plan);
+    for launch in &plan.launches {
+        run(plan, launch, memory);
+    }
+}
+
+/// Like [`replay`], with NaN in every byte of the arena that holds nothing alive: a wrong lifetime shows up as NaN.
+pub fn replay_poisoned(plan: &Plan, memory: &mut Memory) {
+    memory.fit(plan);
+    let mut last_use = vec![0; plan.buffers.len()];
+    for (at, launch) in plan.launches.iter().enumerate() {
+        for &buffer in launch.inputs.iter().chain(&launch.outputs) {
+            last_use[buffer] = at;
+        }
+    }
+    for (_, buffer) in &plan.outputs {
+        last_use[*buffer] = usize::MAX;
+    }
+    memory.slab_mut(Slab::Arena).fill(0xFF);
+    for (at, launch) in plan.launches.iter().enumerate() {
+        run(plan, launch, memory);
+        let alive = |other: usize| last_use[other] > at;
+        for &buffer in launch.inputs.iter().chain(&launch.outputs) {
+            let handed_on = launch.overwrites.iter().zip(&launch.outputs).any(|(overwrite, &output)| {
+                overwrite.is_some_and(|(input, same)| same && launch.inputs[input] == buffer) && alive(output)
+            });
+            if !alive(buffer) && !handed_on && plan.buffers[buffer].slab == Slab::Arena {
+                memory.bytes_mut(&plan.buffers[buffer]).fill(0xFF);
+            }
+        }
+    }
+}
+
+/// Replays until a launch writes a number that is not finite; the launch's position, or `None` if all are finite.
+/// What a launch leaves unwritten counts as zero.
+pub fn first_non_finite(plan: &Plan, memory: &mut Memory) -> Option<usize> {
+    memory.fit(plan);
+    for (at, launch) in plan.launches.iter().enumerate() {
+        for (&output, overwrite) in launch.outputs.iter().zip(&launch.overwrites) {
+            if overwrite.is_none() {
+                memory.bytes_mut(&plan.buffers[output]).fill(0);
+            }
+        }
+        run(plan, launch, memory);
+        let finite = |&output: &usize| memory.read(&plan.buffers[output]).iter().all(|number| number.is_finite());
+        if !launch.outputs.iter().all(finite) {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// Runs one launch.
+pub fn run(plan: &Plan, launch: &Launch, memory: &mut Memory) {
+    match plan.precision {
+        Precision::F64 => run_as::<f64>(plan, launch, memory, DType::F64),
+        Precision::Exact | Precision::Mixed => run_as::<f32>(plan, launch, memory, DType::F32),
+    }
+}
+
+/// Start and length of every slab. Taken from a `&mut Memory` that stays borrowed while these are used.
+struct Bases(BTreeMap<Slab, (*mut u8, usize)>);
+
+impl Bases {
+    fn new(memory: &mut Memory) -> Self {
+        Self(SLABS.iter().map(|&slab| (slab, memory.slab_mut(slab))).map(|(slab, b)| (slab, (b.as_mut_ptr(), b.len()))).collect())
+    }
+
+    /// The start of a buffer, after checking that it lies inside its slab and is aligned for `T`.
+    fn start<T>(&self, buffer: &Buffer) -> *mut T {
+        let (base, length) = self.0[&buffer.slab];
+        assert!(buffer.offset + buffer.bytes() <= length, "a buffer lies inside its slab");
+        assert!(buffer.offset.is_multiple_of(align_of::<T>()), "a buffer is aligned");
+        // SAFETY: the offset lies inside the allocation, as just checked.
+        unsafe { base.add(buffer.offset).cast() }
+    }
+
+    /// A buffer to be read.
+    ///
+    /// # Safety
+    /// Nothing may write to these bytes while the slice lives, and `T` must be the stored type.
+    unsafe fn slice<'a, T>(&self, buffer: &Buffer) -> &'a [T] {
+        // SAFETY: in bounds and aligned (`start`), initialised (slabs are zeroed when made), not written (the caller).
+        unsafe { std::slice::from_raw_parts(self.start(buffer), buffer.spec.shape.elements()) }
+    }
+
+    /// A buffer to be written.
+    ///
+    /// # Safety
+    /// Nothing else may read or write these bytes while the slice lives, and `T` must be the stored type.
+    unsafe fn slice_mut<'a, T>(&self, buffer: &Buffer) -> &'a mut [T] {
+        // SAFETY: in bounds and aligned (`start`), initialised, exclusive (the caller).
+        unsafe { std::slice::from_raw_parts_mut(self.start(buffer), buffer.spec.shape.elements()) }
+    }
+}
+
+fn run_as<N: Number>(plan: &Plan, launch: &Launch, memory: &mut Memory, computed: DType) {
+    let bases = Bases::new(memory);
+    let in_place = |input: usize| launch.overwrites.iter().flatten().any(|&(from, same)| same && from == input);
+    let buffer = |position: &usize| &plan.buffers[*position];
+    // Narrow values are widened into vectors of their own; the others are read and written where they lie.
+    let wide = |buffer: &Buffer| -> Vec<N> {
+        // SAFETY: nothing is written while the numbers are copied; the stored type is bf16.
+        let narrow = unsafe { bases.slice::<bf16>(buffer) };
+        narrow.iter().map(|number| N::of(number.to_f64())).collect()
+    };
+    let is_narrow = |buffer: &Buffer| buffer.dtype == DType::Bf16 && computed != DType::Bf16;
+    let widened: Vec<Vec<N>> = (launch.inputs.iter().map(buffer).enumerate())
+        .map(|(at, b)| if is_narrow(b) && !in_place(at) { wide(b) } else { Vec::new() })
+        .collect();
+    let mut rounded: Vec<Vec<N>> = (launch.outputs.iter().map(buffer).zip(&launch.overwrites))
+        .map(|(b, overwrite)| match overwrite {
+            _ if !is_narrow(b) => Vec::new(),
+            Some((input, _)) => wide(buffer(&launch.inputs[*input])),
+            None => vec![N::ZERO; b.spec.shape.elements()],
+        })
+        .collect();
+    let inputs = launch.inputs.iter().map(buffer).enumerate().map(|(at, b)| {
+        // SAFETY: check() proved that no output of the launch overlaps this input, but for those updated in place,
+        // which are handed out as empty slices; the stored type decides the element type.
+        let data = unsafe {
+            match b.dtype {
+                DType::I32 if in_place(at) => HostInput::Indices(&[]),
+                _ if in_place(at) => HostInput::Numbers(&[]),
+                DType::Bf16 => HostInput::Numbers(&widened[at][..]),
+                DType::F32 | DType::F64 => HostInput::Numbers(bases.slice::<N>(b)),
+                DType::I32 => HostInput::Indices(bases.slice::<i32>(b)),
+                DType::U8 => HostInput::Bytes(bases.slice::<u8>(b)),
+            }
+        };
+        (b.spec.shape, data)
+    });
+    let inputs: Vec<(Shape, HostInput<'_, N>)> = inputs.collect();
+    let outputs = launch.outputs.iter().map(buffer).zip(rounded.iter_mut()).zip(&launch.overwrites);
+    let outputs = outputs.map(|((b, rounded), overwrite)| {
+        let source = overwrite.filter(|&(_, same)| !same).map(|(input, _)| buffer(&launch.inputs[input]));
+        // SAFETY: check() proved that this output overlaps no other output and no input but the one it updates.
+        let data = unsafe {
+            match b.dtype {
+                DType::Bf16 => HostOutput::Numbers(&mut rounded[..]),
+                DType::F32 | DType::F64 => {
+                    let out = bases.slice_mut::<N>(b);
+                    if let Some(source) = source {
+                        out.copy_from_slice(bases.slice::<N>(source));
+                    }
+                    HostOutput::Numbers(out)
+                }
+                DType::I32 => HostOutput::Indices(bases.slice_mut::<i32>(b)),
+                DType::U8 => HostOutput::Bytes(bases.slice_mut::<u8>(b)),
+            }
+        };
+        (b.spec.shape, data)
+    });
+    let mut io = HostIo::new(inputs, outputs.collect());
+    if launch.kernel == REFERENCE {
+        launch.op.reference(&mut io);
+    } else {
+        launch.op.run_cpu(launch.kernel, &mut io);
+    }
+    drop(io);
+    for (b, rounded) in launch.outputs.iter().map(buffer).zip(&rounded) {
+        if is_narrow(b) {
+            for (out, number) in memory_bf16(memory, b).iter_mut().zip(rounded) {
+                *out = bf16::from_f64(number.to_f64());
+            }
+        }
+    }
+}
+
+fn memory_bf16<'a>(memory: &'a mut Memory, buffer: &Buffer) -> &'a mut [bf16] {
+    bytemuck::cast_slice_mut(memory.bytes_mut(buffer))
+}

@@ -1,0 +1,89 @@
+//! What became of the rows of a table.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::record::Split;
+
+/// Examples kept per reason.
+const EXAMPLES: usize = 3;
+
+/// Rows dropped for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Dropped {
+    /// How many.
+    pub count: usize,
+    /// The first of them: line, id, file, particulars.
+    pub examples: Vec<String>,
+}
+
+/// Counts of packing, from rows read to films kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Funnel {
+    /// Rows in the table.
+    pub rows: usize,
+    /// Films packed.
+    pub kept: usize,
+    /// Rows dropped, by reason.
+    pub dropped: BTreeMap<String, Dropped>,
+    /// Films kept whose text is empty: there for downstream tasks, left out of pre-training.
+    pub empty_text: usize,
+    /// Films kept per split.
+    pub splits: BTreeMap<Split, usize>,
+    /// Films kept that have a mask.
+    pub masks: usize,
+    /// Boxes kept.
+    pub boxes: usize,
+    /// Texts that fill the longest length (512 tokens) and may have been cut to it.
+    pub longest_texts: usize,
+    /// Pieces in the vocabulary.
+    pub vocabulary: usize,
+    /// What looks odd but stops nothing.
+    pub warnings: Vec<String>,
+}
+
+impl Funnel {
+    /// Counts a dropped row.
+    pub(super) fn drop_row(&mut self, reason: String, example: String) {
+        let dropped = self.dropped.entry(reason).or_default();
+        dropped.count += 1;
+        if dropped.examples.len() < EXAMPLES {
+            dropped.examples.push(example);
+        }
+    }
+
+    /// The reasons on one line, each with its count and first example.
+    pub(super) fn reasons(&self) -> String {
+        let one = |(reason, dropped): (&String, &Dropped)| {
+            format!("{reason}: {} (first: {})", dropped.count, dropped.examples.first().map_or("", String::as_str))
+        };
+        self.dropped.iter().map(one).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl fmt::Display for Funnel {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let splits = Split::ALL.map(|split| format!("{} {}", split.name(), self.splits.get(&split).unwrap_or(&0)));
+        writeln!(out, "{:>8} rows read", self.rows)?;
+        for (reason, dropped) in &self.dropped {
+            writeln!(out, "{:>8} dropped: {reason}", dropped.count)?;
+            for example in &dropped.examples {
+                writeln!(out, "{:>8}   {example}", "")?;
+            }
+        }
+        writeln!(out, "{:>8} kept ({})", self.kept, splits.join(", "))?;
+        writeln!(out, "{:>8} of them with empty text, left out of pre-training", self.empty_text)?;
+        writeln!(
+            out,
+            "{:>8} with text, {} of them at the longest length",
+            self.kept - self.empty_text,
+            self.longest_texts
+        )?;
+        writeln!(out, "{:>8} with a mask", self.masks)?;
+        writeln!(out, "{:>8} boxes", self.boxes)?;
+        write!(out, "{:>8} pieces in the vocabulary", self.vocabulary)?;
+        self.warnings.iter().try_for_each(|warning| write!(out, "\n warning: {warning}"))
+    }
+}

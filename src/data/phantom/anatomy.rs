@@ -1,0 +1,261 @@
+//! One patient's chest as smooth shapes, and the X-ray path lengths through body, lungs, heart and great vessels.
+//!
+//! Body units: the inner thorax reaches from x = -1 (patient's right) to 1, y points to the feet, the carina lies
+//! near y = -0.3. Path lengths are in units of attenuation: what they add to the exponent of Beer's law.
+
+use super::canvas::{Field, Frame, between, smooth};
+use crate::base::random::Rng;
+
+/// The shape of one patient; indices [right, left] where there are two.
+#[derive(Clone, Debug)]
+pub(super) struct Anatomy {
+    /// Top of the lungs, and the lowest point of the costophrenic angles.
+    pub apex: f32,
+    pub base: [f32; 2],
+    /// How far the lungs reach to the side, and how square their shoulders are.
+    pub reach: [f32; 2],
+    pub square: f32,
+    /// Tops of the diaphragm's domes.
+    pub dome: [f32; 2],
+    /// The heart reaches this far right and left of the midline, from `heart_top` to `heart_bottom`.
+    pub heart: [f32; 2],
+    pub heart_span: [f32; 2],
+    /// The aortic knob: how far it stands out to the left, and its height.
+    pub knob: [f32; 2],
+    /// Attenuation of the whole chest and of the air in it, half-width of the trunk, slope of the shoulders.
+    pub girth: f32,
+    pub air: f32,
+    pub trunk: f32,
+    pub slope: f32,
+    /// Breasts: half-distance, height and radius.
+    pub breasts: Option<[f32; 3]>,
+    /// Sideways bend of the spine.
+    pub bend: f32,
+    /// Strength of bones and of lung markings.
+    pub bone: f32,
+    pub markings: f32,
+    /// Seed of the parts drawn by lots inside the renderers, so that a patient keeps its ribs and vessels.
+    pub lots: u64,
+}
+
+/// How the patient stood or lay for this film.
+#[derive(Clone, Debug)]
+pub(super) struct Pose {
+    /// Bedside film: arms down, shoulder blades over the lungs.
+    pub portable: bool,
+    /// Turn about the body's long axis: shifts front against back, in body units.
+    pub turned: f32,
+    /// Where the upper arms end.
+    pub elbow: [[f32; 2]; 2],
+    /// Gas in the stomach: x, depth below the dome, half-axes.
+    pub bubble: [f32; 4],
+}
+
+impl Pose {
+    pub fn draw(portable: bool, rng: &mut Rng) -> Self {
+        let arm = |rng: &mut Rng| match portable {
+            true => [between(rng, 1.42, 1.6), between(rng, 1.0, 1.5)],
+            false => [between(rng, 1.6, 2.0), between(rng, -0.2, 0.9)],
+        };
+        let gas = if rng.chance(0.6) { between(rng, 0.08, 0.22) } else { 0.0 };
+        Self {
+            portable,
+            turned: between(rng, -0.05, 0.05),
+            elbow: [arm(rng), arm(rng)],
+            bubble: [between(rng, 0.35, 0.62), between(rng, 0.1, 0.25), gas * between(rng, 1.0, 1.5), gas],
+        }
+    }
+}
+
+impl Anatomy {
+    /// The patient named by the generator's stream.
+    pub fn draw(rng: &mut Rng) -> Self {
+        let reach = between(rng, 0.9, 1.02);
+        let trunk = reach + between(rng, 0.16, 0.36);
+        let girth = 2.9 + 2.6 * (trunk - reach - 0.1) + between(rng, 0.0, 0.5);
+        let dome = between(rng, 0.34, 0.66);
+        let base = dome + between(rng, 0.24, 0.38);
+        let ratio = between(rng, 0.4, 0.49);
+        let right = between(rng, 0.24, 0.3);
+        let breast = [between(rng, 0.5, 0.62), dome + between(rng, -0.15, 0.12), between(rng, 0.36, 0.5)];
+        Self {
+            apex: between(rng, -1.0, -0.86),
+            base: [base, base + between(rng, -0.02, 0.07)],
+            reach: [reach, reach + between(rng, -0.05, 0.04)],
+            square: between(rng, 0.85, 1.25),
+            dome: [dome, dome + between(rng, 0.0, 0.11)],
+            heart: [right, 2.0 * reach * ratio - right],
+            heart_span: [between(rng, -0.22, -0.1), dome + between(rng, 0.14, 0.24)],
+            knob: [between(rng, 0.24, 0.34), between(rng, -0.46, -0.36)],
+            girth,
+            air: girth * between(rng, 0.56, 0.66),
+            trunk,
+            slope: between(rng, 0.25, 0.55),
+            breasts: rng.chance(0.4).then_some(breast),
+            bend: between(rng, -0.03, 0.03),
+            bone: between(rng, 0.75, 1.2),
+            markings: between(rng, 0.7, 1.2),
+            lots: u64::from(rng.next_u32()),
+        }
+    }
+
+    /// A bedside film: shallow breath, and a heart magnified by its distance from the detector.
+    pub fn bedside(&mut self, rng: &mut Rng) {
+        let rise = between(rng, 0.02, 0.12);
+        for side in 0..2 {
+            self.dome[side] -= rise;
+            self.base[side] -= rise;
+            self.heart[side] *= 1.06;
+        }
+        self.heart_span[1] -= rise;
+    }
+
+    /// An enlarged heart: `ratio` of its width to the thorax.
+    pub fn enlarge(&mut self, ratio: f32) {
+        let width = ratio * (self.reach[0] + self.reach[1]);
+        self.heart = [(0.33 * width).min(0.5), width - (0.33 * width).min(0.5)];
+        self.heart_span = [self.heart_span[0] - 0.04, self.heart_span[1] + 0.04];
+    }
+
+    /// Edges of a lung towards the midline and the ribs at height `y`, as distances from the midline.
+    pub fn edges(&self, side: usize, y: f32) -> (f32, f32) {
+        const TOP: f32 = 0.42;
+        let down = ((y - self.apex) / (self.base[side] - self.apex)).max(0.0);
+        let out = 1.0 - (down / 0.8).min(1.0).powf(self.square);
+        let inward = 1.0 - (down / 0.35).min(1.0);
+        let lateral = TOP + (self.reach[side] - 0.02 - TOP) * (1.0 - out * out).sqrt() + 0.02 * down;
+        (TOP - (TOP - 0.14) * (1.0 - inward * inward).sqrt(), lateral)
+    }
+
+    /// Height of the diaphragm at distance `a` from the midline.
+    pub fn diaphragm(&self, side: usize, a: f32) -> f32 {
+        let middle = 0.5 * self.reach[side];
+        let out = (a - middle) / (self.reach[side] - middle);
+        let (square, top) = (out * out, self.dome[side]);
+        match out > 0.0 {
+            true => top + 0.08 * square + (self.base[side] - top - 0.08).max(0.0) * square * square * out.min(1.2),
+            false => top + 0.1 * square,
+        }
+    }
+
+    /// Where in the lung's width a point lies: -1 at the mediastinum, 1 at the ribs; beyond both outside the lung.
+    pub fn across(&self, side: usize, a: f32, y: f32) -> f32 {
+        let (medial, lateral) = self.edges(side, y);
+        (2.0 * a - medial - lateral) / (lateral - medial).max(1e-3)
+    }
+
+    /// Thickness of the heart proper at a point, 0 to 1.
+    pub fn ventricles_at(&self, x: f32, y: f32) -> f32 {
+        let [top, bottom] = self.heart_span;
+        let (middle, half) = ((top + bottom) / 2.0, (bottom - top) / 2.0);
+        // The left ventricle points down and to the left; the right atrium is rounder and lies a little higher.
+        let left = ellipse(x, y, [0.0, middle + 0.08], [self.heart[1], half], 0.42 * half / self.heart[1].max(half));
+        let right = ellipse(x, y, [0.0, middle + 0.02], [self.heart[0], half * 0.95], 0.0);
+        if x > 0.0 { left } else { right.max(left) }
+    }
+
+    /// Thickness of the heart and great vessels at a point, 0 to 1.
+    pub fn heart_at(&self, x: f32, y: f32) -> f32 {
+        let knob = ellipse(x, y, [self.knob[0] - 0.13, self.knob[1]], [0.13, 0.13], 0.0);
+        let trunk = ellipse(x, y, [0.08, -0.12], [self.knob[0] - 0.06, 0.22], 0.2);
+        let aorta = ellipse(x, y, [0.04, 0.1], [self.knob[0] - 0.1, 0.8], 0.0);
+        let cava = ellipse(x, y, [-0.07, -0.4], [0.15, 0.55], 0.0);
+        self.ventricles_at(x, y).max(knob).max(trunk).max(cava).max(aorta)
+    }
+
+    /// Path lengths through the body and through the air in it, [height, width] each.
+    pub fn render(&self, frame: &Frame, pose: &Pose) -> (Field, Field) {
+        let mut body = Field::zeros(frame.width, frame.height);
+        let mut air = body.clone();
+        for row in 0..frame.height {
+            for column in 0..frame.width {
+                let index = row * frame.width + column;
+                let [x, y] = frame.body(column as f32, row as f32);
+                body.values[index] = self.flesh(pose, x, y);
+                air.values[index] = self.lung_air(pose, x, y) + self.airway(pose, x, y) + self.gut(pose, x, y);
+            }
+        }
+        (body, air)
+    }
+
+    /// Soft tissue, had it no air in it: trunk, shoulders, neck, arms, abdomen, breasts.
+    fn flesh(&self, pose: &Pose, x: f32, y: f32) -> f32 {
+        let a = x.abs();
+        let side = usize::from(x > 0.0);
+        let half = self.trunk + 0.34 * smooth((-0.3 - y) / 0.45) + 0.08 * smooth((y - 0.4) / 0.8);
+        let shoulder = -1.1 - self.slope * (1.0 - smooth((a - 0.3) / 0.95)) + 0.25 * smooth((a - 1.1) / 0.5);
+        let wide = (a / half).min(1.0);
+        let deep = ((y - shoulder) / 0.55).clamp(0.0, 1.0);
+        let belly = 1.0 + 0.14 * smooth((y - 0.45) / 0.4);
+        let trunk = self.girth * belly * ((1.0 - wide * wide * wide) * deep * (2.0 - deep)).max(0.0).sqrt();
+        let neck = 0.75 * self.girth * (1.0 - (a / 0.42) * (a / 0.42)).max(0.0).sqrt() * smooth((-0.6 - y) / 0.3);
+        let start = [1.3, -0.8];
+        let along = [pose.elbow[side][0] - start[0], pose.elbow[side][1] - start[1]];
+        let offset = [a - start[0], y - start[1]];
+        let at = (offset[0] * along[0] + offset[1] * along[1]) / (along[0] * along[0] + along[1] * along[1]);
+        let at = at.clamp(0.0, 1.0);
+        let far = [offset[0] - at * along[0], offset[1] - at * along[1]];
+        let arm = (1.0 - (far[0] * far[0] + far[1] * far[1]) / 0.075).max(0.0).sqrt() * 0.5 * self.girth;
+        let joined = [trunk, neck, arm].into_iter().fold(0.0f32, |sum, part| sum.max(part) + 0.2 * sum.min(part));
+        joined + self.breast(a, y)
+    }
+
+    fn breast(&self, a: f32, y: f32) -> f32 {
+        let Some([apart, height, radius]) = self.breasts else { return 0.0 };
+        let (dx, dy) = ((a - apart) / radius, (y - height) / radius);
+        // The upper edge fades into the chest wall, the lower one ends in a fold.
+        let dy = if dy < 0.0 { 0.62 * dy } else { dy };
+        let inside = (1.0 - dx * dx - dy * dy).max(0.0);
+        0.55 * inside.sqrt() * smooth(dy * 0.8 + 0.75)
+    }
+
+    /// Air of the lungs, less what heart and vessels take.
+    fn lung_air(&self, pose: &Pose, x: f32, y: f32) -> f32 {
+        let side = usize::from(x > 0.0);
+        let a = x.abs();
+        let across = self.across(side, a, y).abs();
+        if across >= 1.0 || y > self.base[side] + 0.3 {
+            return 0.0;
+        }
+        let dome = self.diaphragm(side, a);
+        let down = (y - self.apex) / (self.base[side] - self.apex);
+        let depth = self.air * (0.42 + 0.58 * smooth(down / 0.45)) * (1.0 - across * across * across).sqrt();
+        let above = smooth((dome - y) / 0.03 + 0.5);
+        let recess = 0.16 * (1.0 - (y - dome) / 0.3).clamp(0.0, 1.0) * (1.0 - above);
+        let heart = self.heart_at(x - pose.turned * 0.6, y);
+        depth * (above + recess) * (1.0 - 0.86 * smooth(1.9 * heart))
+    }
+
+    /// Air of the windpipe and the main bronchi.
+    fn airway(&self, pose: &Pose, x: f32, y: f32) -> f32 {
+        let x = x - pose.turned - self.bend * smooth((-0.4 - y) / 0.5);
+        if !(-1.6..0.1).contains(&y) || x.abs() > 0.4 {
+            return 0.0;
+        }
+        let tube = |distance: f32, radius: f32| (1.0 - (distance / radius) * (distance / radius)).max(0.0).sqrt();
+        let trachea = tube(x, 0.075) * smooth((-0.27 - y) / 0.06);
+        let (drop, steep) = (y + 0.31, if x < 0.0 { 1.1 } else { 0.75 });
+        let bronchus =
+            tube((drop - steep * x.abs()) * 0.7, 0.05) * smooth((0.3 - x.abs()) / 0.2) * smooth(drop / 0.03 + 1.0);
+        0.5 * trachea.max(0.7 * bronchus)
+    }
+
+    /// Gas in the stomach.
+    fn gut(&self, pose: &Pose, x: f32, y: f32) -> f32 {
+        let [across, below, wide, high] = pose.bubble;
+        if high == 0.0 {
+            return 0.0;
+        }
+        let top = self.diaphragm(1, across) + below + high;
+        let inside = ellipse(x, y, [across, top], [wide, high], 0.0);
+        0.75 * inside * smooth((y - self.diaphragm(1, x.abs())) / 0.08 - 0.3)
+    }
+}
+
+/// Thickness of an ellipsoid over a point, 1 at its centre; `shear` leans it to larger x further down.
+fn ellipse(x: f32, y: f32, centre: [f32; 2], half: [f32; 2], shear: f32) -> f32 {
+    let dy = y - centre[1];
+    let dx = (x - centre[0] - shear * dy) / half[0];
+    let dy = dy / half[1];
+    (1.0 - dx * dx - dy * dy).max(0.0).sqrt()
+}

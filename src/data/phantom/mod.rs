@@ -1,0 +1,120 @@
+//! Phantoms: synthetic chest radiographs with reports, true masks and boxes, drawn from a seed.
+//!
+//! A film is a function of `(seed, index)` alone: the same whatever the count and the number of threads. They are
+//! for trying and training the machinery; they are no data about patients.
+
+mod anatomy;
+mod canvas;
+mod chest;
+mod devices;
+mod film;
+mod finding;
+mod folder;
+mod lesions;
+mod report;
+mod skeleton;
+#[cfg(test)]
+mod tests;
+
+pub use finding::{Device, Finding, Kind, Side, Size, Zone};
+pub use folder::{Error, write};
+
+use crate::base::random::Rng;
+
+/// Streams of random numbers; each is a function of seed and patient or film.
+const PATIENT: u32 = 0x5048_0001;
+const POSE: u32 = 0x5048_0002;
+const FINDINGS: u32 = 0x5048_0003;
+const LESIONS: u32 = 0x5048_0004;
+const EXPOSURE: u32 = 0x5048_0005;
+const REPORT: u32 = 0x5048_0006;
+const SHARE: u32 = 0x5048_0007;
+
+/// A box around one finding, in pixels of the film; `x`, `y` is its upper left pixel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The finding's label.
+    pub label: &'static str,
+    /// Leftmost column.
+    pub x: usize,
+    /// Topmost row.
+    pub y: usize,
+    /// Columns covered.
+    pub w: usize,
+    /// Rows covered.
+    pub h: usize,
+}
+
+/// One synthetic radiograph with all that is known about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Film {
+    /// Unique for seed and index.
+    pub id: String,
+    /// The patient; some have two films, always of one split.
+    pub patient_id: String,
+    /// `train`, `val` or `test`: 80, 10 and 10 of 100 patients.
+    pub split: &'static str,
+    /// `PA` or `AP`.
+    pub view: &'static str,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Gray values, [height, width], 0 black.
+    pub pixels: Vec<u8>,
+    /// 255 where a finding is, 0 elsewhere, [height, width].
+    pub mask: Vec<u8>,
+    /// The report.
+    pub text: String,
+    /// What it shows; empty for a normal film.
+    pub findings: Vec<Finding>,
+    /// A box for each finding, two for a bilateral one.
+    pub boxes: Vec<Bounds>,
+}
+
+/// Draws film `index` of `seed`.
+pub fn draw(seed: u64, index: u64) -> Film {
+    // Of four films in a row the first two may be one patient's.
+    let follows = index % 4 == 1 && Rng::new(seed, SHARE, index).chance(0.6);
+    let patient = if follows { index - 1 } else { index };
+    let mut lots = Rng::new(seed, PATIENT, patient);
+    let split = match lots.below(10) {
+        0..8 => "train",
+        8 => "val",
+        _ => "test",
+    };
+    let mut anatomy = anatomy::Anatomy::draw(&mut lots);
+    let findings = finding::draw(&mut Rng::new(seed, FINDINGS, index));
+    let mut lots = Rng::new(seed, POSE, index);
+    let portable = lots.chance(0.5);
+    let view = if portable { "AP" } else { "PA" };
+    if portable {
+        anatomy.bedside(&mut lots);
+    }
+    if let Some(finding) = findings.iter().find(|finding| finding.kind == Kind::Cardiomegaly) {
+        let ratio = [0.57, 0.645, 0.72][finding.size.unwrap_or(Size::Moderate) as usize];
+        anatomy.enlarge(ratio + canvas::between(&mut lots, -0.015, 0.015));
+    }
+    let frame = film::frame(portable, &mut lots);
+    let (width, height) = (frame.width, frame.height);
+    let pose = anatomy::Pose::draw(portable, &mut lots);
+    let mut chest = chest::Chest::new(anatomy, frame, pose);
+    let mut lots = Rng::new(seed, LESIONS, index);
+    for finding in &findings {
+        lesions::lay(&mut chest, finding, &mut lots);
+    }
+    let pixels = film::develop(&mut chest, &mut Rng::new(seed, EXPOSURE, index));
+    Film {
+        id: format!("ph{seed}-{index:06}"),
+        patient_id: format!("ph{seed}-p{patient:06}"),
+        split,
+        view,
+        width,
+        height,
+        pixels,
+        mask: chest.mask,
+        text: report::write(&findings, view, &mut Rng::new(seed, REPORT, index)),
+        findings,
+        boxes: chest.boxes,
+    }
+}

@@ -1,0 +1,158 @@
+//! Text to token ids, by the `tokenizers` crate: a BERT vocabulary, a `tokenizer.json`, or a vocabulary of our own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::{NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
+use super::error::Error;
+use super::record::MAX_TOKENS;
+use super::vocabulary::{CONTINUES, SPECIAL, train};
+
+/// Pieces of a vocabulary trained on the corpus, at most.
+pub const TRAINED_PIECES: usize = 2048;
+/// A word of more characters is `[UNK]`, as in BERT.
+const WORD_CHARACTERS: usize = 100;
+
+/// Turns text into `[CLS] ... [SEP]`.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    path: PathBuf,
+    json: String,
+    begin: u32,
+    end: u32,
+    vocab_size: usize,
+}
+
+impl Tokenizer {
+    /// Reads `vocab.txt` (BERT WordPiece, a piece a line) or `tokenizer.json`, told apart by content.
+    ///
+    /// With `lowercase` text is lower-cased whatever the file says, as the released code does even with a cased
+    /// vocabulary; without, a `vocab.txt` is used as cased and a `tokenizer.json` as it says.
+    ///
+    /// # Errors
+    /// If it cannot be read, is neither, or lacks `[UNK]`, `[CLS]`, `[SEP]` or has `[PAD]` elsewhere than at 0.
+    pub fn load(path: &Path, lowercase: bool) -> Result<Self, Error> {
+        let text = std::fs::read(path).map_err(Error::io("read", path))?;
+        let fault = |what: String| Error::Tokenizer { path: path.to_owned(), what };
+        let text = String::from_utf8(text).map_err(|_| fault("this is not UTF-8 text".into()))?;
+        if !text.trim_start().starts_with('{') {
+            let pieces: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
+            return Self::from_pieces(&pieces, lowercase, path);
+        }
+        let mut json: Value = serde_json::from_str(&text).map_err(|error| fault(format!("damaged json: {error}")))?;
+        if let Some(fields) = json.as_object_mut() {
+            // Both are done here; a cut or padding of the file's own would go before it.
+            fields.insert("truncation".into(), Value::Null);
+            fields.insert("padding".into(), Value::Null);
+            if lowercase {
+                let normalizer = fields.entry("normalizer").or_insert(Value::Null);
+                *normalizer = lower(normalizer.take());
+            }
+        }
+        Self::from_json(&json, path)
+    }
+
+    /// Trains a WordPiece vocabulary of at most [`TRAINED_PIECES`] pieces on `texts`. The same texts, in any order,
+    /// give the same vocabulary.
+    ///
+    /// # Errors
+    /// If a text cannot be normalised.
+    pub fn trained<'a>(texts: impl Iterator<Item = &'a str>, lowercase: bool) -> Result<Self, Error> {
+        let path = Path::new("trained on the corpus");
+        let fault = |error: tokenizers::Error| Error::Tokenizer { path: path.to_owned(), what: error.to_string() };
+        let normalizer = BertNormalizer::new(true, true, None, lowercase);
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for text in texts {
+            let mut normalized = NormalizedString::from(text);
+            normalizer.normalize(&mut normalized).map_err(fault)?;
+            let mut words = PreTokenizedString::from(normalized);
+            BertPreTokenizer.pre_tokenize(&mut words).map_err(fault)?;
+            for (word, ..) in words.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
+                *counts.entry(word.to_owned()).or_default() += 1;
+            }
+        }
+        Self::from_pieces(&train(&counts, TRAINED_PIECES), lowercase, path)
+    }
+
+    fn from_pieces(pieces: &[String], lowercase: bool, path: &Path) -> Result<Self, Error> {
+        let fault = |what: String| Error::Tokenizer { path: path.to_owned(), what };
+        let mut vocabulary = serde_json::Map::new();
+        for (id, piece) in pieces.iter().enumerate() {
+            if vocabulary.insert(piece.clone(), id.into()).is_some() {
+                return Err(fault(format!("line {}: {piece:?} occurs twice; this should be a vocab.txt", id + 1)));
+            }
+        }
+        let id_of = |name: &str| vocabulary.get(name).and_then(Value::as_u64);
+        let special = |name: &&str| {
+            let (id, no) = (id_of(name)?, false);
+            Some(json!({"id": id, "content": name, "single_word": no, "lstrip": no, "rstrip": no, "normalized": no,
+                        "special": true}))
+        };
+        let json = json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": SPECIAL.iter().filter_map(special).collect::<Vec<_>>(),
+            "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                           "strip_accents": null, "lowercase": lowercase},
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {"type": "BertProcessing",
+                               "sep": ["[SEP]", id_of("[SEP]")], "cls": ["[CLS]", id_of("[CLS]")]},
+            "decoder": {"type": "WordPiece", "prefix": CONTINUES, "cleanup": true},
+            "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": CONTINUES,
+                      "max_input_chars_per_word": WORD_CHARACTERS, "vocab": vocabulary}
+        });
+        Self::from_json(&json, path)
+    }
+
+    fn from_json(json: &Value, path: &Path) -> Result<Self, Error> {
+        let fault = |what: String| Error::Tokenizer { path: path.to_owned(), what };
+        let json = json.to_string();
+        let inner = tokenizers::Tokenizer::from_bytes(&json).map_err(|error| {
+            fault(format!("not a tokenizer ({error}); give a vocab.txt of BERT or a tokenizer.json"))
+        })?;
+        let id =
+            |name: &str| inner.token_to_id(name).ok_or_else(|| fault(format!("it has no {name}; give a BERT one")));
+        let (begin, end, _) = (id("[CLS]")?, id("[SEP]")?, id("[UNK]")?);
+        if id("[PAD]")? != 0 {
+            return Err(fault("[PAD] must have the id 0".into()));
+        }
+        let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&last| last as usize + 1);
+        Ok(Self { inner, path: path.to_owned(), json, begin, end, vocab_size })
+    }
+
+    /// Token ids of a text: `[CLS]`, at most [`MAX_TOKENS`] - 2 pieces, `[SEP]`.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot handle the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let fault = |error: tokenizers::Error| Error::Tokenizer { path: self.path.clone(), what: error.to_string() };
+        let encoded = self.inner.encode(text, false).map_err(fault)?;
+        let pieces = encoded.get_ids().iter().copied().take(MAX_TOKENS - 2);
+        Ok(std::iter::once(self.begin).chain(pieces).chain([self.end]).collect())
+    }
+
+    /// Token ids are below this.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The same tokenizer as the text of a `tokenizer.json`.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+}
+
+/// The normalizer, made to lower-case.
+fn lower(mut normalizer: Value) -> Value {
+    match normalizer.get("type").and_then(Value::as_str) {
+        Some("BertNormalizer") => {
+            normalizer["lowercase"] = true.into();
+            normalizer
+        }
+        Some(_) => json!({"type": "Sequence", "normalizers": [normalizer, {"type": "Lowercase"}]}),
+        None => json!({"type": "Lowercase"}),
+    }
+}

@@ -1,0 +1,76 @@
+//! The one error of the library's surface. Each layer has its own; here they meet.
+
+use std::path::PathBuf;
+
+/// What can go wrong. Every sentence says what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A configuration that cannot be.
+    #[error(transparent)]
+    Config(#[from] crate::model::config::ConfigError),
+    /// Shapes that do not fit, found while recording.
+    #[error("the model cannot be recorded: {0}")]
+    Record(#[from] crate::program::record::RecordError),
+    /// A program without a plan.
+    #[error(transparent)]
+    Plan(#[from] crate::program::plan::PlanError),
+    /// Parameter groups that do not fit the model.
+    #[error(transparent)]
+    Groups(#[from] crate::train::groups::GroupError),
+    /// Weights that do not fit, or cannot be read or written.
+    #[error(transparent)]
+    Weights(#[from] crate::checkpoint::names::WeightsError),
+    /// Data that cannot be read or packed.
+    #[error(transparent)]
+    Data(#[from] crate::data::Error),
+    /// A checkpoint or run folder that cannot be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// The session's threads could not be started.
+    #[error("the threads of the session could not be started: {0}")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
+    /// A batch of another size than the session was opened for.
+    #[error("input `{name}` holds {got} numbers, the session was opened for {wanted}")]
+    Input {
+        /// Name of the input.
+        name: String,
+        /// How many numbers the plan takes.
+        wanted: usize,
+        /// How many were given.
+        got: usize,
+    },
+    /// A loss or gradient that is not a finite number.
+    #[error("step {step}: {op} in {scope} made the first number that is not finite; nothing was updated")]
+    NotFinite {
+        /// The step, counted from 0.
+        step: u64,
+        /// Where in the model.
+        scope: String,
+        /// The op.
+        op: String,
+    },
+    /// A case of the specification that cannot be run.
+    #[error("{path}: {why}")]
+    Case {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Ties an input-output error to its file.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}

@@ -1,0 +1,71 @@
+//! The text encoder: transformers' BertModel without its pooler and without dropout, on packed rows.
+
+use super::batch::Texts;
+use super::config::Config;
+use super::init::Scheme;
+use super::layer::{Dense, layer_norm};
+use crate::ops::attention::Attention;
+use crate::ops::embed::Embed;
+use crate::ops::gelu::Gelu;
+use crate::program::record::RecordError;
+use crate::program::{Recorder, Value};
+
+/// Records embeddings and all layers. Returns token states [rows, text_hidden]. The first
+/// [`Config::frozen_text_layers`] layers do not learn; the embeddings do.
+pub fn encoder(r: &mut Recorder, config: &Config, texts: &Texts) -> Result<Value, RecordError> {
+    let mut x = r.scope("embeddings", |r| embeddings(r, config, texts))?;
+    for at in 0..config.text_layers {
+        let layer = Layer { config, texts, trainable: at >= config.frozen_text_layers };
+        x = r.scope(format!("encoder.layer.{at}"), |r| layer.record(r, x))?;
+    }
+    Ok(x)
+}
+
+fn embeddings(r: &mut Recorder, config: &Config, texts: &Texts) -> Result<Value, RecordError> {
+    let mut table = |name: &str, rows: usize| {
+        let width = config.text_hidden;
+        r.scope(name, |r| r.parameter("weight", [rows, width], Scheme::Bert.weight(rows, width)))
+    };
+    let word = table("word_embeddings", config.vocab_size);
+    let position = table("position_embeddings", config.max_positions);
+    let token_type = table("token_type_embeddings", 2);
+    let x = r.one(Embed::Fwd, &[word, position, token_type, texts.ids, texts.order, texts.offsets])?;
+    r.scope("LayerNorm", |r| layer_norm(r, x, None, texts.offsets, true))
+}
+
+struct Layer<'a> {
+    config: &'a Config,
+    texts: &'a Texts,
+    trainable: bool,
+}
+
+impl Layer<'_> {
+    fn record(&self, r: &mut Recorder, x: Value) -> Result<Value, RecordError> {
+        let width = self.config.text_hidden;
+        let context = r.scope("attention.self", |r| self.attend(r, x))?;
+        let y = self.dense(r, "attention.output.dense", context, width)?;
+        let x = self.add_norm(r, "attention.output.LayerNorm", y, x)?;
+        let y = self.dense(r, "intermediate.dense", x, self.config.text_intermediate)?;
+        let y = r.scope("intermediate", |r| r.one(Gelu::Fwd, &[y, self.texts.offsets]))?;
+        let y = self.dense(r, "output.dense", y, width)?;
+        self.add_norm(r, "output.LayerNorm", y, x)
+    }
+
+    fn attend(&self, r: &mut Recorder, x: Value) -> Result<Value, RecordError> {
+        let width = self.config.text_hidden;
+        let query = self.dense(r, "query", x, width)?;
+        let key = self.dense(r, "key", x, width)?;
+        let value = self.dense(r, "value", x, width)?;
+        let op = Attention::fwd(self.config.text_heads);
+        Ok(r.node(op, &[query, key, value, self.texts.offsets, self.texts.lengths])?[0])
+    }
+
+    fn dense(&self, r: &mut Recorder, name: &str, x: Value, out: usize) -> Result<Value, RecordError> {
+        let (trainable, offsets) = (self.trainable, Some(self.texts.offsets));
+        r.scope(name, |r| Dense { scheme: Scheme::Bert, trainable, offsets, ..Dense::torch() }.record(r, x, out))
+    }
+
+    fn add_norm(&self, r: &mut Recorder, name: &str, x: Value, residual: Value) -> Result<Value, RecordError> {
+        r.scope(name, |r| layer_norm(r, x, Some(residual), self.texts.offsets, self.trainable))
+    }
+}

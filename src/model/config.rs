@@ -1,0 +1,392 @@
+//! All that shapes the step: the fields of the specification's `Config`, its presets and its recipes.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// How pixels in [0, 1] become the network's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalise {
+    /// As they are.
+    Unit,
+    /// Minus ImageNet's mean, over its standard deviation, per channel (released code).
+    Imagenet,
+}
+
+/// Which directions of the contrastive loss count (paper, equation 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contrastive {
+    /// Image to text plus text to image (released code).
+    TwoWaySum,
+    /// Their mean.
+    TwoWayMean,
+    /// Image to text alone (paper).
+    ImageToText,
+}
+
+/// The loss on the pseudo mask (paper, equation 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Segmentation {
+    /// Half of Dice on sigmoid outputs plus BCE (paper).
+    #[serde(rename = "dice+bce")]
+    DiceBce,
+    /// Dice on raw logits plus 0.2 BCE (released code).
+    #[serde(rename = "raw-dice+0.2bce")]
+    RawDice02Bce,
+}
+
+/// How the attention map is brought to the size of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaskUpsample {
+    /// Each cell a square.
+    Nearest,
+    /// Bilinear, corners not aligned.
+    Bilinear,
+}
+
+/// Whether the mask is confined to the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaskBody {
+    /// To the largest bright component, holes filled.
+    Threshold,
+    /// No (released code).
+    None,
+}
+
+/// How a score is compared with the quantile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MaskCompare {
+    /// At least (paper).
+    #[serde(rename = ">=")]
+    AtLeast,
+    /// Above (released code).
+    #[serde(rename = ">")]
+    Above,
+}
+
+/// Whether the mask is smoothed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaskSmooth {
+    /// By a bilateral filter (paper).
+    Bilateral,
+    /// No (released code).
+    None,
+}
+
+/// Which text positions the statistics of `proj_t`'s batch norm see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TextStatistics {
+    /// Only tokens of the reports.
+    RealTokens,
+    /// Every position up to the common length (released code).
+    Padded,
+}
+
+/// All that shapes the step. Sizes are in pixels, tokens or channels; the default is the preset `full` with the
+/// recipe `default`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Side of the square films, a multiple of 32.
+    pub image_size: usize,
+    /// Bottlenecks in each of the encoder's four stages.
+    pub resnet_layers: Vec<usize>,
+    /// Channels behind the stem; stages have 4, 8, 16 and 32 times as many.
+    pub resnet_width: usize,
+    /// Channels of the decoder's five blocks.
+    pub decoder_channels: Vec<usize>,
+    /// Channels inside both projections.
+    pub projection_hidden: usize,
+    /// Length of the embeddings.
+    pub projection_dim: usize,
+    /// Heads of the attention pool.
+    pub attention_heads: usize,
+    /// Width of one such head; 0: `projection_dim` / `attention_heads`, rounded up.
+    pub attention_head_dim: usize,
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Width of the text encoder.
+    pub text_hidden: usize,
+    /// Its layers.
+    pub text_layers: usize,
+    /// Its heads.
+    pub text_heads: usize,
+    /// Width inside its feed-forward blocks.
+    pub text_intermediate: usize,
+    /// The longest text it can take, in tokens.
+    pub max_positions: usize,
+    /// How many of its first layers do not learn; the embeddings always do.
+    pub frozen_text_layers: usize,
+    /// The contrastive loss divides similarities by it.
+    pub temperature: f64,
+    /// Part of the film's pixels below the pseudo mask's threshold.
+    pub quantile: f64,
+    /// How pixels become input.
+    pub normalise: Normalise,
+    /// Directions of the contrastive loss.
+    pub contrastive: Contrastive,
+    /// Form of the segmentation loss.
+    pub segmentation: Segmentation,
+    /// From attention map to film size.
+    pub mask_upsample: MaskUpsample,
+    /// Confinement of the mask.
+    pub mask_body: MaskBody,
+    /// Brightness in [0, 1] above which a pixel may be body.
+    pub body_threshold: f64,
+    /// Comparison with the quantile.
+    pub mask_compare: MaskCompare,
+    /// Smoothing of the mask.
+    pub mask_smooth: MaskSmooth,
+    /// Diameter of the bilateral filter, pixels.
+    pub bilateral_diameter: usize,
+    /// Its width in space, pixels.
+    pub bilateral_sigma_space: f64,
+    /// Its width in values; masks hold 0 and 1.
+    pub bilateral_sigma_value: f64,
+    /// What the text projection's statistics see.
+    pub text_statistics: TextStatistics,
+    /// Factor of the segmentation loss.
+    pub segmentation_weight: f64,
+    /// The segmentation loss counts from this step on.
+    pub warmup_steps: usize,
+    /// AdamW's learning rate.
+    pub learning_rate: f64,
+    /// AdamW's weight decay.
+    pub weight_decay: f64,
+    /// AdamW's epsilon.
+    pub adam_eps: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            image_size: 256,
+            resnet_layers: vec![3, 4, 6, 3],
+            resnet_width: 64,
+            decoder_channels: vec![256, 128, 64, 32, 16],
+            projection_hidden: 128,
+            projection_dim: 128,
+            attention_heads: 4,
+            attention_head_dim: 0,
+            vocab_size: 28996,
+            text_hidden: 768,
+            text_layers: 12,
+            text_heads: 12,
+            text_intermediate: 3072,
+            max_positions: 512,
+            frozen_text_layers: 9,
+            temperature: 0.07,
+            quantile: 0.85,
+            normalise: Normalise::Unit,
+            contrastive: Contrastive::TwoWaySum,
+            segmentation: Segmentation::DiceBce,
+            mask_upsample: MaskUpsample::Nearest,
+            mask_body: MaskBody::Threshold,
+            body_threshold: 0.1,
+            mask_compare: MaskCompare::AtLeast,
+            mask_smooth: MaskSmooth::Bilateral,
+            bilateral_diameter: 9,
+            bilateral_sigma_space: 3.0,
+            bilateral_sigma_value: 1.0,
+            text_statistics: TextStatistics::RealTokens,
+            segmentation_weight: 1.0,
+            warmup_steps: 0,
+            learning_rate: 2e-5,
+            weight_decay: 1e-8,
+            adam_eps: 1e-8,
+        }
+    }
+}
+
+/// The presets, smallest first.
+pub const PRESETS: [&str; 4] = ["micro", "tiny", "small", "full"];
+
+/// The recipes: ours; the paper's mask and loss; the released code's.
+pub const RECIPES: [&str; 3] = ["default", "paper", "official"];
+
+/// Why there is no such configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A preset, recipe or key that does not exist.
+    #[error("there is no {what} `{name}`; did you mean `{closest}`? All: {all}")]
+    Unknown {
+        /// "preset", "recipe" or "key".
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+        /// The most similar one that exists.
+        closest: String,
+        /// All that exist.
+        all: String,
+    },
+    /// A value of a type or word that the key does not take.
+    #[error("`{key}` cannot be `{value}`: {why}")]
+    Value {
+        /// The key.
+        key: String,
+        /// The text given for it.
+        value: String,
+        /// What it takes.
+        why: String,
+    },
+    /// Text that is no configuration; the reason names line and column.
+    #[error("the configuration cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Values that cannot be, one sentence each.
+    #[error("the configuration is impossible: {}", .0.join("; "))]
+    Impossible(Vec<String>),
+}
+
+impl ConfigError {
+    /// The error for a `name` that is none of `all`.
+    pub fn unknown<'a>(what: &'static str, name: &str, all: impl IntoIterator<Item = &'a str>) -> Self {
+        let all: Vec<&str> = all.into_iter().collect();
+        let closest = all.iter().min_by_key(|other| distance(name, other)).copied().unwrap_or_default();
+        Self::Unknown { what, name: name.into(), closest: closest.into(), all: all.join(", ") }
+    }
+}
+
+/// How many letters must be put in, left out or changed to make `b` from `a` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, &right) in b.iter().enumerate() {
+            let changed = corner + usize::from(left != right);
+            corner = row[j + 1];
+            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl Config {
+    /// The preset of that name with the recipe `default`.
+    pub fn preset(name: &str) -> Result<Self, ConfigError> {
+        let full = Self::default();
+        Ok(match name {
+            "micro" => Self {
+                resnet_width: 4,
+                decoder_channels: vec![16, 8, 8, 4, 4],
+                projection_hidden: 16,
+                projection_dim: 16,
+                vocab_size: 61,
+                text_hidden: 16,
+                text_layers: 2,
+                text_heads: 2,
+                text_intermediate: 32,
+                max_positions: 32,
+                image_size: 64,
+                ..Self::preset("tiny")?
+            },
+            "tiny" => Self {
+                image_size: 128,
+                resnet_layers: vec![1, 1, 1, 1],
+                resnet_width: 8,
+                decoder_channels: vec![32, 16, 16, 8, 8],
+                projection_hidden: 32,
+                projection_dim: 32,
+                vocab_size: 211,
+                text_hidden: 32,
+                text_layers: 3,
+                text_heads: 4,
+                text_intermediate: 64,
+                max_positions: 64,
+                frozen_text_layers: 1,
+                adam_eps: 1e-3,
+                ..full
+            },
+            "small" => Self {
+                image_size: 128,
+                resnet_layers: vec![2, 2, 2, 2],
+                resnet_width: 32,
+                decoder_channels: vec![128, 64, 32, 16, 16],
+                projection_hidden: 64,
+                projection_dim: 64,
+                vocab_size: 2048,
+                text_hidden: 128,
+                text_layers: 4,
+                text_heads: 4,
+                text_intermediate: 512,
+                max_positions: 128,
+                frozen_text_layers: 2,
+                adam_eps: 1e-3,
+                ..full
+            },
+            "full" => full,
+            _ => return Err(ConfigError::unknown("preset", name, PRESETS)),
+        })
+    }
+
+    /// This configuration with the fields of a recipe put over it.
+    pub fn with_recipe(self, name: &str) -> Result<Self, ConfigError> {
+        Ok(match name {
+            "default" => self,
+            "paper" => Self { contrastive: Contrastive::ImageToText, attention_heads: 3, ..self },
+            "official" => Self {
+                normalise: Normalise::Imagenet,
+                segmentation: Segmentation::RawDice02Bce,
+                mask_body: MaskBody::None,
+                mask_compare: MaskCompare::Above,
+                mask_smooth: MaskSmooth::None,
+                text_statistics: TextStatistics::Padded,
+                ..self
+            },
+            _ => return Err(ConfigError::unknown("recipe", name, RECIPES)),
+        })
+    }
+
+    /// Reads and validates a configuration; fields left out have their defaults.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        // A list would be taken too, its elements as fields in order.
+        serde_json::from_str::<serde_json::Map<String, Json>>(text)?;
+        let config: Self = serde_json::from_str(text)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Sets the field `key` from text, as `--set key=value` does; lists are written `1,1,1,1`. Does not validate.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        *self = with_field(self, key, value)?;
+        Ok(())
+    }
+
+    /// Width of one head of the attention pool.
+    pub fn head_dim(&self) -> usize {
+        match self.attention_head_dim {
+            0 => self.projection_dim.div_ceil(self.attention_heads),
+            given => given,
+        }
+    }
+
+    /// Whether the batch carries every position up to the common length.
+    pub fn padded(&self) -> bool {
+        self.text_statistics == TextStatistics::Padded
+    }
+}
+
+/// `settings` with one field set from text. Public for the settings of a run, which are set the same way.
+pub fn with_field<T: Serialize + DeserializeOwned>(settings: &T, key: &str, value: &str) -> Result<T, ConfigError> {
+    let mut json = serde_json::to_value(settings)?;
+    let fields = json.as_object_mut().into_iter().flatten();
+    let keys: Vec<&str> = fields.map(|(name, _)| name.as_str()).collect();
+    if !keys.contains(&key) {
+        return Err(ConfigError::unknown("key", key, keys));
+    }
+    let parsed = match json[key] {
+        Json::Array(_) => serde_json::from_str(&format!("[{}]", value.trim_matches(['[', ']']))),
+        Json::String(_) => Ok(Json::String(value.into())),
+        _ => serde_json::from_str(value),
+    };
+    let fail =
+        |why: serde_json::Error| ConfigError::Value { key: key.into(), value: value.into(), why: why.to_string() };
+    json[key] = parsed.map_err(fail)?;
+    serde_json::from_value(json).map_err(fail)
+}

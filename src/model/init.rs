@@ -1,0 +1,83 @@
+//! How fresh parameters are drawn: bounds and deviations after torch's initialisers, and the numbers themselves.
+
+use rayon::prelude::*;
+
+use crate::base::Rng;
+use crate::program::record::Init;
+
+/// An initialiser by its name in the field. Fans are torch's: inputs, or outputs, times kernel area.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scheme {
+    /// Normal, He's deviation by fan-out: torchvision's ResNet.
+    KaimingNormal,
+    /// Uniform, He's bound by fan-in: the decoder of segmentation_models.pytorch.
+    KaimingUniform,
+    /// Uniform, Glorot's bound: the segmentation head, the attention pool's input projection.
+    XavierUniform,
+    /// Uniform, torch's default for weights and biases of linear and convolutional layers.
+    TorchDefault,
+    /// Normal with deviation 0.02: BERT.
+    Bert,
+}
+
+impl Scheme {
+    /// For weights.
+    pub fn weight(self, fan_in: usize, fan_out: usize) -> Init {
+        let (inputs, outputs) = (fan_in as f64, fan_out as f64);
+        match self {
+            Self::KaimingNormal => Init::Normal((2.0 / outputs).sqrt()),
+            Self::KaimingUniform => Init::Uniform((6.0 / inputs).sqrt()),
+            Self::XavierUniform => Init::Uniform((6.0 / (inputs + outputs)).sqrt()),
+            Self::TorchDefault => Init::Uniform((1.0 / inputs).sqrt()),
+            Self::Bert => Init::Normal(0.02),
+        }
+    }
+
+    /// For biases: zero, but for torch's default.
+    pub fn bias(self, fan_in: usize) -> Init {
+        match self {
+            Self::TorchDefault => self.weight(fan_in, 1),
+            _ => Init::Constant(0.0),
+        }
+    }
+}
+
+/// Numbers drawn at a time from one stream; independent chunks are drawn by as many threads as there are.
+const CHUNK: usize = 1 << 16;
+
+/// The first numbers of the parameter `name`. They depend on `seed`, `name` and their place in it, on nothing else.
+pub fn draw(init: Init, name: &str, elements: usize, seed: u64) -> Vec<f32> {
+    let mut numbers = vec![0.0; elements];
+    let digest = blake3::hash(name.as_bytes());
+    let index = digest.as_bytes()[..8].iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+    numbers.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, numbers)| {
+        let mut rng = Rng::new(seed, chunk as u32, index);
+        numbers.fill_with(|| match init {
+            Init::Constant(value) => value as f32,
+            Init::Normal(deviation) => (deviation * rng.normal()) as f32,
+            Init::Uniform(bound) => rng.uniform(-bound, bound) as f32,
+        });
+    });
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_depend_on_seed_and_name_and_have_their_moments() {
+        let count = 3 * CHUNK / 2;
+        let first = draw(Init::Normal(0.02), "a.weight", count, 1);
+        assert_eq!(first, draw(Init::Normal(0.02), "a.weight", count, 1));
+        assert_eq!(first[..100], draw(Init::Normal(0.02), "a.weight", 100, 1));
+        assert_ne!(first[..100], draw(Init::Normal(0.02), "b.weight", 100, 1));
+        assert_ne!(first[..100], draw(Init::Normal(0.02), "a.weight", 100, 2));
+        assert_ne!(first[..100], first[CHUNK..CHUNK + 100]);
+        let deviation = (first.iter().map(|x| f64::from(x * x)).sum::<f64>() / count as f64).sqrt();
+        assert!((deviation / 0.02 - 1.0).abs() < 0.02, "{deviation}");
+        let uniform = draw(Scheme::TorchDefault.bias(16), "u", count, 3);
+        assert!(uniform.iter().all(|x| x.abs() <= 0.25) && uniform.iter().any(|x| x.abs() > 0.249));
+        assert!(draw(Init::Constant(1.0), "ones", 3, 4) == [1.0; 3]);
+    }
+}

@@ -1,0 +1,23 @@
+//! The model: what is recorded, under which names, from which configuration. Knows no device, no stored type.
+pub mod attention_pool;
+pub mod batch;
+pub mod bert;
+pub mod config;
+pub mod g2d;
+pub mod init;
+pub mod layer;
+pub mod losses;
+pub mod optimizer;
+pub mod projection;
+pub mod resnet;
+pub mod unet;
+mod validate;
+
+#[cfg(test)]
+mod recording_tests;
+
+pub use batch::{Batch, Shapes, Source, TextBatch};
+pub use config::{Config, ConfigError};
+pub use g2d::{Phase, record_embed, record_segment, record_step};
+pub use layer::Statistics;
+pub use optimizer::{Group, optimize};

@@ -1,0 +1,147 @@
+//! Proves that a plan is sound, without looking at how it was made.
+//!
+//! The launches are walked with a record of which buffer's numbers each byte holds. A read must find its own buffer's
+//! numbers whole; so no two live values overlap and everything is written before it is read.
+
+use super::pass::layout::ALIGNMENT;
+use super::plan::{Buffer, Plan, Slab};
+
+/// What is wrong with a plan, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A buffer reaches beyond its slab.
+    #[error("buffer {buffer} ends at byte {end} of {slab:?}, which has {size}")]
+    OutOfBounds {
+        /// Position in the plan's buffers.
+        buffer: usize,
+        /// Its slab.
+        slab: Slab,
+        /// Where it ends.
+        end: usize,
+        /// Bytes of the slab.
+        size: usize,
+    },
+    /// A buffer does not start at a multiple of the alignment.
+    #[error("buffer {buffer} starts at byte {offset}, not a multiple of {ALIGNMENT}")]
+    Misaligned {
+        /// Position in the plan's buffers.
+        buffer: usize,
+        /// Where it starts.
+        offset: usize,
+    },
+    /// A launch reads numbers that are not there: never written, or overwritten since.
+    #[error("launch {launch} ({scope}) reads buffer {buffer}, whose numbers are not there (never written, or overwritten)")]
+    Stale {
+        /// Position in the plan's launches.
+        launch: usize,
+        /// Its scope.
+        scope: String,
+        /// Position in the plan's buffers.
+        buffer: usize,
+    },
+    /// A launch writes where it also reads or writes something else.
+    #[error("launch {launch} ({scope}) writes buffer {buffer} over buffer {other}, which it also uses")]
+    Overlap {
+        /// Position in the plan's launches.
+        launch: usize,
+        /// Its scope.
+        scope: String,
+        /// The output.
+        buffer: usize,
+        /// The other buffer.
+        other: usize,
+    },
+    /// Something that can be read after the step has been overwritten.
+    #[error("output {name} does not survive the step")]
+    LostOutput {
+        /// Its name.
+        name: String,
+    },
+    /// A launch takes another kind or shape than its op makes.
+    #[error("launch {launch} ({scope}): {why}")]
+    Misfit {
+        /// Position in the plan's launches.
+        launch: usize,
+        /// Its scope.
+        scope: String,
+        /// What does not fit.
+        why: String,
+    },
+}
+
+fn overlap(a: &Buffer, b: &Buffer) -> bool {
+    a.slab == b.slab && a.offset < b.offset + b.bytes() && b.offset < a.offset + a.bytes()
+}
+
+/// Checks bounds, alignment, shapes, write-before-read, overlaps. Costs milliseconds; runs on every plan.
+pub fn check(plan: &Plan) -> Result<(), Fault> {
+    for (at, buffer) in plan.buffers.iter().enumerate() {
+        let (end, size) = (buffer.offset + buffer.bytes(), plan.slabs.get(&buffer.slab).copied().unwrap_or(0));
+        if end > size {
+            return Err(Fault::OutOfBounds { buffer: at, slab: buffer.slab, end, size });
+        }
+        if !buffer.offset.is_multiple_of(ALIGNMENT) {
+            return Err(Fault::Misaligned { buffer: at, offset: buffer.offset });
+        }
+    }
+    // Present from the start: what is uploaded, and state. A state has several buffers, one per update; the ones
+    // made by updates are recognised as outputs below.
+    let mut made = vec![false; plan.buffers.len()];
+    for launch in &plan.launches {
+        for &output in &launch.outputs {
+            made[output] = true;
+        }
+    }
+    let transient = |buffer: &Buffer| matches!(buffer.slab, Slab::Arena | Slab::Gradients);
+    let mut valid: Vec<usize> =
+        (0..plan.buffers.len()).filter(|&at| !made[at] && !transient(&plan.buffers[at])).collect();
+    for (at, launch) in plan.launches.iter().enumerate() {
+        check_launch(plan, at, &valid)?;
+        for &output in &launch.outputs {
+            valid.retain(|&other| !overlap(&plan.buffers[output], &plan.buffers[other]));
+            valid.push(output);
+        }
+    }
+    for (name, buffer) in &plan.outputs {
+        if !valid.contains(buffer) {
+            return Err(Fault::LostOutput { name: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn check_launch(plan: &Plan, at: usize, valid: &[usize]) -> Result<(), Fault> {
+    let launch = &plan.launches[at];
+    let scope = || launch.scope.clone();
+    let specs = |buffers: &[usize]| buffers.iter().map(|&buffer| plan.buffers[buffer].spec).collect::<Vec<_>>();
+    let inferred = launch.op.infer(&specs(&launch.inputs));
+    let fits = inferred.as_ref().is_ok_and(|outputs| outputs.specs == specs(&launch.outputs));
+    if !fits {
+        let why = match inferred {
+            Ok(_) => "its outputs are not what the op makes of its inputs".to_string(),
+            Err(misfit) => misfit.to_string(),
+        };
+        return Err(Fault::Misfit { launch: at, scope: scope(), why });
+    }
+    for &input in &launch.inputs {
+        if !valid.contains(&input) {
+            return Err(Fault::Stale { launch: at, scope: scope(), buffer: input });
+        }
+    }
+    for (position, &output) in launch.outputs.iter().enumerate() {
+        let in_place = launch.overwrites[position].filter(|&(_, same)| same).map(|(input, _)| input);
+        for (other_position, &other) in launch.outputs.iter().enumerate() {
+            if other_position != position && overlap(&plan.buffers[output], &plan.buffers[other]) {
+                return Err(Fault::Overlap { launch: at, scope: scope(), buffer: output, other });
+            }
+        }
+        for (input_position, &input) in launch.inputs.iter().enumerate() {
+            let (a, b) = (&plan.buffers[output], &plan.buffers[input]);
+            let same = Some(input_position) == in_place && (a.slab, a.offset, a.bytes()) == (b.slab, b.offset, b.bytes());
+            if !same && overlap(a, b) {
+                return Err(Fault::Overlap { launch: at, scope: scope(), buffer: output, other: input });
+            }
+        }
+    }
+    Ok(())
+}

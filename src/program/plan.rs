@@ -1,0 +1,384 @@
+//! The plan: launches, buffers, slabs. Plain data that can be printed, checked, compared and replayed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use super::check;
+use super::memory::{self, Interval};
+use super::op::{Candidate, Cost};
+use super::pass::layout::{StateLayout, aligned};
+use super::pass::place::place;
+use super::pass::precision::{Precision, precision};
+use super::pass::prune::prune;
+use super::record::{Origin, Program, Value};
+use crate::base::{DType, Spec};
+use crate::ops::Op;
+
+/// A class of memory, one allocation each.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Slab {
+    /// Trainable parameters, in the order in which their gradients complete.
+    Weights,
+    /// Gradients, at the same offsets as their parameters.
+    Gradients,
+    /// Adam's first moments, at the same offsets.
+    FirstMoments,
+    /// Adam's second moments, at the same offsets.
+    SecondMoments,
+    /// Parameters that do not learn.
+    Frozen,
+    /// Running statistics.
+    Statistics,
+    /// What is uploaded for every step.
+    Inputs,
+    /// Everything that lives within a step, planned.
+    Arena,
+}
+
+/// All slabs.
+pub const SLABS: [Slab; 8] = [
+    Slab::Weights,
+    Slab::Gradients,
+    Slab::FirstMoments,
+    Slab::SecondMoments,
+    Slab::Frozen,
+    Slab::Statistics,
+    Slab::Inputs,
+    Slab::Arena,
+];
+
+/// A range of a slab that holds one value.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Buffer {
+    /// Its slab.
+    pub slab: Slab,
+    /// Bytes from the start of the slab.
+    pub offset: usize,
+    /// Shape and kind.
+    pub spec: Spec,
+    /// Stored type.
+    pub dtype: DType,
+}
+
+impl Buffer {
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        self.spec.shape.elements() * self.dtype.bytes()
+    }
+}
+
+/// One kernel call.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Launch {
+    /// The op.
+    pub op: Op,
+    /// The chosen kernel: a candidate's name, or [`REFERENCE`].
+    pub kernel: &'static str,
+    /// Positions in [`Plan::buffers`].
+    pub inputs: Vec<usize>,
+    /// Positions in [`Plan::buffers`].
+    pub outputs: Vec<usize>,
+    /// For each output that starts out as a copy of an input: that input, and whether it lies in the same memory.
+    pub overwrites: Vec<Option<(usize, bool)>>,
+    /// Where in the model it was recorded.
+    pub scope: String,
+    /// Its work.
+    pub cost: Cost,
+}
+
+/// Name of the kernel that is an op's definition.
+pub const REFERENCE: &str = "reference";
+
+/// Which kernels may be chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Kernels {
+    /// The best legal candidate of each op.
+    #[default]
+    Best,
+    /// The references: the definition of the step.
+    Reference,
+}
+
+/// What a backend replays.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Plan {
+    /// How real numbers are stored.
+    pub precision: Precision,
+    /// In order.
+    pub launches: Vec<Launch>,
+    /// Every value that is read or written.
+    pub buffers: Vec<Buffer>,
+    /// What is uploaded: name, position in `buffers`.
+    pub inputs: Vec<(String, usize)>,
+    /// What can be read after a step: name, position in `buffers`.
+    pub outputs: Vec<(String, usize)>,
+    /// Gradients of trainable parameters by the parameter's name, in the order in which they complete.
+    pub gradients: Vec<(String, usize)>,
+    /// Bytes of each slab.
+    pub slabs: BTreeMap<Slab, usize>,
+    /// Bytes of the arena alive at the worst moment.
+    pub live_bound: usize,
+}
+
+/// Why a program has no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The program declares a state that the slabs do not hold, or hold in another shape.
+    #[error("state {name} of shape {shape} is not in the slabs: both must come from one configuration")]
+    UnknownState {
+        /// Its name.
+        name: String,
+        /// Its shape in the program.
+        shape: String,
+    },
+    /// The finished plan is not sound: a fault of this crate.
+    #[error("the plan is not sound: {0}")]
+    Unsound(#[from] check::Fault),
+}
+
+/// Plans one program on slabs that hold `states`. The result has passed [`check::check`].
+pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<Plan, PlanError> {
+    let program = precision(prune(program), states.precision);
+    let home = place(&program);
+    let fixed = fixed_places(&program, states, &home)?;
+    let (arena, placement) = arena_places(&program, states.precision, &home, &fixed);
+    let mut builder = Builder { program: &program, states, buffers: Vec::new(), known: HashMap::new() };
+    let mut buffer = |value: Value| {
+        let (slab, offset) = fixed.get(&home[value.index()]).copied().unwrap_or_else(|| {
+            (Slab::Arena, arena.get(&home[value.index()]).map_or(0, |&interval| placement.offsets[interval]))
+        });
+        builder.buffer(value, slab, offset)
+    };
+    let mut launches = Vec::with_capacity(program.nodes.len());
+    for node in &program.nodes {
+        let inputs: Vec<usize> = node.inputs.iter().map(|&value| buffer(value)).collect();
+        let outputs: Vec<usize> = node.outputs.iter().map(|&value| buffer(value)).collect();
+        let overwrites = node.outputs.iter().zip(&node.overwrites).map(|(output, overwrite)| {
+            let overwrite = (*overwrite)?;
+            let source = node.inputs[overwrite.input];
+            Some((overwrite.input, home[output.index()] == home[source.index()]))
+        });
+        let (kernel, cost) = choose(&program, node, states.precision, kernels);
+        launches.push(Launch {
+            op: node.op,
+            kernel,
+            inputs,
+            outputs,
+            overwrites: overwrites.collect(),
+            scope: node.scope.clone(),
+            cost,
+        });
+    }
+    let inputs = program.inputs.iter().map(|(name, value)| (name.clone(), buffer(*value))).collect();
+    let outputs = program.outputs.iter().map(|(name, value)| (name.clone(), buffer(*value))).collect();
+    let gradients = program.gradients.iter().map(|&(state, value)| (program.states[state].name.clone(), buffer(value)));
+    let gradients = gradients.collect();
+    let buffers = builder.buffers;
+    let mut slabs: BTreeMap<Slab, usize> = SLABS.iter().map(|&slab| (slab, states.size(slab))).collect();
+    let uploaded = fixed.values().filter(|(slab, _)| *slab == Slab::Inputs).count();
+    debug_assert!(uploaded <= program.inputs.len());
+    slabs.insert(Slab::Inputs, input_bytes(&program, states.precision));
+    slabs.insert(Slab::Arena, placement.arena);
+    let precision = states.precision;
+    let live_bound = placement.live_bound;
+    let plan = Plan { precision, launches, buffers, inputs, outputs, gradients, slabs, live_bound };
+    check::check(&plan)?;
+    Ok(plan)
+}
+
+struct Builder<'a> {
+    program: &'a Program,
+    states: &'a StateLayout,
+    buffers: Vec<Buffer>,
+    known: HashMap<Value, usize>,
+}
+
+impl Builder<'_> {
+    fn buffer(&mut self, value: Value, slab: Slab, offset: usize) -> usize {
+        *self.known.entry(value).or_insert_with(|| {
+            let spec = self.program.spec(value);
+            self.buffers.push(Buffer { slab, offset, spec, dtype: self.states.precision.dtype(spec.kind) });
+            self.buffers.len() - 1
+        })
+    }
+}
+
+fn input_bytes(program: &Program, precision: Precision) -> usize {
+    let bytes = |value: Value| {
+        let spec = program.spec(value);
+        aligned(spec.shape.elements() * precision.dtype(spec.kind).bytes())
+    };
+    program.inputs.iter().map(|&(_, value)| bytes(value)).sum()
+}
+
+/// Places of values that do not lie in the arena: states, inputs, gradients of parameters.
+fn fixed_places(
+    program: &Program,
+    states: &StateLayout,
+    home: &[Value],
+) -> Result<HashMap<Value, (Slab, usize)>, PlanError> {
+    let mut fixed = HashMap::new();
+    for state in &program.states {
+        let spec = program.spec(state.value);
+        let place = states.states.get(&state.name).filter(|place| place.spec == spec);
+        let place = place.ok_or_else(|| PlanError::UnknownState {
+            name: state.name.clone(),
+            shape: spec.shape.to_string(),
+        })?;
+        fixed.insert(state.value, (place.slab, place.offset));
+    }
+    let mut offset = 0;
+    for &(_, value) in &program.inputs {
+        let spec = program.spec(value);
+        fixed.insert(value, (Slab::Inputs, offset));
+        offset += aligned(spec.shape.elements() * states.precision.dtype(spec.kind).bytes());
+    }
+    for &(state, value) in &program.gradients {
+        if matches!(program.values[value.index()].origin, Origin::Node(..)) {
+            let place = &states.states[&program.states[state].name];
+            fixed.insert(home[value.index()], (Slab::Gradients, place.offset));
+        }
+    }
+    Ok(fixed)
+}
+
+/// Lifetimes of everything else, and their places.
+fn arena_places(
+    program: &Program,
+    precision: Precision,
+    home: &[Value],
+    fixed: &HashMap<Value, (Slab, usize)>,
+) -> (HashMap<Value, usize>, memory::Placement) {
+    let mut known: HashMap<Value, usize> = HashMap::new();
+    let mut intervals: Vec<Interval> = Vec::new();
+    for (at, node) in program.nodes.iter().enumerate() {
+        for value in node.inputs.iter().chain(&node.outputs) {
+            let home = home[value.index()];
+            if fixed.contains_key(&home) {
+                continue;
+            }
+            let spec = program.spec(*value);
+            let bytes = spec.shape.elements() * precision.dtype(spec.kind).bytes();
+            let interval = *known.entry(home).or_insert_with(|| {
+                intervals.push(Interval { first: at, last: at, bytes });
+                intervals.len() - 1
+            });
+            intervals[interval].last = at;
+        }
+    }
+    for &(_, output) in &program.outputs {
+        if let Some(&interval) = known.get(&home[output.index()]) {
+            intervals[interval].last = program.nodes.len();
+        }
+    }
+    let placement = memory::place(&intervals);
+    (known, placement)
+}
+
+fn choose(
+    program: &Program,
+    node: &super::record::Node,
+    precision: Precision,
+    kernels: Kernels,
+) -> (&'static str, Cost) {
+    let inputs: Vec<Spec> = node.inputs.iter().map(|&value| program.spec(value)).collect();
+    let outputs: Vec<Spec> = node.outputs.iter().map(|&value| program.spec(value)).collect();
+    let bytes = inputs.iter().chain(&outputs);
+    let bytes = bytes.map(|spec| (spec.shape.elements() * precision.dtype(spec.kind).bytes()) as u64).sum();
+    let cost = Cost { flops: node.op.flops(&inputs, &outputs), bytes };
+    let kernel = match kernels {
+        Kernels::Reference => REFERENCE,
+        Kernels::Best => candidates(&node.op, &inputs)
+            .iter()
+            .find(|candidate| candidate.refusal.is_none())
+            .map_or(REFERENCE, |candidate| candidate.name),
+    };
+    (kernel, cost)
+}
+
+/// Every CPU kernel of an op on these inputs, best first; the reference, which does everything, comes last.
+pub fn candidates(op: &Op, inputs: &[Spec]) -> Vec<Candidate> {
+    let mut candidates = op.cpu(inputs);
+    candidates.push(Candidate::legal(REFERENCE));
+    candidates
+}
+
+impl Plan {
+    /// The buffer that can be read under that name.
+    pub fn output(&self, name: &str) -> Option<&Buffer> {
+        self.outputs.iter().find(|(output, _)| output == name).map(|&(_, buffer)| &self.buffers[buffer])
+    }
+
+    /// The buffer that is uploaded under that name.
+    pub fn input(&self, name: &str) -> Option<&Buffer> {
+        self.inputs.iter().find(|(input, _)| input == name).map(|&(_, buffer)| &self.buffers[buffer])
+    }
+
+    /// Work of all launches.
+    pub fn cost(&self) -> Cost {
+        self.launches.iter().fold(Cost::default(), |sum, launch| Cost {
+            flops: sum.flops + launch.cost.flops,
+            bytes: sum.bytes + launch.cost.bytes,
+        })
+    }
+}
+
+/// `slab+offset` in hexadecimal, as plans print addresses.
+fn address(buffer: &Buffer) -> String {
+    let slab = match buffer.slab {
+        Slab::Weights => "w",
+        Slab::Gradients => "g",
+        Slab::FirstMoments => "m",
+        Slab::SecondMoments => "v",
+        Slab::Frozen => "f",
+        Slab::Statistics => "s",
+        Slab::Inputs => "i",
+        Slab::Arena => "a",
+    };
+    format!("{slab}+{:x}", buffer.offset)
+}
+
+/// One line per launch (scope, kernel, outputs with their addresses, addresses of the inputs, GFLOP, MiB), then memory by class.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 6;
+        let total = self.cost();
+        writeln!(
+            f,
+            "cpu, {}: {} launches, {:.3} GFLOP, {:.1} MiB read or written",
+            self.precision.name(),
+            self.launches.len(),
+            total.flops as f64 / 1e9,
+            total.bytes as f64 / f64::from(1 << 20)
+        )?;
+        for (at, launch) in self.launches.iter().enumerate() {
+            let list = |buffers: &[usize], text: &dyn Fn(&Buffer) -> String| {
+                let mut shown: Vec<String> =
+                    buffers.iter().take(SHOWN).map(|&buffer| text(&self.buffers[buffer])).collect();
+                if buffers.len() > SHOWN {
+                    shown.push(format!("+{} more", buffers.len() - SHOWN));
+                }
+                shown.join(" ")
+            };
+            let whole = |buffer: &Buffer| format!("{}{}@{}", buffer.dtype.name(), buffer.spec.shape, address(buffer));
+            let in_place = launch.overwrites.iter().flatten().any(|&(_, same)| same);
+            writeln!(
+                f,
+                "{at:4} {} {}/{}{} -> {} <- {} {:.4} GFLOP {:.3} MiB",
+                launch.scope,
+                launch.op.name(),
+                launch.kernel,
+                if in_place { " in place" } else { "" },
+                list(&launch.outputs, &whole),
+                list(&launch.inputs, &address),
+                launch.cost.flops as f64 / 1e9,
+                launch.cost.bytes as f64 / f64::from(1 << 20)
+            )?;
+        }
+        for (slab, bytes) in &self.slabs {
+            writeln!(f, "{:14} {bytes:12} bytes", format!("{slab:?}"))?;
+        }
+        let over = (self.slabs[&Slab::Arena] as f64 / self.live_bound.max(1) as f64 - 1.0) * 100.0;
+        writeln!(f, "live bound of the arena {} bytes; the arena is {over:.2} % over it", self.live_bound)
+    }
+}

@@ -1,0 +1,316 @@
+//! A run: batches in, metrics and checkpoints out, until it has taken its steps or is told to stop.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::RunConfig;
+use super::metrics::{MaskMemory, StepLine, ValidationLine};
+use super::session::{Films, Options, Session};
+use super::validate::{Validation, validate};
+use crate::checkpoint::folder::{self, Progress};
+use crate::data::augment::Recipe;
+use crate::data::loader::{Batches, HostBatch, Loader, LoaderOptions};
+use crate::data::{Dataset, Split};
+use crate::error::Error;
+use crate::model::batch::TextBatch;
+use crate::program::{Kernels, Precision};
+
+/// Most films of a validation.
+const VALIDATED: usize = 512;
+
+/// The films of a run.
+#[derive(Debug)]
+pub struct Data {
+    /// What is trained on: the films of its split `train` that have a report.
+    pub train: Arc<Dataset>,
+    /// What is validated on: the films of its split `val` that have a report; of all splits if it is another data set.
+    pub held_out: Arc<Dataset>,
+}
+
+impl Data {
+    /// One data set with a split.
+    pub fn split(dataset: Dataset) -> Self {
+        let train = Arc::new(dataset);
+        Self { held_out: train.clone(), train }
+    }
+
+    fn held_out_samples(&self) -> Vec<usize> {
+        let split = Arc::ptr_eq(&self.train, &self.held_out).then_some(Split::Val);
+        let mut samples = self.held_out.select(split, true);
+        samples.truncate(VALIDATED);
+        samples
+    }
+}
+
+/// What identifies a run; `manifest.json`. Written once, when the run starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this crate.
+    pub version: String,
+    /// Seed of weights, order and augmentation.
+    pub seed: u64,
+    /// Folder of the shards that are trained on.
+    pub data: PathBuf,
+    /// Digest of what is trained on.
+    pub data_digest: String,
+    /// Folder of the shards that are validated on, if it is another.
+    pub held_out: Option<PathBuf>,
+    /// What it ran on.
+    pub device: String,
+    /// Parameters that learn.
+    pub trainable_parameters: usize,
+}
+
+/// What a run is asked to do.
+#[derive(Debug)]
+pub struct Run {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its settings.
+    pub config: RunConfig,
+    /// Where the data lie, what they are and so on.
+    pub manifest: Manifest,
+    /// The films.
+    pub data: Data,
+    /// Stops when so many steps were taken, counted from the run's beginning.
+    pub stop_at: u64,
+    /// Continues from the newest checkpoint in the folder.
+    pub resume: bool,
+    /// Published weights to start from.
+    pub weights: Option<PathBuf>,
+    /// Threads; 0: all cores.
+    pub threads: usize,
+}
+
+/// What an observer of a run is told.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The run begins, or continues, behind this many steps.
+    Started(u64),
+    /// Names in a file of weights that nothing uses.
+    Note(&'a str),
+    /// A step was taken.
+    Step(&'a StepLine),
+    /// A validation was done after so many steps.
+    Validated(u64, &'a Validation),
+    /// A checkpoint was written.
+    Saved(&'a Path),
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Steps taken since the run's beginning.
+    pub steps: u64,
+    /// It was told to stop before it had taken all its steps.
+    pub interrupted: bool,
+    /// The newest checkpoint.
+    pub checkpoint: PathBuf,
+    /// The validation before the first step, if this process took it.
+    pub before: Option<Validation>,
+    /// The last validation.
+    pub after: Option<Validation>,
+    /// Wall time of the steps, seconds.
+    pub seconds: f64,
+}
+
+struct Files {
+    metrics: fs::File,
+    path: PathBuf,
+}
+
+impl Files {
+    /// Opens `metrics.jsonl` for what comes after `steps` steps; later lines, of a run that was cut off, are dropped.
+    fn open(folder: &Path, steps: u64) -> Result<Self, Error> {
+        let path = folder.join("metrics.jsonl");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(Error::io(&path)(error)),
+        };
+        #[derive(Deserialize)]
+        struct Numbered {
+            step: u64,
+        }
+        let earlier = |line: &&str| serde_json::from_str::<Numbered>(line).is_ok_and(|line| line.step <= steps);
+        let kept: String = text.lines().filter(earlier).flat_map(|line| [line, "\n"]).collect();
+        if kept != text {
+            crate::checkpoint::write_beside(&path, kept.as_bytes()).map_err(Error::io(&path))?;
+        }
+        let metrics = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
+        Ok(Self { metrics, path })
+    }
+
+    fn line(&mut self, line: &impl Serialize) -> Result<(), Error> {
+        let mut text = serde_json::to_string(line).unwrap_or_default();
+        text.push('\n');
+        self.metrics.write_all(text.as_bytes()).map_err(Error::io(&self.path))
+    }
+}
+
+/// Runs. `observe` is told what happens; when `cancelled` becomes true the run saves and ends.
+pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool) -> Result<Summary, Error> {
+    let config = &run.config;
+    config.validate()?;
+    let samples = run.data.train.select(Some(Split::Train), true);
+    let options = LoaderOptions {
+        batch: config.train.batch,
+        image_size: config.model.image_size,
+        text_len: config.train.text_length,
+        seed: config.train.seed,
+        recipe: config.train.augment,
+    };
+    let held_out = run.data.held_out_samples();
+    let plain = LoaderOptions { batch: 1, recipe: Recipe::None, ..options.clone() };
+    let judge = if held_out.is_empty() {
+        None
+    } else {
+        Some(Batches::new(run.data.held_out.clone(), held_out.clone(), plain)?)
+    };
+    let batches = Arc::new(Batches::new(run.data.train.clone(), samples, options)?);
+    let mut session = open(run)?;
+    let (progress, mut files) = begin(run, &mut session, observe)?;
+    let mut masks: MaskMemory = progress.history;
+    observe(Event::Started(session.steps()));
+    let mut judged = |session: &mut Session, files: &mut Files, observe: &mut dyn FnMut(Event<'_>)| {
+        let Some(judge) = &judge else { return Ok::<_, Error>(None) };
+        let validation = validate(session, &run.data.held_out, judge, &held_out)?;
+        observe(Event::Validated(session.steps(), &validation));
+        files.line(&ValidationLine { step: session.steps(), validation: validation.clone() })?;
+        Ok(Some(validation))
+    };
+    let before = if session.steps() == 0 { judged(&mut session, &mut files, observe)? } else { None };
+    let mut after = before.clone();
+    let mut checkpoint = folder::newest(&run.folder)?.unwrap_or_default();
+    let started = Instant::now();
+    let mut loader = Loader::start(batches, session.steps(), 1)?;
+    while session.steps() < run.stop_at && !cancelled.load(Ordering::Relaxed) {
+        let batch = loader.next().ok_or(Error::LoaderStopped)?;
+        let line = step(run, &mut session, &batch, &mut masks)?;
+        files.line(&line)?;
+        observe(Event::Step(&line));
+        let steps = session.steps();
+        let last = steps == run.stop_at || cancelled.load(Ordering::Relaxed);
+        if steps.is_multiple_of(config.train.validate_every) || steps == run.stop_at {
+            after = judged(&mut session, &mut files, observe)?;
+        }
+        if last || steps.is_multiple_of(config.train.checkpoint_every) {
+            checkpoint = save(run, &session, &masks)?;
+            observe(Event::Saved(&checkpoint));
+        }
+    }
+    Ok(Summary {
+        steps: session.steps(),
+        interrupted: session.steps() < run.stop_at,
+        checkpoint,
+        before,
+        after,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+fn open(run: &Run) -> Result<Session, Error> {
+    let train = &run.config.train;
+    if train.precision == Precision::F64 {
+        return Err(Error::Usage("precision f64 is for `g2d step`; a run takes exact or mixed".into()));
+    }
+    Session::open(Options {
+        precision: train.precision,
+        kernels: Kernels::Best,
+        groups: train.groups.clone(),
+        seed: train.seed,
+        threads: run.threads,
+        ..Options::new(run.config.model.clone(), train.batch, train.text_length)
+    })
+}
+
+/// Starts the folder, or takes up its newest checkpoint.
+fn begin(
+    run: &Run,
+    session: &mut Session,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<(Progress<MaskMemory>, Files), Error> {
+    let newest = if run.resume { folder::newest(&run.folder)? } else { None };
+    let progress = match newest {
+        Some(checkpoint) => {
+            let progress = session.load_checkpoint::<MaskMemory>(&checkpoint)?;
+            if progress.data_digest != run.manifest.data_digest {
+                return Err(Error::Usage(format!(
+                    "{}: the checkpoint was made on other data (digest {}, now {}); resume with the data it was made on",
+                    checkpoint.display(), progress.data_digest, run.manifest.data_digest
+                )));
+            }
+            progress
+        }
+        None => {
+            if let Some(weights) = &run.weights {
+                for note in session.load_weights(weights)?.notes {
+                    observe(Event::Note(&note));
+                }
+            }
+            fs::create_dir_all(&run.folder).map_err(Error::io(&run.folder))?;
+            write_json(&run.folder.join("config.json"), &run.config)?;
+            write_json(&run.folder.join("manifest.json"), &run.manifest)?;
+            Progress::default()
+        }
+    };
+    let files = Files::open(&run.folder, session.steps())?;
+    Ok((progress, files))
+}
+
+fn step(run: &Run, session: &mut Session, batch: &HostBatch, masks: &mut MaskMemory) -> Result<StepLine, Error> {
+    let (model, train) = (&run.config.model, &run.config.train);
+    let started = Instant::now();
+    let lr = train.schedule.learning_rate(model.learning_rate, session.steps());
+    let text = TextBatch::pack(&batch.tokens, &batch.lengths, train.text_length, model)?;
+    let metrics = session.step(Films::Bytes(&batch.pixels, &batch.augmentation), &text, lr).map_err(|error| {
+        let name = |&sample: &usize| run.data.train.record(sample).map_or_else(|_| sample.to_string(), |r| r.id);
+        error.with_films(batch.samples.iter().map(name).collect())
+    })?;
+    let mask_iou_previous = masks.update(&batch.samples, session.pseudo_mask(), model.image_size);
+    Ok(StepLine {
+        step: session.steps(),
+        total: metrics.total,
+        contrastive: metrics.contrastive,
+        segmentation: metrics.segmentation,
+        top1: metrics.top1,
+        top5: metrics.top5,
+        mask_area: metrics.mask_area,
+        mask_iou_previous,
+        lr,
+        grad_norm: metrics.grad_norm,
+        samples_per_s: train.batch as f64 / started.elapsed().as_secs_f64(),
+    })
+}
+
+fn save(run: &Run, session: &Session, masks: &MaskMemory) -> Result<PathBuf, Error> {
+    let progress = Progress {
+        version: env!("CARGO_PKG_VERSION").into(),
+        step: session.steps(),
+        data_digest: run.manifest.data_digest.clone(),
+        history: masks.clone(),
+    };
+    session.save_checkpoint(&run.folder, &progress)
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    crate::checkpoint::write_beside(path, text.as_bytes()).map_err(Error::io(path))
+}
+
+/// Reads what a run's folder says of it: settings and manifest.
+pub fn read(folder: &Path) -> Result<(RunConfig, Manifest), Error> {
+    fn json<T: serde::de::DeserializeOwned>(path: PathBuf) -> Result<T, Error> {
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        serde_json::from_str(&text)
+            .map_err(|error| Error::Usage(format!("{}: {error}; it is not the file a run wrote", path.display())))
+    }
+    Ok((json(folder.join("config.json"))?, json(folder.join("manifest.json"))?))
+}

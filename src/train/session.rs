@@ -1,0 +1,352 @@
+//! A model in memory with everything needed to train and to use it: slabs, plans, threads. The embedding surface.
+
+use std::path::Path;
+
+use super::groups::{self, Rule};
+use crate::base::Spec;
+use crate::checkpoint::names::{self, Loaded};
+use crate::cpu::{self, Memory};
+use crate::error::Error;
+use crate::model::batch::{Shapes, Source, TextBatch};
+use crate::model::config::Config;
+use crate::model::g2d::{self, Phase};
+use crate::model::init;
+use crate::model::optimizer::{self, Group};
+use crate::program::pass::layout::StatePlace;
+use crate::program::plan::{Buffer, Kernels, Plan, Slab};
+use crate::program::{Precision, Program, StateLayout, plan};
+
+/// AdamW's decay rates of the moments, as the specification has them.
+const BETAS: (f64, f64) = (0.9, 0.999);
+
+/// What a session is opened with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The model.
+    pub config: Config,
+    /// Pairs a step, and the largest number of films or reports used at once.
+    pub batch: usize,
+    /// The longest report, in tokens.
+    pub text_length: usize,
+    /// What films come as.
+    pub source: Source,
+    /// How numbers are stored.
+    pub precision: Precision,
+    /// Which kernels may run.
+    pub kernels: Kernels,
+    /// Parameter groups.
+    pub groups: Vec<Rule>,
+    /// Seed of the fresh weights.
+    pub seed: u64,
+    /// Threads of the session's own pool; 0: as many as there are cores.
+    pub threads: usize,
+}
+
+impl Options {
+    /// A session that trains `config` on bytes, in f32, on all cores.
+    pub fn new(config: Config, batch: usize, text_length: usize) -> Self {
+        Self {
+            config,
+            batch,
+            text_length,
+            source: Source::Bytes,
+            precision: Precision::Exact,
+            kernels: Kernels::Best,
+            groups: vec![Rule::everything()],
+            seed: 0,
+            threads: 0,
+        }
+    }
+}
+
+/// The films of one batch.
+#[derive(Clone, Copy, Debug)]
+pub enum Films<'a> {
+    /// Stored pixels [batch, side, side], and 13 numbers of augmentation each ([`crate::data::augment`]).
+    Bytes(&'a [u8], &'a [f32]),
+    /// Numbers in [0, 1], [batch, side, side].
+    Numbers(&'a [f32]),
+}
+
+/// What a step leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepMetrics {
+    /// The loss that was differentiated.
+    pub total: f64,
+    /// Image and report.
+    pub contrastive: f64,
+    /// Predicted mask and pseudo mask; during warm-up it does not count.
+    pub segmentation: f64,
+    /// Part of the films whose own report is the most similar one.
+    pub top1: f64,
+    /// Part whose own report is among the five most similar.
+    pub top5: f64,
+    /// Length of the gradient.
+    pub grad_norm: f64,
+    /// The pseudo mask's mean.
+    pub mask_area: f64,
+}
+
+/// What a batch gives in running-statistics mode, row by row.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// Image embeddings [batch, projection_dim], not normalised.
+    pub image_embedding: Vec<f64>,
+    /// Report embeddings [batch, projection_dim], not normalised.
+    pub text_embedding: Vec<f64>,
+    /// Logits of the predicted mask [batch, side, side].
+    pub logits: Vec<f64>,
+    /// Pseudo mask [batch, side, side].
+    pub mask: Vec<f64>,
+    /// Attention maps [batch, heads, cells, cells].
+    pub attention: Vec<f64>,
+}
+
+/// A model in memory. Two sessions share nothing; one session is used by one thread at a time.
+#[derive(Debug)]
+pub struct Session {
+    options: Options,
+    groups: Vec<(Group, f64)>,
+    states: StateLayout,
+    memory: Memory,
+    warmup: Plan,
+    full: Plan,
+    evaluate: Plan,
+    steps: u64,
+    pool: rayon::ThreadPool,
+}
+
+impl Session {
+    /// A session with fresh weights.
+    pub fn open(options: Options) -> Result<Self, Error> {
+        options.config.validate()?;
+        let shapes = Shapes { batch: options.batch, text_len: options.text_length, source: options.source };
+        let (full, groups) = Self::record(&options, &shapes, Phase::Full)?;
+        let (warmup, _) = Self::record(&options, &shapes, Phase::Warmup)?;
+        let states = StateLayout::of(&full, options.precision);
+        let evaluate = g2d::record_evaluate(&options.config, &shapes)?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(Error::Threads)?;
+        let mut session = Self {
+            warmup: plan(warmup, &states, options.kernels)?,
+            full: plan(full, &states, options.kernels)?,
+            evaluate: plan(evaluate, &states, options.kernels)?,
+            memory: Memory::default(),
+            steps: 0,
+            groups,
+            states,
+            pool,
+            options,
+        };
+        for plan in [&session.full, &session.warmup, &session.evaluate] {
+            session.memory.fit(plan);
+        }
+        session.initialise();
+        Ok(session)
+    }
+
+    /// The recorded step with its optimizer, and the groups with their factors of the learning rate.
+    fn record(options: &Options, shapes: &Shapes, phase: Phase) -> Result<(Program, Vec<(Group, f64)>), Error> {
+        let mut recorder = g2d::record_step(&options.config, shapes, phase)?;
+        let trainable = optimizer::trainable(recorder.program());
+        let names: Vec<String> = trainable.iter().map(|&at| recorder.program().states[at].name.clone()).collect();
+        let resolved = groups::resolve(&options.groups, &names)?;
+        let groups: Vec<(Group, f64)> = (options.groups.iter().zip(resolved))
+            .map(|(rule, members)| {
+                let group = Group {
+                    name: rule.name.clone(),
+                    parameters: members.into_iter().map(|member| trainable[member]).collect(),
+                    weight_decay: rule.weight_decay.unwrap_or(options.config.weight_decay),
+                    beta1: BETAS.0,
+                    beta2: BETAS.1,
+                    eps: options.config.adam_eps,
+                };
+                (group, rule.learning_rate_factor)
+            })
+            .collect();
+        let only: Vec<Group> = groups.iter().map(|(group, _)| group.clone()).collect();
+        optimizer::optimize(&mut recorder, &only)?;
+        Ok((recorder.finish(), groups))
+    }
+
+    fn initialise(&mut self) {
+        let places: Vec<(String, StatePlace)> =
+            self.states.states.iter().map(|(name, place)| (name.clone(), place.clone())).collect();
+        for (name, place) in places {
+            let numbers = init::draw(place.init, &name, place.spec.shape.elements(), self.options.seed);
+            self.memory.write(&self.buffer(&place), numbers.into_iter().map(f64::from));
+        }
+    }
+
+    fn buffer(&self, place: &StatePlace) -> Buffer {
+        let dtype = self.options.precision.dtype(place.spec.kind);
+        Buffer { slab: place.slab, offset: place.offset, spec: place.spec, dtype }
+    }
+
+    /// What it was opened with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Where every state lies.
+    pub fn states(&self) -> &StateLayout {
+        &self.states
+    }
+
+    /// Steps taken so far; AdamW's count.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Continues the count of steps from a checkpoint.
+    pub fn set_steps(&mut self, steps: u64) {
+        self.steps = steps;
+    }
+
+    /// The plan of the next step.
+    pub fn step_plan(&self) -> &Plan {
+        let config = &self.options.config;
+        let counts = self.steps >= config.warmup_steps as u64 && config.segmentation_weight != 0.0;
+        if counts { &self.full } else { &self.warmup }
+    }
+
+    /// The numbers of a state, in the engine's order.
+    pub fn state(&self, name: &str) -> Option<Vec<f64>> {
+        self.states.states.get(name).map(|place| self.memory.read(&self.buffer(place)))
+    }
+
+    /// Writes the numbers of a state, in the engine's order. `false` if there is no such state of that size.
+    pub fn set_state(&mut self, name: &str, numbers: &[f64]) -> bool {
+        let Some(place) = self.states.states.get(name) else { return false };
+        if place.spec.shape.elements() != numbers.len() {
+            return false;
+        }
+        let buffer = self.buffer(place);
+        self.memory.write(&buffer, numbers.iter().copied());
+        true
+    }
+
+    /// The raw bytes of a slab of states, for checkpoints.
+    pub fn slab(&self, slab: Slab) -> &[u8] {
+        &self.memory.slab(slab)[..self.states.size(slab)]
+    }
+
+    /// Reads weights under published names. What is missing, unexpected or misshapen is told all at once.
+    pub fn load_weights(&mut self, path: &Path) -> Result<Loaded, Error> {
+        let loaded = names::load(path, &self.states)?;
+        for (name, numbers) in &loaded.tensors {
+            self.set_state(name, numbers);
+        }
+        Ok(loaded)
+    }
+
+    /// Writes weights under published names, beside and renamed.
+    pub fn save_weights(&self, path: &Path) -> Result<(), Error> {
+        Ok(names::save(path, &self.states, |name| self.state(name).unwrap_or_default())?)
+    }
+
+    /// One training step at this learning rate. Nothing is updated but running statistics if a gradient is not
+    /// finite; the error then names the first op whose output is not.
+    pub fn step(&mut self, films: Films<'_>, text: &TextBatch, learning_rate: f64) -> Result<StepMetrics, Error> {
+        let plan = self.step_plan().clone();
+        self.write_inputs(&plan, films, Some(text))?;
+        let count = (self.steps + 1) as i32;
+        for (group, factor) in &self.groups {
+            let scalars = [learning_rate * factor, 1.0 - group.beta1.powi(count), 1.0 - group.beta2.powi(count)];
+            if let Some(&buffer) = plan.input(&format!("adamw.{}", group.name)) {
+                self.memory.write(&buffer, scalars.into_iter());
+            }
+        }
+        self.pool.install(|| cpu::replay(&plan, &mut self.memory));
+        let scalar = |name: &str| plan.output(name).map_or(f64::NAN, |buffer| self.memory.read(buffer)[0]);
+        let mask = plan.output("out.pseudo_mask").map(|buffer| self.memory.read(buffer)).unwrap_or_default();
+        let metrics = StepMetrics {
+            total: scalar("loss.total"),
+            contrastive: scalar("loss.contrastive"),
+            segmentation: scalar("loss.segmentation"),
+            top1: scalar("top1"),
+            top5: scalar("top5"),
+            grad_norm: scalar("finite").sqrt(),
+            mask_area: mask.iter().sum::<f64>() / mask.len().max(1) as f64,
+        };
+        if !(metrics.total.is_finite() && metrics.segmentation.is_finite() && metrics.grad_norm.is_finite()) {
+            return Err(self.not_finite(&plan));
+        }
+        self.steps += 1;
+        Ok(metrics)
+    }
+
+    /// Replays the step to find where the first number appeared that is not finite.
+    fn not_finite(&mut self, plan: &Plan) -> Error {
+        let found = self.pool.install(|| cpu::first_non_finite(plan, &mut self.memory));
+        let place = found.map(|at| (plan.launches[at].scope.clone(), plan.launches[at].op.name().to_string()));
+        let (scope, op) = place.unwrap_or_else(|| ("the step".into(), "an op".into()));
+        Error::NotFinite { step: self.steps, scope, op }
+    }
+
+    fn write_inputs(&mut self, plan: &Plan, films: Films<'_>, text: Option<&TextBatch>) -> Result<(), Error> {
+        match films {
+            Films::Bytes(pixels, augmentation) => {
+                self.upload(plan, "pixels", pixels.len(), |bytes| bytes.copy_from_slice(pixels))?;
+                let buffer = self.input(plan, "augmentation", augmentation.len())?;
+                self.memory.write(&buffer, augmentation.iter().map(|&number| number.into()));
+            }
+            Films::Numbers(numbers) => {
+                let buffer = self.input(plan, "image", numbers.len())?;
+                self.memory.write(&buffer, numbers.iter().map(|&number| number.into()));
+            }
+        }
+        let Some(text) = text else { return Ok(()) };
+        for (name, numbers) in
+            [("ids", &text.ids), ("order", &text.order), ("offsets", &text.offsets), ("lengths", &text.lengths)]
+        {
+            self.upload(plan, name, numbers.len(), |bytes| bytes.copy_from_slice(bytemuck::cast_slice(numbers)))?;
+        }
+        Ok(())
+    }
+
+    fn input(&self, plan: &Plan, name: &str, elements: usize) -> Result<Buffer, Error> {
+        let buffer = *plan.input(name).ok_or_else(|| Error::Input { name: name.into(), wanted: 0, got: elements })?;
+        let wanted = buffer.spec.shape.elements();
+        if wanted != elements {
+            return Err(Error::Input { name: name.into(), wanted, got: elements });
+        }
+        Ok(buffer)
+    }
+
+    fn upload(&mut self, plan: &Plan, name: &str, elements: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), Error> {
+        let buffer = self.input(plan, name, elements)?;
+        fill(self.memory.bytes_mut(&buffer));
+        Ok(())
+    }
+
+    /// An output of the last step, by name: `out.*`, `loss.*`.
+    pub fn output(&self, plan: &Plan, name: &str) -> Option<Vec<f64>> {
+        plan.output(name).map(|buffer| self.memory.read(buffer))
+    }
+
+    /// The gradient that the last step (whose plan this was) left for a parameter, in the engine's order.
+    pub fn gradient(&self, plan: &Plan, parameter: &str) -> Option<Vec<f64>> {
+        let (_, buffer) = plan.gradients.iter().find(|(name, _)| name == parameter)?;
+        Some(self.memory.read(&plan.buffers[*buffer]))
+    }
+
+    /// Embeddings, predicted and pseudo masks of a whole batch, by running statistics. Changes nothing.
+    pub fn evaluate(&mut self, films: Films<'_>, text: &TextBatch) -> Result<Evaluation, Error> {
+        let plan = self.evaluate.clone();
+        self.write_inputs(&plan, films, Some(text))?;
+        self.pool.install(|| cpu::replay(&plan, &mut self.memory));
+        let read = |name: &str| self.output(&plan, name).unwrap_or_default();
+        Ok(Evaluation {
+            image_embedding: read("out.image_embedding"),
+            text_embedding: read("out.text_embedding"),
+            logits: read("out.segmentation_logits"),
+            mask: read("out.pseudo_mask"),
+            attention: read("out.attention_map"),
+        })
+    }
+
+    /// Shapes and kinds of what a step reads, by name.
+    pub fn inputs(&self) -> Vec<(String, Spec)> {
+        self.full.inputs.iter().map(|(name, buffer)| (name.clone(), self.full.buffers[*buffer].spec)).collect()
+    }
+}

@@ -1,0 +1,230 @@
+//! What a model has learned, on films it has not seen: retrieval of reports and overlap of predicted masks.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::session::{Films, Session};
+use crate::base::Rng;
+use crate::data::Dataset;
+use crate::data::loader::Batches;
+use crate::error::Error;
+use crate::model::batch::TextBatch;
+
+/// Stream of the bootstrap's random numbers.
+const STREAM: u32 = 0x0b00;
+/// Resamples of the bootstrap.
+const RESAMPLES: usize = 1000;
+
+/// A mean over films, with the 95 % interval of a bootstrap over them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The mean.
+    pub mean: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+    /// Films.
+    pub n: usize,
+}
+
+impl Estimate {
+    /// The mean of `values` and where 95 % of resampled means lie. `None` without values.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        if values.is_empty() {
+            return None;
+        }
+        let mean = |sum: f64| sum / values.len() as f64;
+        let resample = |at: usize| {
+            let mut rng = Rng::new(values.len() as u64, STREAM, at as u64);
+            mean((0..values.len()).map(|_| values[rng.below(values.len())]).sum())
+        };
+        let mut means: Vec<f64> = (0..RESAMPLES).map(resample).collect();
+        means.sort_by(f64::total_cmp);
+        let (low, high) = (means[RESAMPLES / 40], means[RESAMPLES - 1 - RESAMPLES / 40]);
+        Some(Self { mean: mean(values.iter().sum()), low, high, n: values.len() })
+    }
+}
+
+impl std::fmt::Display for Estimate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.3} [{:.3}, {:.3}]", self.mean, self.low, self.high)
+    }
+}
+
+/// A validation. Retrieval is from each film to the distinct reports of all films; the same words are the same
+/// report, so identical reports count as hits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// Films with a report.
+    pub films: usize,
+    /// Distinct reports among them.
+    pub reports: usize,
+    /// Part of the films whose report is the most similar one.
+    pub top1: Estimate,
+    /// Part whose report is among the five most similar.
+    pub top5: Estimate,
+    /// What `top1` would be by chance.
+    pub chance1: f64,
+    /// What `top5` would be by chance.
+    pub chance5: f64,
+    /// Dice of the predicted mask (probability above one half) with the true one, over films with findings.
+    pub dice: Option<Estimate>,
+    /// The same for the pseudo mask.
+    pub pseudo_dice: Option<Estimate>,
+    /// The same for the best of the constant central squares: what a mask that looks at no film reaches.
+    pub central_dice: Option<Estimate>,
+}
+
+/// What the films of a validation gave, gathered over batches.
+#[derive(Default)]
+struct Gathered {
+    images: Vec<f64>,
+    texts: Vec<f64>,
+    dice: Vec<f64>,
+    pseudo: Vec<f64>,
+    central: Vec<Vec<f64>>,
+}
+
+/// Validates on the films `samples` of `dataset`, which all have reports. `batches` draws from the same data set,
+/// without augmentation.
+pub fn validate(
+    session: &mut Session,
+    dataset: &Dataset,
+    batches: &Batches,
+    samples: &[usize],
+) -> Result<Validation, Error> {
+    let (batch, side) = (session.options().batch, session.options().config.image_size);
+    let dim = session.options().config.projection_dim;
+    let mut found = Gathered { central: vec![Vec::new(); CENTRAL_SIDES.len()], ..Gathered::default() };
+    for part in samples.chunks(batch) {
+        let mut padded = part.to_vec();
+        padded.resize(batch, part[0]); // what fills the last batch is not counted
+        let films = batches.gather(&padded, 0);
+        let config = session.options().config.clone();
+        let text = TextBatch::pack(&films.tokens, &films.lengths, session.options().text_length, &config)?;
+        let out = session.evaluate(Films::Bytes(&films.pixels, &films.augmentation), &text)?;
+        found.images.extend(&out.image_embedding[..part.len() * dim]);
+        found.texts.extend(&out.text_embedding[..part.len() * dim]);
+        for (at, &sample) in part.iter().enumerate() {
+            let Some(truth) = true_mask(dataset, sample, side)? else { continue };
+            let plane = at * side * side..(at + 1) * side * side;
+            found.dice.push(dice(&truth, |pixel| out.logits[plane.start + pixel] > 0.0));
+            found.pseudo.push(dice(&truth, |pixel| out.mask[plane.start + pixel] > 0.5));
+            for (central, part) in found.central.iter_mut().zip(CENTRAL_SIDES) {
+                central.push(dice(&truth, |pixel| is_central(pixel, side, part)));
+            }
+        }
+    }
+    let texts = samples.iter().map(|&sample| Ok(dataset.record(sample)?.text)).collect::<Result<Vec<_>, Error>>()?;
+    let (reports, top1, top5) = retrieval(&found.images, &found.texts, &texts, dim);
+    let central = found.central.iter().filter_map(|values| Estimate::of(values));
+    let nothing = Estimate { mean: 0.0, low: 0.0, high: 0.0, n: 0 };
+    Ok(Validation {
+        films: samples.len(),
+        reports,
+        top1: Estimate::of(&top1).unwrap_or(nothing),
+        top5: Estimate::of(&top5).unwrap_or(nothing),
+        chance1: 1.0 / reports.max(1) as f64,
+        chance5: (5.0 / reports.max(1) as f64).min(1.0),
+        dice: Estimate::of(&found.dice),
+        pseudo_dice: Estimate::of(&found.pseudo),
+        central_dice: central.max_by(|a, b| a.mean.total_cmp(&b.mean)),
+    })
+}
+
+/// Sides of the central squares that a constant mask may have, as parts of the film's.
+const CENTRAL_SIDES: [f64; 8] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0];
+
+fn is_central(pixel: usize, side: usize, part: f64) -> bool {
+    let inside = |at: usize| ((at as f64 + 0.5) / side as f64 - 0.5).abs() <= part / 2.0;
+    inside(pixel / side) && inside(pixel % side)
+}
+
+/// The film's true mask at `side` pixels, if it has one that is not empty.
+fn true_mask(dataset: &Dataset, sample: usize, side: usize) -> Result<Option<Vec<bool>>, Error> {
+    let record = dataset.record(sample)?;
+    let size = dataset.size();
+    let Some(mask) = record.mask else { return Ok(None) };
+    let at = |pixel: usize| {
+        let (y, x) = (pixel / side * size / side + size / side / 2, pixel % side * size / side + size / side / 2);
+        mask[y.min(size - 1) * size + x.min(size - 1)] > 127
+    };
+    let truth: Vec<bool> = (0..side * side).map(at).collect();
+    Ok(truth.contains(&true).then_some(truth))
+}
+
+fn dice(truth: &[bool], predicted: impl Fn(usize) -> bool) -> f64 {
+    let (mut both, mut sum) = (0usize, 0usize);
+    for (pixel, &truth) in truth.iter().enumerate() {
+        let predicted = predicted(pixel);
+        both += usize::from(truth && predicted);
+        sum += usize::from(truth) + usize::from(predicted);
+    }
+    if sum == 0 { 1.0 } else { 2.0 * both as f64 / sum as f64 }
+}
+
+/// How many distinct reports there are, and for each film whether its own is among the 1 and 5 most similar.
+fn retrieval(images: &[f64], texts: &[f64], words: &[String], dim: usize) -> (usize, Vec<f64>, Vec<f64>) {
+    let mut number: HashMap<&str, usize> = HashMap::new();
+    let (mut first, mut own) = (Vec::new(), Vec::new());
+    for (film, words) in words.iter().enumerate() {
+        let next = number.len();
+        let report = *number.entry(words).or_insert(next);
+        if report == next {
+            first.push(film);
+        }
+        own.push(report);
+    }
+    let unit = |rows: &[f64], at: usize| -> Vec<f64> {
+        let row = &rows[at * dim..(at + 1) * dim];
+        let length = row.iter().map(|number| number * number).sum::<f64>().sqrt().max(1e-12);
+        row.iter().map(|number| number / length).collect()
+    };
+    let reports: Vec<Vec<f64>> = first.iter().map(|&film| unit(texts, film)).collect();
+    let rank = |film: usize| {
+        let image = unit(images, film);
+        let likeness =
+            |report: &Vec<f64>| report.iter().zip(&image).map(|(report, image)| report * image).sum::<f64>();
+        let mine = likeness(&reports[own[film]]);
+        reports.iter().filter(|report| likeness(report) > mine).count()
+    };
+    let ranks: Vec<usize> = (0..words.len()).map(rank).collect();
+    let within = |most: usize| ranks.iter().map(|&rank| f64::from(u8::from(rank < most))).collect();
+    (reports.len(), within(1), within(5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identical_reports_count_as_hits() {
+        let words: Vec<String> = ["a", "b", "a"].map(String::from).into();
+        let images = [1.0, 0.0, 0.0, 1.0, 1.0, 0.1];
+        let (reports, top1, _) = retrieval(&images, &[1.0, 0.0, 0.0, 1.0, 1.0, 0.0], &words, 2);
+        assert_eq!((reports, top1), (2, vec![1.0, 1.0, 1.0]));
+        let (_, swapped, top5) = retrieval(&images, &[0.0, 1.0, 1.0, 0.0, 0.0, 1.0], &words, 2);
+        assert_eq!(swapped, [0.0; 3]);
+        assert_eq!(top5, [1.0; 3]);
+    }
+
+    #[test]
+    fn dice_by_hand() {
+        let truth = [true, true, false, false];
+        assert_eq!(dice(&truth, |pixel| pixel == 0), 2.0 / 3.0);
+        assert_eq!(dice(&truth, |_| false), 0.0);
+        assert_eq!(dice(&truth, |pixel| pixel < 2), 1.0);
+    }
+
+    #[test]
+    fn intervals_hold_the_mean_and_shrink() {
+        let few: Vec<f64> = (0..20).map(|at| f64::from(at % 2)).collect();
+        let many: Vec<f64> = (0..2000).map(|at| f64::from(at % 2)).collect();
+        let (few, many) = (Estimate::of(&few).unwrap(), Estimate::of(&many).unwrap());
+        assert!(few.low < 0.5 && few.high > 0.5 && many.low < 0.5 && many.high > 0.5);
+        assert!(many.high - many.low < (few.high - few.low) / 5.0);
+        assert!(Estimate::of(&[]).is_none());
+    }
+}

@@ -1,0 +1,181 @@
+//! Every op of the registry, every kind of its cases, many shapes: references keep their contract, and every CPU kernel
+//! agrees with the reference in f64, f32 and bf16 storage, with one thread and with three.
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use common::cases::{self, COMFORTABLE, Expected, flat, registry};
+use common::compare::Storage;
+use common::ledger;
+use g2d::base::{Kind, Number, Rng, Shape, Spec};
+use g2d::ops::{Op, REGISTRY};
+use g2d::program::{Case, Size};
+use proptest::prelude::{Strategy, any};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+/// Shapes tried for each kind of case.
+const SHAPES: u32 = 12;
+/// Draws from which the yardstick of plain errors is taken.
+const DRAWS: u64 = 6;
+
+fn sizes() -> impl Strategy<Value = (Size, u64)> {
+    let size = (1..=3usize, 1..=9usize, 1..=9usize, 1..=9usize);
+    (size, any::<u64>())
+        .prop_map(|((batch, side, channels, extra), draw)| (Size { batch, side, channels, extra }, draw))
+}
+
+/// Tries `check` on shapes for every kind of case, always the same ones, and reports the smallest that fails of each.
+fn for_every_case(check: impl Fn(usize, usize, &Size, u64) -> Result<(), String>) {
+    let mut failures = Vec::new();
+    for (position, variant) in registry() {
+        let config = Config { cases: SHAPES, failure_persistence: None, ..Config::default() };
+        let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+        let result =
+            runner.run(&sizes(), |(size, draw)| check(position, variant, &size, draw).map_err(TestCaseError::fail));
+        if let Err(TestError::Fail(why, (size, draw))) = result {
+            let case = cases::describe(&cases::case(position, variant, &size, draw));
+            let (op, _) = REGISTRY[position];
+            failures.push(format!("{op} variant {variant}: {why}\n  smallest: {case}\n  {size:?}, draw {draw}"));
+        }
+    }
+    assert!(failures.is_empty(), "{} kinds of cases fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn references_keep_their_contract() {
+    for_every_case(|position, variant, size, draw| {
+        let case = cases::case(position, variant, size, draw);
+        let specs = cases::specs(&case);
+        let outputs = case.op.infer(&specs).map_err(|misfit| format!("its own case does not fit: {misfit}"))?;
+        for (spec, overwrite) in outputs.specs.iter().zip(&outputs.overwrites) {
+            if overwrite.is_some_and(|overwrite| specs.get(overwrite.input) != Some(spec)) {
+                return Err(format!("{overwrite:?} does not have the output's spec {spec:?}"));
+            }
+        }
+        if case.op.operands().iter().any(|&operand| operand >= specs.len()) {
+            return Err("an operand is no input".to_owned());
+        }
+        if case.differentiable.iter().any(|&input| !specs[input].is_real()) {
+            return Err("a differentiable input holds no real numbers".to_owned());
+        }
+        case.op.flops(&specs, &outputs.specs);
+        flat::<f64>(&case, &|io| case.op.reference(io), Storage::F64)?;
+        flat::<f32>(&case, &|io| case.op.reference(io), Storage::F32)?;
+        Ok(())
+    });
+    let kinds = registry().count();
+    ledger::ran("reference", format!("{} ops, {kinds} kinds of cases x {SHAPES} shapes, f32 and f64", REGISTRY.len()));
+}
+
+#[test]
+fn cpu_kernels_agree_with_the_reference() {
+    let pools = [1, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
+    let [one, three] = &pools;
+    for_every_case(|position, variant, size, draw| {
+        for storage in [Storage::F32, Storage::F64, Storage::Bf16] {
+            let case = cases::rounded(cases::case(position, variant, size, draw), storage);
+            let kernels = legal(&case);
+            if kernels.is_empty() {
+                return Ok(());
+            }
+            let draws: Vec<Case<Op>> = (0..DRAWS)
+                .map(|at| cases::rounded(cases::case(position, variant, size, draw.wrapping_add(at)), storage))
+                .collect();
+            let expected = Expected::new(&case, &draws, storage)?;
+            for kernel in kernels {
+                let agree = if storage == Storage::F64 {
+                    agrees::<f64>(&case, kernel, &expected, storage, one, three)
+                } else {
+                    agrees::<f32>(&case, kernel, &expected, storage, one, three)
+                };
+                agree.map_err(|what| format!("{kernel} in {}: {what}", cases::name(storage)))?;
+            }
+        }
+        Ok(())
+    });
+    let kernels: Vec<String> = registry()
+        .flat_map(|(position, variant)| {
+            let case = cases::case(position, variant, &COMFORTABLE, 0);
+            legal(&case).into_iter().map(move |kernel| format!("{}:{kernel}", case.op.name()))
+        })
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    ledger::ran("cpu", format!("{} kernels beside the references: {}", kernels.len(), kernels.join(" ")));
+}
+
+/// Names of the CPU kernels that may run a case.
+fn legal(case: &Case<Op>) -> Vec<&'static str> {
+    let candidates = case.op.cpu(&cases::specs(case));
+    candidates.into_iter().filter(|candidate| candidate.refusal.is_none()).map(|candidate| candidate.name).collect()
+}
+
+fn agrees<N: Number>(
+    case: &Case<Op>,
+    kernel: &'static str,
+    expected: &Expected,
+    storage: Storage,
+    one: &rayon::ThreadPool,
+    three: &rayon::ThreadPool,
+) -> Result<(), String> {
+    let run = || flat::<N>(case, &|io| case.op.run_cpu(kernel, io), storage);
+    let (alone, together) = (one.install(run)?, three.install(run)?);
+    let bits = |numbers: &[f64]| -> Vec<u64> { numbers.iter().map(|number| number.to_bits()).collect() };
+    for (at, ((_, alone), (_, together))) in alone.iter().zip(&together).enumerate() {
+        if bits(alone) != bits(together) {
+            return Err(format!("output {at} depends on the number of threads"));
+        }
+    }
+    expected.accepts(&alone)
+}
+
+/// Specs made wrong in some way, and whether no op could accept them.
+fn wrong(mut specs: Vec<Spec>, rng: &mut Rng) -> (Vec<Spec>, bool) {
+    let at = if specs.is_empty() { 0 } else { rng.below(specs.len()) };
+    let ways = if specs.is_empty() { 1 } else { 6 };
+    match rng.below(ways) {
+        0 => specs.push(Spec::bytes([2, 3, 4, 5, 6])),
+        1 => specs[at].kind = if specs[at].is_real() { Kind::Bytes } else { Kind::Exact },
+        2 => {
+            let dims: Vec<usize> = (0..rng.below(6)).map(|_| rng.below(7)).collect();
+            specs[at].shape = Shape::try_new(&dims).unwrap();
+            return (specs, false);
+        }
+        3 => {
+            let mut dims = specs[at].shape.dims().to_vec();
+            if !dims.is_empty() {
+                let which = rng.below(dims.len());
+                dims[which] = *rng.pick(&[0, 1, dims[which] + 1, 1 << 40]);
+            }
+            specs[at].shape = Shape::try_new(&dims).unwrap();
+            return (specs, false);
+        }
+        4 => {
+            specs.truncate(at);
+            return (specs, false);
+        }
+        _ => {
+            rng.shuffle(&mut specs);
+            return (specs, false);
+        }
+    }
+    (specs, true)
+}
+
+#[test]
+fn infer_is_total() {
+    for (position, variant) in registry() {
+        let mut rng = Rng::new(7, position as u32, variant as u64);
+        for _ in 0..60 {
+            let case = cases::case(position, variant, &COMFORTABLE, rng.below(1000) as u64);
+            let (specs, impossible) = wrong(cases::specs(&case), &mut rng);
+            let result = catch_unwind(AssertUnwindSafe(|| case.op.infer(&specs)));
+            let result = result.unwrap_or_else(|_| panic!("{:?} panics on {specs:?}", case.op));
+            assert!(!impossible || result.is_err(), "{:?} accepts {specs:?}", case.op);
+            if result.is_err() {
+                assert!(!result.unwrap_err().to_string().is_empty(), "{:?}: a misfit says why", case.op);
+            }
+        }
+    }
+}
