@@ -15,6 +15,7 @@
 
 mod cpu;
 mod geometry;
+mod image;
 mod reference;
 
 use self::geometry::Geometry;
