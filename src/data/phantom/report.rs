@@ -91,7 +91,7 @@ fn found(finding: &Finding, rng: &mut Rng) -> String {
     let detail = if rng.chance(0.3) { detail(finding.kind) } else { "" };
     let phrase = format!("{phrase}{detail}");
     let article = match phrase.as_bytes()[0] {
-        _ if both => "",
+        _ if both || finding.kind == Kind::Cardiomegaly => "",
         b'a' | b'e' | b'i' | b'o' | b'u' => "an ",
         _ => "a ",
     };
@@ -165,17 +165,17 @@ fn device_phrase(device: Device, side: Side, rng: &mut Rng) -> String {
     let side = side_word(side);
     let phrases = match device {
         Device::EndotrachealTube => {
-            vec!["endotracheal tube with tip above the carina".into(), "endotracheal tube in place".into()]
+            vec!["endotracheal tube with tip above the carina".into(), "endotracheal tube within the trachea".into()]
         }
         Device::NasogastricTube => {
             vec!["nasogastric tube with tip in the stomach".into(), "nasogastric tube below the diaphragm".into()]
         }
         Device::CentralLine => vec![
             format!("{side} central venous catheter with tip in the superior vena cava"),
-            format!("{side} central venous catheter in place"),
+            format!("{side} central venous catheter"),
         ],
         Device::ChestTube => {
-            vec![format!("{side} chest tube in place"), format!("{side} chest tube with tip towards the apex")]
+            vec![format!("{side} chest tube"), format!("{side} chest tube with tip towards the apex")]
         }
         Device::Pacemaker => {
             vec![format!("{side} pacemaker with leads over the heart"), format!("{side} chest wall pacemaker")]

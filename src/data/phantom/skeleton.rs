@@ -6,6 +6,7 @@ use crate::base::random::Rng;
 
 const BONES: u32 = 1;
 const VESSELS: u32 = 2;
+const MUSCLES: u32 = 3;
 
 /// Attenuation of the bones, [height, width].
 pub(super) fn bones(anatomy: &Anatomy, frame: &Frame, pose: &Pose) -> Field {
@@ -48,11 +49,11 @@ fn spine(anatomy: &Anatomy, frame: &Frame, rng: &mut Rng) -> Field {
             }
             let part = (y / pitch + phase).rem_euclid(1.0) - 0.5;
             let disc = smooth((part.abs() - 0.34) / 0.1);
-            let vertebra = smooth((1.15 - 0.15 * disc - x.abs()) / 0.3);
+            let vertebra = smooth((1.25 - 0.15 * disc - x.abs()) / 0.5);
             let pedicle = |at: f32| smooth(1.6 - 4.0 * ((x - at) * (x - at) + 6.0 * part * part).sqrt());
             let spinous = smooth(1.5 - (30.0 * x * x + 30.0 * (part - 0.25) * (part - 0.25)));
             field.values[row * frame.width + column] =
-                vertebra * (0.62 - 0.3 * disc) + 0.25 * (pedicle(-0.65) + pedicle(0.65)) + 0.25 * spinous;
+                vertebra * (0.32 - 0.16 * disc) + 0.12 * (pedicle(-0.65) + pedicle(0.65)) + 0.16 * spinous;
         }
     }
     field
@@ -83,7 +84,7 @@ fn ribs(anatomy: &Anatomy, frame: &Frame, side: usize, rng: &mut Rng, sum: &mut 
         add_clipped(sum, &layer, frame, anatomy, side);
         if rib < 8 {
             layer.values.fill(0.0);
-            layer.stroke(frame, &mirrored(front), [wide, wide * 1.15], hollow(0.1, 0.05));
+            layer.stroke(frame, &mirrored(front), [wide, wide * 1.15], hollow(0.13, 0.09));
             add_clipped(sum, &layer, frame, anatomy, side);
         }
     }
@@ -103,10 +104,10 @@ fn add_clipped(sum: &mut Field, layer: &Field, frame: &Frame, anatomy: &Anatomy,
 fn shoulder(anatomy: &Anatomy, frame: &Frame, pose: &Pose, side: usize, rng: &mut Rng, sum: &mut Field) {
     let sign = if side == 0 { -1.0 } else { 1.0 };
     let place = |[x, y]: [f32; 2]| [sign * x, y];
-    let (low, lift) = (anatomy.apex + between(rng, 0.2, 0.32), between(rng, 0.08, 0.28));
+    let (low, lift) = (anatomy.apex + between(rng, 0.18, 0.32), between(rng, 0.1, 0.3));
     let medial = 0.11 + sign * pose.turned;
-    let clavicle = [[medial, low], [0.45, low - 0.02], [0.7, low - lift - 0.08], [1.12, low - lift]].map(place);
-    lay(sum, frame, &bezier(clavicle, 16), [0.055, 0.042], hollow(0.3, 0.16));
+    let clavicle = [[medial, low], [0.4, low - 0.04], [0.66, low - 1.25 * lift], [1.12, low - lift]].map(place);
+    lay(sum, frame, &bezier(clavicle, 16), [0.05, 0.036], hollow(0.3, 0.2));
     let out = if pose.portable { 0.0 } else { between(rng, 0.14, 0.24) };
     // The blade: a wide thin sheet with a denser border towards the spine, and its spine above.
     let (top, tip) = ([0.86 + out, -0.72], [1.02 + out, 0.1 + between(rng, -0.1, 0.1)]);
@@ -123,13 +124,23 @@ fn shoulder(anatomy: &Anatomy, frame: &Frame, pose: &Pose, side: usize, rng: &mu
     lay(sum, frame, &shaft, [0.085, 0.07], hollow(0.3, 0.35));
 }
 
+/// Unevenness of muscle and fat, as shares of the body's thickness.
+pub(super) fn muscles(anatomy: &Anatomy, frame: &Frame, body: &mut Field) {
+    let mut rng = Rng::new(anatomy.lots, MUSCLES, 0);
+    let wide = Field::noise(frame.width, frame.height, 0.55 * frame.scale, &mut rng);
+    let fine = Field::noise(frame.width, frame.height, 0.19 * frame.scale, &mut rng);
+    for ((value, wide), fine) in body.values.iter_mut().zip(&wide.values).zip(&fine.values) {
+        *value *= 1.0 + 0.06 * wide + 0.025 * fine;
+    }
+}
+
 /// Vessels and fine texture of the lungs as attenuation, to be weighted by the air around them; [height, width].
 pub(super) fn markings(anatomy: &Anatomy, frame: &Frame, pose: &Pose) -> Field {
     let mut rng = Rng::new(anatomy.lots, VESSELS, 0);
     let mut field = Field::noise(frame.width, frame.height, 0.035 * frame.scale, &mut rng);
     let coarse = Field::noise(frame.width, frame.height, 0.1 * frame.scale, &mut rng);
     for (value, wide) in field.values.iter_mut().zip(&coarse.values) {
-        *value = 0.05 * *value + 0.06 * wide;
+        *value = 0.08 * *value + 0.1 * wide;
     }
     let mut tree = Field::zeros(frame.width, frame.height);
     for sign in [-1.0f32, 1.0] {
@@ -137,14 +148,14 @@ pub(super) fn markings(anatomy: &Anatomy, frame: &Frame, pose: &Pose) -> Field {
         let reach = between(&mut rng, 0.1, 0.14);
         frame.near(hilum, 0.3, |index, [x, y]| {
             let (dx, dy) = ((x - hilum[0]) / reach, (y - hilum[1]) / (1.5 * reach));
-            field.values[index] += 0.34 * smooth(1.25 - 0.75 * (dx * dx + dy * dy));
+            field.values[index] += 0.4 * smooth(1.25 - 0.75 * (dx * dx + dy * dy));
         });
         let count = 9 + rng.below(4);
         for branch in 0..count {
             // Fanned from straight up over the side to straight down.
             let angle =
                 std::f32::consts::PI * (0.06 + 0.9 * branch as f32 / count as f32) + between(&mut rng, -0.1, 0.1);
-            let start = [hilum[0], hilum[1] + between(&mut rng, -0.06, 0.08)];
+            let start = [hilum[0] - sign * 0.04, hilum[1] + 0.26 * (branch as f32 / count as f32 - 0.45)];
             grow(&mut tree, frame, start, [sign, angle], between(&mut rng, 0.02, 0.034), &mut rng);
         }
     }
@@ -160,13 +171,13 @@ fn grow(tree: &mut Field, frame: &Frame, start: [f32; 2], heading: [f32; 2], wid
     while let Some((mut at, mut angle, mut width)) = open.pop() {
         while width > 0.0035 {
             let step = between(rng, 0.05, 0.09);
-            angle += between(rng, -0.18, 0.18);
+            angle += between(rng, -0.3, 0.3);
             let next = [at[0] + heading[0] * step * angle.sin(), at[1] - step * angle.cos()];
-            let strength = 9.0 * width.min(0.024);
-            tree.stroke(frame, &[at, next], [width * 0.55, width * 0.55], |q| strength * (1.0 - q * q).sqrt());
+            let strength = 13.0 * width.min(0.026);
+            tree.stroke(frame, &[at, next], [width * 0.75, width * 0.75], |q| strength * (1.0 - q * q).sqrt());
             at = next;
             width *= 0.86;
-            if rng.chance(0.36) {
+            if rng.chance(0.45) {
                 let fork = if rng.chance(0.5) { 0.5 } else { -0.5 };
                 open.push((at, angle + fork, width * 0.8));
                 angle -= 0.4 * fork;
