@@ -26,7 +26,7 @@ pub(super) fn lay(chest: &mut Chest, device: Device, side: Side, rng: &mut Rng) 
             let end = [0.42 + jitter(0.08), chest.anatomy.dome[1] + 0.32];
             let hiatus = [0.1, chest.anatomy.dome[1] - 0.02];
             (
-                0.02,
+                0.015,
                 0.4,
                 0.6,
                 vec![
@@ -38,7 +38,7 @@ pub(super) fn lay(chest: &mut Chest, device: Device, side: Side, rng: &mut Rng) 
         Device::CentralLine => {
             let tip = [-0.13 + jitter(0.03), -0.08 + jitter(0.12)];
             let start = [sign * (0.4 + jitter(0.1)), -1.5];
-            (0.018, 0.45, 0.75, vec![[start, [sign * 0.3, -0.95], [-0.1 + 0.12 * sign, -0.75], tip]])
+            (0.012, 0.45, 0.75, vec![[start, [sign * 0.3, -0.95], [-0.1 + 0.12 * sign, -0.75], tip]])
         }
         Device::ChestTube => {
             let start = [sign * (chest.anatomy.reach[0] + 0.3), 0.35 + jitter(0.15)];
@@ -68,7 +68,7 @@ pub(super) fn lay(chest: &mut Chest, device: Device, side: Side, rng: &mut Rng) 
         metal.stroke(&chest.frame, &line, [radius, radius], |q| {
             core * (1.0 - q * q).sqrt() + wall * smooth((q - 0.4) / 0.4)
         });
-        shape.stroke(&chest.frame, &line, [radius.max(0.03), radius.max(0.03)], |_| 1.0);
+        shape.stroke(&chest.frame, &line, [radius.max(0.035), radius.max(0.035)], |_| 1.0);
     }
     for (sum, add) in chest.added.values.iter_mut().zip(&metal.values) {
         *sum += add;
