@@ -102,7 +102,8 @@ impl<'a, N: Number> Rows<'a, N> {
         let mut blocks = Vec::new();
         while self.count > 0 {
             let count = rows.min(image - self.first % image).min(self.count);
-            let (numbers, numbers_behind) = self.numbers.split_at_mut(self.numbers.len() / (self.count / self.fold) * (count / self.fold));
+            let (numbers, numbers_behind) =
+                self.numbers.split_at_mut(self.numbers.len() / (self.count / self.fold) * (count / self.fold));
             let (skip, skip_behind) = self.skip.split_at_mut(self.skip.len() / self.count * count);
             blocks.push(Self { count, numbers, skip, ..self });
             (self.numbers, self.skip) = (numbers_behind, skip_behind);

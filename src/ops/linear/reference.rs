@@ -23,9 +23,7 @@ pub fn run<N: Number>(op: &Linear, io: &mut HostIo<'_, N>) {
             let (weight, inputs) = (io.numbers(1), io.output_shape(0).last());
             for (at, out) in out[..rows * inputs].iter_mut().enumerate() {
                 let (row, input) = (at / inputs, at % inputs);
-                *out = (0..features)
-                    .map(|output| a[row * features + output] * weight[output * inputs + input])
-                    .sum();
+                *out = (0..features).map(|output| a[row * features + output] * weight[output * inputs + input]).sum();
             }
         }
         Pass::Wgrad => {
