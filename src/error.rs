@@ -23,6 +23,10 @@ pub enum Error {
     /// Data that cannot be read or packed.
     #[error(transparent)]
     Data(#[from] crate::data::Error),
+    /// Phantoms that cannot be written.
+    #[cfg(feature = "data")]
+    #[error(transparent)]
+    Phantom(#[from] crate::data::phantom::Error),
     /// A checkpoint or run folder that cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::CheckpointError),

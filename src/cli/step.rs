@@ -21,7 +21,7 @@ pub struct Step {
     out: PathBuf,
     /// How numbers are stored and computed.
     #[arg(long, value_enum, default_value = "exact")]
-    precision: PrecisionWord,
+    precision: super::PrecisionWord,
     /// What to run on.
     #[arg(long, value_enum, default_value = "cpu")]
     device: super::Device,
@@ -36,22 +36,11 @@ pub struct Step {
     json: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum PrecisionWord {
-    F64,
-    Exact,
-    Mixed,
-}
-
 impl Step {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
         let super::Device::Cpu = self.device;
-        let precision = match self.precision {
-            PrecisionWord::F64 => Precision::F64,
-            PrecisionWord::Exact => Precision::Exact,
-            PrecisionWord::Mixed => Precision::Mixed,
-        };
+        let precision = Precision::from(self.precision);
         let kernels = if self.reference { Kernels::Reference } else { Kernels::Best };
         let report = case::run(&self.case, &self.out, precision, kernels, self.threads)?;
         if self.json {

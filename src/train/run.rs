@@ -62,8 +62,6 @@ pub struct Manifest {
     pub held_out: Option<PathBuf>,
     /// What it ran on.
     pub device: String,
-    /// Parameters that learn.
-    pub trainable_parameters: usize,
 }
 
 /// What a run is asked to do.
