@@ -187,8 +187,10 @@ fn gated_sums<N: Number>(g: &mut [N], x: &[N], gate: Option<&[N]>, mean: &[N]) -
     let blocks: Vec<(Vec<f64>, Vec<f64>)> = (g.par_chunks_mut(block).zip(x.par_chunks(block)).enumerate())
         .map(|(at, (g, x))| sums_of_block(at, g, x))
         .collect();
-    let merged = |of: fn(&(Vec<f64>, Vec<f64>)) -> &Vec<f64>| {
-        (0..channels).map(|c| blocks.iter().map(|block| of(block)[c]).sum()).collect()
-    };
-    (merged(|block| &block.0), merged(|block| &block.1))
+    let mut merged = (vec![0.0; channels], vec![0.0; channels]);
+    for (sums, products) in blocks {
+        merged.0.iter_mut().zip(sums).for_each(|(sum, more)| *sum += more);
+        merged.1.iter_mut().zip(products).for_each(|(product, more)| *product += more);
+    }
+    merged
 }
