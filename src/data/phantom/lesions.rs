@@ -95,7 +95,7 @@ fn filling(chest: &mut Chest, dense: bool, side: usize, zone: Zone, size: Size, 
 /// Air bronchograms: a few thin tubes that fan out from the hilum's direction through a filled region.
 fn bronchi(chest: &Chest, centre: [f32; 2], radius: f32, rng: &mut Rng) -> Field {
     let mut field = Field::zeros(chest.frame.width, chest.frame.height);
-    let heading = (centre[1] - 0.0).atan2(centre[0] - 0.25 * centre[0].signum());
+    let heading = centre[1].atan2(centre[0] - 0.25 * centre[0].signum());
     for _ in 0..4 {
         let mut angle = heading + between(rng, -0.7, 0.7);
         let mut at = [centre[0] - 0.7 * radius * angle.cos(), centre[1] - 0.7 * radius * angle.sin()];
