@@ -44,8 +44,11 @@ pub enum Error {
         got: usize,
     },
     /// A loss or gradient that is not a finite number.
-    #[error("step {step}: {op} in {scope} made the first number that is not finite{}; nothing was updated; try a lower \
-             lr, or look at these films", films_text(films))]
+    #[error(
+        "step {step}: {op} in {scope} made the first number that is not finite{}; nothing was updated; try a lower \
+             lr, or look at these films",
+        films_text(films)
+    )]
     NotFinite {
         /// The step, counted from 0.
         step: u64,

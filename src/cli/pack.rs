@@ -11,11 +11,13 @@ use crate::error::Error;
 
 /// Packs films and reports into shards: decode, crop, resize, tokenise, split by patient, once.
 #[derive(Args)]
-#[command(after_help = "pairs.csv has the columns id,image,text and, if known, patient_id,split,view,findings,mask; any others are \
+#[command(
+    after_help = "pairs.csv has the columns id,image,text and, if known, patient_id,split,view,findings,mask; any others are \
     carried along. Paths are relative to it.\n\nExamples:\n  \
     g2d pack --pairs pairs.csv --out shards\n  \
     g2d pack --pairs pairs.csv --boxes boxes.csv --size 224 --out shards\n  \
-    g2d pack --pairs pairs.csv --tokenizer vocab.txt --out shards")]
+    g2d pack --pairs pairs.csv --tokenizer vocab.txt --out shards"
+)]
 pub struct Pack {
     /// The table of films and reports.
     #[arg(long)]

@@ -33,7 +33,10 @@ impl Phantom {
         bar.finish_and_clear();
         drawn?;
         let out = self.out.display();
-        println!("{} films in {out}\nnext: g2d pack --pairs {out}/pairs.csv --boxes {out}/boxes.csv --out shards", self.count);
+        println!(
+            "{} films in {out}\nnext: g2d pack --pairs {out}/pairs.csv --boxes {out}/boxes.csv --out shards",
+            self.count
+        );
         Ok(())
     }
 }

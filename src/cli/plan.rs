@@ -10,9 +10,11 @@ use crate::train::session;
 
 /// Prints the plan of a training step: one line per launch, then memory by class. Needs no weights and no device.
 #[derive(Args)]
-#[command(after_help = "A line: position, scope, op/kernel, outputs with type, shape and address <- addresses of inputs, GFLOP, MiB.\n\
+#[command(
+    after_help = "A line: position, scope, op/kernel, outputs with type, shape and address <- addresses of inputs, GFLOP, MiB.\n\
     Addresses are slab+offset: w weights, g gradients, m v moments, f frozen, s statistics, i inputs, a arena.\n\n\
-    Example:\n  g2d plan --preset full --batch 64 --text-len 256")]
+    Example:\n  g2d plan --preset full --batch 64 --text-len 256"
+)]
 pub struct Plan {
     /// Size of the model.
     #[arg(long, default_value = "tiny", value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]

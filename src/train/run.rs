@@ -239,7 +239,9 @@ fn begin(
             if progress.data_digest != run.manifest.data_digest {
                 return Err(Error::Usage(format!(
                     "{}: the checkpoint was made on other data (digest {}, now {}); resume with the data it was made on",
-                    checkpoint.display(), progress.data_digest, run.manifest.data_digest
+                    checkpoint.display(),
+                    progress.data_digest,
+                    run.manifest.data_digest
                 )));
             }
             progress

@@ -1,6 +1,7 @@
 //! A model in memory with everything needed to train and to use it: slabs, plans, threads. The embedding surface.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -108,12 +109,7 @@ pub struct Evaluation {
 }
 
 /// The plan of a training step with the specification's one group of parameters: what `g2d plan` prints.
-pub fn step_plan(
-    config: &Config,
-    shapes: &Shapes,
-    precision: Precision,
-    kernels: Kernels,
-) -> Result<Plan, Error> {
+pub fn step_plan(config: &Config, shapes: &Shapes, precision: Precision, kernels: Kernels) -> Result<Plan, Error> {
     config.validate()?;
     let mut recorder = g2d::record_step(config, shapes, Phase::Full)?;
     let group = Group::all(recorder.program(), config);
@@ -131,10 +127,10 @@ pub struct Session {
     program: Program,
     states: StateLayout,
     memory: Memory,
-    warmup: Plan,
-    full: Plan,
-    evaluate: Plan,
-    segment: Plan,
+    warmup: Arc<Plan>,
+    full: Arc<Plan>,
+    evaluate: Arc<Plan>,
+    segment: Arc<Plan>,
     steps: u64,
     /// The last step's pseudo masks.
     mask: Vec<f64>,
@@ -153,11 +149,11 @@ impl Session {
         let segment = g2d::record_segment(&options.config, &shapes)?.finish();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(Error::Threads)?;
         let mut session = Self {
-            warmup: plan(warmup, &states, options.kernels)?,
-            full: plan(full.clone(), &states, options.kernels)?,
+            warmup: Arc::new(plan(warmup, &states, options.kernels)?),
+            full: Arc::new(plan(full.clone(), &states, options.kernels)?),
             program: full,
-            evaluate: plan(evaluate, &states, options.kernels)?,
-            segment: plan(segment, &states, options.kernels)?,
+            evaluate: Arc::new(plan(evaluate, &states, options.kernels)?),
+            segment: Arc::new(plan(segment, &states, options.kernels)?),
             memory: Memory::default(),
             steps: 0,
             mask: Vec::new(),
@@ -233,10 +229,10 @@ impl Session {
     }
 
     /// The plan of the next step.
-    pub fn step_plan(&self) -> &Plan {
+    pub fn step_plan(&self) -> Arc<Plan> {
         let config = &self.options.config;
         let counts = self.steps >= config.warmup_steps as u64 && config.segmentation_weight != 0.0;
-        if counts { &self.full } else { &self.warmup }
+        if counts { self.full.clone() } else { self.warmup.clone() }
     }
 
     /// The numbers of a state, in the engine's order.
@@ -304,7 +300,7 @@ impl Session {
     /// One training step at this learning rate. Nothing is updated but running statistics if a gradient is not
     /// finite; the error then names the first op whose output is not.
     pub fn step(&mut self, films: Films<'_>, text: &TextBatch, learning_rate: f64) -> Result<StepMetrics, Error> {
-        let plan = self.step_plan().clone();
+        let plan = self.step_plan();
         self.write_inputs(&plan, films, Some(text))?;
         let count = (self.steps + 1) as i32;
         for (group, factor) in &self.groups {
