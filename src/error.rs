@@ -19,10 +19,14 @@ pub enum Error {
     Groups(#[from] crate::train::groups::GroupError),
     /// Weights that do not fit, or cannot be read or written.
     #[error(transparent)]
-    Weights(#[from] crate::checkpoint::names::WeightsError),
+    Weights(#[from] crate::checkpoint::WeightsError),
     /// Data that cannot be read or packed.
     #[error(transparent)]
     Data(#[from] crate::data::Error),
+    /// Phantoms that cannot be written.
+    #[cfg(feature = "data")]
+    #[error(transparent)]
+    Phantom(#[from] crate::data::phantom::Error),
     /// A checkpoint or run folder that cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::CheckpointError),
@@ -40,7 +44,11 @@ pub enum Error {
         got: usize,
     },
     /// A loss or gradient that is not a finite number.
-    #[error("step {step}: {op} in {scope} made the first number that is not finite; nothing was updated")]
+    #[error(
+        "step {step}: {op} in {scope} made the first number that is not finite{}; nothing was updated; try a lower \
+             lr, or look at these films",
+        films_text(films)
+    )]
     NotFinite {
         /// The step, counted from 0.
         step: u64,
@@ -48,7 +56,18 @@ pub enum Error {
         scope: String,
         /// The op.
         op: String,
+        /// Ids of the batch's films, where known.
+        films: Vec<String>,
     },
+    /// Texts that make no batch.
+    #[error(transparent)]
+    Text(#[from] crate::model::batch::TextError),
+    /// A request that cannot be met.
+    #[error("{0}")]
+    Usage(String),
+    /// The thread that reads batches ended.
+    #[error("the thread that reads batches ended unexpectedly; the run can be resumed from its last checkpoint")]
+    LoaderStopped,
     /// A case of the specification that cannot be run.
     #[error("{path}: {why}")]
     Case {
@@ -67,7 +86,19 @@ pub enum Error {
     },
 }
 
+fn films_text(films: &[String]) -> String {
+    if films.is_empty() { String::new() } else { format!(" (films {})", films.join(", ")) }
+}
+
 impl Error {
+    /// Names the films of the batch that gave a number that is not finite.
+    pub fn with_films(mut self, ids: Vec<String>) -> Self {
+        if let Self::NotFinite { films, .. } = &mut self {
+            *films = ids;
+        }
+        self
+    }
+
     /// Ties an input-output error to its file.
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

@@ -1,6 +1,8 @@
 //! g2d
 pub mod base;
 pub mod checkpoint;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod cpu;
 pub mod data;
 pub mod error;

@@ -132,14 +132,7 @@ fn tile_of(rows: usize, cols: usize) -> [usize; 2] {
     tile
 }
 
-fn tiled<N: Number>(
-    c: MatrixMut<'_, N>,
-    tile: [usize; 2],
-    keep: N,
-    scale: N,
-    a: Matrix<'_, N>,
-    b: Matrix<'_, N>,
-) {
+fn tiled<N: Number>(c: MatrixMut<'_, N>, tile: [usize; 2], keep: N, scale: N, a: Matrix<'_, N>, b: Matrix<'_, N>) {
     let start = Start(c.numbers.as_mut_ptr());
     let across = c.cols.div_ceil(tile[1]);
     (0..c.rows.div_ceil(tile[0]) * across).into_par_iter().for_each(|at| {

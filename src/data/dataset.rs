@@ -1,6 +1,6 @@
 //! A packed data set: a folder of shards, the tokenizer they were made with, and `dataset.json`, written last.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -185,7 +185,15 @@ impl Dataset {
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, Error> {
-    let length = fs::metadata(path).map_err(Error::io("read", path))?.len();
+    let length = match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::shard(
+                path,
+                "there is no such file: the folder is no packed data set or packing did not finish",
+            ));
+        }
+        found => found.map_err(Error::io("read", path))?.len(),
+    };
     if length > MANIFEST_BYTES {
         return Err(Error::shard(path, format!("{length} bytes are too many for this file")));
     }
@@ -230,10 +238,13 @@ impl DatasetWriter {
         check_free(dir)?;
         let path = dir.join(MARKER);
         let marker = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("write", &path))?;
-        marker.try_lock().map_err(|_| Error::OutputInUse {
-            path: dir.to_owned(),
-            what: "another pack is being written there".into(),
-        })?;
+        // A file system that has no locks does not stop us.
+        if let Err(TryLockError::WouldBlock) = marker.try_lock() {
+            return Err(Error::OutputInUse {
+                path: dir.to_owned(),
+                what: "another pack is being written there".into(),
+            });
+        }
         let writer = Self {
             dir: dir.to_owned(),
             size,

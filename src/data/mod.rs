@@ -1,7 +1,7 @@
 //! Everything between files and batches: packing films and reports into shards, reading shards, drawing batches.
 //!
 //! What reads shards ([`dataset`], [`augment`], [`loader`]) is part of the engine; what reads films and tables
-//! ([`pack()`] and below) needs the feature `data`.
+//! (`pack` and below) needs the feature `data`.
 
 pub mod augment;
 pub mod dataset;

@@ -11,6 +11,7 @@
 //! | about | per film a JSON object: id, patient_id, view, findings, text, boxes, columns |
 //!
 //! The digest of a shard is BLAKE3 over everything after the header, then the header. It stands in `dataset.json`.
+//! `docs/shards.md` says the same for readers in other languages.
 #![allow(unsafe_code)] // one use: the memory map
 
 use std::fs::File;

@@ -86,6 +86,9 @@ impl Tokenizer {
                 return Err(fault(format!("line {}: {piece:?} occurs twice; this should be a vocab.txt", id + 1)));
             }
         }
+        if let Some(name) = SPECIAL[..4].iter().find(|name| !vocabulary.contains_key(**name)) {
+            return Err(fault(format!("it has no {name}; give the vocab.txt of a BERT")));
+        }
         let id_of = |name: &str| vocabulary.get(name).and_then(Value::as_u64);
         let special = |name: &&str| {
             let (id, no) = (id_of(name)?, false);

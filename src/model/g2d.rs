@@ -80,12 +80,8 @@ pub fn record_step(config: &Config, shapes: &Shapes, phase: Phase) -> Result<Rec
         let weight = if phase == Phase::Full { config.segmentation_weight } else { 0.0 };
         Ok((losses::total(r, contrastive[0], segmentation, weight)?, segmentation, contrastive))
     })?;
+    outputs(r, &out, mask);
     for (name, value) in [
-        ("out.image_embedding", out.image_embedding),
-        ("out.text_embedding", out.text_embedding),
-        ("out.attention_map", out.attention_map),
-        ("out.segmentation_logits", out.segmentation_logits),
-        ("out.pseudo_mask", mask),
         ("loss.contrastive", contrastive),
         ("loss.segmentation", segmentation),
         ("loss.total", total),
@@ -98,17 +94,24 @@ pub fn record_step(config: &Config, shapes: &Shapes, phase: Phase) -> Result<Rec
     Ok(recorder)
 }
 
-/// Records both embeddings (`out.image_embedding`, `out.text_embedding`) with running statistics.
-pub fn record_embed(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
+/// Records the model in use, with running statistics: every output of the step but the losses (`out.*`).
+pub fn record_evaluate(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
     let mut recorder = begin(config, shapes)?;
     let r = &mut recorder;
     let batch = Batch::declare(r, config, shapes)?;
-    let features = features(r, config, &batch.images, Statistics::Running)?;
-    let (image, _) = image(r, config, &features, Statistics::Running)?;
-    let text = text(r, config, &batch, Statistics::Running)?;
-    r.output("out.image_embedding", image);
-    r.output("out.text_embedding", text);
+    let out = forward(r, config, &batch, Statistics::Running)?;
+    let mask = r.scope("mask", |r| losses::pseudo_mask(r, config, out.attention_map, batch.images.plane))?;
+    outputs(r, &out, mask);
     Ok(recorder)
+}
+
+/// Makes what the model makes readable, under the specification's names.
+fn outputs(r: &mut Recorder, out: &Outputs, mask: Value) {
+    r.output("out.image_embedding", out.image_embedding);
+    r.output("out.text_embedding", out.text_embedding);
+    r.output("out.attention_map", out.attention_map);
+    r.output("out.segmentation_logits", out.segmentation_logits);
+    r.output("out.pseudo_mask", mask);
 }
 
 /// Records the segmentation of films alone (`out.segmentation_logits`) with running statistics.

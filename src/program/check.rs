@@ -30,7 +30,9 @@ pub enum Fault {
         offset: usize,
     },
     /// A launch reads numbers that are not there: never written, or overwritten since.
-    #[error("launch {launch} ({scope}) reads buffer {buffer}, whose numbers are not there (never written, or overwritten)")]
+    #[error(
+        "launch {launch} ({scope}) reads buffer {buffer}, whose numbers are not there (never written, or overwritten)"
+    )]
     Stale {
         /// Position in the plan's launches.
         launch: usize,
@@ -137,7 +139,8 @@ fn check_launch(plan: &Plan, at: usize, valid: &[usize]) -> Result<(), Fault> {
         }
         for (input_position, &input) in launch.inputs.iter().enumerate() {
             let (a, b) = (&plan.buffers[output], &plan.buffers[input]);
-            let same = Some(input_position) == in_place && (a.slab, a.offset, a.bytes()) == (b.slab, b.offset, b.bytes());
+            let same =
+                Some(input_position) == in_place && (a.slab, a.offset, a.bytes()) == (b.slab, b.offset, b.bytes());
             if !same && overlap(a, b) {
                 return Err(Fault::Overlap { launch: at, scope: scope(), buffer: output, other: input });
             }

@@ -25,7 +25,6 @@ use crate::program::{Kernels, Precision};
 const VALIDATED: usize = 512;
 
 /// The films of a run.
-#[derive(Debug)]
 pub struct Data {
     /// What is trained on: the films of its split `train` that have a report.
     pub train: Arc<Dataset>,
@@ -63,12 +62,9 @@ pub struct Manifest {
     pub held_out: Option<PathBuf>,
     /// What it ran on.
     pub device: String,
-    /// Parameters that learn.
-    pub trainable_parameters: usize,
 }
 
 /// What a run is asked to do.
-#[derive(Debug)]
 pub struct Run {
     /// Its folder.
     pub folder: PathBuf,
@@ -178,7 +174,7 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     let (progress, mut files) = begin(run, &mut session, observe)?;
     let mut masks: MaskMemory = progress.history;
     observe(Event::Started(session.steps()));
-    let mut judged = |session: &mut Session, files: &mut Files, observe: &mut dyn FnMut(Event<'_>)| {
+    let judged = |session: &mut Session, files: &mut Files, observe: &mut dyn FnMut(Event<'_>)| {
         let Some(judge) = &judge else { return Ok::<_, Error>(None) };
         let validation = validate(session, &run.data.held_out, judge, &held_out)?;
         observe(Event::Validated(session.steps(), &validation));
@@ -243,7 +239,9 @@ fn begin(
             if progress.data_digest != run.manifest.data_digest {
                 return Err(Error::Usage(format!(
                     "{}: the checkpoint was made on other data (digest {}, now {}); resume with the data it was made on",
-                    checkpoint.display(), progress.data_digest, run.manifest.data_digest
+                    checkpoint.display(),
+                    progress.data_digest,
+                    run.manifest.data_digest
                 )));
             }
             progress

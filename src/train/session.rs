@@ -1,11 +1,17 @@
 //! A model in memory with everything needed to train and to use it: slabs, plans, threads. The embedding surface.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::groups::{self, Rule};
-use crate::base::Spec;
-use crate::checkpoint::names::{self, Loaded};
+use crate::base::{Kind, Spec};
+use crate::checkpoint::folder::{self, Progress};
+use crate::checkpoint::{self, Loaded, Numbers, names};
 use crate::cpu::{self, Memory};
+use crate::data::augment::Recipe;
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source, TextBatch};
 use crate::model::config::Config;
@@ -13,7 +19,7 @@ use crate::model::g2d::{self, Phase};
 use crate::model::init;
 use crate::model::optimizer::{self, Group};
 use crate::program::pass::layout::StatePlace;
-use crate::program::plan::{Buffer, Kernels, Plan, Slab};
+use crate::program::plan::{Buffer, Kernels, Plan};
 use crate::program::{Precision, Program, StateLayout, plan};
 
 /// AdamW's decay rates of the moments, as the specification has them.
@@ -102,17 +108,32 @@ pub struct Evaluation {
     pub attention: Vec<f64>,
 }
 
+/// The plan of a training step with the specification's one group of parameters: what `g2d plan` prints.
+pub fn step_plan(config: &Config, shapes: &Shapes, precision: Precision, kernels: Kernels) -> Result<Plan, Error> {
+    config.validate()?;
+    let mut recorder = g2d::record_step(config, shapes, Phase::Full)?;
+    let group = Group::all(recorder.program(), config);
+    optimizer::optimize(&mut recorder, &[group])?;
+    let program = recorder.finish();
+    let states = StateLayout::of(&program, precision);
+    Ok(plan(program, &states, kernels)?)
+}
+
 /// A model in memory. Two sessions share nothing; one session is used by one thread at a time.
 #[derive(Debug)]
 pub struct Session {
     options: Options,
     groups: Vec<(Group, f64)>,
+    program: Program,
     states: StateLayout,
     memory: Memory,
-    warmup: Plan,
-    full: Plan,
-    evaluate: Plan,
+    warmup: Arc<Plan>,
+    full: Arc<Plan>,
+    evaluate: Arc<Plan>,
+    segment: Arc<Plan>,
     steps: u64,
+    /// The last step's pseudo masks.
+    mask: Vec<f64>,
     pool: rayon::ThreadPool,
 }
 
@@ -124,20 +145,24 @@ impl Session {
         let (full, groups) = Self::record(&options, &shapes, Phase::Full)?;
         let (warmup, _) = Self::record(&options, &shapes, Phase::Warmup)?;
         let states = StateLayout::of(&full, options.precision);
-        let evaluate = g2d::record_evaluate(&options.config, &shapes)?;
+        let evaluate = g2d::record_evaluate(&options.config, &shapes)?.finish();
+        let segment = g2d::record_segment(&options.config, &shapes)?.finish();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(Error::Threads)?;
         let mut session = Self {
-            warmup: plan(warmup, &states, options.kernels)?,
-            full: plan(full, &states, options.kernels)?,
-            evaluate: plan(evaluate, &states, options.kernels)?,
+            warmup: Arc::new(plan(warmup, &states, options.kernels)?),
+            full: Arc::new(plan(full.clone(), &states, options.kernels)?),
+            program: full,
+            evaluate: Arc::new(plan(evaluate, &states, options.kernels)?),
+            segment: Arc::new(plan(segment, &states, options.kernels)?),
             memory: Memory::default(),
             steps: 0,
+            mask: Vec::new(),
             groups,
             states,
             pool,
             options,
         };
-        for plan in [&session.full, &session.warmup, &session.evaluate] {
+        for plan in [&session.full, &session.warmup, &session.evaluate, &session.segment] {
             session.memory.fit(plan);
         }
         session.initialise();
@@ -147,7 +172,7 @@ impl Session {
     /// The recorded step with its optimizer, and the groups with their factors of the learning rate.
     fn record(options: &Options, shapes: &Shapes, phase: Phase) -> Result<(Program, Vec<(Group, f64)>), Error> {
         let mut recorder = g2d::record_step(&options.config, shapes, phase)?;
-        let trainable = optimizer::trainable(recorder.program());
+        let trainable: Vec<usize> = optimizer::trainable(recorder.program()).collect();
         let names: Vec<String> = trainable.iter().map(|&at| recorder.program().states[at].name.clone()).collect();
         let resolved = groups::resolve(&options.groups, &names)?;
         let groups: Vec<(Group, f64)> = (options.groups.iter().zip(resolved))
@@ -172,7 +197,8 @@ impl Session {
         let places: Vec<(String, StatePlace)> =
             self.states.states.iter().map(|(name, place)| (name.clone(), place.clone())).collect();
         for (name, place) in places {
-            let numbers = init::draw(place.init, &name, place.spec.shape.elements(), self.options.seed);
+            let (elements, seed) = (place.spec.shape.elements(), self.options.seed);
+            let numbers = self.pool.install(|| init::draw(place.init, &name, elements, seed));
             self.memory.write(&self.buffer(&place), numbers.into_iter().map(f64::from));
         }
     }
@@ -197,16 +223,16 @@ impl Session {
         self.steps
     }
 
-    /// Continues the count of steps from a checkpoint.
-    pub fn set_steps(&mut self, steps: u64) {
-        self.steps = steps;
+    /// The pseudo masks of the last step, [batch, side, side].
+    pub fn pseudo_mask(&self) -> &[f64] {
+        &self.mask
     }
 
     /// The plan of the next step.
-    pub fn step_plan(&self) -> &Plan {
+    pub fn step_plan(&self) -> Arc<Plan> {
         let config = &self.options.config;
         let counts = self.steps >= config.warmup_steps as u64 && config.segmentation_weight != 0.0;
-        if counts { &self.full } else { &self.warmup }
+        if counts { self.full.clone() } else { self.warmup.clone() }
     }
 
     /// The numbers of a state, in the engine's order.
@@ -214,40 +240,67 @@ impl Session {
         self.states.states.get(name).map(|place| self.memory.read(&self.buffer(place)))
     }
 
-    /// Writes the numbers of a state, in the engine's order. `false` if there is no such state of that size.
-    pub fn set_state(&mut self, name: &str, numbers: &[f64]) -> bool {
-        let Some(place) = self.states.states.get(name) else { return false };
-        if place.spec.shape.elements() != numbers.len() {
-            return false;
-        }
-        let buffer = self.buffer(place);
-        self.memory.write(&buffer, numbers.iter().copied());
-        true
-    }
-
-    /// The raw bytes of a slab of states, for checkpoints.
-    pub fn slab(&self, slab: Slab) -> &[u8] {
-        &self.memory.slab(slab)[..self.states.size(slab)]
-    }
-
     /// Reads weights under published names. What is missing, unexpected or misshapen is told all at once.
     pub fn load_weights(&mut self, path: &Path) -> Result<Loaded, Error> {
-        let loaded = names::load(path, &self.states)?;
-        for (name, numbers) in &loaded.tensors {
-            self.set_state(name, numbers);
-        }
-        Ok(loaded)
+        self.load(path, &names::weights(&self.program))
     }
 
     /// Writes weights under published names, beside and renamed.
     pub fn save_weights(&self, path: &Path) -> Result<(), Error> {
-        Ok(names::save(path, &self.states, |name| self.state(name).unwrap_or_default())?)
+        self.save(path, &names::weights(&self.program))
+    }
+
+    fn load(&mut self, path: &Path, wanted: &[usize]) -> Result<Loaded, Error> {
+        let loaded = checkpoint::load(path, &self.program, wanted)?;
+        for (at, numbers) in &loaded.tensors {
+            let buffer = self.buffer(&self.states.states[&self.program.states[*at].name]);
+            match numbers {
+                Numbers::Real(numbers) => self.memory.write(&buffer, numbers.iter().map(|&number| number.into())),
+                Numbers::Index(numbers) => self.memory.write(&buffer, numbers.iter().map(|&number| number.into())),
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn save(&self, path: &Path, wanted: &[usize]) -> Result<(), Error> {
+        let read = |&at: &usize| {
+            let state = &self.program.states[at];
+            let numbers = self.state(&state.name).unwrap_or_default().into_iter();
+            match self.program.spec(state.value).kind {
+                Kind::Index => (at, Numbers::Index(numbers.map(|number| number as i32).collect())),
+                _ => (at, Numbers::Real(numbers.map(|number| number as f32).collect())),
+            }
+        };
+        let tensors: Vec<(usize, Numbers)> = wanted.iter().map(read).collect();
+        Ok(checkpoint::save(path, &self.program, &tensors)?)
+    }
+
+    /// Writes a checkpoint of a run: weights, moments, `progress`. Returns its folder.
+    pub fn save_checkpoint<H: Serialize>(&self, run: &Path, progress: &Progress<H>) -> Result<PathBuf, Error> {
+        folder::save(run, progress, |checkpoint| {
+            self.save_weights(&checkpoint.join(folder::WEIGHTS))?;
+            self.save(&checkpoint.join(folder::MOMENTS), &names::moments(&self.program))
+        })
+    }
+
+    /// Continues exactly from a checkpoint.
+    pub fn load_checkpoint<H: DeserializeOwned>(&mut self, checkpoint: &Path) -> Result<Progress<H>, Error> {
+        let progress = folder::progress(checkpoint)?;
+        self.load_weights(&checkpoint.join(folder::WEIGHTS))?;
+        self.load(&checkpoint.join(folder::MOMENTS), &names::moments(&self.program))?;
+        self.steps = progress.step;
+        Ok(progress)
+    }
+
+    /// The recorded step before any pass: forward, reverse, optimizer. To be walked by exporters and other heads.
+    pub fn program(&self) -> &Program {
+        &self.program
     }
 
     /// One training step at this learning rate. Nothing is updated but running statistics if a gradient is not
     /// finite; the error then names the first op whose output is not.
     pub fn step(&mut self, films: Films<'_>, text: &TextBatch, learning_rate: f64) -> Result<StepMetrics, Error> {
-        let plan = self.step_plan().clone();
+        let plan = self.step_plan();
         self.write_inputs(&plan, films, Some(text))?;
         let count = (self.steps + 1) as i32;
         for (group, factor) in &self.groups {
@@ -258,7 +311,8 @@ impl Session {
         }
         self.pool.install(|| cpu::replay(&plan, &mut self.memory));
         let scalar = |name: &str| plan.output(name).map_or(f64::NAN, |buffer| self.memory.read(buffer)[0]);
-        let mask = plan.output("out.pseudo_mask").map(|buffer| self.memory.read(buffer)).unwrap_or_default();
+        self.mask = plan.output("out.pseudo_mask").map(|buffer| self.memory.read(buffer)).unwrap_or_default();
+        let mask = &self.mask;
         let metrics = StepMetrics {
             total: scalar("loss.total"),
             contrastive: scalar("loss.contrastive"),
@@ -280,7 +334,7 @@ impl Session {
         let found = self.pool.install(|| cpu::first_non_finite(plan, &mut self.memory));
         let place = found.map(|at| (plan.launches[at].scope.clone(), plan.launches[at].op.name().to_string()));
         let (scope, op) = place.unwrap_or_else(|| ("the step".into(), "an op".into()));
-        Error::NotFinite { step: self.steps, scope, op }
+        Error::NotFinite { step: self.steps, scope, op, films: Vec::new() }
     }
 
     fn write_inputs(&mut self, plan: &Plan, films: Films<'_>, text: Option<&TextBatch>) -> Result<(), Error> {
@@ -343,6 +397,25 @@ impl Session {
             mask: read("out.pseudo_mask"),
             attention: read("out.attention_map"),
         })
+    }
+
+    /// The predicted mask's probabilities [films, side, side] for stored pixels [films, side, side], by running
+    /// statistics; at most as many films as a step takes. Needs a session opened for bytes. Changes nothing.
+    pub fn segment(&mut self, pixels: &[u8]) -> Result<Vec<f32>, Error> {
+        let (batch, side) = (self.options.batch, self.options.config.image_size);
+        let plane = side * side;
+        if !pixels.len().is_multiple_of(plane) || pixels.len() > batch * plane {
+            return Err(Error::Input { name: "pixels".into(), wanted: batch * plane, got: pixels.len() });
+        }
+        let mut films = pixels.to_vec();
+        films.resize(batch * plane, 0);
+        let plain = Recipe::None.draw(side, 0, 0, 0).repeat(batch);
+        let plan = self.segment.clone();
+        self.write_inputs(&plan, Films::Bytes(&films, &plain), None)?;
+        self.pool.install(|| cpu::replay(&plan, &mut self.memory));
+        let logits = self.output(&plan, "out.segmentation_logits").unwrap_or_default();
+        let probability = |&logit: &f64| (1.0 / (1.0 + (-logit).exp())) as f32;
+        Ok(logits[..pixels.len()].iter().map(probability).collect())
     }
 
     /// Shapes and kinds of what a step reads, by name.

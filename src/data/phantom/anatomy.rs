@@ -12,9 +12,9 @@ pub(super) struct Anatomy {
     /// Top of the lungs, and the lowest point of the costophrenic angles.
     pub apex: f32,
     pub base: [f32; 2],
-    /// How far the lungs reach to the side, and how square their shoulders are.
+    /// How far the lungs reach to the side, and how much their upper parts slope.
     pub reach: [f32; 2],
-    pub square: f32,
+    pub sloping: f32,
     /// Tops of the diaphragm's domes.
     pub dome: [f32; 2],
     /// The heart reaches this far right and left of the midline, from `heart_top` to `heart_bottom`.
@@ -57,7 +57,7 @@ impl Pose {
             true => [between(rng, 1.42, 1.6), between(rng, 1.0, 1.5)],
             false => [between(rng, 1.6, 2.0), between(rng, -0.2, 0.9)],
         };
-        let gas = if rng.chance(0.6) { between(rng, 0.08, 0.22) } else { 0.0 };
+        let gas = if rng.chance(0.5) { between(rng, 0.08, 0.2) } else { 0.0 };
         Self {
             portable,
             turned: between(rng, -0.05, 0.05),
@@ -77,12 +77,12 @@ impl Anatomy {
         let base = dome + between(rng, 0.24, 0.38);
         let ratio = between(rng, 0.4, 0.49);
         let right = between(rng, 0.24, 0.3);
-        let breast = [between(rng, 0.5, 0.62), dome + between(rng, -0.15, 0.12), between(rng, 0.36, 0.5)];
+        let breast = [between(rng, 0.5, 0.62), dome + between(rng, -0.2, 0.05), between(rng, 0.38, 0.54)];
         Self {
             apex: between(rng, -1.0, -0.86),
             base: [base, base + between(rng, -0.02, 0.07)],
             reach: [reach, reach + between(rng, -0.05, 0.04)],
-            square: between(rng, 0.85, 1.25),
+            sloping: between(rng, -0.12, 0.2),
             dome: [dome, dome + between(rng, 0.0, 0.11)],
             heart: [right, 2.0 * reach * ratio - right],
             heart_span: [between(rng, -0.22, -0.1), dome + between(rng, 0.14, 0.24)],
@@ -119,10 +119,11 @@ impl Anatomy {
 
     /// Edges of a lung towards the midline and the ribs at height `y`, as distances from the midline.
     pub fn edges(&self, side: usize, y: f32) -> (f32, f32) {
-        const TOP: f32 = 0.42;
+        const TOP: f32 = 0.4;
         let down = ((y - self.apex) / (self.base[side] - self.apex)).max(0.0);
-        let out = 1.0 - (down / 0.8).min(1.0).powf(self.square);
-        let inward = 1.0 - (down / 0.35).min(1.0);
+        let out = 1.0 - (down / 0.8).min(1.0);
+        let out = out * (1.0 + self.sloping * (1.0 - out));
+        let inward = 1.0 - (down / 0.22).min(1.0);
         let lateral = TOP + (self.reach[side] - 0.02 - TOP) * (1.0 - out * out).sqrt() + 0.02 * down;
         (TOP - (TOP - 0.14) * (1.0 - inward * inward).sqrt(), lateral)
     }
@@ -133,49 +134,70 @@ impl Anatomy {
         let out = (a - middle) / (self.reach[side] - middle);
         let (square, top) = (out * out, self.dome[side]);
         match out > 0.0 {
-            true => top + 0.08 * square + (self.base[side] - top - 0.08).max(0.0) * square * square * out.min(1.2),
-            false => top + 0.1 * square,
+            true => top + 0.13 * square + (self.base[side] - top - 0.13).max(0.0) * square * square * out.min(1.2),
+            false => top + 0.16 * square,
         }
     }
 
     /// Where in the lung's width a point lies: -1 at the mediastinum, 1 at the ribs; beyond both outside the lung.
     pub fn across(&self, side: usize, a: f32, y: f32) -> f32 {
+        if y <= self.apex {
+            return 2.0;
+        }
         let (medial, lateral) = self.edges(side, y);
         (2.0 * a - medial - lateral) / (lateral - medial).max(1e-3)
     }
 
-    /// Thickness of the heart proper at a point, 0 to 1.
-    pub fn ventricles_at(&self, x: f32, y: f32) -> f32 {
-        let [top, bottom] = self.heart_span;
-        let (middle, half) = ((top + bottom) / 2.0, (bottom - top) / 2.0);
-        // The left ventricle points down and to the left; the right atrium is rounder and lies a little higher.
-        let left = ellipse(x, y, [0.0, middle + 0.08], [self.heart[1], half], 0.42 * half / self.heart[1].max(half));
-        let right = ellipse(x, y, [0.0, middle + 0.02], [self.heart[0], half * 0.95], 0.0);
-        if x > 0.0 { left } else { right.max(left) }
+    /// How far the mediastinum's shadow reaches to one side of the midline at height `y`: vena cava and atrium on the
+    /// right; aortic knob, pulmonary trunk and ventricle on the left.
+    pub fn border(&self, side: usize, y: f32) -> f32 {
+        let ([top, bottom], heart) = (self.heart_span, self.heart[side]);
+        let high = bottom - top;
+        let points = match side {
+            0 => [
+                (-1.1, 0.1),
+                (-0.65, 0.13),
+                (-0.25, 0.15),
+                (top, 0.15 + 0.3 * (heart - 0.15)),
+                (top + 0.34 * high, 0.9 * heart),
+                (top + 0.58 * high, heart),
+                (top + 0.82 * high, 0.9 * heart),
+                (bottom, 0.75 * heart),
+            ],
+            _ => [
+                (-1.1, 0.1),
+                (self.knob[1] - 0.2, 0.13),
+                (self.knob[1], self.knob[0]),
+                (self.knob[1] + 0.17, self.knob[0] - 0.06),
+                (top + 0.1 * high, 0.16 + 0.22 * heart),
+                (top + 0.38 * high, 0.05 + 0.68 * heart),
+                (top + 0.68 * high, 0.985 * heart),
+                (bottom, 0.9 * heart),
+            ],
+        };
+        let next = points.iter().position(|&(height, _)| height > y).unwrap_or(points.len());
+        match next {
+            0 => points[0].1,
+            8 => points[7].1 * (1.0 - ((y - bottom) / 0.2).min(1.0).powi(2)).sqrt(),
+            _ => {
+                let ((from, low), (to, high)) = (points[next - 1], points[next]);
+                let part = (y - from) / (to - from);
+                low + (high - low) * (0.4 * part + 0.6 * smooth(part))
+            }
+        }
     }
 
-    /// Thickness of the heart and great vessels at a point, 0 to 1.
+    /// Thickness of heart and great vessels at a point, 0 to 1.
     pub fn heart_at(&self, x: f32, y: f32) -> f32 {
-        let knob = ellipse(x, y, [self.knob[0] - 0.13, self.knob[1]], [0.13, 0.13], 0.0);
-        let trunk = ellipse(x, y, [0.08, -0.12], [self.knob[0] - 0.06, 0.22], 0.2);
-        let aorta = ellipse(x, y, [0.04, 0.1], [self.knob[0] - 0.1, 0.8], 0.0);
-        let cava = ellipse(x, y, [-0.07, -0.4], [0.15, 0.55], 0.0);
-        self.ventricles_at(x, y).max(knob).max(trunk).max(cava).max(aorta)
+        let reach = x.abs() / self.border(usize::from(x > 0.0), y).max(1e-3);
+        (1.0 - reach * reach * reach).max(0.0).sqrt()
     }
 
     /// Path lengths through the body and through the air in it, [height, width] each.
     pub fn render(&self, frame: &Frame, pose: &Pose) -> (Field, Field) {
-        let mut body = Field::zeros(frame.width, frame.height);
-        let mut air = body.clone();
-        for row in 0..frame.height {
-            for column in 0..frame.width {
-                let index = row * frame.width + column;
-                let [x, y] = frame.body(column as f32, row as f32);
-                body.values[index] = self.flesh(pose, x, y);
-                air.values[index] = self.lung_air(pose, x, y) + self.airway(pose, x, y) + self.gut(pose, x, y);
-            }
-        }
-        (body, air)
+        let body = Field::sampled(frame, |[x, y]| self.flesh(pose, x, y));
+        let air = |[x, y]: [f32; 2]| self.lung_air(pose, x, y) + self.airway(pose, x, y) + self.gut(pose, x, y);
+        (body, Field::sampled(frame, air))
     }
 
     /// Soft tissue, had it no air in it: trunk, shoulders, neck, arms, abdomen, breasts.
@@ -189,6 +211,10 @@ impl Anatomy {
         let belly = 1.0 + 0.14 * smooth((y - 0.45) / 0.4);
         let trunk = self.girth * belly * ((1.0 - wide * wide * wide) * deep * (2.0 - deep)).max(0.0).sqrt();
         let neck = 0.75 * self.girth * (1.0 - (a / 0.42) * (a / 0.42)).max(0.0).sqrt() * smooth((-0.6 - y) / 0.3);
+        let trunk = trunk.max(neck) + 0.2 * trunk.min(neck);
+        if a < 1.0 {
+            return trunk + self.breast(a, y);
+        }
         let start = [1.3, -0.8];
         let along = [pose.elbow[side][0] - start[0], pose.elbow[side][1] - start[1]];
         let offset = [a - start[0], y - start[1]];
@@ -196,8 +222,7 @@ impl Anatomy {
         let at = at.clamp(0.0, 1.0);
         let far = [offset[0] - at * along[0], offset[1] - at * along[1]];
         let arm = (1.0 - (far[0] * far[0] + far[1] * far[1]) / 0.075).max(0.0).sqrt() * 0.5 * self.girth;
-        let joined = [trunk, neck, arm].into_iter().fold(0.0f32, |sum, part| sum.max(part) + 0.2 * sum.min(part));
-        joined + self.breast(a, y)
+        trunk.max(arm) + 0.2 * trunk.min(arm) + self.breast(a, y)
     }
 
     fn breast(&self, a: f32, y: f32) -> f32 {
@@ -206,15 +231,18 @@ impl Anatomy {
         // The upper edge fades into the chest wall, the lower one ends in a fold.
         let dy = if dy < 0.0 { 0.62 * dy } else { dy };
         let inside = (1.0 - dx * dx - dy * dy).max(0.0);
-        0.55 * inside.sqrt() * smooth(dy * 0.8 + 0.75)
+        0.42 * inside.sqrt() * smooth(dy * 0.8 + 0.75)
     }
 
     /// Air of the lungs, less what heart and vessels take.
     fn lung_air(&self, pose: &Pose, x: f32, y: f32) -> f32 {
         let side = usize::from(x > 0.0);
         let a = x.abs();
+        if a > 1.1 || !(self.apex..self.base[side] + 0.3).contains(&y) {
+            return 0.0;
+        }
         let across = self.across(side, a, y).abs();
-        if across >= 1.0 || y > self.base[side] + 0.3 {
+        if across >= 1.0 {
             return 0.0;
         }
         let dome = self.diaphragm(side, a);
@@ -223,7 +251,7 @@ impl Anatomy {
         let above = smooth((dome - y) / 0.03 + 0.5);
         let recess = 0.16 * (1.0 - (y - dome) / 0.3).clamp(0.0, 1.0) * (1.0 - above);
         let heart = self.heart_at(x - pose.turned * 0.6, y);
-        depth * (above + recess) * (1.0 - 0.86 * smooth(1.9 * heart))
+        depth * (above + recess) * (1.0 - 0.9 * smooth(1.7 * heart))
     }
 
     /// Air of the windpipe and the main bronchi.
@@ -237,7 +265,7 @@ impl Anatomy {
         let (drop, steep) = (y + 0.31, if x < 0.0 { 1.1 } else { 0.75 });
         let bronchus =
             tube((drop - steep * x.abs()) * 0.7, 0.05) * smooth((0.3 - x.abs()) / 0.2) * smooth(drop / 0.03 + 1.0);
-        0.5 * trachea.max(0.7 * bronchus)
+        0.5 * trachea.max(0.7 * bronchus) * smooth((y + 1.6) / 0.5)
     }
 
     /// Gas in the stomach.

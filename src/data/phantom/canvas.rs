@@ -1,6 +1,7 @@
 //! Smooth fields on the film's pixel grid: the film's geometry, strokes, value noise and cheap blurs.
 
 use crate::base::random::Rng;
+use std::ops::Range;
 
 /// Where the body lies on the film: body units (1 = half the thorax) to pixels, by turn, scale and shift.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ impl Frame {
 }
 
 /// The whole numbers within `reach` of `centre`, cut to 0..`end`.
-fn span(centre: f32, reach: f32, end: usize) -> std::ops::Range<usize> {
+fn span(centre: f32, reach: f32, end: usize) -> Range<usize> {
     let low = (centre - reach).floor().max(0.0) as usize;
     let high = ((centre + reach).ceil() + 1.0).max(0.0) as usize;
     low.min(end)..high.min(end)
@@ -83,10 +84,33 @@ impl Field {
         Self { width, height, values: vec![0.0; width * height] }
     }
 
-    /// Raises the field to `profile(distance / radius)` along a polyline of body points; `radii` run along it and
-    /// are at least half a pixel. Overlaps of one polyline count once.
-    pub fn stroke(&mut self, frame: &Frame, line: &[[f32; 2]], radii: [f32; 2], profile: impl Fn(f32) -> f32) {
+    /// A smooth function of the body, taken at every second pixel and interpolated between them.
+    pub fn sampled(frame: &Frame, value: impl Fn([f32; 2]) -> f32) -> Self {
+        let (across, down) = (frame.width / 2 + 1, frame.height / 2 + 1);
+        let place = |index: usize| frame.body((2 * (index % across)) as f32, (2 * (index / across)) as f32);
+        let samples: Vec<f32> = (0..across * down).map(|index| value(place(index))).collect();
+        let mut field = Self::zeros(frame.width, frame.height);
+        for (row, values) in field.values.chunks_exact_mut(frame.width).enumerate() {
+            let (above, below) = (&samples[row / 2 * across..], &samples[row.div_ceil(2) * across..]);
+            for (column, value) in values.iter_mut().enumerate() {
+                let (left, right) = (column / 2, column.div_ceil(2));
+                *value = 0.25 * (above[left] + above[right] + below[left] + below[right]);
+            }
+        }
+        field
+    }
+
+    /// Raises the field to `profile(distance / radius)` along a polyline of body points; `radii` run along it.
+    /// Overlaps of one polyline count once. Returns the rows that may have changed.
+    pub fn stroke(
+        &mut self,
+        frame: &Frame,
+        line: &[[f32; 2]],
+        radii: [f32; 2],
+        profile: impl Fn(f32) -> f32,
+    ) -> Range<usize> {
         let count = line.len().saturating_sub(1);
+        let mut touched = self.height..0;
         for step in 0..count {
             let (from, to) = (frame.pixel(line[step]), frame.pixel(line[step + 1]));
             let part = step as f32 / count as f32;
@@ -99,6 +123,7 @@ impl Field {
             let middle = [(from[0] + to[0]) / 2.0, (from[1] + to[1]) / 2.0];
             let rows = span(middle[1], along[1].abs() / 2.0 + radius, self.height);
             let columns = span(middle[0], along[0].abs() / 2.0 + radius, self.width);
+            touched = touched.start.min(rows.start)..touched.end.max(rows.end);
             for row in rows {
                 for column in columns.clone() {
                     let offset = [column as f32 - from[0], row as f32 - from[1]];
@@ -112,6 +137,7 @@ impl Field {
                 }
             }
         }
+        touched
     }
 
     /// Value noise of one octave in [-1, 1], `cell` pixels from knot to knot.

@@ -26,7 +26,8 @@ pub(super) struct Chest {
 impl Chest {
     /// The chest without findings.
     pub fn new(anatomy: Anatomy, frame: Frame, pose: Pose) -> Self {
-        let (body, air) = anatomy.render(&frame, &pose);
+        let (mut body, air) = anatomy.render(&frame, &pose);
+        skeleton::muscles(&anatomy, &frame, &mut body);
         let bones = skeleton::bones(&anatomy, &frame, &pose);
         let markings = skeleton::markings(&anatomy, &frame, &pose);
         let added = Field::zeros(frame.width, frame.height);

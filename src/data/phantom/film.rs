@@ -84,8 +84,8 @@ fn displayed(density: &Field, dose: &Field, rng: &mut Rng) -> Field {
     let rank = |part: f32| inside.get((part * inside.len() as f32) as usize).copied().unwrap_or(1.0);
     let (dark, bright) = (rank(0.03), rank(0.97));
     let range = (bright - dark).max(0.5);
-    let low = dark - between(rng, 0.05, 0.5) * range;
-    let high = bright + between(rng, -0.1, 0.3) * range;
+    let low = dark - between(rng, 0.1, 0.75) * range;
+    let high = bright + between(rng, -0.05, 0.45) * range;
     let gamma = between(rng, 0.75, 1.2);
     let mut gray = density.clone();
     for value in &mut gray.values {

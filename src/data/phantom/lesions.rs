@@ -40,7 +40,7 @@ fn by_size(size: Size, numbers: [f32; 3]) -> f32 {
 fn place(chest: &Chest, side: usize, zone: Zone, margin: f32, rng: &mut Rng) -> [f32; 2] {
     let anatomy = &chest.anatomy;
     let (low, high) = match zone {
-        Zone::Upper => (0.14, 0.27),
+        Zone::Upper => (0.18, 0.3),
         Zone::Mid => (0.44, 0.56),
         Zone::Lower => (0.74, 0.88),
     };
@@ -49,7 +49,7 @@ fn place(chest: &Chest, side: usize, zone: Zone, margin: f32, rng: &mut Rng) -> 
     let (medial, lateral) = anatomy.edges(side, y);
     let steps = || (0..40).map(|step| medial + (lateral - medial) * step as f32 / 40.0);
     let shown = |&a: &f32| anatomy.heart_at(sign * a, y) < 0.05 && anatomy.diaphragm(side, a) > y;
-    let (from, to) = (steps().find(shown).unwrap_or(medial), steps().filter(shown).last().unwrap_or(lateral));
+    let (from, to) = (steps().find(shown).unwrap_or(medial), steps().rfind(shown).unwrap_or(lateral));
     let margin = margin.min(0.4 * (to - from));
     [between(rng, from + margin, to - margin), y]
 }
@@ -57,20 +57,24 @@ fn place(chest: &Chest, side: usize, zone: Zone, margin: f32, rng: &mut Rng) -> 
 /// Opacity or consolidation: air gives way in a blob with ragged edges; dense filling leaves the bronchi open.
 fn filling(chest: &mut Chest, dense: bool, side: usize, zone: Zone, size: Size, rng: &mut Rng) -> Vec<usize> {
     let sign = if side == 0 { -1.0 } else { 1.0 };
-    let radius = by_size(size, if dense { [0.17, 0.26, 0.38] } else { [0.2, 0.31, 0.46] }) * between(rng, 0.92, 1.08);
+    let radius = by_size(size, if dense { [0.24, 0.34, 0.46] } else { [0.26, 0.38, 0.54] }) * between(rng, 0.92, 1.08);
     let [a, y] = place(chest, side, zone, 0.75 * radius, rng);
     let centre = [sign * a, y];
     let (width, height, scale) = (chest.frame.width, chest.frame.height, chest.frame.scale);
-    let coarse = Field::noise(width, height, 0.6 * radius * scale, rng);
-    let fine = Field::noise(width, height, 0.2 * radius * scale, rng);
+    let coarse = Field::noise(width, height, 0.75 * radius * scale, rng);
+    let fine = Field::noise(width, height, 0.25 * radius * scale, rng);
     let (lean, flat) = (between(rng, -0.35, 0.35), between(rng, 0.82, 1.2));
     // Some consolidations of the upper zone stop at a fissure.
-    let fissure = (dense && zone == Zone::Upper && rng.chance(0.5)).then(|| y + 0.55 * radius);
+    let fissure = (dense && zone == Zone::Upper && rng.chance(0.5)).then_some(y + 0.55 * radius);
     let bronchi = bronchi(chest, centre, radius, rng);
-    let (depth, core) = if dense { (0.93, 2.4) } else { (between(rng, 0.5, 0.66), 1.35) };
+    let (depth, core) = if dense { (between(rng, 0.76, 0.9), 1.45) } else { (between(rng, 0.48, 0.62), 1.1) };
     let (anatomy, air) = (&chest.anatomy, &mut chest.air);
     let mut pixels = Vec::new();
     chest.frame.near(centre, 2.2 * radius, |index, [x, py]| {
+        // Beyond the lung there is other air: the windpipe's, the stomach's.
+        if x * sign < 0.0 || anatomy.across(side, x.abs(), py).abs() >= 1.0 {
+            return;
+        }
         let (dx, dy) = (x - centre[0], py - centre[1]);
         let (dx, dy) = ((dx - lean * dy) / (radius * flat), dy * flat / radius);
         let ragged = 0.3 * coarse.values[index] + 0.16 * fine.values[index];
@@ -78,14 +82,12 @@ fn filling(chest: &mut Chest, dense: bool, side: usize, zone: Zone, size: Size, 
         if let Some(fissure) = fissure {
             filled *= smooth((fissure + 0.1 * (x - centre[0]) - py) / 0.03 + 0.5);
         }
-        let shows = air.values[index] > 0.2 * anatomy.air && x * sign > 0.0;
-        if shows && filled > 0.4 {
+        if air.values[index] > 0.2 * anatomy.air && filled > 0.45 {
             pixels.push(index);
         }
-        if x * sign > 0.0 {
-            let open = if dense { 0.4 * bronchi.values[index] } else { 0.22 * fine.values[index] };
-            air.values[index] *= 1.0 - depth * filled * (1.0 - open).clamp(0.0, 1.15);
-        }
+        let open =
+            0.14 * fine.values[index] + if dense { 0.2 * bronchi.values[index] } else { 0.1 * coarse.values[index] };
+        air.values[index] *= 1.0 - depth * filled * (1.0 - open).clamp(0.0, 1.15);
     });
     pixels
 }
@@ -93,13 +95,13 @@ fn filling(chest: &mut Chest, dense: bool, side: usize, zone: Zone, size: Size, 
 /// Air bronchograms: a few thin tubes that fan out from the hilum's direction through a filled region.
 fn bronchi(chest: &Chest, centre: [f32; 2], radius: f32, rng: &mut Rng) -> Field {
     let mut field = Field::zeros(chest.frame.width, chest.frame.height);
-    let heading = (centre[1] - 0.0).atan2(centre[0] - 0.25 * centre[0].signum());
-    for _ in 0..5 {
+    let heading = centre[1].atan2(centre[0] - 0.25 * centre[0].signum());
+    for _ in 0..4 {
         let mut angle = heading + between(rng, -0.7, 0.7);
         let mut at = [centre[0] - 0.7 * radius * angle.cos(), centre[1] - 0.7 * radius * angle.sin()];
         for step in 0..6 {
             let next = [at[0] + 0.22 * radius * angle.cos(), at[1] + 0.22 * radius * angle.sin()];
-            let wide = 0.017 - 0.0016 * step as f32;
+            let wide = 0.014 - 0.0014 * step as f32;
             field.stroke(&chest.frame, &[at, next], [wide, wide], |q| 1.0 - q * q);
             angle += between(rng, -0.25, 0.25);
             at = next;
@@ -110,7 +112,7 @@ fn bronchi(chest: &Chest, centre: [f32; 2], radius: f32, rng: &mut Rng) -> Field
 
 fn nodule(chest: &mut Chest, side: usize, zone: Zone, size: Size, rng: &mut Rng) -> Vec<usize> {
     let sign = if side == 0 { -1.0 } else { 1.0 };
-    let radius = by_size(size, [0.058, 0.088, 0.13]) * between(rng, 0.93, 1.07);
+    let radius = by_size(size, [0.066, 0.1, 0.145]) * between(rng, 0.93, 1.07);
     let [a, y] = place(chest, side, zone, 1.2 * radius, rng);
     let centre = [sign * a, y];
     let lobes = Field::noise(chest.frame.width, chest.frame.height, radius * chest.frame.scale, rng);
@@ -132,8 +134,8 @@ fn nodule(chest: &mut Chest, side: usize, zone: Zone, size: Size, rng: &mut Rng)
 fn effusion(chest: &mut Chest, side: usize, size: Size, rng: &mut Rng) -> Vec<usize> {
     let sign = if side == 0 { -1.0 } else { 1.0 };
     let anatomy = &chest.anatomy;
-    let level = anatomy.dome[side] + by_size(size, [0.1, -0.14, -0.52]) + between(rng, -0.04, 0.04);
-    let rise = by_size(size, [0.2, 0.26, 0.3]) + between(rng, -0.03, 0.03);
+    let level = anatomy.dome[side] + by_size(size, [0.08, -0.14, -0.52]) + between(rng, -0.04, 0.04);
+    let rise = by_size(size, [0.26, 0.28, 0.3]) + between(rng, -0.03, 0.03);
     let dense = between(rng, 0.15, 0.35);
     let mut pixels = Vec::new();
     chest.frame.near([sign * 0.5, anatomy.dome[side]], 1.1, |index, [x, y]| {
@@ -143,7 +145,7 @@ fn effusion(chest: &mut Chest, side: usize, size: Size, rng: &mut Rng) -> Vec<us
             return;
         }
         let out = ((a - medial) / (lateral - medial).max(1e-3)).clamp(0.0, 1.0);
-        let fluid = smooth((y - level + rise * out * out) / 0.1 + 0.5);
+        let fluid = smooth((y - level + rise * out * out * out) / 0.15 + 0.5);
         let above = anatomy.diaphragm(side, a) > y;
         if fluid > 0.5 && above && a < lateral && chest.air.values[index] > 0.06 * anatomy.air {
             pixels.push(index);
@@ -176,11 +178,12 @@ fn pneumothorax(chest: &mut Chest, side: usize, zone: Zone, size: Size, rng: &mu
         let lung = if across < 0.0 && y > anatomy.apex + 0.3 { 1.0 } else { 1.0 - across * across };
         lung.min(low).max(-1.0)
     };
-    let line = between(rng, 0.2, 0.36);
+    let line = between(rng, 0.14, 0.26);
     let mut pixels = Vec::new();
     chest.frame.near([sign * 0.5, -0.05], 1.25, |index, [x, y]| {
         let a = x * sign;
-        if a < 0.0 || anatomy.across(side, a, y).abs() >= 1.0 || chest.air.values[index] <= 0.0 {
+        let below = y > anatomy.diaphragm(side, a) + 0.02;
+        if a < 0.0 || below || anatomy.across(side, a, y).abs() >= 1.0 || chest.air.values[index] <= 0.0 {
             return;
         }
         const STEP: f32 = 0.01;
@@ -202,7 +205,9 @@ fn heart(chest: &Chest) -> Vec<usize> {
     let [top, bottom] = chest.anatomy.heart_span;
     let mut pixels = Vec::new();
     chest.frame.near([0.1, (top + bottom) / 2.0], 1.3, |index, [x, y]| {
-        if chest.anatomy.ventricles_at(x - chest.pose.turned * 0.6, y) > 0.1 {
+        let x = x - chest.pose.turned * 0.6;
+        let out = (x / chest.anatomy.border(usize::from(x > 0.0), y).max(1e-3)).powi(2);
+        if out < 0.99 && y > top + 0.2 * (bottom - top) * out && y < bottom - 0.22 * (bottom - top) * out * out {
             pixels.push(index);
         }
     });

@@ -7,7 +7,7 @@ use crate::base::random::Rng;
 const WORDS: [usize; 2] = [10, 40];
 
 /// What may be said of the rest of the film; a line is used only where none of its kinds is present, and each kind
-/// is denied at most once. The last word of every kind's own sentences is never used here without a negation.
+/// is denied at most once.
 const REST: &[(&[Kind], &str)] = &[
     (&[Kind::Effusion, Kind::Pneumothorax], "No pleural effusion or pneumothorax."),
     (&[Kind::Effusion, Kind::Pneumothorax], "There is no pneumothorax or pleural effusion."),
@@ -54,18 +54,18 @@ pub(super) fn write(findings: &[Finding], view: &str, rng: &mut Rng) -> String {
     let mut rest: Vec<_> =
         REST.iter().filter(|(kinds, _)| !findings.iter().any(|it| kinds.contains(&it.kind))).collect();
     rng.shuffle(&mut rest);
-    let wanted = sentences.len() + 1 + rng.below(3);
-    let mut denied: Vec<Kind> = Vec::new();
+    let wanted = (sentences.len() + 1 + rng.below(3)).min(5);
+    let (mut denied, mut plain) = (Vec::<Kind>::new(), 0);
     for (kinds, text) in rest {
         let words = count_words(&sentences);
-        if sentences.len() >= wanted.min(5) && words >= WORDS[0] {
+        if sentences.len() >= wanted && words >= WORDS[0] {
             break;
         }
-        // At most one line on the parts that are never abnormal here.
-        let again =
-            kinds.iter().any(|kind| denied.contains(kind)) || (kinds.is_empty() && sentences.len() + 1 < wanted);
+        // At most two lines on the parts that are never abnormal here.
+        let again = kinds.iter().any(|kind| denied.contains(kind)) || (kinds.is_empty() && plain == 2);
         if !again && words + count_words(&[*text]) <= WORDS[1] {
             denied.extend(*kinds);
+            plain += usize::from(kinds.is_empty());
             sentences.push((*text).into());
         }
     }
@@ -91,7 +91,7 @@ fn found(finding: &Finding, rng: &mut Rng) -> String {
     let detail = if rng.chance(0.3) { detail(finding.kind) } else { "" };
     let phrase = format!("{phrase}{detail}");
     let article = match phrase.as_bytes()[0] {
-        _ if both => "",
+        _ if both || finding.kind == Kind::Cardiomegaly => "",
         b'a' | b'e' | b'i' | b'o' | b'u' => "an ",
         _ => "a ",
     };
@@ -165,17 +165,17 @@ fn device_phrase(device: Device, side: Side, rng: &mut Rng) -> String {
     let side = side_word(side);
     let phrases = match device {
         Device::EndotrachealTube => {
-            vec!["endotracheal tube with tip above the carina".into(), "endotracheal tube in place".into()]
+            vec!["endotracheal tube with tip above the carina".into(), "endotracheal tube within the trachea".into()]
         }
         Device::NasogastricTube => {
             vec!["nasogastric tube with tip in the stomach".into(), "nasogastric tube below the diaphragm".into()]
         }
         Device::CentralLine => vec![
             format!("{side} central venous catheter with tip in the superior vena cava"),
-            format!("{side} central venous catheter in place"),
+            format!("{side} central venous catheter"),
         ],
         Device::ChestTube => {
-            vec![format!("{side} chest tube in place"), format!("{side} chest tube with tip towards the apex")]
+            vec![format!("{side} chest tube"), format!("{side} chest tube with tip towards the apex")]
         }
         Device::Pacemaker => {
             vec![format!("{side} pacemaker with leads over the heart"), format!("{side} chest wall pacemaker")]

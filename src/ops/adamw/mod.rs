@@ -12,6 +12,8 @@
 
 mod cpu;
 mod reference;
+#[cfg(test)]
+mod tests;
 
 use crate::base::{Kind, Number, Real, Rng, Spec};
 use crate::program::{Candidate, Case, HostIo, Misfit, Operation, Outputs, Size};
@@ -83,7 +85,7 @@ impl<N: Number> Constants<N> {
 }
 
 impl Operation for AdamW {
-    const VARIANTS: usize = 3;
+    const VARIANTS: usize = 2;
 
     fn name(&self) -> &'static str {
         "adamw"
@@ -91,7 +93,7 @@ impl Operation for AdamW {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Outputs, Misfit> {
         let stride = self.stride();
-        Misfit::unless(inputs.len() >= 2 && (inputs.len() - 2) % stride == 0, || {
+        Misfit::unless(inputs.len() >= 2 && (inputs.len() - 2).is_multiple_of(stride), || {
             format!("takes scalars, finite and {stride} inputs per parameter, got {} inputs", inputs.len())
         })?;
         for (at, spec) in inputs.iter().enumerate() {
@@ -130,18 +132,16 @@ impl Operation for AdamW {
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
-        // With gradients; without; with gradients that are not finite.
         let op = Self {
             beta1: Real(0.9),
             beta2: Real(0.999),
             eps: Real(1e-3),
             weight_decay: Real(0.1),
-            gradient: variant != 1,
+            gradient: variant == 0,
         };
-        let bad = if variant == 2 { 3.0 } else { 0.0 };
         let mut case = Case::new(op)
             .numbers(Spec::exact([3]), vec![0.05, 1.0 - 0.9f64.powi(3), 1.0 - 0.999f64.powi(3)])
-            .numbers(Spec::exact([2]), vec![1.5, bad]);
+            .numbers(Spec::exact([2]), vec![1.5, 0.0]);
         for spec in [Spec::exact([size.channels, size.side]), Spec::exact([size.extra])] {
             if op.gradient {
                 case = case.normal(spec, 1.0, rng);

@@ -87,7 +87,7 @@ fn softmax<N: Number>(values: &mut [N]) {
         sum += *value;
     }
     for value in values.iter_mut() {
-        *value = *value / sum;
+        *value /= sum;
     }
 }
 

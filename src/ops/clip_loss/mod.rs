@@ -137,7 +137,7 @@ impl Operation for ClipLoss {
         // Own rows in the middle of others' for the first direction; all rows for the rest.
         let rows = size.batch + size.side;
         let directions = [Directions::TwoWaySum, Directions::TwoWayMean, Directions::ImageToText][variant % 3];
-        let (offset, count) = if variant % 3 == 0 { (size.side / 2, size.batch) } else { (0, rows) };
+        let (offset, count) = if variant.is_multiple_of(3) { (size.side / 2, size.batch) } else { (0, rows) };
         let forward = Self::fwd(directions, 0.3, offset, count);
         let spec = Spec::activation([rows, size.channels + 1]);
         if variant < 3 {

@@ -15,6 +15,7 @@
 
 mod cpu;
 mod geometry;
+mod image;
 mod reference;
 
 use self::geometry::Geometry;
@@ -146,7 +147,9 @@ impl Conv2d {
         Misfit::unless(weight.kind == Kind::Exact, || "w is not exact".into())?;
         if self.bias {
             let bias = inputs[2 + skips];
-            Misfit::unless(bias == Spec::exact([outputs]), || format!("bias is {bias:?}, not {outputs} exact numbers"))?;
+            Misfit::unless(bias == Spec::exact([outputs]), || {
+                format!("bias is {bias:?}, not {outputs} exact numbers")
+            })?;
         }
         let shape = [batch, self.windows(height)?, self.windows(width)?, outputs].into();
         Ok(Outputs::new([real(self.output, shape)?]))

@@ -133,8 +133,8 @@ impl Operation for Ingest {
                 let spread = [0.2, 0.2, 0.6, 0.2, 0.2, 0.6, 0.01, 0.01, 0.05][at];
                 numbers.push(one + rng.uniform(-spread, spread));
             }
-            let stretch = f64::from((image + variant) % 3 == 0);
-            let interpolate = f64::from((image + variant) % 2 == 0);
+            let stretch = f64::from((image + variant).is_multiple_of(3));
+            let interpolate = f64::from((image + variant).is_multiple_of(2));
             numbers.extend([rng.uniform(0.8, 1.2), rng.uniform(0.8, 1.2), stretch, interpolate]);
         }
         let op = Self { source: Source::Bytes, normalise };

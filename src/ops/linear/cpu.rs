@@ -14,35 +14,52 @@ const BLOCKS: usize = 64;
 /// Rows behind the extent are cut off; the rest are whole matrices.
 pub fn run<N: Number>(op: &Linear, io: &mut HostIo<'_, N>) {
     let (out, rows) = (io.take(0), op.rows(io));
-    let features = io.shape(0).last();
-    let a = &io.numbers(0)[..rows * features];
+    let a = &io.numbers(0)[..rows * io.shape(0).last()];
     match op.pass {
         Pass::Fwd => {
-            let outputs = io.output_shape(0).last();
-            let out = &mut out[..rows * outputs];
-            if op.bias {
-                out.par_chunks_mut(BLOCK * outputs).for_each(|block| {
-                    block.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(io.numbers(2)));
-                });
-            }
-            let keep = if op.bias { N::ONE } else { N::ZERO };
-            let weight = Matrix::new(io.numbers(1), outputs, features).transposed();
-            multiply_parallel(MatrixMut::new(out, rows, outputs), keep, N::ONE, Matrix::new(a, rows, features), weight);
+            let out = &mut out[..rows * io.output_shape(0).last()];
+            forward(out, a, io.numbers(1), op.bias.then(|| io.numbers(2)), rows);
         }
-        Pass::Dgrad => {
-            let inputs = io.output_shape(0).last();
-            let out = MatrixMut::new(&mut out[..rows * inputs], rows, inputs);
-            let weight = Matrix::new(io.numbers(1), features, inputs);
-            multiply_parallel(out, N::ZERO, N::ONE, Matrix::new(a, rows, features), weight);
-        }
-        Pass::Wgrad => {
-            let inputs = io.shape(1).last();
-            let x = Matrix::new(&io.numbers(1)[..rows * inputs], rows, inputs);
-            let dy = Matrix::new(a, rows, features).transposed();
-            multiply_parallel(MatrixMut::new(out, features, inputs), N::ZERO, N::ONE, dy, x);
-        }
+        Pass::Dgrad => dgrad(&mut out[..rows * io.output_shape(0).last()], a, io.numbers(1), rows),
+        Pass::Wgrad => wgrad(out, a, &io.numbers(1)[..rows * io.shape(1).last()], rows),
         Pass::BiasGrad => sum_rows(out, a),
     }
+}
+
+/// y = x · wᵀ + bias, of so many rows.
+pub fn forward<N: Number>(y: &mut [N], x: &[N], weight: &[N], bias: Option<&[N]>, rows: usize) {
+    if rows == 0 {
+        return;
+    }
+    let (outputs, inputs) = (y.len() / rows, x.len() / rows);
+    if let Some(bias) = bias {
+        y.par_chunks_mut(BLOCK * outputs).for_each(|block| {
+            block.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));
+        });
+    }
+    let keep = if bias.is_some() { N::ONE } else { N::ZERO };
+    let weight = Matrix::new(weight, outputs, inputs).transposed();
+    multiply_parallel(MatrixMut::new(y, rows, outputs), keep, N::ONE, Matrix::new(x, rows, inputs), weight);
+}
+
+/// dx = dy · w, of so many rows.
+pub fn dgrad<N: Number>(dx: &mut [N], dy: &[N], weight: &[N], rows: usize) {
+    if rows == 0 {
+        return;
+    }
+    let (outputs, inputs) = (dy.len() / rows, dx.len() / rows);
+    let (dy, weight) = (Matrix::new(dy, rows, outputs), Matrix::new(weight, outputs, inputs));
+    multiply_parallel(MatrixMut::new(dx, rows, inputs), N::ZERO, N::ONE, dy, weight);
+}
+
+/// dw = dyᵀ · x, of so many rows.
+pub fn wgrad<N: Number>(d_weight: &mut [N], dy: &[N], x: &[N], rows: usize) {
+    if rows == 0 {
+        return d_weight.fill(N::ZERO);
+    }
+    let (outputs, inputs) = (dy.len() / rows, x.len() / rows);
+    let (dy, x) = (Matrix::new(dy, rows, outputs).transposed(), Matrix::new(x, rows, inputs));
+    multiply_parallel(MatrixMut::new(d_weight, outputs, inputs), N::ZERO, N::ONE, dy, x);
 }
 
 /// Blocks of rows are summed in parallel, then the blocks in their order.

@@ -8,7 +8,7 @@
 //! | `Wgrad` | dy, x, offsets? | dw \[O,I\] = dyᵀ · x |
 //! | `BiasGrad` | dy, offsets? | db \[O\] = Σ of the rows of dy |
 
-mod cpu;
+pub(super) mod cpu;
 mod reference;
 
 use crate::base::{Kind, Number, Rng, Spec};

@@ -11,33 +11,31 @@ pub fn run<N: Number>(op: &Linear, io: &mut HostIo<'_, N>) {
     match op.pass {
         Pass::Fwd => {
             let (weight, outputs) = (io.numbers(1), io.output_shape(0).last());
-            for at in 0..rows * outputs {
+            for (at, out) in out[..rows * outputs].iter_mut().enumerate() {
                 let (row, output) = (at / outputs, at % outputs);
-                out[at] = if op.bias { io.numbers(2)[output] } else { N::ZERO };
+                *out = if op.bias { io.numbers(2)[output] } else { N::ZERO };
                 for input in 0..features {
-                    out[at] += a[row * features + input] * weight[output * features + input];
+                    *out += a[row * features + input] * weight[output * features + input];
                 }
             }
         }
         Pass::Dgrad => {
             let (weight, inputs) = (io.numbers(1), io.output_shape(0).last());
-            for at in 0..rows * inputs {
+            for (at, out) in out[..rows * inputs].iter_mut().enumerate() {
                 let (row, input) = (at / inputs, at % inputs);
-                out[at] = (0..features)
-                    .map(|output| a[row * features + output] * weight[output * inputs + input])
-                    .sum();
+                *out = (0..features).map(|output| a[row * features + output] * weight[output * inputs + input]).sum();
             }
         }
         Pass::Wgrad => {
             let (x, inputs) = (io.numbers(1), io.shape(1).last());
-            for at in 0..features * inputs {
+            for (at, out) in out.iter_mut().enumerate() {
                 let (output, input) = (at / inputs, at % inputs);
-                out[at] = (0..rows).map(|row| a[row * features + output] * x[row * inputs + input]).sum();
+                *out = (0..rows).map(|row| a[row * features + output] * x[row * inputs + input]).sum();
             }
         }
         Pass::BiasGrad => {
-            for output in 0..features {
-                out[output] = (0..rows).map(|row| a[row * features + output]).sum();
+            for (output, out) in out.iter_mut().enumerate() {
+                *out = (0..rows).map(|row| a[row * features + output]).sum();
             }
         }
     }

@@ -105,7 +105,7 @@ impl Operation for MaxPool {
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
         let Size { batch, side, channels, .. } = *size;
         let stem = Self::fwd();
-        let pool = if variant % 2 == 0 { stem } else { Self { kernel: 2, stride: 1, padding: 0, ..stem } };
+        let pool = if variant.is_multiple_of(2) { stem } else { Self { kernel: 2, stride: 1, padding: 0, ..stem } };
         let (height, width) = (side + 1, side + 2);
         let spec = Spec::activation([batch, height, width, channels]);
         // All numbers differ by more than any step of a central difference, so that no maximum changes place.

@@ -91,7 +91,7 @@ fn bilinear<N: Number>(
 ) {
     let mut scores = reference::upsample(op, cells, rows, columns);
     if let Some(body) = body {
-        scores.iter_mut().zip(body).for_each(|(score, &body)| *score = *score * N::count(usize::from(body != 0)));
+        scores.iter_mut().zip(body).for_each(|(score, &body)| *score *= N::count(usize::from(body != 0)));
     }
     if scores.iter().any(|score| score.partial_cmp(score).is_none()) {
         return mask.fill(N::ZERO);
@@ -141,6 +141,6 @@ fn bilateral<N: Number>(filter: Bilateral, mask: &[N], width: usize, out: &mut [
                 }
             }
         }
-        tops.iter_mut().zip(&weights).for_each(|(top, &weight)| *top = *top / weight);
+        tops.iter_mut().zip(&weights).for_each(|(top, &weight)| *top /= weight);
     }
 }

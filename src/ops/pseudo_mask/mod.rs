@@ -166,8 +166,8 @@ impl Operation for PseudoMask {
         let op = Self {
             height,
             width,
-            // The second quantile lies on an order statistic; the third is the highest.
-            quantile: Real([0.85, 0.0, 1.0, 0.7, 0.85, 0.6][variant]),
+            // The third quantile is the highest score. Few cells leave nothing above a high quantile.
+            quantile: Real([0.85, 0.6, 1.0, 0.7, 0.4, 0.6][variant]),
             upsample: [Upsample::Nearest, Upsample::Bilinear][variant % 2],
             compare: [Compare::AtLeast, Compare::AtLeast, Compare::AtLeast, Compare::Above][variant.min(3)],
             body: variant != 4 && variant != 5,

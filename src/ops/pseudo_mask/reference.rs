@@ -16,7 +16,7 @@ pub fn run<N: Number>(op: &PseudoMask, io: &mut HostIo<'_, N>) {
         let body = |pixel: usize| if op.body { io.bytes(1)[b * pixels + pixel] != 0 } else { true };
         let mut scores = upsample(op, &mean, rows, columns);
         for (pixel, score) in scores.iter_mut().enumerate() {
-            *score = *score * if body(pixel) { N::ONE } else { N::ZERO };
+            *score *= if body(pixel) { N::ONE } else { N::ZERO };
         }
         let cut = quantile(op, &scores);
         let binary: Vec<N> = (scores.iter().enumerate())
@@ -51,17 +51,36 @@ pub fn upsample<N: Number>(op: &PseudoMask, cells: &[N], rows: usize, columns: u
             plane.push(match op.upsample {
                 Upsample::Nearest => cells[y * rows / op.height * columns + x * columns / op.width],
                 Upsample::Bilinear => {
-                    let [(top, from_top), (bottom, from_bottom)] = taps::<N>(y, op.height, rows);
-                    let [(left, from_left), (right, from_right)] = taps::<N>(x, op.width, columns);
-                    let along = |row: usize| {
-                        cells[row * columns + left] * from_left + cells[row * columns + right] * from_right
-                    };
-                    along(top) * from_top + along(bottom) * from_bottom
+                    let small = op.height + op.width <= SMALL;
+                    let at = |row: usize, column: usize| cells[row * columns + column];
+                    interpolate(at, taps(y, op.height, rows), taps(x, op.width, columns), small)
                 }
             });
         }
     }
     plane
+}
+
+/// Up to this height plus width torch multiplies the weights of both axes first.
+const SMALL: usize = 128;
+
+/// The four cells beside a pixel's centre, weighted, rounded where torch rounds (with fused multiply-adds): beyond the
+/// outermost centres many pixels have the same score but for roundings, and the cut may fall among them.
+fn interpolate<N: Number>(
+    at: impl Fn(usize, usize) -> N,
+    [(top, from_top), (bottom, from_bottom)]: [(usize, N); 2],
+    [(left, from_left), (right, from_right)]: [(usize, N); 2],
+    small: bool,
+) -> N {
+    let pair = |row: usize, left_weight: N, right_weight: N| {
+        at(row, left).mul_add(left_weight, at(row, right) * right_weight)
+    };
+    if small {
+        let above = pair(top, from_top * from_left, from_top * from_right);
+        let three = at(bottom, left).mul_add(from_bottom * from_left, above);
+        return at(bottom, right).mul_add(from_bottom * from_right, three);
+    }
+    pair(top, from_left, from_right).mul_add(from_top, pair(bottom, from_left, from_right) * from_bottom)
 }
 
 /// The two cells beside a pixel's centre and their weights, as torch has them: what lies outside of the outermost
