@@ -197,8 +197,9 @@ pub fn flat<N: Number>(case: &Case<Op>, kernel: Kernel<'_, N>, storage: Storage)
     Ok(outputs.into_iter().map(flatten).collect())
 }
 
-/// How many numbers of an output a yardstick is made of.
+/// How many numbers of every output, and how many draws, a yardstick is made of at least.
 const DRAWN: usize = 64;
+const DRAWS: usize = 16;
 
 /// What a result is held against: truth, plain result and yardstick of every output.
 pub struct Expected {
@@ -211,8 +212,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Computes it for the first of some draws of the same shapes, and the yardsticks from as many as are needed to see
-    /// [`DRAWN`] numbers of every output. `draw` makes cases that are already [`rounded`].
+    /// Computes it for the first of some draws of the same shapes, and the yardsticks from enough of them, see [`DRAWN`]. `draw` makes cases that are already [`rounded`].
     pub fn new(draw: impl Fn(u64) -> Case<Op>, storage: Storage) -> Result<Self, String> {
         let both = |case: &Case<Op>| -> Result<(Vec<Flat>, Vec<Flat>), String> {
             let truth = flat::<f64>(case, &|io| case.op.reference(io), Storage::F64)?;
@@ -221,7 +221,7 @@ impl Expected {
         let (truth, plain) = both(&draw(0)).map_err(|what| format!("the reference: {what}"))?;
         let fewest = truth.iter().map(|(_, numbers)| numbers.len()).min().unwrap_or(1).max(1);
         let mut yardsticks = vec![Yardstick::default(); truth.len()];
-        for at in 0..DRAWN.div_ceil(fewest).max(4) {
+        for at in 0..DRAWN.div_ceil(fewest).max(DRAWS) {
             let (truth, plain) = both(&draw(at as u64))?;
             for ((yardstick, (spec, truth)), (_, plain)) in yardsticks.iter_mut().zip(&truth).zip(&plain) {
                 yardstick.add(truth, plain, spec.shape.last(), stored(*spec, storage));
