@@ -6,7 +6,6 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use common::ledger;
 use g2d::program::{Kernels, Precision};
@@ -190,6 +189,7 @@ fn wrong_results_are_refused() {
 }
 
 /// Fresh random cases: all recipes, odd sizes, several steps.
+#[cfg(feature = "cli")]
 #[test]
 fn fresh_cases_agree() {
     let oracle = Path::new(ROOT).join("tests/oracle");
@@ -200,7 +200,7 @@ fn fresh_cases_agree() {
         return ledger::skipped("oracle", what, "tests/oracle/setup && cargo test --release --test spec");
     }
     let binary = env!("CARGO_BIN_EXE_g2d");
-    let run = Command::new(oracle.join("run")).args(["--quick", "--count", "3"]).env("G2D", binary).output().unwrap();
+    let run = std::process::Command::new(oracle.join("run")).args(["--quick", "--count", "3"]).env("G2D", binary).output().unwrap();
     let text = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
     println!("{text}");
     assert!(run.status.success(), "{text}");
