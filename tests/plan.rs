@@ -44,7 +44,7 @@ fn micro() -> Plan {
 }
 
 fn intervals() -> impl Strategy<Value = Vec<Interval>> {
-    let interval = (0..40usize, 0..12usize, prop_oneof![1..300usize, 1..20_000, Just(256), Just(4096)]);
+    let interval = (0..40usize, 0..12usize, prop_oneof![1..300usize, 1..20_000usize, Just(256usize), Just(4096usize)]);
     prop::collection::vec(interval.prop_map(|(first, length, bytes)| Interval { first, last: first + length, bytes }), 0..80)
 }
 
