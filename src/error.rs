@@ -23,6 +23,10 @@ pub enum Error {
     /// Data that cannot be read or packed.
     #[error(transparent)]
     Data(#[from] crate::data::Error),
+    /// Phantoms that cannot be written.
+    #[cfg(feature = "data")]
+    #[error(transparent)]
+    Phantom(#[from] crate::data::phantom::Error),
     /// A checkpoint or run folder that cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::CheckpointError),
@@ -40,8 +44,11 @@ pub enum Error {
         got: usize,
     },
     /// A loss or gradient that is not a finite number.
-    #[error("step {step}: {op} in {scope} made the first number that is not finite{}; nothing was updated; try a lower \
-             lr, or look at these films", films_text(films))]
+    #[error(
+        "step {step}: {op} in {scope} made the first number that is not finite{}; nothing was updated; try a lower \
+             lr, or look at these films",
+        films_text(films)
+    )]
     NotFinite {
         /// The step, counted from 0.
         step: u64,

@@ -7,7 +7,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View, serialize_to_file};
 
 use super::names;
@@ -85,15 +84,7 @@ fn list(what: &str, names: &[String]) -> String {
 /// but for tensors known to be unused. Takes f64, f32, bf16 and f16.
 pub fn load(path: &Path, program: &Program, wanted: &[usize]) -> Result<Loaded, WeightsError> {
     let fail = |source| WeightsError::File { path: path.into(), source };
-    let file = File::open(path).map_err(fail)?;
-    // A map of an empty file is an error of its own on some systems.
-    if file.metadata().map_err(fail)?.len() == 0 {
-        return Err(WeightsError::Damaged { path: path.into(), source: SafeTensorError::HeaderTooSmall });
-    }
-    // SAFETY: the map is read only, and dropped before this function returns. Another process that shortens the file
-    // meanwhile would end this one; weights are replaced by renaming, never rewritten.
-    #[allow(unsafe_code)]
-    let bytes = unsafe { Mmap::map(&file) }.map_err(fail)?;
+    let bytes = fs::read(path).map_err(fail)?;
     let damaged = |source| WeightsError::Damaged { path: path.into(), source };
     let mut tensors: HashMap<String, TensorView<'_>> =
         SafeTensors::deserialize(&bytes).map_err(damaged)?.tensors().into_iter().collect();

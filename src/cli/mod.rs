@@ -1,16 +1,29 @@
 //! The command line: one file per verb, which parses, calls the library and prints.
 
+mod pack;
+mod phantom;
+mod plan;
+mod pretrain;
+mod settings;
 mod step;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
+use indicatif::ProgressStyle;
 
 use crate::error::Error;
+use crate::program::Precision;
 
 /// Pre-trains G2D on chest radiographs and their reports.
 #[derive(Parser)]
-#[command(name = "g2d", version, arg_required_else_help = true)]
+#[command(
+    name = "g2d",
+    version,
+    arg_required_else_help = true,
+    after_help = "Start with: g2d pretrain\nEvery verb has examples: g2d VERB --help"
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -23,14 +36,43 @@ enum Device {
     Cpu,
 }
 
+/// How numbers are stored and computed.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum PrecisionWord {
+    /// Everything f64.
+    F64,
+    /// Everything f32.
+    Exact,
+    /// Activations bf16, everything else f32.
+    Mixed,
+}
+
+impl From<PrecisionWord> for Precision {
+    fn from(word: PrecisionWord) -> Self {
+        match word {
+            PrecisionWord::F64 => Self::F64,
+            PrecisionWord::Exact => Self::Exact,
+            PrecisionWord::Mixed => Self::Mixed,
+        }
+    }
+}
+
 #[derive(Subcommand)]
 enum Verb {
+    Pretrain(pretrain::Pretrain),
+    Pack(pack::Pack),
+    Phantom(phantom::Phantom),
+    Plan(plan::Plan),
     Step(step::Step),
 }
 
 /// Runs the command. Exit codes: 0 done, 2 input that cannot be used (one sentence on standard error).
 pub fn main() -> ExitCode {
     let result: Result<(), Error> = match Cli::parse().verb {
+        Verb::Pretrain(pretrain) => pretrain.run(),
+        Verb::Pack(pack) => pack.run(),
+        Verb::Phantom(phantom) => phantom.run(),
+        Verb::Plan(plan) => plan.run(),
         Verb::Step(step) => step.run(),
     };
     match result {
@@ -40,4 +82,21 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Becomes true at Ctrl-C or SIGTERM; a second Ctrl-C ends the program at once.
+fn cancelled() -> Result<&'static AtomicBool, Error> {
+    static CANCELLED: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| {
+        if CANCELLED.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping: saving first (once more to stop at once)");
+    })
+    .map_err(|error| Error::Usage(format!("signals cannot be handled: {error}")))?;
+    Ok(&CANCELLED)
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -10,8 +10,10 @@ use crate::train::case;
 
 /// Runs the training steps of a case made by tests/oracle/torch_g2d.py, and writes every tensor of them.
 #[derive(Args)]
-#[command(after_help = "Example:\n  g2d step --case tests/fixtures/micro-default --out result.safetensors --precision f64\n  \
-    python tests/oracle/torch_g2d.py compare tests/fixtures/micro-default result.safetensors --rtol 1e-5")]
+#[command(
+    after_help = "Example:\n  g2d step --case tests/fixtures/micro-default --out result.safetensors --precision f64\n  \
+    python tests/oracle/torch_g2d.py compare tests/fixtures/micro-default result.safetensors --rtol 1e-5"
+)]
 pub struct Step {
     /// Folder with config.json, weights.safetensors and batch-0.safetensors (batch-1, ...).
     #[arg(long)]
@@ -21,7 +23,7 @@ pub struct Step {
     out: PathBuf,
     /// How numbers are stored and computed.
     #[arg(long, value_enum, default_value = "exact")]
-    precision: PrecisionWord,
+    precision: super::PrecisionWord,
     /// What to run on.
     #[arg(long, value_enum, default_value = "cpu")]
     device: super::Device,
@@ -36,22 +38,11 @@ pub struct Step {
     json: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum PrecisionWord {
-    F64,
-    Exact,
-    Mixed,
-}
-
 impl Step {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
         let super::Device::Cpu = self.device;
-        let precision = match self.precision {
-            PrecisionWord::F64 => Precision::F64,
-            PrecisionWord::Exact => Precision::Exact,
-            PrecisionWord::Mixed => Precision::Mixed,
-        };
+        let precision = Precision::from(self.precision);
         let kernels = if self.reference { Kernels::Reference } else { Kernels::Best };
         let report = case::run(&self.case, &self.out, precision, kernels, self.threads)?;
         if self.json {

@@ -10,9 +10,9 @@ use half::bf16;
 
 use super::memory::Memory;
 use crate::base::{DType, Number, Shape};
+use crate::program::Precision;
 use crate::program::host::{HostInput, HostIo, HostOutput};
 use crate::program::plan::{Buffer, Launch, Plan, REFERENCE, SLABS, Slab};
-use crate::program::Precision;
 
 /// Runs every launch. Inputs and states must have been written; threads are those of the current rayon pool.
 pub fn replay(plan: &Plan, memory: &mut Memory) {
@@ -71,8 +71,8 @@ pub fn first_non_finite(plan: &Plan, memory: &mut Memory) -> Option<usize> {
 /// Runs one launch.
 pub fn run(plan: &Plan, launch: &Launch, memory: &mut Memory) {
     match plan.precision {
-        Precision::F64 => run_as::<f64>(plan, launch, memory, DType::F64),
-        Precision::Exact | Precision::Mixed => run_as::<f32>(plan, launch, memory, DType::F32),
+        Precision::F64 => run_as::<f64>(plan, launch, memory),
+        Precision::Exact | Precision::Mixed => run_as::<f32>(plan, launch, memory),
     }
 }
 
@@ -116,79 +116,119 @@ impl Bases {
     }
 }
 
-fn run_as<N: Number>(plan: &Plan, launch: &Launch, memory: &mut Memory, computed: DType) {
+/// One launch's buffers as slices, and the narrow ones among them widened.
+struct Widened<N> {
+    inputs: Vec<Vec<N>>,
+    outputs: Vec<Vec<N>>,
+}
+
+/// Numbers of a narrow buffer, widened.
+fn wide<N: Number>(bases: &Bases, buffer: &Buffer) -> Vec<N> {
+    // SAFETY: nothing is written while the numbers are copied; the stored type is bf16 (every caller asks).
+    let narrow = unsafe { bases.slice::<bf16>(buffer) };
+    narrow.iter().map(|number| N::of(number.to_f64())).collect()
+}
+
+/// Whether an input's memory is taken over by an output.
+fn taken_over(launch: &Launch, input: usize) -> bool {
+    launch.overwrites.iter().flatten().any(|&(from, same)| same && from == input)
+}
+
+impl<N: Number> Widened<N> {
+    fn new(plan: &Plan, launch: &Launch, bases: &Bases) -> Self {
+        let buffer = |position: &usize| &plan.buffers[*position];
+        let narrow = |buffer: &Buffer| buffer.dtype == DType::Bf16;
+        let inputs = launch.inputs.iter().map(buffer).enumerate();
+        let inputs = inputs.map(
+            |(at, input)| {
+                if narrow(input) && !taken_over(launch, at) { wide(bases, input) } else { Vec::new() }
+            },
+        );
+        let outputs = launch.outputs.iter().map(buffer).zip(&launch.overwrites);
+        let outputs = outputs.map(|(output, overwrite)| match overwrite {
+            _ if !narrow(output) => Vec::new(),
+            Some((input, _)) => wide(bases, buffer(&launch.inputs[*input])),
+            None => vec![N::ZERO; output.spec.shape.elements()],
+        });
+        Self { inputs: inputs.collect(), outputs: outputs.collect() }
+    }
+}
+
+fn run_as<N: Number>(plan: &Plan, launch: &Launch, memory: &mut Memory) {
     let bases = Bases::new(memory);
-    let in_place = |input: usize| launch.overwrites.iter().flatten().any(|&(from, same)| same && from == input);
-    let buffer = |position: &usize| &plan.buffers[*position];
-    // Narrow values are widened into vectors of their own; the others are read and written where they lie.
-    let wide = |buffer: &Buffer| -> Vec<N> {
-        // SAFETY: nothing is written while the numbers are copied; the stored type is bf16.
-        let narrow = unsafe { bases.slice::<bf16>(buffer) };
-        narrow.iter().map(|number| N::of(number.to_f64())).collect()
-    };
-    let is_narrow = |buffer: &Buffer| buffer.dtype == DType::Bf16 && computed != DType::Bf16;
-    let widened: Vec<Vec<N>> = (launch.inputs.iter().map(buffer).enumerate())
-        .map(|(at, b)| if is_narrow(b) && !in_place(at) { wide(b) } else { Vec::new() })
-        .collect();
-    let mut rounded: Vec<Vec<N>> = (launch.outputs.iter().map(buffer).zip(&launch.overwrites))
-        .map(|(b, overwrite)| match overwrite {
-            _ if !is_narrow(b) => Vec::new(),
-            Some((input, _)) => wide(buffer(&launch.inputs[*input])),
-            None => vec![N::ZERO; b.spec.shape.elements()],
-        })
-        .collect();
-    let inputs = launch.inputs.iter().map(buffer).enumerate().map(|(at, b)| {
-        // SAFETY: check() proved that no output of the launch overlaps this input, but for those updated in place,
-        // which are handed out as empty slices; the stored type decides the element type.
-        let data = unsafe {
-            match b.dtype {
-                DType::I32 if in_place(at) => HostInput::Indices(&[]),
-                _ if in_place(at) => HostInput::Numbers(&[]),
-                DType::Bf16 => HostInput::Numbers(&widened[at][..]),
-                DType::F32 | DType::F64 => HostInput::Numbers(bases.slice::<N>(b)),
-                DType::I32 => HostInput::Indices(bases.slice::<i32>(b)),
-                DType::U8 => HostInput::Bytes(bases.slice::<u8>(b)),
-            }
-        };
-        (b.spec.shape, data)
-    });
-    let inputs: Vec<(Shape, HostInput<'_, N>)> = inputs.collect();
-    let outputs = launch.outputs.iter().map(buffer).zip(rounded.iter_mut()).zip(&launch.overwrites);
-    let outputs = outputs.map(|((b, rounded), overwrite)| {
-        let source = overwrite.filter(|&(_, same)| !same).map(|(input, _)| buffer(&launch.inputs[input]));
-        // SAFETY: check() proved that this output overlaps no other output and no input but the one it updates.
-        let data = unsafe {
-            match b.dtype {
-                DType::Bf16 => HostOutput::Numbers(&mut rounded[..]),
-                DType::F32 | DType::F64 => {
-                    let out = bases.slice_mut::<N>(b);
-                    if let Some(source) = source {
-                        out.copy_from_slice(bases.slice::<N>(source));
-                    }
-                    HostOutput::Numbers(out)
-                }
-                DType::I32 => HostOutput::Indices(bases.slice_mut::<i32>(b)),
-                DType::U8 => HostOutput::Bytes(bases.slice_mut::<u8>(b)),
-            }
-        };
-        (b.spec.shape, data)
-    });
-    let mut io = HostIo::new(inputs, outputs.collect());
+    let mut widened = Widened::<N>::new(plan, launch, &bases);
+    let mut io = HostIo::new(
+        host_inputs(plan, launch, &bases, &widened.inputs),
+        host_outputs(plan, launch, &bases, &mut widened.outputs),
+    );
     if launch.kernel == REFERENCE {
         launch.op.reference(&mut io);
     } else {
         launch.op.run_cpu(launch.kernel, &mut io);
     }
-    drop(io);
-    for (b, rounded) in launch.outputs.iter().map(buffer).zip(&rounded) {
-        if is_narrow(b) {
-            for (out, number) in memory_bf16(memory, b).iter_mut().zip(rounded) {
+    for (&output, rounded) in launch.outputs.iter().zip(&widened.outputs) {
+        let output = &plan.buffers[output];
+        if output.dtype == DType::Bf16 {
+            let narrow: &mut [bf16] = bytemuck::cast_slice_mut(memory.bytes_mut(output));
+            for (out, number) in narrow.iter_mut().zip(rounded) {
                 *out = bf16::from_f64(number.to_f64());
             }
         }
     }
 }
 
-fn memory_bf16<'a>(memory: &'a mut Memory, buffer: &Buffer) -> &'a mut [bf16] {
-    bytemuck::cast_slice_mut(memory.bytes_mut(buffer))
+fn host_inputs<'a, N: Number>(
+    plan: &Plan,
+    launch: &Launch,
+    bases: &Bases,
+    widened: &'a [Vec<N>],
+) -> Vec<(Shape, HostInput<'a, N>)> {
+    let host = |(at, &position): (usize, &usize)| {
+        let input = &plan.buffers[position];
+        let in_place = taken_over(launch, at);
+        // SAFETY: check() proved that no output of the launch overlaps this input, but for those updated in place,
+        // which are handed out as empty slices; the stored type decides the element type.
+        let data = unsafe {
+            match input.dtype {
+                DType::I32 if in_place => HostInput::Indices(&[]),
+                _ if in_place => HostInput::Numbers(&[]),
+                DType::Bf16 => HostInput::Numbers(&widened[at][..]),
+                DType::F32 | DType::F64 => HostInput::Numbers(bases.slice::<N>(input)),
+                DType::I32 => HostInput::Indices(bases.slice::<i32>(input)),
+                DType::U8 => HostInput::Bytes(bases.slice::<u8>(input)),
+            }
+        };
+        (input.spec.shape, data)
+    };
+    launch.inputs.iter().enumerate().map(host).collect()
+}
+
+fn host_outputs<'a, N: Number>(
+    plan: &Plan,
+    launch: &Launch,
+    bases: &Bases,
+    rounded: &'a mut [Vec<N>],
+) -> Vec<(Shape, HostOutput<'a, N>)> {
+    let outputs = launch.outputs.iter().zip(rounded.iter_mut()).zip(&launch.overwrites);
+    let host = |((&position, rounded), overwrite): ((&usize, &'a mut Vec<N>), &Option<(usize, bool)>)| {
+        let output = &plan.buffers[position];
+        let copied = overwrite.filter(|&(_, same)| !same).map(|(input, _)| &plan.buffers[launch.inputs[input]]);
+        // SAFETY: check() proved that this output overlaps no other output and no input but the one it updates.
+        let data = unsafe {
+            match output.dtype {
+                DType::Bf16 => HostOutput::Numbers(&mut rounded[..]),
+                DType::F32 | DType::F64 => {
+                    let out = bases.slice_mut::<N>(output);
+                    if let Some(source) = copied {
+                        out.copy_from_slice(bases.slice::<N>(source));
+                    }
+                    HostOutput::Numbers(out)
+                }
+                DType::I32 => HostOutput::Indices(bases.slice_mut::<i32>(output)),
+                DType::U8 => HostOutput::Bytes(bases.slice_mut::<u8>(output)),
+            }
+        };
+        (output.spec.shape, data)
+    };
+    outputs.map(host).collect()
 }

@@ -24,7 +24,7 @@ pub fn encoder(r: &mut Recorder, config: &Config, texts: &Texts) -> Result<Value
 fn embeddings(r: &mut Recorder, config: &Config, texts: &Texts) -> Result<Value, RecordError> {
     let mut table = |name: &str, rows: usize| {
         let width = config.text_hidden;
-        r.scope(name, |r| r.parameter("weight", [rows, width], Scheme::Bert.weight(rows, width)))
+        r.scope(name, |r| r.parameter("weight", [rows, width], Scheme::Bert.weight(width, width)))
     };
     let word = table("word_embeddings", config.vocab_size);
     let position = table("position_embeddings", config.max_positions);

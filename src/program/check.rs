@@ -36,7 +36,9 @@ pub enum Fault {
         buffer: usize,
     },
     /// A launch reads numbers that are not there: never written, or overwritten since.
-    #[error("launch {launch} ({scope}) reads buffer {buffer}, whose numbers are not there (never written, or overwritten)")]
+    #[error(
+        "launch {launch} ({scope}) reads buffer {buffer}, whose numbers are not there (never written, or overwritten)"
+    )]
     Stale {
         /// Position in the plan's launches.
         launch: usize,
@@ -139,7 +141,7 @@ fn check_launch(plan: &Plan, at: usize, valid: &[usize]) -> Result<(), Fault> {
     }
     for (position, &output) in launch.outputs.iter().enumerate() {
         let in_place = launch.overwrites[position].filter(|&(_, same)| same).map(|(input, _)| input);
-        let place = |buffer: usize| (plan.buffers[buffer].slab, plan.buffers[buffer].offset, plan.buffers[buffer].bytes());
+        let place = |at: usize| (plan.buffers[at].slab, plan.buffers[at].offset, plan.buffers[at].bytes());
         if in_place.is_some_and(|input| place(launch.inputs[input]) != place(output)) {
             let why = format!("output {position} is updated in place, but does not lie where its input does");
             return Err(Fault::Misfit { launch: at, scope: scope(), why });

@@ -221,10 +221,8 @@ fn fixed_places(
     for state in &program.states {
         let spec = program.spec(state.value);
         let place = states.states.get(&state.name).filter(|place| place.spec == spec);
-        let place = place.ok_or_else(|| PlanError::UnknownState {
-            name: state.name.clone(),
-            shape: spec.shape.to_string(),
-        })?;
+        let place =
+            place.ok_or_else(|| PlanError::UnknownState { name: state.name.clone(), shape: spec.shape.to_string() })?;
         fixed.insert(state.value, (place.slab, place.offset));
     }
     let mut offset = 0;

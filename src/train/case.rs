@@ -11,9 +11,9 @@ use crate::checkpoint::{self, names};
 use crate::error::Error;
 use crate::model::batch::{Source, TextBatch};
 use crate::model::config::Config;
-use crate::program::plan::Kernels;
-use crate::program::record::Role;
 use crate::program::Precision;
+use crate::program::plan::{Kernels, Plan};
+use crate::program::record::Role;
 
 /// The losses of a case's last step.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -71,35 +71,11 @@ pub fn run(
     let mut last = None;
     for batch in &batches {
         let text = TextBatch::pack(&batch.tokens, &batch.lengths, text_length, &config)?;
-        let plan = session.step_plan().clone();
+        let plan = session.step_plan();
         last = Some((session.step(Films::Numbers(&batch.image), &text, learning_rate)?, plan));
     }
     let Some((metrics, plan)) = last else { unreachable!("read_batches gives at least one") };
-    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<f64>)> = BTreeMap::new();
-    let side = config.image_size;
-    for (name, buffer) in &plan.outputs {
-        if name.starts_with("out.") || name.starts_with("loss.") {
-            let shape = match name.as_str() {
-                "out.segmentation_logits" | "out.pseudo_mask" => vec![batch, 1, side, side],
-                loss if loss.starts_with("loss.") => vec![],
-                _ => plan.buffers[*buffer].spec.shape.dims().to_vec(),
-            };
-            tensors.insert(name.clone(), (shape, session.output(&plan, name).unwrap_or_default()));
-        }
-    }
-    let program = session.program();
-    for state in names::weights(program).into_iter().map(|at| &program.states[at]) {
-        let (name, shape) = (&state.name, program.spec(state.value).shape);
-        let file_shape = names::file_shape(program, state);
-        if state.role == (Role::Parameter { trainable: true }) {
-            let gradient = session.gradient(&plan, name).unwrap_or_else(|| vec![0.0; shape.elements()]);
-            let gradient = names::to_file(state.layout, shape, gradient);
-            tensors.insert(format!("grad.{name}"), (file_shape.clone(), gradient));
-        }
-        let after = session.state(name).unwrap_or_default();
-        let update = after.iter().zip(&before[name]).map(|(after, before)| after - before).collect();
-        tensors.insert(format!("update.{name}"), (file_shape, names::to_file(state.layout, shape, update)));
-    }
+    let tensors = tensors(&session, &plan, &before);
     write(out, &tensors)?;
     Ok(CaseReport {
         steps: batches.len(),
@@ -109,6 +85,39 @@ pub fn run(
         segmentation: metrics.segmentation,
         tensors: tensors.len(),
     })
+}
+
+/// Shape in a file and numbers, by name.
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f64>)>;
+
+/// Everything of the last step, whose plan this was, under the specification's names.
+fn tensors(session: &Session, plan: &Plan, before: &BTreeMap<String, Vec<f64>>) -> Tensors {
+    let (batch, side) = (session.options().batch, session.options().config.image_size);
+    let mut tensors = Tensors::new();
+    for (name, buffer) in &plan.outputs {
+        if name.starts_with("out.") || name.starts_with("loss.") {
+            let shape = match name.as_str() {
+                "out.segmentation_logits" | "out.pseudo_mask" => vec![batch, 1, side, side],
+                loss if loss.starts_with("loss.") => vec![],
+                _ => plan.buffers[*buffer].spec.shape.dims().to_vec(),
+            };
+            tensors.insert(name.clone(), (shape, session.output(plan, name).unwrap_or_default()));
+        }
+    }
+    let program = session.program();
+    for state in names::weights(program).into_iter().map(|at| &program.states[at]) {
+        let (name, shape) = (&state.name, program.spec(state.value).shape);
+        let file_shape = names::file_shape(program, state);
+        if state.role == (Role::Parameter { trainable: true }) {
+            let gradient = session.gradient(plan, name).unwrap_or_else(|| vec![0.0; shape.elements()]);
+            let gradient = names::to_file(state.layout, shape, gradient);
+            tensors.insert(format!("grad.{name}"), (file_shape.clone(), gradient));
+        }
+        let after = session.state(name).unwrap_or_default();
+        let update = after.iter().zip(&before[name]).map(|(after, before)| after - before).collect();
+        tensors.insert(format!("update.{name}"), (file_shape, names::to_file(state.layout, shape, update)));
+    }
+    tensors
 }
 
 fn read_batches(case: &Path, config: &Config) -> Result<Vec<CaseBatch>, Error> {
@@ -123,8 +132,10 @@ fn read_batches(case: &Path, config: &Config) -> Result<Vec<CaseBatch>, Error> {
         if let Some(first) = batches.first()
             && (first.size, first.text_len) != (batch.size, batch.text_len)
         {
-            let why = format!("[{}, {}] tokens, but batch-0 has [{}, {}]; all batches of a case have one shape",
-                batch.size, batch.text_len, first.size, first.text_len);
+            let why = format!(
+                "[{}, {}] tokens, but batch-0 has [{}, {}]; all batches of a case have one shape",
+                batch.size, batch.text_len, first.size, first.text_len
+            );
             return Err(Error::Case { path, why });
         }
         batches.push(batch);
@@ -136,9 +147,15 @@ fn read_batch(bytes: &[u8], config: &Config) -> Result<CaseBatch, String> {
     let tensor = |name: &str| file.tensor(name).map_err(|_| format!("tensor `{name}` is missing"));
     let (image, ids, mask) = (tensor("image")?, tensor("input_ids")?, tensor("attention_mask")?);
     let side = config.image_size;
-    let &[size, text_len] = ids.shape() else { return Err(format!("input_ids has shape {:?}, not [batch, length]", ids.shape())) };
+    let &[size, text_len] = ids.shape() else {
+        return Err(format!("input_ids has shape {:?}, not [batch, length]", ids.shape()));
+    };
     if image.dtype() != Dtype::F32 || image.shape() != [size, 1, side, side] {
-        return Err(format!("image must be F32 [{size}, 1, {side}, {side}], is {:?} {:?}", image.dtype(), image.shape()));
+        return Err(format!(
+            "image must be F32 [{size}, 1, {side}, {side}], is {:?} {:?}",
+            image.dtype(),
+            image.shape()
+        ));
     }
     if mask.shape() != ids.shape() {
         return Err("attention_mask must have the shape of input_ids".into());
@@ -172,7 +189,7 @@ fn integers(tensor: &TensorView<'_>) -> Result<Vec<i64>, String> {
     }
 }
 
-fn write(path: &Path, tensors: &BTreeMap<String, (Vec<usize>, Vec<f64>)>) -> Result<(), Error> {
+fn write(path: &Path, tensors: &Tensors) -> Result<(), Error> {
     let bytes: BTreeMap<&String, Vec<u8>> = tensors
         .iter()
         .map(|(name, (_, numbers))| (name, numbers.iter().flat_map(|&number| (number as f32).to_le_bytes()).collect()))

@@ -72,8 +72,12 @@ impl RunConfig {
             value.ok().and_then(|json| Some(json.as_object()?.keys().cloned().collect())).unwrap_or_default()
         };
         let mut keys = names(serde_json::to_value(&self.model));
-        keys.extend(names(serde_json::to_value(&self.train)).into_iter().filter(|key| key != "schedule" && key != "groups"));
-        keys.extend(names(serde_json::to_value(self.train.schedule)).into_iter().map(|field| format!("schedule.{field}")));
+        keys.extend(
+            names(serde_json::to_value(&self.train)).into_iter().filter(|key| key != "schedule" && key != "groups"),
+        );
+        keys.extend(
+            names(serde_json::to_value(self.train.schedule)).into_iter().map(|field| format!("schedule.{field}")),
+        );
         keys.push("lr".into());
         keys
     }
@@ -91,7 +95,10 @@ impl RunConfig {
         check(train.batch >= 2, format!("batch is {}; the contrastive loss needs at least 2 pairs", train.batch));
         check(
             (3..=model.max_positions).contains(&train.text_length),
-            format!("text_length is {}; it must be from 3 to max_positions, {}", train.text_length, model.max_positions),
+            format!(
+                "text_length is {}; it must be from 3 to max_positions, {}",
+                train.text_length, model.max_positions
+            ),
         );
         check(train.validate_every > 0, "validate_every is 0; the least is 1".into());
         check(train.checkpoint_every > 0, "checkpoint_every is 0; the least is 1".into());

@@ -1,8 +1,11 @@
 //! Training: what a run is made of.
 pub mod case;
 pub mod config;
+pub mod defaults;
 pub mod groups;
 pub mod metrics;
+#[cfg(feature = "data")]
+pub mod quickstart;
 pub mod run;
 pub mod schedule;
 pub mod session;

@@ -62,8 +62,6 @@ pub struct Manifest {
     pub held_out: Option<PathBuf>,
     /// What it ran on.
     pub device: String,
-    /// Parameters that learn.
-    pub trainable_parameters: usize,
 }
 
 /// What a run is asked to do.
@@ -241,7 +239,9 @@ fn begin(
             if progress.data_digest != run.manifest.data_digest {
                 return Err(Error::Usage(format!(
                     "{}: the checkpoint was made on other data (digest {}, now {}); resume with the data it was made on",
-                    checkpoint.display(), progress.data_digest, run.manifest.data_digest
+                    checkpoint.display(),
+                    progress.data_digest,
+                    run.manifest.data_digest
                 )));
             }
             progress

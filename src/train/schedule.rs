@@ -84,6 +84,9 @@ mod tests {
         assert!((schedule.learning_rate(1e-3, 9) - 1e-3).abs() < 1e-15);
         assert!((schedule.learning_rate(1e-3, 100) - 1e-6).abs() < 1e-15);
         assert!((schedule.learning_rate(1e-3, 5000) - 1e-6).abs() < 1e-15, "and stays there");
-        assert!((0..99).all(|step| step < 10 || schedule.learning_rate(1e-3, step) >= schedule.learning_rate(1e-3, step + 1)));
+        assert!(
+            (0..99)
+                .all(|step| step < 10 || schedule.learning_rate(1e-3, step) >= schedule.learning_rate(1e-3, step + 1))
+        );
     }
 }

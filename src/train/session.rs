@@ -1,6 +1,7 @@
 //! A model in memory with everything needed to train and to use it: slabs, plans, threads. The embedding surface.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,6 +11,7 @@ use crate::base::{Kind, Spec};
 use crate::checkpoint::folder::{self, Progress};
 use crate::checkpoint::{self, Loaded, Numbers, names};
 use crate::cpu::{self, Memory};
+use crate::data::augment::Recipe;
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source, TextBatch};
 use crate::model::config::Config;
@@ -106,6 +108,17 @@ pub struct Evaluation {
     pub attention: Vec<f64>,
 }
 
+/// The plan of a training step with the specification's one group of parameters: what `g2d plan` prints.
+pub fn step_plan(config: &Config, shapes: &Shapes, precision: Precision, kernels: Kernels) -> Result<Plan, Error> {
+    config.validate()?;
+    let mut recorder = g2d::record_step(config, shapes, Phase::Full)?;
+    let group = Group::all(recorder.program(), config);
+    optimizer::optimize(&mut recorder, &[group])?;
+    let program = recorder.finish();
+    let states = StateLayout::of(&program, precision);
+    Ok(plan(program, &states, kernels)?)
+}
+
 /// A model in memory. Two sessions share nothing; one session is used by one thread at a time.
 #[derive(Debug)]
 pub struct Session {
@@ -114,9 +127,10 @@ pub struct Session {
     program: Program,
     states: StateLayout,
     memory: Memory,
-    warmup: Plan,
-    full: Plan,
-    evaluate: Plan,
+    warmup: Arc<Plan>,
+    full: Arc<Plan>,
+    evaluate: Arc<Plan>,
+    segment: Arc<Plan>,
     steps: u64,
     /// The last step's pseudo masks.
     mask: Vec<f64>,
@@ -132,12 +146,14 @@ impl Session {
         let (warmup, _) = Self::record(&options, &shapes, Phase::Warmup)?;
         let states = StateLayout::of(&full, options.precision);
         let evaluate = g2d::record_evaluate(&options.config, &shapes)?.finish();
+        let segment = g2d::record_segment(&options.config, &shapes)?.finish();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(Error::Threads)?;
         let mut session = Self {
-            warmup: plan(warmup, &states, options.kernels)?,
-            full: plan(full.clone(), &states, options.kernels)?,
+            warmup: Arc::new(plan(warmup, &states, options.kernels)?),
+            full: Arc::new(plan(full.clone(), &states, options.kernels)?),
             program: full,
-            evaluate: plan(evaluate, &states, options.kernels)?,
+            evaluate: Arc::new(plan(evaluate, &states, options.kernels)?),
+            segment: Arc::new(plan(segment, &states, options.kernels)?),
             memory: Memory::default(),
             steps: 0,
             mask: Vec::new(),
@@ -146,7 +162,7 @@ impl Session {
             pool,
             options,
         };
-        for plan in [&session.full, &session.warmup, &session.evaluate] {
+        for plan in [&session.full, &session.warmup, &session.evaluate, &session.segment] {
             session.memory.fit(plan);
         }
         session.initialise();
@@ -213,10 +229,10 @@ impl Session {
     }
 
     /// The plan of the next step.
-    pub fn step_plan(&self) -> &Plan {
+    pub fn step_plan(&self) -> Arc<Plan> {
         let config = &self.options.config;
         let counts = self.steps >= config.warmup_steps as u64 && config.segmentation_weight != 0.0;
-        if counts { &self.full } else { &self.warmup }
+        if counts { self.full.clone() } else { self.warmup.clone() }
     }
 
     /// The numbers of a state, in the engine's order.
@@ -284,7 +300,7 @@ impl Session {
     /// One training step at this learning rate. Nothing is updated but running statistics if a gradient is not
     /// finite; the error then names the first op whose output is not.
     pub fn step(&mut self, films: Films<'_>, text: &TextBatch, learning_rate: f64) -> Result<StepMetrics, Error> {
-        let plan = self.step_plan().clone();
+        let plan = self.step_plan();
         self.write_inputs(&plan, films, Some(text))?;
         let count = (self.steps + 1) as i32;
         for (group, factor) in &self.groups {
@@ -381,6 +397,25 @@ impl Session {
             mask: read("out.pseudo_mask"),
             attention: read("out.attention_map"),
         })
+    }
+
+    /// The predicted mask's probabilities [films, side, side] for stored pixels [films, side, side], by running
+    /// statistics; at most as many films as a step takes. Needs a session opened for bytes. Changes nothing.
+    pub fn segment(&mut self, pixels: &[u8]) -> Result<Vec<f32>, Error> {
+        let (batch, side) = (self.options.batch, self.options.config.image_size);
+        let plane = side * side;
+        if !pixels.len().is_multiple_of(plane) || pixels.len() > batch * plane {
+            return Err(Error::Input { name: "pixels".into(), wanted: batch * plane, got: pixels.len() });
+        }
+        let mut films = pixels.to_vec();
+        films.resize(batch * plane, 0);
+        let plain = Recipe::None.draw(side, 0, 0, 0).repeat(batch);
+        let plan = self.segment.clone();
+        self.write_inputs(&plan, Films::Bytes(&films, &plain), None)?;
+        self.pool.install(|| cpu::replay(&plan, &mut self.memory));
+        let logits = self.output(&plan, "out.segmentation_logits").unwrap_or_default();
+        let probability = |&logit: &f64| (1.0 / (1.0 + (-logit).exp())) as f32;
+        Ok(logits[..pixels.len()].iter().map(probability).collect())
     }
 
     /// Shapes and kinds of what a step reads, by name.

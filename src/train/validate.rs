@@ -185,8 +185,7 @@ fn retrieval(images: &[f64], texts: &[f64], words: &[String], dim: usize) -> (us
     let reports: Vec<Vec<f64>> = first.iter().map(|&film| unit(texts, film)).collect();
     let rank = |film: usize| {
         let image = unit(images, film);
-        let likeness =
-            |report: &Vec<f64>| report.iter().zip(&image).map(|(report, image)| report * image).sum::<f64>();
+        let likeness = |report: &Vec<f64>| report.iter().zip(&image).map(|(report, image)| report * image).sum::<f64>();
         let mine = likeness(&reports[own[film]]);
         reports.iter().filter(|report| likeness(report) > mine).count()
     };

@@ -12,9 +12,9 @@ pub(super) struct Anatomy {
     /// Top of the lungs, and the lowest point of the costophrenic angles.
     pub apex: f32,
     pub base: [f32; 2],
-    /// How far the lungs reach to the side, and how square their shoulders are.
+    /// How far the lungs reach to the side, and how much their upper parts slope.
     pub reach: [f32; 2],
-    pub square: f32,
+    pub sloping: f32,
     /// Tops of the diaphragm's domes.
     pub dome: [f32; 2],
     /// The heart reaches this far right and left of the midline, from `heart_top` to `heart_bottom`.
@@ -82,7 +82,7 @@ impl Anatomy {
             apex: between(rng, -1.0, -0.86),
             base: [base, base + between(rng, -0.02, 0.07)],
             reach: [reach, reach + between(rng, -0.05, 0.04)],
-            square: between(rng, 0.85, 1.25),
+            sloping: between(rng, -0.12, 0.2),
             dome: [dome, dome + between(rng, 0.0, 0.11)],
             heart: [right, 2.0 * reach * ratio - right],
             heart_span: [between(rng, -0.22, -0.1), dome + between(rng, 0.14, 0.24)],
@@ -121,7 +121,8 @@ impl Anatomy {
     pub fn edges(&self, side: usize, y: f32) -> (f32, f32) {
         const TOP: f32 = 0.4;
         let down = ((y - self.apex) / (self.base[side] - self.apex)).max(0.0);
-        let out = 1.0 - (down / 0.8).min(1.0).powf(self.square);
+        let out = 1.0 - (down / 0.8).min(1.0);
+        let out = out * (1.0 + self.sloping * (1.0 - out));
         let inward = 1.0 - (down / 0.22).min(1.0);
         let lateral = TOP + (self.reach[side] - 0.02 - TOP) * (1.0 - out * out).sqrt() + 0.02 * down;
         (TOP - (TOP - 0.14) * (1.0 - inward * inward).sqrt(), lateral)
@@ -194,17 +195,9 @@ impl Anatomy {
 
     /// Path lengths through the body and through the air in it, [height, width] each.
     pub fn render(&self, frame: &Frame, pose: &Pose) -> (Field, Field) {
-        let mut body = Field::zeros(frame.width, frame.height);
-        let mut air = body.clone();
-        for row in 0..frame.height {
-            for column in 0..frame.width {
-                let index = row * frame.width + column;
-                let [x, y] = frame.body(column as f32, row as f32);
-                body.values[index] = self.flesh(pose, x, y);
-                air.values[index] = self.lung_air(pose, x, y) + self.airway(pose, x, y) + self.gut(pose, x, y);
-            }
-        }
-        (body, air)
+        let body = Field::sampled(frame, |[x, y]| self.flesh(pose, x, y));
+        let air = |[x, y]: [f32; 2]| self.lung_air(pose, x, y) + self.airway(pose, x, y) + self.gut(pose, x, y);
+        (body, Field::sampled(frame, air))
     }
 
     /// Soft tissue, had it no air in it: trunk, shoulders, neck, arms, abdomen, breasts.
@@ -218,6 +211,10 @@ impl Anatomy {
         let belly = 1.0 + 0.14 * smooth((y - 0.45) / 0.4);
         let trunk = self.girth * belly * ((1.0 - wide * wide * wide) * deep * (2.0 - deep)).max(0.0).sqrt();
         let neck = 0.75 * self.girth * (1.0 - (a / 0.42) * (a / 0.42)).max(0.0).sqrt() * smooth((-0.6 - y) / 0.3);
+        let trunk = trunk.max(neck) + 0.2 * trunk.min(neck);
+        if a < 1.0 {
+            return trunk + self.breast(a, y);
+        }
         let start = [1.3, -0.8];
         let along = [pose.elbow[side][0] - start[0], pose.elbow[side][1] - start[1]];
         let offset = [a - start[0], y - start[1]];
@@ -225,8 +222,7 @@ impl Anatomy {
         let at = at.clamp(0.0, 1.0);
         let far = [offset[0] - at * along[0], offset[1] - at * along[1]];
         let arm = (1.0 - (far[0] * far[0] + far[1] * far[1]) / 0.075).max(0.0).sqrt() * 0.5 * self.girth;
-        let joined = [trunk, neck, arm].into_iter().fold(0.0f32, |sum, part| sum.max(part) + 0.2 * sum.min(part));
-        joined + self.breast(a, y)
+        trunk.max(arm) + 0.2 * trunk.min(arm) + self.breast(a, y)
     }
 
     fn breast(&self, a: f32, y: f32) -> f32 {
@@ -242,8 +238,11 @@ impl Anatomy {
     fn lung_air(&self, pose: &Pose, x: f32, y: f32) -> f32 {
         let side = usize::from(x > 0.0);
         let a = x.abs();
+        if a > 1.1 || !(self.apex..self.base[side] + 0.3).contains(&y) {
+            return 0.0;
+        }
         let across = self.across(side, a, y).abs();
-        if across >= 1.0 || y > self.base[side] + 0.3 {
+        if across >= 1.0 {
             return 0.0;
         }
         let dome = self.diaphragm(side, a);

@@ -84,6 +84,22 @@ impl Field {
         Self { width, height, values: vec![0.0; width * height] }
     }
 
+    /// A smooth function of the body, taken at every second pixel and interpolated between them.
+    pub fn sampled(frame: &Frame, value: impl Fn([f32; 2]) -> f32) -> Self {
+        let (across, down) = (frame.width / 2 + 1, frame.height / 2 + 1);
+        let place = |index: usize| frame.body((2 * (index % across)) as f32, (2 * (index / across)) as f32);
+        let samples: Vec<f32> = (0..across * down).map(|index| value(place(index))).collect();
+        let mut field = Self::zeros(frame.width, frame.height);
+        for (row, values) in field.values.chunks_exact_mut(frame.width).enumerate() {
+            let (above, below) = (&samples[row / 2 * across..], &samples[row.div_ceil(2) * across..]);
+            for (column, value) in values.iter_mut().enumerate() {
+                let (left, right) = (column / 2, column.div_ceil(2));
+                *value = 0.25 * (above[left] + above[right] + below[left] + below[right]);
+            }
+        }
+        field
+    }
+
     /// Raises the field to `profile(distance / radius)` along a polyline of body points; `radii` run along it.
     /// Overlaps of one polyline count once. Returns the rows that may have changed.
     pub fn stroke(

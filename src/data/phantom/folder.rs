@@ -111,23 +111,25 @@ fn save(path: &Path, width: usize, height: usize, pixels: &[u8]) -> Result<(), E
     })
 }
 
+/// Writes a table, synced: only tables are, for a film can be drawn again and thousands of syncs take long.
 fn table(path: &Path, rows: &[Vec<String>]) -> Result<(), Error> {
     beside(path, |file| {
-        let mut writer = csv::Writer::from_writer(file);
+        let mut writer = csv::Writer::from_writer(&mut *file);
         for row in rows {
             writer.write_record(row).map_err(|error| at(path)(error.into()))?;
         }
-        writer.flush().map_err(at(path))
+        writer.flush().map_err(at(path))?;
+        drop(writer);
+        file.get_ref().sync_all().map_err(at(path))
     })
 }
 
-/// Fills a temporary file beside `path`, syncs it and gives it its name.
+/// Fills a temporary file beside `path` and gives it its name.
 fn beside(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>) -> Result<(), Error> {
     let part = path.with_extension("part");
     let mut file = BufWriter::new(File::create(&part).map_err(at(&part))?);
     fill(&mut file)?;
     file.flush().map_err(at(&part))?;
-    file.get_ref().sync_all().map_err(at(&part))?;
     fs::rename(&part, path).map_err(at(path))
 }
 

@@ -49,7 +49,7 @@ fn place(chest: &Chest, side: usize, zone: Zone, margin: f32, rng: &mut Rng) -> 
     let (medial, lateral) = anatomy.edges(side, y);
     let steps = || (0..40).map(|step| medial + (lateral - medial) * step as f32 / 40.0);
     let shown = |&a: &f32| anatomy.heart_at(sign * a, y) < 0.05 && anatomy.diaphragm(side, a) > y;
-    let (from, to) = (steps().find(shown).unwrap_or(medial), steps().filter(shown).last().unwrap_or(lateral));
+    let (from, to) = (steps().find(shown).unwrap_or(medial), steps().rfind(shown).unwrap_or(lateral));
     let margin = margin.min(0.4 * (to - from));
     [between(rng, from + margin, to - margin), y]
 }
@@ -65,12 +65,16 @@ fn filling(chest: &mut Chest, dense: bool, side: usize, zone: Zone, size: Size, 
     let fine = Field::noise(width, height, 0.25 * radius * scale, rng);
     let (lean, flat) = (between(rng, -0.35, 0.35), between(rng, 0.82, 1.2));
     // Some consolidations of the upper zone stop at a fissure.
-    let fissure = (dense && zone == Zone::Upper && rng.chance(0.5)).then(|| y + 0.55 * radius);
+    let fissure = (dense && zone == Zone::Upper && rng.chance(0.5)).then_some(y + 0.55 * radius);
     let bronchi = bronchi(chest, centre, radius, rng);
     let (depth, core) = if dense { (between(rng, 0.76, 0.9), 1.45) } else { (between(rng, 0.48, 0.62), 1.1) };
     let (anatomy, air) = (&chest.anatomy, &mut chest.air);
     let mut pixels = Vec::new();
     chest.frame.near(centre, 2.2 * radius, |index, [x, py]| {
+        // Beyond the lung there is other air: the windpipe's, the stomach's.
+        if x * sign < 0.0 || anatomy.across(side, x.abs(), py).abs() >= 1.0 {
+            return;
+        }
         let (dx, dy) = (x - centre[0], py - centre[1]);
         let (dx, dy) = ((dx - lean * dy) / (radius * flat), dy * flat / radius);
         let ragged = 0.3 * coarse.values[index] + 0.16 * fine.values[index];
@@ -78,15 +82,12 @@ fn filling(chest: &mut Chest, dense: bool, side: usize, zone: Zone, size: Size, 
         if let Some(fissure) = fissure {
             filled *= smooth((fissure + 0.1 * (x - centre[0]) - py) / 0.03 + 0.5);
         }
-        let shows = air.values[index] > 0.2 * anatomy.air && x * sign > 0.0;
-        if shows && filled > 0.45 {
+        if air.values[index] > 0.2 * anatomy.air && filled > 0.45 {
             pixels.push(index);
         }
-        if x * sign > 0.0 {
-            let open = 0.14 * fine.values[index]
-                + if dense { 0.2 * bronchi.values[index] } else { 0.1 * coarse.values[index] };
-            air.values[index] *= 1.0 - depth * filled * (1.0 - open).clamp(0.0, 1.15);
-        }
+        let open =
+            0.14 * fine.values[index] + if dense { 0.2 * bronchi.values[index] } else { 0.1 * coarse.values[index] };
+        air.values[index] *= 1.0 - depth * filled * (1.0 - open).clamp(0.0, 1.15);
     });
     pixels
 }
@@ -94,7 +95,7 @@ fn filling(chest: &mut Chest, dense: bool, side: usize, zone: Zone, size: Size, 
 /// Air bronchograms: a few thin tubes that fan out from the hilum's direction through a filled region.
 fn bronchi(chest: &Chest, centre: [f32; 2], radius: f32, rng: &mut Rng) -> Field {
     let mut field = Field::zeros(chest.frame.width, chest.frame.height);
-    let heading = (centre[1] - 0.0).atan2(centre[0] - 0.25 * centre[0].signum());
+    let heading = centre[1].atan2(centre[0] - 0.25 * centre[0].signum());
     for _ in 0..4 {
         let mut angle = heading + between(rng, -0.7, 0.7);
         let mut at = [centre[0] - 0.7 * radius * angle.cos(), centre[1] - 0.7 * radius * angle.sin()];

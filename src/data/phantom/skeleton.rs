@@ -34,26 +34,20 @@ fn hollow(core: f32, rim: f32) -> impl Fn(f32) -> f32 {
 }
 
 fn spine(anatomy: &Anatomy, frame: &Frame, rng: &mut Rng) -> Field {
-    let mut field = Field::zeros(frame.width, frame.height);
     let (pitch, phase) = (between(rng, 0.15, 0.18), between(rng, 0.0, 1.0));
-    for row in 0..frame.height {
-        for column in 0..frame.width {
-            let [x, y] = frame.body(column as f32, row as f32);
-            let half = 0.1 + 0.03 * smooth((y + 1.0) / 1.8);
-            let x = (x - anatomy.bend * (1.5 * y).cos()) / half;
-            if x.abs() > 1.6 {
-                continue;
-            }
-            let part = (y / pitch + phase).rem_euclid(1.0) - 0.5;
-            let disc = smooth((part.abs() - 0.34) / 0.1);
-            let vertebra = smooth((1.25 - 0.15 * disc - x.abs()) / 0.5);
-            let pedicle = |at: f32| smooth(1.6 - 4.0 * ((x - at) * (x - at) + 6.0 * part * part).sqrt());
-            let spinous = smooth(1.5 - (30.0 * x * x + 30.0 * (part - 0.25) * (part - 0.25)));
-            field.values[row * frame.width + column] =
-                vertebra * (0.32 - 0.16 * disc) + 0.12 * (pedicle(-0.65) + pedicle(0.65)) + 0.16 * spinous;
+    Field::sampled(frame, |[x, y]| {
+        let half = 0.1 + 0.03 * smooth((y + 1.0) / 1.8);
+        if x.abs() > 2.0 * half {
+            return 0.0;
         }
-    }
-    field
+        let x = (x - anatomy.bend * (1.5 * y).cos()) / half;
+        let part = (y / pitch + phase).rem_euclid(1.0) - 0.5;
+        let disc = smooth((part.abs() - 0.34) / 0.1);
+        let vertebra = smooth((1.25 - 0.15 * disc - x.abs()) / 0.5);
+        let pedicle = |at: f32| smooth(1.6 - 4.0 * ((x - at) * (x - at) + 6.0 * part * part).sqrt());
+        let spinous = smooth(1.5 - (30.0 * x * x + 30.0 * (part - 0.25) * (part - 0.25)));
+        vertebra * (0.32 - 0.16 * disc) + 0.12 * (pedicle(-0.65) + pedicle(0.65)) + 0.16 * spinous
+    })
 }
 
 impl Bones {

@@ -46,67 +46,70 @@ fn repeated<N: Number>(vector: impl ExactSizeIterator<Item = N>) -> Vec<N> {
 }
 
 /// Sums over the rows of an inner loop: one number per channel.
-fn folded<N: Number>(mut wide: Vec<N>, channels: usize) -> Vec<N> {
-    let (sums, rest) = wide.split_at_mut(channels);
-    for row in rest.chunks_exact(channels) {
-        sums.iter_mut().zip(row).for_each(|(sum, &more)| *sum += more);
+fn folded<N: Number>(wide: &[N], channels: usize) -> Vec<f64> {
+    let mut sums = vec![0.0; channels];
+    for row in wide.chunks_exact(channels) {
+        sums.iter_mut().zip(row).for_each(|(sum, more)| *sum += more.to_f64());
     }
-    wide.truncate(channels);
-    wide
+    sums
 }
 
 /// Number of rows, mean and sum of squared deviations of one block.
-type Moments<N> = (usize, Vec<N>, Vec<N>);
+type Moments = (f64, Vec<f64>, Vec<f64>);
 
 /// The second pass over a block finds it in cache.
-fn moments<N: Number>(x: &[N], channels: usize) -> Moments<N> {
-    let (width, rows) = (width(channels), x.len() / channels);
+fn moments<N: Number>(x: &[N], channels: usize) -> Moments {
+    let (width, rows) = (width(channels), (x.len() / channels) as f64);
     let mut sums = vec![N::ZERO; width];
     for x in x.chunks(width) {
         sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x);
     }
-    let mean: Vec<N> = folded(sums, channels).into_iter().map(|sum| sum / N::count(rows)).collect();
-    let (wide_mean, mut squares) = (repeated(mean.iter().copied()), vec![N::ZERO; width]);
+    let mean: Vec<f64> = folded(&sums, channels).into_iter().map(|sum| sum / rows).collect();
+    let (wide_mean, mut squares) = (repeated(mean.iter().map(|&mean| N::of(mean))), vec![N::ZERO; width]);
     for x in x.chunks(width) {
         for ((square, &x), &mean) in squares.iter_mut().zip(x).zip(&wide_mean) {
             *square += (x - mean) * (x - mean);
         }
     }
-    (rows, mean, folded(squares, channels))
+    (rows, mean, folded(&squares, channels))
 }
 
 /// Mean and biased variance of each channel.
 fn statistics<N: Number>(x: &[N], mean: &mut [N], var: &mut [N]) {
     let channels = mean.len();
-    let blocks: Vec<Moments<N>> = x.par_chunks(block(channels)).map(|x| moments(x, channels)).collect();
+    let blocks: Vec<Moments> = x.par_chunks(block(channels)).map(|x| moments(x, channels)).collect();
     let rows = (x.len() / channels) as f64;
     for (c, (mean, var)) in mean.iter_mut().zip(var).enumerate() {
-        let parts = || blocks.iter().map(|(rows, mean, squares)| (*rows as f64, mean[c].to_f64(), squares[c].to_f64()));
+        let parts = || blocks.iter().map(|(rows, mean, squares)| (rows, mean[c], squares[c]));
         let whole = parts().map(|(rows, mean, _)| rows * mean).sum::<f64>() / rows;
         let squares: f64 = parts().map(|(rows, mean, squares)| squares + rows * (mean - whole) * (mean - whole)).sum();
         (*mean, *var) = (N::of(whole), N::of(squares / rows));
     }
 }
 
-/// gamma / √(var + eps) of each channel, repeated; gamma is 1 if there is none.
-fn scales<N: Number>(gamma: Option<&[N]>, var: &[N], eps: Real) -> Vec<N> {
-    let scale = |(c, &var): (usize, &N)| gamma.map_or(N::ONE, |gamma| gamma[c]) / (var + eps.to()).sqrt();
-    repeated(var.iter().enumerate().map(scale))
+/// √(var + eps) of each channel, repeated.
+fn deviations<N: Number>(var: &[N], eps: Real) -> Vec<N> {
+    repeated(var.iter().map(|&var| (var + eps.to()).sqrt()))
 }
 
-/// y = relu?((x - mean) · scale + beta + residual).
+/// y = relu?(gamma · (x - mean) / √(var + eps) + beta + residual).
 fn apply<N: Number>(op: &BatchNorm, relu: bool, eps: Real, mean: &[N], var: &[N], io: &mut HostIo<'_, N>) {
     let (at, channels, rows) = (op.positions(), mean.len(), op.rows(io));
     let [gamma, beta, residual] = [at.gamma, at.beta, at.residual].map(|input| input.map(|input| io.numbers(input)));
     let (width, block) = (width(channels), block(channels));
-    let (mean, scale) = (repeated(mean.iter().copied()), scales(gamma, var, eps));
-    let beta = beta.map_or_else(|| vec![N::ZERO; width], |beta| repeated(beta.iter().copied()));
+    let (mean, deviation) = (repeated(mean.iter().copied()), deviations(var, eps));
+    let [gamma, beta] = [(gamma, N::ONE), (beta, N::ZERO)].map(|(vector, without)| {
+        vector.map_or_else(|| vec![without; width], |vector| repeated(vector.iter().copied()))
+    });
     let (x, y) = (io.numbers(0), &mut io.take(0)[..rows * channels]);
     y.par_chunks_mut(block).zip(x.par_chunks(block)).enumerate().for_each(|(at, (y, x))| {
         let mut residual = residual.map(|residual| residual[at * block..].chunks(width));
         for (y, x) in y.chunks_mut(width).zip(x.chunks(width)) {
-            for ((((y, &x), &mean), &scale), &beta) in y.iter_mut().zip(x).zip(&mean).zip(&scale).zip(&beta) {
-                *y = (x - mean) * scale + beta;
+            let statistics = mean.iter().zip(&deviation);
+            for (((y, &x), (&mean, &deviation)), (&gamma, &beta)) in
+                y.iter_mut().zip(x).zip(statistics).zip(gamma.iter().zip(&beta))
+            {
+                *y = gamma * ((x - mean) / deviation) + beta;
             }
             if let Some(residual) = residual.as_mut().and_then(Iterator::next) {
                 y.iter_mut().zip(residual).for_each(|(y, &residual)| *y += residual);
@@ -127,7 +130,10 @@ fn backward<N: Number>(op: &BatchNorm, residual: bool, eps: Real, constant: bool
     let g = &mut io.take(usize::from(residual))[..real];
     let (g_sums, gx_sums) = gated_sums(g, &x[..real], gate, mean);
     let rstd: Vec<f64> = var.iter().map(|&var| 1.0 / (var.to_f64() + eps.0).sqrt()).collect();
-    let scale = scales(gamma, var, eps);
+    let mut scale = deviations(var, eps);
+    for (at, scale) in scale.iter_mut().enumerate() {
+        *scale = gamma.map_or(N::ONE, |gamma| gamma[at % channels]) / *scale;
+    }
     let through = if constant { 0.0 } else { 1.0 / rows as f64 };
     let shift = repeated(g_sums.iter().map(|sum| N::of(through * sum)));
     let slope = repeated(gx_sums.iter().zip(&rstd).map(|(sum, rstd)| N::of(through * sum * rstd * rstd)));
@@ -176,13 +182,15 @@ fn gated_sums<N: Number>(g: &mut [N], x: &[N], gate: Option<&[N]>, mean: &[N]) -
                 *product += g * (x - mean);
             }
         }
-        (folded(sums, channels), folded(products, channels))
+        (folded(&sums, channels), folded(&products, channels))
     };
-    let blocks: Vec<(Vec<N>, Vec<N>)> = (g.par_chunks_mut(block).zip(x.par_chunks(block)).enumerate())
+    let blocks: Vec<(Vec<f64>, Vec<f64>)> = (g.par_chunks_mut(block).zip(x.par_chunks(block)).enumerate())
         .map(|(at, (g, x))| sums_of_block(at, g, x))
         .collect();
-    let merged = |of: fn(&(Vec<N>, Vec<N>)) -> &Vec<N>| {
-        (0..channels).map(|c| blocks.iter().map(|block| of(block)[c].to_f64()).sum()).collect()
-    };
-    (merged(|block| &block.0), merged(|block| &block.1))
+    let mut merged = (vec![0.0; channels], vec![0.0; channels]);
+    for (sums, products) in blocks {
+        merged.0.iter_mut().zip(sums).for_each(|(sum, more)| *sum += more);
+        merged.1.iter_mut().zip(products).for_each(|(product, more)| *product += more);
+    }
+    merged
 }

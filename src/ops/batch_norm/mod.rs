@@ -119,16 +119,18 @@ impl BatchNorm {
     }
 
     fn infer_running(inputs: &[Spec]) -> Result<Outputs, Misfit> {
-        for (name, spec) in ["var", "running_mean", "running_var"].into_iter().zip(&inputs[1..4]) {
-            Misfit::shape(name, spec.shape, inputs[0].shape)?;
+        let vector = [inputs[0].shape.last()];
+        for (name, &spec) in ["mean", "var", "running_mean", "running_var"].into_iter().zip(&inputs[..4]) {
+            rows::real(name, spec, vector)?;
         }
+        inputs.get(5).map_or(Ok(()), |&offsets| rows::offsets(offsets))?;
         Misfit::unless(inputs[4] == Spec::index([1]), || format!("batches has to be a count, got {:?}", inputs[4]))?;
         Ok(Outputs::new(&inputs[2..5]).updating(0, 2).updating(1, 3).updating(2, 4))
     }
 }
 
 impl Operation for BatchNorm {
-    const VARIANTS: usize = 11;
+    const VARIANTS: usize = 12;
 
     fn name(&self) -> &'static str {
         match self {
@@ -153,7 +155,7 @@ impl Operation for BatchNorm {
         let statistics = if let Self::Train { .. } = self { None } else { Some(at.x + 1) };
         let vectors = [statistics, statistics.map(|mean| mean + 1), at.gamma, at.beta];
         for (name, vector_at) in ["mean", "var", "gamma", "beta"].into_iter().zip(vectors) {
-            Misfit::shape(name, vector_at.map_or(vector.shape, |at| inputs[at].shape), vector.shape)?;
+            rows::real(name, vector_at.map_or(vector, |at| inputs[at]), vector.shape)?;
         }
         for (name, alike) in [("residual", at.residual), ("y", at.gate), ("dy", (at.x == 1).then_some(0))] {
             let spec = alike.map_or(x, |at| inputs[at]);
@@ -230,14 +232,14 @@ impl Operation for BatchNorm {
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
         let eps = Real(1e-5);
-        let (affine, residual) = (![2, 5, 9].contains(&variant), [1, 4, 8].contains(&variant));
-        let (relu, packed) = (![0, 4, 7].contains(&variant), [2, 5, 6, 9].contains(&variant));
+        let (affine, residual) = (![2, 5, 10].contains(&variant), [1, 4, 8].contains(&variant));
+        let (relu, packed) = (![0, 4, 7].contains(&variant), [2, 5, 6, 9, 10].contains(&variant));
         let op = match variant {
             0..3 => Self::Train { affine, relu, residual, packed, eps },
             3..6 => Self::Apply { affine, relu, residual, packed, eps },
             6 => Self::Running { momentum: Real(0.1), rows: 0, packed },
-            7..10 => Self::Backward { affine, relu, residual, packed, eps, constant: variant == 9 },
-            _ => Self::Running { momentum: Real(0.3), rows: 2 + size.side, packed: false },
+            7..11 => Self::Backward { affine, relu, residual, packed, eps, constant: variant == 9 },
+            _ => Self::Running { momentum: Real(0.3), rows: 2 + size.side, packed },
         };
         op.draw(size, rng)
     }

@@ -45,9 +45,9 @@ impl Operation for Embed {
             Self::Fwd => {
                 let [word, position, token_type, ids, order, offsets] = Misfit::inputs(inputs)?;
                 let hidden = word.shape.last();
-                Misfit::shape("word", word.shape, [word.shape.rows(), hidden])?;
-                Misfit::shape("position", position.shape, [position.shape.rows(), hidden])?;
-                Misfit::shape("token_type", token_type.shape, [2, hidden])?;
+                rows::real("word", word, [word.shape.rows(), hidden])?;
+                rows::real("position", position, [position.shape.rows(), hidden])?;
+                rows::real("token_type", token_type, [2, hidden])?;
                 let x = Spec::activation([ids.shape.elements(), hidden]);
                 check_tokens(x, ids, order, offsets)?;
                 Ok(Outputs::new([x]))

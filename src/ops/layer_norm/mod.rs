@@ -50,9 +50,9 @@ impl LayerNorm {
         let [dy, s, mean, rstd, gamma, offsets] = Misfit::inputs(inputs)?;
         let [rows, channels] = rows::packed("x", s, offsets)?;
         Misfit::unless(dy == s, || format!("dy is {dy:?}, {s:?} is needed"))?;
-        Misfit::shape("mean", mean.shape, [rows])?;
-        Misfit::shape("rstd", rstd.shape, [rows])?;
-        Misfit::shape("gamma", gamma.shape, [channels])?;
+        rows::real("mean", mean, [rows])?;
+        rows::real("rstd", rstd, [rows])?;
+        rows::real("gamma", gamma, [channels])?;
         Ok(Outputs::new([s, Spec::exact([channels]), Spec::exact([channels])]).overwriting(0, 0))
     }
 }
@@ -78,8 +78,8 @@ impl Operation for LayerNorm {
             }
         };
         let [rows, channels] = rows::packed("x", x, offsets)?;
-        Misfit::shape("gamma", gamma.shape, [channels])?;
-        Misfit::shape("beta", beta.shape, [channels])?;
+        rows::real("gamma", gamma, [channels])?;
+        rows::real("beta", beta, [channels])?;
         let mut specs = vec![x, Spec::exact([rows]), Spec::exact([rows])];
         specs.extend(matches!(self, Self::Fwd { residual: true, .. }).then_some(x));
         Ok(Outputs::new(specs))

@@ -10,7 +10,7 @@
 
 mod reference;
 
-use crate::base::{Kind, Number, Rng, Spec};
+use crate::base::{Kind, Number, Rng, Shape, Spec};
 use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// See the [module](self).
@@ -46,7 +46,7 @@ impl Operation for Rows {
                 let channels = value.shape.last();
                 let dx = Spec { shape: [rows, channels].into(), ..value };
                 packed("dx", dx, offsets)?;
-                Misfit::shape("dy", value.shape, [offsets.shape.last() - 1, channels])?;
+                real("dy", value, [offsets.shape.last() - 1, channels])?;
                 Ok(Outputs::new([dx]))
             }
         }
@@ -82,12 +82,23 @@ impl Operation for Rows {
 }
 
 /// Extents of a packed value, [capacity, features]; or a misfit if it or its row offsets are something else.
-pub(super) fn packed(name: &str, value: Spec, offsets: Spec) -> Result<[usize; 2], Misfit> {
-    Misfit::unless(offsets.kind == Kind::Index && offsets.shape.rank() == 1 && offsets.shape.last() >= 2, || {
-        format!("row offsets have to be integers [batch + 1], got {offsets:?}")
-    })?;
+pub(super) fn packed(name: &str, value: Spec, row_offsets: Spec) -> Result<[usize; 2], Misfit> {
+    offsets(row_offsets)?;
     (value.shape.dims().try_into().ok().filter(|_| value.is_real()))
         .ok_or_else(|| Misfit::new(format!("{name} has to be packed as [rows, features], got {value:?}")))
+}
+
+/// Unless `spec` can be row offsets, a misfit.
+pub(super) fn offsets(spec: Spec) -> Result<(), Misfit> {
+    Misfit::unless(spec.kind == Kind::Index && spec.shape.rank() == 1 && spec.shape.last() >= 2, || {
+        format!("row offsets have to be integers [batch + 1], got {spec:?}")
+    })
+}
+
+/// Unless `spec` holds real numbers of that shape, a misfit that names it.
+pub(super) fn real(name: &str, spec: Spec, wanted: impl Into<Shape>) -> Result<(), Misfit> {
+    Misfit::unless(spec.is_real(), || format!("{name} has to be real numbers, got {spec:?}"))?;
+    Misfit::shape(name, spec.shape, wanted)
 }
 
 /// Random packed sequences for test cases.

@@ -51,8 +51,7 @@ pub struct StateLayout {
 impl StateLayout {
     /// Places for all states of `program`. Trainable parameters without gradient come last.
     pub fn of(program: &Program, precision: Precision) -> Self {
-        let mut layout =
-            Self { states: BTreeMap::new(), gradients: Vec::new(), precision, sizes: BTreeMap::new() };
+        let mut layout = Self { states: BTreeMap::new(), gradients: Vec::new(), precision, sizes: BTreeMap::new() };
         let complete: Vec<usize> = program.gradients.iter().map(|&(state, _)| state).collect();
         let reached: HashSet<usize> = complete.iter().copied().collect();
         let trainable = |at: usize| program.states[at].role == Role::Parameter { trainable: true };
@@ -87,8 +86,7 @@ impl StateLayout {
         let offset = *size;
         let bytes = spec.shape.elements() * dtype.bytes();
         *size += aligned(bytes);
-        let place =
-            StatePlace { slab, offset, spec, role: state.role, init: state.init, layout: state.layout };
+        let place = StatePlace { slab, offset, spec, role: state.role, init: state.init, layout: state.layout };
         self.states.insert(state.name.clone(), place);
         offset..offset + bytes
     }

@@ -1,0 +1,42 @@
+//! `g2d phantom`: draws radiographs that are nobody's.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use crate::data::phantom;
+use crate::error::Error;
+
+/// Draws phantoms: chest radiographs with reports, true masks and boxes, in the files that `g2d pack` reads.
+#[derive(Args)]
+#[command(after_help = "Example:\n  g2d phantom --count 500 --seed 1 --out phantoms\n  \
+    g2d pack --pairs phantoms/pairs.csv --boxes phantoms/boxes.csv --out shards")]
+pub struct Phantom {
+    /// How many films.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// Film i of a seed is the same, however many are drawn.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Folder to write, new or empty.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+impl Phantom {
+    /// Runs it.
+    pub fn run(&self) -> Result<(), Error> {
+        let bar = ProgressBar::with_draw_target(Some(self.count.into()), ProgressDrawTarget::stderr());
+        bar.set_style(super::style("drawing {bar:30} {pos}/{len} {eta}"));
+        let drawn = phantom::write(&self.out, self.count as usize, self.seed, &|done| bar.set_position(done as u64));
+        bar.finish_and_clear();
+        drawn?;
+        let out = self.out.display();
+        println!(
+            "{} films in {out}\nnext: g2d pack --pairs {out}/pairs.csv --boxes {out}/boxes.csv --out shards",
+            self.count
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,306 @@
+//! `g2d pretrain`: trains, and says what was learned.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use super::Device;
+use crate::data::Dataset;
+use crate::error::Error;
+use crate::model::config::{PRESETS, RECIPES};
+use crate::train::config::RunConfig;
+use crate::train::defaults::{self, Start};
+use crate::train::quickstart::{self, Phantoms};
+use crate::train::run::{self, Data, Event, Manifest, Run, Summary};
+use crate::train::validate::Validation;
+
+/// The phantoms of a run without data.
+const PHANTOMS: Phantoms = Phantoms { train: 3000, held_out: 320, size: 128 };
+/// Its steps.
+const PHANTOM_STEPS: u64 = 400;
+/// Passes over one's own data by default.
+const EPOCHS: u64 = 20;
+
+/// Pre-trains a model. Without flags: on phantoms, in a few minutes, on any machine.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    g2d pretrain                                      phantoms, a few minutes\n  \
+    g2d pretrain --data shards --preset small --steps 200\n  \
+    g2d pretrain --data shards --preset full --recipe paper --epochs 50 --batch 128 --out runs/paper\n  \
+    g2d pretrain --data shards --set lr=1e-4 --set quantile=0.75\n  \
+    g2d pretrain --resume --out runs/paper            continues from the newest checkpoint")]
+pub struct Pretrain {
+    /// Folder of shards made by `g2d pack`; without it phantoms are drawn.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Size of the model.
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]
+    preset: Option<String>,
+    /// Whose mask, losses and schedule: ours, the paper's, or the released code's.
+    #[arg(long, default_value = "default", value_parser = clap::builder::PossibleValuesParser::new(RECIPES))]
+    recipe: String,
+    /// TOML file of settings: keys as in --set, the schedule's in a table [schedule], groups as [[groups]].
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// One setting, KEY=VALUE; may be given many times and wins over --config.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Stop after so many steps, counted from the run's beginning.
+    #[arg(long, conflicts_with = "epochs", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: Option<u64>,
+    /// Stop after so many passes over the data, counted from the run's beginning.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    epochs: Option<u64>,
+    /// Pairs a step; short for --set batch=N.
+    #[arg(long)]
+    batch: Option<usize>,
+    /// The run's folder; by default a new one in runs/.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Continue the run in --out (by default the newest in runs/) from its last checkpoint, exactly.
+    #[arg(long)]
+    resume: bool,
+    /// Weights to start from, under published names (safetensors). The published learning rate applies then.
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// What to run on.
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: Device,
+    /// Threads; 0: all cores.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const RUNS: &str = "runs";
+
+impl Pretrain {
+    /// Runs it.
+    pub fn run(&self) -> Result<(), Error> {
+        let Device::Cpu = self.device;
+        let cancelled = super::cancelled()?;
+        let run = if self.resume { self.resumed()? } else { self.fresh(cancelled)? };
+        let bar = bar(run.stop_at);
+        let mut last_line = None;
+        let summary = run::run(&run, &mut |event| show(&bar, self.json, event, &mut last_line), cancelled);
+        bar.finish_and_clear();
+        let summary = summary?;
+        if self.json {
+            println!("{}", serde_json::to_string(&summary).unwrap_or_default());
+        } else {
+            print!("{}", text(&run, &summary));
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> Start {
+        if self.recipe == "official" || self.weights.is_some() { Start::Published } else { Start::Scratch }
+    }
+
+    fn fresh(&self, cancelled: &'static std::sync::atomic::AtomicBool) -> Result<Run, Error> {
+        let folder = match &self.out {
+            Some(folder) => folder.clone(),
+            None => next_run(Path::new(RUNS)),
+        };
+        if folder.exists() && fs::read_dir(&folder).map_err(Error::io(&folder))?.next().is_some() {
+            return Err(Error::Usage(format!(
+                "{} holds a run already; continue it with --resume, or give another --out",
+                folder.display()
+            )));
+        }
+        // Settings are checked before any data are drawn; the vocabulary follows from the data.
+        let mut config = self.settings(2048)?;
+        config.validate()?;
+        let (data, path, held_out) = match &self.data {
+            Some(path) => (Data::split(Dataset::open(path)?), path.clone(), None),
+            None => {
+                let data = self.phantoms(config.model.image_size, cancelled)?;
+                let [train, held_out] = [&data.train, &data.held_out]
+                    .map(|set| set.tokenizer_path().parent().map(Path::to_owned).unwrap_or_default());
+                (data, train, Some(held_out))
+            }
+        };
+        config = self.settings(data.train.vocab_size())?;
+        let samples = data.train.select(Some(crate::data::Split::Train), true).len() as u64;
+        let per_epoch = (samples / config.train.batch.max(1) as u64).max(1);
+        let stop_at = match (self.steps, self.epochs) {
+            (Some(steps), _) => steps,
+            (None, Some(epochs)) => epochs * per_epoch,
+            (None, None) if self.data.is_none() => PHANTOM_STEPS,
+            (None, None) => EPOCHS * per_epoch,
+        };
+        defaults::fix_length(&mut config, self.start(), stop_at);
+        config.validate()?;
+        let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io(path));
+        let manifest = Manifest {
+            version: env!("CARGO_PKG_VERSION").into(),
+            seed: config.train.seed,
+            data: absolute(&path)?,
+            data_digest: data.train.digest().into(),
+            held_out: held_out.as_deref().map(absolute).transpose()?,
+            device: "cpu".into(),
+        };
+        let weights = self.weights.clone();
+        Ok(Run { folder, config, manifest, data, stop_at, resume: false, weights, threads: self.threads })
+    }
+
+    /// Preset, recipe, tuned defaults, then the file, then the flags.
+    fn settings(&self, vocab_size: usize) -> Result<RunConfig, Error> {
+        let preset = self.preset.as_deref().unwrap_or("tiny");
+        let mut config = defaults::settings(preset, &self.recipe, self.start(), vocab_size)?;
+        if let Some(path) = &self.config {
+            let text = fs::read_to_string(path).map_err(Error::io(path))?;
+            super::settings::apply_toml(&mut config, &text)
+                .map_err(|why| Error::Usage(format!("{}: {why}", path.display())))?;
+        }
+        for setting in &self.set {
+            let (key, value) = setting
+                .split_once('=')
+                .ok_or_else(|| Error::Usage(format!("--set {setting}: write it as KEY=VALUE, for instance lr=1e-4")))?;
+            config.set(key.trim(), value.trim())?;
+        }
+        if let Some(batch) = self.batch {
+            config.train.batch = batch;
+        }
+        Ok(config)
+    }
+
+    fn phantoms(&self, image_size: usize, cancelled: &std::sync::atomic::AtomicBool) -> Result<Data, Error> {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(super::style("{msg:20} {bar:30} {pos}/{len} {eta}"));
+        let progress = |what: &'static str, done: usize, total: usize| {
+            bar.set_message(what);
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        };
+        let what = Phantoms { size: image_size.max(PHANTOMS.size), ..PHANTOMS };
+        let data = quickstart::phantoms(&Path::new(RUNS).join("phantoms"), what, &progress, cancelled);
+        bar.finish_and_clear();
+        data
+    }
+
+    fn resumed(&self) -> Result<Run, Error> {
+        if !self.set.is_empty() || self.config.is_some() || self.preset.is_some() || self.batch.is_some() {
+            let why = "a resumed run keeps its settings; leave out --preset, --config, --set and --batch";
+            return Err(Error::Usage(why.into()));
+        }
+        let folder = match &self.out {
+            Some(folder) => folder.clone(),
+            None => newest_run(Path::new(RUNS))
+                .ok_or_else(|| Error::Usage("there is no run in runs/ to resume; name its folder with --out".into()))?,
+        };
+        let (config, manifest) = run::read(&folder)?;
+        let train = Dataset::open(self.data.as_deref().unwrap_or(&manifest.data))?;
+        let mut data = Data::split(train);
+        if let Some(held_out) = &manifest.held_out {
+            data.held_out = std::sync::Arc::new(Dataset::open(held_out)?);
+        }
+        let per_epoch = data.train.select(Some(crate::data::Split::Train), true).len() / config.train.batch.max(1);
+        let stop_at = match (self.steps, self.epochs) {
+            (Some(steps), _) => steps,
+            (None, Some(epochs)) => epochs * per_epoch.max(1) as u64,
+            (None, None) => config.train.schedule.steps,
+        };
+        Ok(Run { folder, config, manifest, data, stop_at, resume: true, weights: None, threads: self.threads })
+    }
+}
+
+/// runs/1, runs/2, ...: the first that does not exist.
+fn next_run(runs: &Path) -> PathBuf {
+    (1..).map(|number: u32| runs.join(number.to_string())).find(|path| !path.exists()).unwrap_or_default()
+}
+
+/// The run whose settings were written last.
+fn newest_run(runs: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(runs).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    let written = |path: &PathBuf| path.join("manifest.json").metadata().and_then(|file| file.modified()).ok();
+    entries.filter(|path| written(path).is_some()).max_by_key(written)
+}
+
+fn bar(steps: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
+    bar.set_style(super::style("step {pos}/{len} {bar:24} {elapsed}/{duration}  {msg}"));
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
+
+/// Steps between printed lines where there is no terminal for a bar.
+const PRINT_EVERY: u64 = 20;
+
+fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>) {
+    let say = |line: String| if bar.is_hidden() { eprintln!("{line}") } else { bar.println(line) };
+    match event {
+        Event::Started(0) => {}
+        Event::Started(steps) => {
+            bar.set_position(steps);
+            bar.reset_eta();
+            say(format!("continues after step {steps}"));
+        }
+        Event::Note(note) => say(note.to_string()),
+        Event::Step(line) => {
+            let message = format!(
+                "loss {:.3} = contrastive {:.3} and segmentation {:.3}, top-1 {:.2}, {:.0} samples/s",
+                line.total, line.contrastive, line.segmentation, line.top1, line.samples_per_s
+            );
+            if bar.is_hidden() && last.is_none_or(|last| line.step >= last + PRINT_EVERY) {
+                *last = Some(line.step);
+                eprintln!("step {}: {message}", line.step);
+            }
+            bar.set_position(line.step);
+            bar.set_message(message);
+        }
+        Event::Validated(step, validation) if !json => say(format!("after step {step}: {}", found(validation))),
+        Event::Validated(..) | Event::Saved(_) => {}
+    }
+}
+
+fn found(validation: &Validation) -> String {
+    let mut text = format!(
+        "retrieval of {} reports top-1 {} (chance {:.4}), top-5 {} (chance {:.4})",
+        validation.reports, validation.top1, validation.chance1, validation.top5, validation.chance5
+    );
+    if let (Some(dice), Some(central)) = (&validation.dice, &validation.central_dice) {
+        text += &format!("; Dice {dice} (best central square {:.3})", central.mean);
+    }
+    text
+}
+
+fn text(run: &Run, summary: &Summary) -> String {
+    let folder = run.folder.display();
+    if summary.interrupted {
+        return format!(
+            "stopped after step {}; saved in {}\ncontinue: g2d pretrain --resume --out {folder}\n",
+            summary.steps,
+            summary.checkpoint.display()
+        );
+    }
+    let mut text = format!("{} steps in {:.0} s; run in {folder}\n", summary.steps, summary.seconds);
+    if let (Some(before), Some(after)) = (&summary.before, &summary.after) {
+        text += &format!(
+            "on {} held-out films with {} distinct reports [95 % intervals]:\n  \
+             finds the report      top-1 {} = {:.0}x chance, top-5 {} = {:.0}x chance\n",
+            after.films,
+            after.reports,
+            after.top1,
+            after.top1.mean / after.chance1,
+            after.top5,
+            after.top5.mean / after.chance5
+        );
+        if let (Some(dice), Some(first), Some(central)) = (&after.dice, &before.dice, &after.central_dice) {
+            text += &format!(
+                "  outlines the finding  Dice {dice} on {} films with findings; {} before training, {} for the best \
+                 constant central square\n",
+                dice.n, first, central
+            );
+        }
+    }
+    text + &format!(
+        "weights: {}\nnext: your own films: g2d pack --pairs pairs.csv --out shards && g2d pretrain --data shards\n",
+        summary.checkpoint.join("weights.safetensors").display()
+    )
+}
