@@ -45,7 +45,10 @@ fn micro() -> Plan {
 
 fn intervals() -> impl Strategy<Value = Vec<Interval>> {
     let interval = (0..40usize, 0..12usize, prop_oneof![1..300usize, 1..20_000usize, Just(256usize), Just(4096usize)]);
-    prop::collection::vec(interval.prop_map(|(first, length, bytes)| Interval { first, last: first + length, bytes }), 0..80)
+    prop::collection::vec(
+        interval.prop_map(|(first, length, bytes)| Interval { first, last: first + length, bytes }),
+        0..80,
+    )
 }
 
 proptest! {
@@ -88,7 +91,10 @@ fn the_arena_is_within_two_percent_of_the_live_bound() {
                 if phase == Phase::Full && precision == Precision::Exact {
                     let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
                     let (bound, arena) = (mebibytes(bound), mebibytes(arena));
-                    ledger::ran("cpu", format!("{name}: live bound {bound:.2} MiB, arena {arena:.2} MiB ({over:.2} %)"));
+                    ledger::ran(
+                        "cpu",
+                        format!("{name}: live bound {bound:.2} MiB, arena {arena:.2} MiB ({over:.2} %)"),
+                    );
                 }
             }
         }
@@ -196,15 +202,19 @@ fn filled(plan: &Plan, states: &StateLayout, config: &Config, shapes: &Shapes) -
 /// Everything that can be read after a step: outputs, and whatever lives on.
 fn readable(plan: &Plan, memory: &Memory) -> Vec<(String, Vec<u8>)> {
     let outputs = plan.outputs.iter().map(|(name, at)| (name.clone(), memory.bytes(&plan.buffers[*at]).to_vec()));
-    let lasting = [Slab::Weights, Slab::Gradients, Slab::FirstMoments, Slab::SecondMoments, Slab::Frozen, Slab::Statistics];
+    let lasting =
+        [Slab::Weights, Slab::Gradients, Slab::FirstMoments, Slab::SecondMoments, Slab::Frozen, Slab::Statistics];
     outputs.chain(lasting.iter().map(|&slab| (format!("{slab:?}"), memory.slab(slab).to_vec()))).collect()
 }
 
 #[test]
 fn poison_in_dead_memory_changes_nothing() {
-    for (name, precision) in
-        [("micro", Precision::F64), ("micro", Precision::Exact), ("micro", Precision::Mixed), ("tiny", Precision::Exact)]
-    {
+    for (name, precision) in [
+        ("micro", Precision::F64),
+        ("micro", Precision::Exact),
+        ("micro", Precision::Mixed),
+        ("tiny", Precision::Exact),
+    ] {
         let (config, shapes) = preset(name, 3, 12);
         let (plan, states) = planned(&config, &shapes, precision, Kernels::Best);
         let mut plain = filled(&plan, &states, &config, &shapes);
@@ -334,16 +344,21 @@ fn a_lost_output_is_found() {
 fn an_update_in_place_of_what_is_read_later_is_found() {
     let mut plan = micro();
     let in_place = plan.launches.iter().position(|launch| {
-        launch.overwrites.iter().flatten().any(|&(input, same)| {
-            same && plan.buffers[launch.inputs[input]].slab == Slab::Arena
-        })
+        launch
+            .overwrites
+            .iter()
+            .flatten()
+            .any(|&(input, same)| same && plan.buffers[launch.inputs[input]].slab == Slab::Arena)
     });
     let at = in_place.expect("some activation is updated in place");
     let input = plan.launches[at].overwrites.iter().flatten().next().unwrap().0;
     let buffer = plan.launches[at].inputs[input];
     plan.launches.insert(at + 1, plan.launches[at].clone());
     let fault = check(&plan).unwrap_err();
-    assert!(matches!(fault, Fault::Stale { launch, buffer: read, .. } if (launch, read) == (at + 1, buffer)), "{fault}");
+    assert!(
+        matches!(fault, Fault::Stale { launch, buffer: read, .. } if (launch, read) == (at + 1, buffer)),
+        "{fault}"
+    );
 }
 
 #[test]

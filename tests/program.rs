@@ -69,10 +69,13 @@ fn data(program: &Program) -> BTreeMap<String, Data<f64>> {
     for state in &program.states {
         let spec = program.spec(state.value);
         let numbers = init::draw(state.init, &state.name, spec.shape.elements(), 5);
-        data.insert(state.name.clone(), match spec.kind {
-            Kind::Index => Data::Indices(numbers.into_iter().map(|number| number as i32).collect()),
-            _ => Data::Numbers(numbers.into_iter().map(f64::from).collect()),
-        });
+        data.insert(
+            state.name.clone(),
+            match spec.kind {
+                Kind::Index => Data::Indices(numbers.into_iter().map(|number| number as i32).collect()),
+                _ => Data::Numbers(numbers.into_iter().map(f64::from).collect()),
+            },
+        );
     }
     data
 }
@@ -153,11 +156,13 @@ fn replay_gives_the_interpreters_bits() {
         let mut memory = Memory::default();
         memory.fit(&plan);
         let data = data(&program);
-        let count = |data: &Data<f64>| data.to_f64(match data {
-            Data::Numbers(numbers) => numbers.len(),
-            Data::Indices(indices) => indices.len(),
-            Data::Bytes(bytes) => bytes.len(),
-        });
+        let count = |data: &Data<f64>| {
+            data.to_f64(match data {
+                Data::Numbers(numbers) => numbers.len(),
+                Data::Indices(indices) => indices.len(),
+                Data::Bytes(bytes) => bytes.len(),
+            })
+        };
         for (name, at) in &plan.inputs {
             memory.write(&plan.buffers[*at], count(&data[name]).into_iter());
         }
@@ -193,7 +198,11 @@ fn what_nothing_asks_for_is_dropped_and_statistics_stay() {
             _ => false,
         };
         let updates = program.nodes.iter().flat_map(|node| {
-            node.overwrites.iter().flatten().filter(|overwrite| overwrite.must).map(|overwrite| node.inputs[overwrite.input])
+            node.overwrites
+                .iter()
+                .flatten()
+                .filter(|overwrite| overwrite.must)
+                .map(|overwrite| node.inputs[overwrite.input])
         });
         updates.filter(|&value| of_state(value)).count()
     };

@@ -117,7 +117,11 @@ fn straight() -> &'static Path {
 
 fn assert_same(folder: &Path) {
     for ((file, a), b) in ["weights", "moments"].iter().zip(state(straight())).zip(state(folder)) {
-        assert!(a == b, "{}: the {file} have other bytes than those of a run that was not interrupted", folder.display());
+        assert!(
+            a == b,
+            "{}: the {file} have other bytes than those of a run that was not interrupted",
+            folder.display()
+        );
     }
     assert_eq!(steps(folder), steps(straight()));
 }
@@ -128,7 +132,9 @@ fn every_step_has_its_line() {
     assert_eq!(lines.len() as u64, STEPS);
     for (at, line) in lines.iter().enumerate() {
         assert_eq!(line["step"], at + 1);
-        for key in ["loss.total", "loss.contrastive", "loss.segmentation", "top1", "top5", "mask.area", "lr", "grad_norm"] {
+        for key in
+            ["loss.total", "loss.contrastive", "loss.segmentation", "top1", "top5", "mask.area", "lr", "grad_norm"]
+        {
             assert!(line[key].is_f64(), "{key} is missing in {line}");
         }
         let parts = line["loss.contrastive"].as_f64().unwrap()

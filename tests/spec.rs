@@ -103,7 +103,12 @@ fn f64_agrees_on_every_tensor() {
             let got = read(&step(&case, Precision::F64, kernels, 0));
             let (bad, part) = beyond(&errors(&want, &got, F64_FLOOR), |_| F64_RTOL);
             assert!(bad.is_empty(), "{}, {kernels:?}: {} tensors:\n{}", name(&case), bad.len(), bad.join("\n"));
-            println!("{} f64 {kernels:?}: largest error {:.1e} over {} tensors", name(&case), part * F64_RTOL, want.len());
+            println!(
+                "{} f64 {kernels:?}: largest error {:.1e} over {} tensors",
+                name(&case),
+                part * F64_RTOL,
+                want.len()
+            );
         }
     }
     ledger::ran("cpu", "f64 within 1e-5 of PyTorch on every tensor of the fixtures, references and best kernels");
@@ -200,7 +205,11 @@ fn fresh_cases_agree() {
         return ledger::skipped("oracle", what, "tests/oracle/setup && cargo test --release --test spec");
     }
     let binary = env!("CARGO_BIN_EXE_g2d");
-    let run = std::process::Command::new(oracle.join("run")).args(["--quick", "--count", "3"]).env("G2D", binary).output().unwrap();
+    let run = std::process::Command::new(oracle.join("run"))
+        .args(["--quick", "--count", "3"])
+        .env("G2D", binary)
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
     println!("{text}");
     assert!(run.status.success(), "{text}");
