@@ -6,7 +6,7 @@ use crate::train::config::RunConfig;
 
 /// Puts the keys of a file over `config`: plain keys as in `--set`, `[schedule]` as a table, `[[groups]]` as a list.
 pub fn apply_toml(config: &mut RunConfig, text: &str) -> Result<(), String> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string().trim().to_string())?;
+    let table: toml::Table = text.parse().map_err(|error| one_line(text, &error))?;
     for (key, value) in &table {
         match value {
             Value::Table(fields) if key == "schedule" => {
@@ -21,6 +21,12 @@ pub fn apply_toml(config: &mut RunConfig, text: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The parser's own text shows the place over several lines.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, error.message().trim().replace('\n', ", "))
 }
 
 fn set(config: &mut RunConfig, key: &str, value: &Value) -> Result<(), String> {

@@ -29,6 +29,12 @@ pub enum Fault {
         /// Where it starts.
         offset: usize,
     },
+    /// A buffer is stored in another type than the plan's precision gives its kind.
+    #[error("buffer {buffer} is not stored in the type that the plan's precision gives its kind")]
+    WrongType {
+        /// Position in the plan's buffers.
+        buffer: usize,
+    },
     /// A launch reads numbers that are not there: never written, or overwritten since.
     #[error(
         "launch {launch} ({scope}) reads buffer {buffer}, whose numbers are not there (never written, or overwritten)"
@@ -85,6 +91,9 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
         if !buffer.offset.is_multiple_of(ALIGNMENT) {
             return Err(Fault::Misaligned { buffer: at, offset: buffer.offset });
         }
+        if buffer.dtype != plan.precision.dtype(buffer.spec.kind) {
+            return Err(Fault::WrongType { buffer: at });
+        }
     }
     // Present from the start: what is uploaded, and state. A state has several buffers, one per update; the ones
     // made by updates are recognised as outputs below.
@@ -132,6 +141,11 @@ fn check_launch(plan: &Plan, at: usize, valid: &[usize]) -> Result<(), Fault> {
     }
     for (position, &output) in launch.outputs.iter().enumerate() {
         let in_place = launch.overwrites[position].filter(|&(_, same)| same).map(|(input, _)| input);
+        let place = |at: usize| (plan.buffers[at].slab, plan.buffers[at].offset, plan.buffers[at].bytes());
+        if in_place.is_some_and(|input| place(launch.inputs[input]) != place(output)) {
+            let why = format!("output {position} is updated in place, but does not lie where its input does");
+            return Err(Fault::Misfit { launch: at, scope: scope(), why });
+        }
         for (other_position, &other) in launch.outputs.iter().enumerate() {
             if other_position != position && overlap(&plan.buffers[output], &plan.buffers[other]) {
                 return Err(Fault::Overlap { launch: at, scope: scope(), buffer: output, other });
@@ -139,9 +153,7 @@ fn check_launch(plan: &Plan, at: usize, valid: &[usize]) -> Result<(), Fault> {
         }
         for (input_position, &input) in launch.inputs.iter().enumerate() {
             let (a, b) = (&plan.buffers[output], &plan.buffers[input]);
-            let same =
-                Some(input_position) == in_place && (a.slab, a.offset, a.bytes()) == (b.slab, b.offset, b.bytes());
-            if !same && overlap(a, b) {
+            if Some(input_position) != in_place && overlap(a, b) {
                 return Err(Fault::Overlap { launch: at, scope: scope(), buffer: output, other: input });
             }
         }

@@ -1,0 +1,401 @@
+//! The command: what it prints, and that bad input gives one sentence, exit code 2 and nothing half-written.
+#![cfg(feature = "cli")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+const VERBS: [&str; 5] = ["pretrain", "pack", "phantom", "plan", "step"];
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// How a command ended.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    errors: String,
+}
+
+fn command(folder: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_g2d"));
+    command.args(line.split_whitespace()).current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+/// Runs `g2d LINE` in a folder; arguments hold no blanks.
+fn g2d(folder: &Path, line: &str) -> Ended {
+    let output = command(folder, line).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code(), out: text(output.stdout), errors: text(output.stderr) }
+}
+
+fn done(folder: &Path, line: &str) -> String {
+    let ended = g2d(folder, line);
+    assert_eq!(ended.code, Some(0), "g2d {line}: {ended:?}");
+    ended.out
+}
+
+/// Everything in a folder, by path.
+fn listing(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path.clone());
+            }
+            found.insert(path);
+        }
+    }
+    found
+}
+
+/// The command is refused with one sentence that holds all of `words`, and leaves the folder as it was.
+#[track_caller]
+fn refused(folder: &Path, line: &str, words: &[&str]) {
+    let before = listing(folder);
+    let ended = g2d(folder, line);
+    assert_eq!(ended.code, Some(2), "g2d {line}: {ended:?}");
+    assert!(ended.errors.starts_with("error: ") && ended.errors.trim_end().lines().count() == 1, "{line}: {ended:?}");
+    assert_eq!(ended.out, "", "g2d {line} prints before it fails");
+    for word in words {
+        assert!(ended.errors.contains(word), "g2d {line} does not say {word:?}: {}", ended.errors);
+    }
+    assert!(!ended.errors.contains("panicked"), "{}", ended.errors);
+    let after = listing(folder);
+    assert_eq!(before, after, "g2d {line} leaves something behind");
+}
+
+/// An empty folder of one test's own.
+fn empty(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Phantoms in `drawn`, their shards in `shards`, and `run`, a run of three steps.
+fn made() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = empty("made");
+        assert!(done(&folder, "phantom --count 24 --seed 3 --out drawn").contains("g2d pack"));
+        let packed = done(&folder, "pack --pairs drawn/pairs.csv --boxes drawn/boxes.csv --size 64 --out shards");
+        assert!(packed.contains("24 rows read") && packed.contains("g2d pretrain --data shards"), "{packed}");
+        let trained = done(&folder, "pretrain --data shards --preset micro --batch 4 --steps 3 --out run");
+        assert!(trained.contains("3 steps") && trained.contains("weights.safetensors"), "{trained}");
+        folder
+    })
+}
+
+const PRETRAIN: &str = "pretrain --data shards --preset micro --batch 4 --steps 2 --out other";
+
+#[test]
+fn every_verb_has_an_example() {
+    let folder = empty("help");
+    let all = done(&folder, "--help");
+    for verb in VERBS {
+        assert!(all.contains(verb), "{verb} is not in the help");
+        let help = done(&folder, &format!("{verb} --help"));
+        let example = help.split("Example").nth(1).unwrap_or_default();
+        assert!(example.contains(&format!("g2d {verb} ")), "{verb} --help has no example");
+    }
+    assert!(done(&folder, "--version").starts_with("g2d "));
+}
+
+#[test]
+fn the_plan_is_the_golden_one() {
+    let golden = fs::read_to_string(Path::new(ROOT).join("tests/golden/plan-tiny.txt")).unwrap();
+    assert_eq!(done(&empty("plan"), "plan --preset tiny"), golden);
+    let json: serde_json::Value = serde_json::from_str(&done(&empty("plan"), "plan --preset tiny --json")).unwrap();
+    assert!(json["live_bound"].as_u64().unwrap() <= json["slabs"]["Arena"].as_u64().unwrap());
+}
+
+#[test]
+fn unknown_words_end_with_the_known_ones() {
+    let folder = empty("words");
+    for (line, known) in [
+        ("plan --preset tny", "tiny"),
+        ("pretrain --recipe offical", "official"),
+        ("plan --device gpu", "cpu"),
+        ("pretrain --stps 3", "--steps"),
+        ("pretain", "pretrain"),
+        ("pretrain --steps 0", "0"),
+    ] {
+        let ended = g2d(&folder, line);
+        assert_eq!(ended.code, Some(2), "{line}: {ended:?}");
+        assert!(ended.errors.starts_with("error:") && ended.errors.contains(known), "{line}: {ended:?}");
+    }
+}
+
+#[test]
+fn bad_settings_are_refused() {
+    let folder = made();
+    for (setting, words) in [
+        ("learning_rat=1", &["learning_rat", "learning_rate"][..]),
+        ("schedule.step=3", &["schedule.step", "steps"]),
+        ("image_size=100", &["image_size is 100", "multiple of 32"]),
+        ("image_size=0", &["image_size is 0"]),
+        ("image_size=-32", &["image_size", "-32"]),
+        ("quantile=1.5", &["quantile is 1.5", "below 1"]),
+        ("quantile=nan", &["quantile", "nan"]),
+        ("attention_heads=0", &["attention_heads is 0"]),
+        ("text_heads=0", &["text_heads is 0"]),
+        ("text_heads=5", &["text_heads is 5", "text_hidden"]),
+        ("resnet_layers=1,1", &["resnet_layers", "4"]),
+        ("mask_body=maybe", &["mask_body", "maybe", "threshold"]),
+        ("temperature=0", &["temperature is 0"]),
+        ("lr=fast", &["learning_rate", "fast"]),
+        ("batch=1", &["batch is 1", "2"]),
+        ("batch=0", &["batch is 0"]),
+        ("batch=1000", &["1000"]),
+        ("text_length=1000", &["text_length is 1000", "max_positions"]),
+        ("image_size=128", &["64", "128", "pack"]),
+        ("lr", &["KEY=VALUE"]),
+    ] {
+        let line = PRETRAIN.replace("--batch 4 ", "--set batch=4 ");
+        refused(folder, &format!("{line} --set {setting}"), words);
+    }
+}
+
+#[test]
+fn bad_config_files_are_refused() {
+    let folder = made();
+    let bad = empty("configs");
+    for (name, text, words) in [
+        ("unknown.toml", "learning_rat = 1e-4\n", &["learning_rat", "learning_rate"][..]),
+        ("value.toml", "quantile = 1.5\n", &["quantile is 1.5"]),
+        ("syntax.toml", "seed = 1\nquantile = = 2\n", &["syntax.toml", "line 2"]),
+        ("foreign.toml", "\u{89}PNG\u{1}\n", &["foreign.toml", "line 1"]),
+        ("schedule.toml", "[schedule]\nwarm = 3\n", &["warm", "schedule.toml"]),
+        ("groups.toml", "[[groups]]\nname = \"a\"\npattern = \"nothing*\"\n", &["nothing*"]),
+        ("group.toml", "[[groups]]\nnme = \"a\"\n", &["group.toml", "nme"]),
+    ] {
+        let path = bad.join(name);
+        fs::write(&path, text).unwrap();
+        refused(folder, &format!("{PRETRAIN} --config {}", path.display()), words);
+    }
+    refused(folder, &format!("{PRETRAIN} --config none.toml"), &["none.toml"]);
+    fs::write(bad.join("bytes.toml"), [0xFF, 0xFE, 0x00]).unwrap();
+    refused(folder, &format!("{PRETRAIN} --config {}", bad.join("bytes.toml").display()), &["bytes.toml"]);
+}
+
+/// A table of three films; `change` may spoil it, or the films.
+fn table(name: &str, change: impl FnOnce(&Path, String) -> String) -> PathBuf {
+    let folder = empty(name);
+    let drawn = made().join("drawn/images");
+    let mut films: Vec<PathBuf> = fs::read_dir(drawn).unwrap().map(|entry| entry.unwrap().path()).collect();
+    films.sort();
+    let mut text = String::from("id,image,text,patient_id,split\n");
+    for (at, film) in films[..3].iter().enumerate() {
+        fs::copy(film, folder.join(format!("{at}.png"))).unwrap();
+        text += &format!("film-{at},{at}.png,No effusion.,p{},train\n", at / 2);
+    }
+    let text = change(&folder, text);
+    fs::write(folder.join("pairs.csv"), text).unwrap();
+    folder
+}
+
+#[test]
+fn bad_tables_are_refused() {
+    let pack = "pack --pairs pairs.csv --size 64 --out out";
+    let same = |_: &Path, text: String| text;
+    let folder = table("table", same);
+    refused(&folder, "pack --pairs none.csv --out out", &["none.csv", "check"]);
+    refused(&folder, &format!("{pack} --boxes none.csv"), &["none.csv"]);
+    refused(&folder, &format!("{pack} --tokenizer none.txt"), &["none.txt"]);
+    refused(&folder, &format!("{pack} --tokenizer 0.png"), &["0.png"]);
+    refused(&folder, "pack --pairs pairs.csv --size 0 --out out", &["0"]);
+    refused(&folder, "pack --pairs 0.png --out out", &["0.png", "line 1"]);
+    refused(&folder, "pack --pairs pairs.csv --size 64 --out .", &["not empty"]);
+    fs::write(folder.join("boxes.csv"), "id,label,x,y,w,h\nfilm-0,nodule,1,2,three,4\n").unwrap();
+    refused(&folder, &format!("{pack} --boxes boxes.csv"), &["boxes.csv", "line 2", "three"]);
+    done(&folder, pack);
+
+    let replaced = |name: &str, from: &'static str, to: &'static str| {
+        table(name, move |_, text| {
+            assert!(text.contains(from));
+            text.replacen(from, to, 1)
+        })
+    };
+    let folder = replaced("ids", "film-2,", "film-0,");
+    refused(&folder, pack, &["pairs.csv", "line 4", "film-0", "line 2", "unique"]);
+    let folder =
+        replaced("patient", "p0,train\nfilm-1,1.png,No effusion.,p0,train", "p0,train\nfilm-1,1.png,None.,p0,test");
+    refused(&folder, pack, &["pairs.csv", "p0", "line 2", "line 3", "same split"]);
+    refused(&replaced("columns", "text,", "report,"), pack, &["pairs.csv", "line 1", "text"]);
+    refused(&replaced("split", "p1,train", "p1,trian"), pack, &["pairs.csv", "line 4", "trian"]);
+    refused(&replaced("values", "p1,train", "p1,train,extra"), pack, &["pairs.csv", "line 4"]);
+    refused(&table("no-lines", |_, _| "id,image,text\n".into()), pack, &["pairs.csv"]);
+    refused(&table("no-text", |_, _| String::new()), pack, &["pairs.csv"]);
+}
+
+#[test]
+fn bad_films_are_dropped_and_counted_or_refused() {
+    let pack = "pack --pairs pairs.csv --size 64 --out out";
+    fn truncate(film: &Path) {
+        let whole = fs::read(film).unwrap();
+        fs::write(film, &whole[..whole.len() / 2]).unwrap();
+    }
+    let spoil = |name: &str, films: usize, how: fn(&Path)| {
+        table(name, |folder, text| {
+            (0..films).for_each(|at| how(&folder.join(format!("{at}.png"))));
+            text
+        })
+    };
+    let bad: [(&str, fn(&Path), &str); 3] = [
+        ("film-missing", |film| fs::remove_file(film).unwrap(), "missing"),
+        ("film-truncated", truncate, "truncated"),
+        ("film-foreign", |film| fs::write(film, "GIF89a, as it were").unwrap(), "neither PNG nor JPEG"),
+    ];
+    for (name, how, reason) in bad {
+        let text = done(&spoil(name, 1, how), pack);
+        for words in ["3 rows read", "1 dropped", reason, "film-0", "0.png", "2 kept"] {
+            assert!(text.contains(words), "{name}: {words} is not in {text}");
+        }
+        refused(&spoil(name, 3, how), pack, &["pairs.csv", "3 of 3", reason, "film-0", "0.png"]);
+    }
+}
+
+/// A copy of one of the made folders, for a test to spoil.
+fn copy(name: &str, of: &str) -> PathBuf {
+    let (to, from) = (empty(name), made().join(of));
+    for path in listing(&from) {
+        let copy = to.join(path.strip_prefix(&from).unwrap());
+        if path.is_dir() {
+            fs::create_dir_all(copy).unwrap();
+        } else {
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::copy(path, copy).unwrap();
+        }
+    }
+    to
+}
+
+#[test]
+fn bad_shards_are_refused() {
+    let folder = made();
+    let with = |data: &Path| PRETRAIN.replace("--data shards", &format!("--data {}", data.display()));
+    refused(folder, &with(Path::new("none")), &["none"]);
+    refused(folder, &with(&empty("shards-empty")), &["dataset.json"]);
+    for file in ["dataset.json", "shard-00000.g2d", "tokenizer.json"] {
+        let shards = copy("shards-spoilt", "shards");
+        let path = shards.join(file);
+        let whole = fs::read(&path).unwrap();
+        if file != "tokenizer.json" {
+            fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+            refused(folder, &with(&shards), &[file]);
+            fs::write(&path, "foreign").unwrap();
+            refused(folder, &with(&shards), &[file]);
+        }
+        fs::remove_file(&path).unwrap();
+        refused(folder, &with(&shards), &[file]);
+    }
+}
+
+#[test]
+fn bad_weights_and_checkpoints_are_refused() {
+    let folder = made();
+    let checkpoint = folder.join("run/checkpoints/step-00000003");
+    let weights = checkpoint.join("weights.safetensors");
+    let bad = empty("weights");
+    let whole = fs::read(&weights).unwrap();
+    fs::write(bad.join("truncated.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(bad.join("foreign.safetensors"), "PK, as it were, and more than eight bytes").unwrap();
+    fs::write(bad.join("empty.safetensors"), "").unwrap();
+    for name in ["truncated", "foreign", "empty", "none"] {
+        let path = bad.join(format!("{name}.safetensors"));
+        refused(folder, &format!("{PRETRAIN} --weights {}", path.display()), &[name]);
+    }
+    let wider = format!("{PRETRAIN} --set projection_dim=24 --weights {}", weights.display());
+    refused(folder, &wider, &["weights.safetensors", "misshapen", "proj_v.", "24", "same configuration"]);
+    let deeper = format!("{PRETRAIN} --set text_layers=3 --weights {}", weights.display());
+    refused(folder, &deeper, &["missing", "lm_model.encoder.layer.2."]);
+
+    refused(folder, "pretrain --resume --out nowhere", &["nowhere"]);
+    refused(&empty("no-runs"), "pretrain --resume", &["runs"]);
+    refused(folder, "pretrain --resume --out run --preset micro", &["--preset"]);
+    refused(folder, "pretrain --data shards --preset micro --steps 2 --out run", &["run", "--resume"]);
+    for file in ["weights.safetensors", "moments.safetensors", "progress.json"] {
+        let run = copy("run-spoilt", "run");
+        let path = run.join("checkpoints/step-00000003").join(file);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        refused(folder, &format!("pretrain --resume --steps 5 --out {}", run.display()), &[file]);
+    }
+    let run = copy("run-spoilt", "run");
+    fs::write(run.join("config.json"), "{}").unwrap();
+    refused(folder, &format!("pretrain --resume --steps 5 --out {}", run.display()), &["config.json"]);
+}
+
+#[test]
+fn bad_cases_are_refused() {
+    let fixture = Path::new(ROOT).join("tests/fixtures/default");
+    let other = Path::new(ROOT).join("tests/fixtures/odd");
+    let spoil = |change: &dyn Fn(&Path)| {
+        let folder = empty("case");
+        fs::create_dir(folder.join("case")).unwrap();
+        for file in ["config.json", "weights.safetensors", "batch-0.safetensors"] {
+            fs::copy(fixture.join(file), folder.join("case").join(file)).unwrap();
+        }
+        change(&folder.join("case"));
+        folder
+    };
+    let step = "step --case case --out result.safetensors";
+    for file in ["config.json", "weights.safetensors", "batch-0.safetensors"] {
+        refused(&spoil(&|case| fs::remove_file(case.join(file)).unwrap()), step, &[file]);
+        refused(&spoil(&|case| fs::write(case.join(file), "foreign").unwrap()), step, &[file]);
+        let half = |case: &Path| {
+            let whole = fs::read(case.join(file)).unwrap();
+            fs::write(case.join(file), &whole[..whole.len() / 2]).unwrap();
+        };
+        refused(&spoil(&half), step, &[file]);
+    }
+    let weights =
+        |case: &Path| drop(fs::copy(other.join("weights.safetensors"), case.join("weights.safetensors")).unwrap());
+    refused(&spoil(&weights), step, &["weights.safetensors", "missing", "misshapen"]);
+    let batch =
+        |case: &Path| drop(fs::copy(other.join("batch-0.safetensors"), case.join("batch-0.safetensors")).unwrap());
+    refused(&spoil(&batch), step, &["batch-0.safetensors", "image"]);
+    let config = |from: &'static str, to: &'static str| {
+        move |case: &Path| {
+            let text = fs::read_to_string(case.join("config.json")).unwrap();
+            assert!(text.contains(from));
+            fs::write(case.join("config.json"), text.replace(from, to)).unwrap();
+        }
+    };
+    refused(&spoil(&config("\"quantile\": 0.85", "\"quantile\": 1.5")), step, &["config.json", "quantile is 1.5"]);
+    refused(&spoil(&config("\"quantile\"", "\"quantil\"")), step, &["config.json", "quantil"]);
+    refused(&spoil(&config("\"attention_heads\": 4", "\"attention_heads\": 0")), step, &["attention_heads is 0"]);
+    refused(&spoil(&|_| {}), "step --case case --out no/where.safetensors", &["where.safetensors"]);
+    done(&spoil(&|_| {}), step);
+    refused(&empty("plan-batch"), "plan --preset micro --batch 0", &["batch of 0"]);
+    refused(&empty("plan-text"), "plan --preset micro --text-len 99", &["99", "max_positions"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_terminated_run_saves_and_says_how_to_go_on() {
+    use std::time::{Duration, Instant};
+    let folder = copy("terminated", "shards");
+    let line = "pretrain --data . --preset micro --batch 4 --steps 1000000 --out run";
+    let child = command(&folder, line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (metrics, started) = (folder.join("run/metrics.jsonl"), Instant::now());
+    while fs::read_to_string(&metrics).unwrap_or_default().matches("loss.total").count() < 2 {
+        assert!(started.elapsed() < Duration::from_secs(120), "no step is taken");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("stopped after step") && text.contains("g2d pretrain --resume --out run"), "{text}");
+    let steps = fs::read_to_string(&metrics).unwrap().matches("loss.total").count();
+    assert!(folder.join(format!("run/checkpoints/step-{steps:08}/progress.json")).is_file());
+    let more = done(&folder, &format!("pretrain --resume --out run --steps {}", steps + 2));
+    assert!(more.contains(&format!("{} steps", steps + 2)), "{more}");
+    assert_eq!(fs::read_to_string(&metrics).unwrap().matches("loss.total").count(), steps + 2);
+}

@@ -1,0 +1,245 @@
+//! Runs that stop and go on: the same bits as runs that do not, whatever the number of threads; and runs that meet a
+//! number that is not finite.
+#![cfg(feature = "data")]
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use g2d::Error;
+use g2d::checkpoint::folder;
+use g2d::data::augment::Recipe;
+use g2d::data::{Dataset, PackOptions, pack, phantom};
+use g2d::model::config::Config;
+use g2d::program::Precision;
+use g2d::train::config::{RunConfig, TrainConfig};
+use g2d::train::groups::Rule;
+use g2d::train::run::{self, Data, Event, Manifest, Run, Summary};
+use g2d::train::schedule::{Kind, Schedule};
+
+const FILMS: usize = 48;
+const BATCH: usize = 4;
+const STEPS: u64 = 10;
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// An empty folder of one test's own.
+fn empty(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("resume").join(name);
+    let _ = fs::remove_dir_all(&path);
+    path
+}
+
+/// Phantoms, packed at 64 pixels.
+fn shards() -> &'static Path {
+    static SHARDS: OnceLock<PathBuf> = OnceLock::new();
+    SHARDS.get_or_init(|| {
+        let (drawn, packed) = (empty("drawn"), empty("shards"));
+        phantom::write(&drawn, FILMS, 5, &|_| {}).unwrap();
+        let options = PackOptions { size: 64, ..PackOptions::new(drawn.join("pairs.csv"), &packed) };
+        pack(&options, &|_| {}, &AtomicBool::new(false)).unwrap();
+        packed
+    })
+}
+
+/// A run of the smallest model, with augmentation, warm-ups and more epochs than one.
+fn task(folder: &Path, stop_at: u64, resume: bool, threads: usize) -> Run {
+    let data = Dataset::open(shards()).unwrap();
+    let model = Config {
+        vocab_size: data.vocab_size(),
+        frozen_text_layers: 0,
+        warmup_steps: 3,
+        learning_rate: 1e-3,
+        ..Config::preset("micro").unwrap()
+    };
+    let train = TrainConfig {
+        seed: 9,
+        batch: BATCH,
+        text_length: 24,
+        augment: Recipe::Default,
+        precision: Precision::Exact,
+        schedule: Schedule { steps: STEPS, warmup: 2, ..Schedule::default() },
+        groups: vec![
+            Rule { name: "plain".into(), pattern: "*bias".into(), weight_decay: Some(0.0), learning_rate_factor: 2.0 },
+            Rule::everything(),
+        ],
+        validate_every: 100,
+        checkpoint_every: 4,
+    };
+    let manifest = Manifest {
+        version: "test".into(),
+        seed: train.seed,
+        data: shards().to_owned(),
+        data_digest: data.digest().into(),
+        held_out: None,
+        device: "cpu".into(),
+    };
+    let config = RunConfig { model, train };
+    let folder = folder.to_owned();
+    Run { folder, config, manifest, data: Data::split(data), stop_at, resume, weights: None, threads }
+}
+
+fn go(task: &Run) -> Summary {
+    run::run(task, &mut |_| {}, &NEVER).unwrap()
+}
+
+/// Lines of steps in `metrics.jsonl`, without their speed.
+fn steps(folder: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let steps = lines.filter(|line| line.get("validation").is_none());
+    steps
+        .map(|mut line| {
+            assert!(line.as_object_mut().unwrap().remove("samples_per_s").unwrap().as_f64().unwrap() > 0.0);
+            line
+        })
+        .collect()
+}
+
+/// Weights and moments of a run's newest checkpoint, byte for byte.
+fn state(folder: &Path) -> [Vec<u8>; 2] {
+    let newest = folder::newest(folder).unwrap().expect("a run leaves a checkpoint");
+    assert!(newest.ends_with(format!("step-{STEPS:08}")), "{}", newest.display());
+    [folder::WEIGHTS, folder::MOMENTS].map(|file| fs::read(newest.join(file)).unwrap())
+}
+
+/// The run that is not interrupted.
+fn straight() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = empty("straight");
+        let summary = go(&task(&folder, STEPS, false, 1));
+        assert_eq!((summary.steps, summary.interrupted), (STEPS, false));
+        folder
+    })
+}
+
+fn assert_same(folder: &Path) {
+    for ((file, a), b) in ["weights", "moments"].iter().zip(state(straight())).zip(state(folder)) {
+        assert!(
+            a == b,
+            "{}: the {file} have other bytes than those of a run that was not interrupted",
+            folder.display()
+        );
+    }
+    assert_eq!(steps(folder), steps(straight()));
+}
+
+#[test]
+fn every_step_has_its_line() {
+    let lines = steps(straight());
+    assert_eq!(lines.len() as u64, STEPS);
+    for (at, line) in lines.iter().enumerate() {
+        assert_eq!(line["step"], at + 1);
+        for key in
+            ["loss.total", "loss.contrastive", "loss.segmentation", "top1", "top5", "mask.area", "lr", "grad_norm"]
+        {
+            assert!(line[key].is_f64(), "{key} is missing in {line}");
+        }
+        let parts = line["loss.contrastive"].as_f64().unwrap()
+            + if at < 3 { 0.0 } else { line["loss.segmentation"].as_f64().unwrap() };
+        assert!((line["loss.total"].as_f64().unwrap() - parts).abs() < 1e-5, "{line}");
+    }
+    let seen_again = lines.iter().any(|line| line["mask.iou_previous"].is_f64());
+    assert!(seen_again, "no film is seen twice: the run is too short to test epochs");
+    assert!(state(straight())[1].len() > state(straight())[0].len(), "moments are twice the weights that learn");
+}
+
+#[test]
+fn five_and_five_are_ten() {
+    let folder = empty("resumed");
+    let summary = go(&task(&folder, 5, false, 1));
+    assert_eq!((summary.steps, summary.interrupted), (5, false));
+    assert_eq!(steps(&folder).len(), 5);
+    // What a run that was killed leaves behind: half a checkpoint, and lines behind the last whole one.
+    let unfinished = folder.join("checkpoints/.step-00000009.unfinished");
+    fs::create_dir_all(&unfinished).unwrap();
+    fs::write(unfinished.join(folder::WEIGHTS), "half").unwrap();
+    let metrics = folder.join("metrics.jsonl");
+    let lost = fs::read_to_string(&metrics).unwrap() + "{\"step\":6,\"loss.total\":0.5}\n{\"step\":7,\"los";
+    fs::write(&metrics, lost).unwrap();
+    let summary = go(&task(&folder, STEPS, true, 1));
+    assert_eq!((summary.steps, summary.interrupted), (STEPS, false));
+    assert_same(&folder);
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    for threads in [2, 3] {
+        let folder = empty(&format!("threads-{threads}"));
+        go(&task(&folder, STEPS, false, threads));
+        assert_same(&folder);
+    }
+}
+
+#[test]
+fn a_cancelled_run_saves_and_goes_on() {
+    let folder = empty("cancelled");
+    let cancelled = AtomicBool::new(false);
+    let mut saved = Vec::new();
+    let summary = run::run(
+        &task(&folder, STEPS, false, 2),
+        &mut |event| match event {
+            Event::Step(line) if line.step == 3 => cancelled.store(true, Ordering::SeqCst),
+            Event::Saved(path) => saved.push(path.to_owned()),
+            _ => {}
+        },
+        &cancelled,
+    );
+    let summary = summary.unwrap();
+    assert_eq!((summary.steps, summary.interrupted), (3, true));
+    assert_eq!(saved, [folder.join("checkpoints/step-00000003")]);
+    assert_eq!(summary.checkpoint, saved[0]);
+    let mut started = None;
+    let observe = &mut |event: Event<'_>| {
+        if let Event::Started(steps) = event {
+            started = Some(steps);
+        }
+    };
+    run::run(&task(&folder, STEPS, true, 1), observe, &NEVER).unwrap();
+    assert_eq!(started, Some(3));
+    assert_same(&folder);
+}
+
+#[test]
+fn numbers_that_are_not_finite_end_a_run_with_their_place_and_films() {
+    let folder = empty("not-finite");
+    let mut task = task(&folder, STEPS, false, 1);
+    task.config.model.learning_rate = 1e30;
+    task.config.train.schedule = Schedule { kind: Kind::Constant, ..Schedule::default() };
+    task.config.train.checkpoint_every = 1;
+    let error = run::run(&task, &mut |_| {}, &NEVER).unwrap_err();
+    let text = error.to_string();
+    let Error::NotFinite { step, scope, op, films } = error else { panic!("{text}") };
+    // Steps are counted from 0 here: the steps before this one were taken and written down, and nothing after them.
+    assert!((1..STEPS).contains(&step), "{text}");
+    assert_eq!(steps(&folder).len() as u64, step);
+    assert!(folder::newest(&folder).unwrap().unwrap().ends_with(format!("step-{step:08}")));
+    assert!(!scope.is_empty() && !op.is_empty() && scope != "the step", "{text}");
+    let ids: HashSet<&String> = films.iter().collect();
+    assert!(ids.len() == BATCH && films.iter().all(|id| id.starts_with("ph5-")), "{text}");
+    assert!(films.iter().all(|id| text.contains(id.as_str())) && text.contains(&op), "{text}");
+}
+
+#[test]
+fn other_data_and_damaged_checkpoints_are_refused() {
+    let folder = empty("other-data");
+    go(&task(&folder, 1, false, 1));
+    let metrics = fs::read(folder.join("metrics.jsonl")).unwrap();
+    let mut other = task(&folder, STEPS, true, 1);
+    other.manifest.data_digest = "of other data".into();
+    let error = run::run(&other, &mut |_| {}, &NEVER).unwrap_err().to_string();
+    assert!(error.contains("other data") && error.contains("step-00000001"), "{error}");
+    let checkpoint = folder::newest(&folder).unwrap().unwrap();
+    for file in [folder::WEIGHTS, folder::MOMENTS, "progress.json"] {
+        let path = checkpoint.join(file);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let error = run::run(&task(&folder, STEPS, true, 1), &mut |_| {}, &NEVER).unwrap_err().to_string();
+        assert!(error.contains(file), "{error}");
+        fs::write(&path, whole).unwrap();
+    }
+    assert_eq!(fs::read(folder.join("metrics.jsonl")).unwrap(), metrics, "a run that was refused wrote metrics");
+    go(&task(&folder, 2, true, 1));
+}
