@@ -22,9 +22,8 @@ const LAYERS: &[&[&str]] = &[
     &["program", "ops"],
     &["cpu", "wgsl", "cuda"],
     &["model", "data", "checkpoint"],
-    &["train"],
+    &["train", "error"],
     &["downstream", "report"],
-    &["error"],
     &["cli", "capi"],
 ];
 const BACKENDS: &[&str] = &["cpu", "wgsl", "cuda"];
