@@ -1,4 +1,35 @@
-//! g2d
+//! Pre-trains G2D (NeurIPS 2024), a vision-language model of chest radiographs, on an engine of its own.
+//!
+//! What becomes of a film and its report, stage by stage:
+//!
+//! | stage | in | out | where |
+//! |---|---|---|---|
+//! | decode | bytes of a PNG or JPEG | gray, 8 or 16 bits | [`data::decode`] |
+//! | pack | gray, text | size² bytes, token ids, split, ids | [`data::pack`](mod@data::pack), [`data::tokenizer`], [`data::shard`] |
+//! | batch | records | bytes, token ids, lengths, augmentation numbers | [`data::loader`], [`data::augment`] |
+//! | upload | a batch | inputs of the plan, texts packed | [`train::session`], [`model::batch`] |
+//! | ingest | bytes | image [batch, side, side, 3] | [`ops::ingest`] |
+//! | encode | image; tokens | five maps; token states | [`model::resnet`]; [`model::bert`] |
+//! | project | deepest map; token states | map; report vector | [`model::projection`] |
+//! | attend | projected map | film vector, attention map | [`model::attention_pool`] |
+//! | mask | attention map, film | mask plane | [`ops::body_mask`], [`ops::pseudo_mask`] |
+//! | decode map | five maps | logits | [`model::unet`] |
+//! | loss | vectors; logits, mask | scalars | [`model::losses`], [`ops::clip_loss`], [`ops::segmentation_loss`] |
+//! | gradients | scalars | gradient slab | [`program::grad`], each op's [`vjp`](program::Operation::vjp) |
+//! | update | gradient slab | weights, moments | [`ops::finite`], [`ops::adamw`] |
+//! | save | slabs, progress | files | [`checkpoint`] |
+//!
+//! Everything from `ingest` to `update` is one recorded step. [`model::g2d`] writes it down with a
+//! [`program::Recorder`]; [`program::plan()`] runs the passes of [`program::pass`], gives every value an address
+//! ([`program::memory`]) and every node a kernel, and has the result proved sound ([`program::check`]); a backend
+//! replays it ([`mod@cpu::replay`]).
+//!
+//! To train from a program of one's own, start at [`train::Session`]: it holds a model in memory, takes batches and
+//! gives metrics, embeddings and masks. [`train::run`] is the loop around it that writes a run's folder.
+//!
+//! The library prints nothing, installs no signal handler and builds no global thread pool. Without the feature `cli`
+//! the command is absent; without `data` also what reads films and tables, and what remains is the engine.
+
 pub mod base;
 pub mod checkpoint;
 #[cfg(feature = "cli")]

@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["program", "ops"],
     &["cpu", "wgsl", "cuda"],
     &["model", "data", "checkpoint"],
+    // The error of the library's surface names the errors of every layer below; training is part of that surface.
     &["train", "error"],
     &["downstream", "report"],
     &["cli", "capi"],

@@ -11,8 +11,8 @@ use crate::train::case;
 /// Runs the training steps of a case made by tests/oracle/torch_g2d.py, and writes every tensor of them.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  g2d step --case tests/fixtures/micro-default --out result.safetensors --precision f64\n  \
-    python tests/oracle/torch_g2d.py compare tests/fixtures/micro-default result.safetensors --rtol 1e-5"
+    after_help = "Example:\n  g2d step --case tests/fixtures/default --out result.safetensors --precision f64\n  \
+    python tests/oracle/torch_g2d.py compare tests/fixtures/default result.safetensors --rtol 1e-5"
 )]
 pub struct Step {
     /// Folder with config.json, weights.safetensors and batch-0.safetensors (batch-1, ...).
