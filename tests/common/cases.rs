@@ -230,6 +230,16 @@ impl Expected {
         Ok(Self { storage, truth, plain, yardsticks })
     }
 
+    /// Whether the plain result jumped: a threshold was met in one precision and missed in the other. Such a draw
+    /// accepts almost anything.
+    pub fn jumped(&self) -> bool {
+        let far = |((_, truth), (_, plain)): (&Flat, &Flat)| {
+            let scale = truth.iter().fold(0.0, |scale: f64, number| scale.max(number.abs()));
+            truth.iter().zip(plain).any(|(truth, plain)| (truth - plain).abs() > 1e-2 * scale)
+        };
+        self.truth.iter().zip(&self.plain).any(far)
+    }
+
     /// Holds results against it. Integers and bytes must be equal to the plain result.
     pub fn accepts(&self, got: &[Flat]) -> Result<(), String> {
         for (at, (_, got)) in got.iter().enumerate() {

@@ -67,13 +67,13 @@ pub struct Yardstick {
 }
 
 impl Yardstick {
-    /// Takes another draw into account. Tiles that cancel to almost nothing say nothing about the others, hence the
-    /// cap.
+    /// Takes another draw into account. What cancels to almost nothing, or jumps because a threshold is met in one
+    /// precision and missed in the other, says nothing about other draws, hence the caps.
     pub fn add(&mut self, truth: &[f64], plain: &[f64], columns: usize, storage: Storage) {
         let stored = if storage == Storage::Bf16 { 2.0 * storage.rounding() } else { 0.0 };
         let cap = 256.0 * Storage::F32.rounding() + stored;
         let regions = regions(truth, plain, plain, columns);
-        self.tensor = worse(regions[0].plain, self.tensor);
+        self.tensor = worse(regions[0].plain.min(1e-3 * regions[0].scale), self.tensor);
         for tile in regions[1..].iter().filter(|tile| tile.scale > 0.0) {
             self.tile = worse((tile.plain / tile.scale).min(cap), self.tile);
         }
