@@ -25,9 +25,9 @@ pub fn attention_pool(r: &mut Recorder, config: &Config, x: Value) -> Result<(Va
         let bias = r.parameter("in_proj_bias", [3 * inner], Init::Constant(0.0));
         let qkv = r.one(Linear::fwd().bias(), &[tokens, weight, bias])?;
         let made = r.node(AttentionPool::Attend { heads, height: side, width: side }, &[qkv])?;
-        let out = r.scope("out_proj", |r| Dense::torch().record(r, made[0], dim))?;
+        let out = r.scope("out_proj", |r| Dense::xavier().record(r, made[0], dim))?;
         Ok((out, made[1]))
     })?;
-    let pooled = r.scope("c_proj", |r| Dense { output: Kind::Exact, ..Dense::torch() }.record(r, context, dim))?;
+    let pooled = r.scope("c_proj", |r| Dense { output: Kind::Exact, ..Dense::xavier() }.record(r, context, dim))?;
     Ok((pooled, map))
 }

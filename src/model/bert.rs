@@ -24,7 +24,7 @@ pub fn encoder(r: &mut Recorder, config: &Config, texts: &Texts) -> Result<Value
 fn embeddings(r: &mut Recorder, config: &Config, texts: &Texts) -> Result<Value, RecordError> {
     let mut table = |name: &str, rows: usize| {
         let width = config.text_hidden;
-        r.scope(name, |r| r.parameter("weight", [rows, width], Scheme::Bert.weight(width, width)))
+        r.scope(name, |r| r.parameter("weight", [rows, width], Scheme::Text.weight(width, width)))
     };
     let word = table("word_embeddings", config.vocab_size);
     let position = table("position_embeddings", config.max_positions);
@@ -62,7 +62,7 @@ impl Layer<'_> {
 
     fn dense(&self, r: &mut Recorder, name: &str, x: Value, out: usize) -> Result<Value, RecordError> {
         let (trainable, offsets) = (self.trainable, Some(self.texts.offsets));
-        r.scope(name, |r| Dense { scheme: Scheme::Bert, trainable, offsets, ..Dense::torch() }.record(r, x, out))
+        r.scope(name, |r| Dense { scheme: Scheme::Text, trainable, offsets, ..Dense::xavier() }.record(r, x, out))
     }
 
     fn add_norm(&self, r: &mut Recorder, name: &str, x: Value, residual: Value) -> Result<Value, RecordError> {

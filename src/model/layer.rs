@@ -41,7 +41,7 @@ pub fn conv2d(
     let mut inputs = inputs.to_vec();
     inputs.push(r.state("weight", spec, Role::Parameter { trainable: true }, init, FileLayout::Conv2d));
     if op.bias {
-        inputs.push(r.parameter("bias", [out], scheme.bias(channels * area)));
+        inputs.push(r.parameter("bias", [out], Init::Constant(0.0)));
     }
     r.one(op, &inputs)
 }
@@ -64,10 +64,11 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// torch's `nn.Linear` on rows that are all real.
-    pub fn torch() -> Self {
+    /// A layer with a bias, which starts at zero: what is the same for all films and texts would drown what differs.
+    /// Its rows are all real.
+    pub fn xavier() -> Self {
         Self {
-            scheme: Scheme::TorchDefault,
+            scheme: Scheme::XavierUniform,
             bias: true,
             trainable: true,
             layout: FileLayout::Same,
@@ -82,7 +83,7 @@ impl Dense {
         let init = self.scheme.weight(features, out);
         let mut inputs = vec![x, r.state("weight", Spec::exact([out, features]), role, init, self.layout)];
         if self.bias {
-            inputs.push(r.state("bias", Spec::exact([out]), role, self.scheme.bias(features), FileLayout::Same));
+            inputs.push(r.state("bias", Spec::exact([out]), role, Init::Constant(0.0), FileLayout::Same));
         }
         inputs.extend(self.offsets);
         let packed = self.offsets.is_some();

@@ -12,7 +12,7 @@ use crate::program::{Recorder, Value};
 
 /// Records the image projection of `features` [batch, height, width, channels] to [.., projection_dim].
 pub fn image(r: &mut Recorder, config: &Config, features: Value, statistics: Statistics) -> Result<Value, RecordError> {
-    let (op, scheme) = (Conv2d::fwd(1), Scheme::TorchDefault);
+    let (op, scheme) = (Conv2d::fwd(1), Scheme::XavierUniform);
     let x = r.scope("0", |r| conv2d(r, op, &[features], config.projection_hidden, scheme))?;
     let x = r.scope("1", |r| Norm { relu: true, ..Norm::default() }.record(r, x, statistics))?;
     r.scope("3", |r| conv2d(r, op, &[x], config.projection_dim, scheme))
@@ -27,7 +27,7 @@ pub fn text(
     texts: &Texts,
     statistics: Statistics,
 ) -> Result<Value, RecordError> {
-    let dense = Dense { bias: false, layout: FileLayout::Conv1d, ..Dense::torch() };
+    let dense = Dense { bias: false, layout: FileLayout::Conv1d, ..Dense::xavier() };
     let offsets = Some(texts.offsets);
     let x = r.scope("0", |r| Dense { offsets, ..dense }.record(r, tokens, config.projection_hidden))?;
     let x = r.scope("1", |r| Norm { relu: true, offsets, ..Norm::default() }.record(r, x, statistics))?;
