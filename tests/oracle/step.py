@@ -41,7 +41,7 @@ STEADY = 5e-2
 def draw(rng, recipe, quick):
     """One case: the recipe, overridden at random. Returns torch_g2d's `make` arguments."""
     pick = lambda *values: rng.choice(values)
-    image = pick(32, 64, 96) if quick else pick(32, 64, 64, 96, 160, 224)
+    image = pick(32, 64, 96) if quick else pick(32, 64, 64, 96, 96, 160, 224)
     length = rng.randint(3, 40)
     text_heads, text_layers = rng.randint(1, 4), rng.randint(1, 3)
     steps = pick(1, 2, 3)
@@ -89,8 +89,22 @@ def draw(rng, recipe, quick):
     )
 
 
+def moved(folder, part, runs, floor):
+    """How far each tensor of a case moves in float64 when every weight is perturbed by `part`: (error, name)s."""
+    model = torch_g2d.G2D(torch_g2d.Config(**json.loads((folder / "config.json").read_text())))
+    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    model.double()
+    batches = [load_file(path) for path in sorted(folder.glob("batch-*.safetensors"))]
+    batches = [b | {"image": b["image"].double()} for b in batches]
+    want = load_file(folder / "expected.safetensors")
+    torch.manual_seed(0)
+    for _ in range(runs):
+        yield from torch_g2d.errors(want, torch_g2d.run(torch_g2d.perturbed(model, part), batches), floor)
+
+
 def make(seed, folder, quick):
-    """Writes the case of this seed. A draw whose result is not finite is drawn again."""
+    """Writes the case of this seed. Drawn again is what is not finite, and what a rounding of float64 decides: an
+    interpolated plateau is level but for the last bit, and a quantile can fall into it."""
     rng = random.Random(seed)
     recipe = list(torch_g2d.RECIPES)[seed % len(torch_g2d.RECIPES)]
     while True:
@@ -100,9 +114,10 @@ def make(seed, folder, quick):
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 torch_g2d.make(args)
-            return args
         except SystemExit:
             continue
+        if all(error <= 1e-6 for error, _ in moved(folder, 1e-14, 2, 1e-6)):
+            return args
 
 
 def summary(args):
@@ -144,18 +159,9 @@ def widen(folder):
 
     A gate that float32 flips may have stood still in the 8 runs that tolerance.json comes from; about one case in
     ten is such. More and larger perturbations find it, and leave alone what is wrong for another reason."""
-    c = torch_g2d.Config(**json.loads((folder / "config.json").read_text()))
-    model = torch_g2d.G2D(c)
-    model.load_state_dict(load_file(folder / "weights.safetensors"))
-    model.double()
-    batches = [load_file(path) for path in sorted(folder.glob("batch-*.safetensors"))]
-    batches = [b | {"image": b["image"].double()} for b in batches]
-    want, tolerance = load_file(folder / "expected.safetensors"), json.loads((folder / "tolerance.json").read_text())
-    torch.manual_seed(0)
-    for _ in range(16):
-        got = torch_g2d.run(torch_g2d.perturbed(model, 1e-6), batches)
-        for error, name in torch_g2d.errors(want, got, torch_g2d.FLOAT32_FLOOR):
-            tolerance[name] = max(tolerance[name], 3 * error)
+    tolerance = json.loads((folder / "tolerance.json").read_text())
+    for error, name in moved(folder, 1e-6, 16, torch_g2d.FLOAT32_FLOOR):
+        tolerance[name] = max(tolerance[name], 3 * error)
     (folder / "tolerance.json").write_text(json.dumps(tolerance, indent=0) + "\n")
 
 
