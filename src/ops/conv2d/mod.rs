@@ -144,7 +144,6 @@ impl Conv2d {
         }
         let [outputs, ..] = image("w", weight)?;
         Misfit::shape("w", weight.shape, [outputs, self.kernel, self.kernel, depth])?;
-        Misfit::unless(weight.kind == Kind::Exact, || "w is not exact".into())?;
         if self.bias {
             let bias = inputs[2 + skips];
             Misfit::unless(bias == Spec::exact([outputs]), || {
