@@ -19,7 +19,7 @@ use g2d::train::groups::Rule;
 use g2d::train::run::{self, Data, Event, Manifest, Run, Summary};
 use g2d::train::schedule::{Kind, Schedule};
 
-const FILMS: usize = 48;
+const FILMS: usize = 36;
 const BATCH: usize = 4;
 const STEPS: u64 = 10;
 static NEVER: AtomicBool = AtomicBool::new(false);
