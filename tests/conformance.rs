@@ -91,15 +91,12 @@ fn cpu_kernels_agree_with_the_reference() {
         }
         Ok(())
     });
-    let kernels: Vec<String> = registry()
-        .flat_map(|(position, variant)| {
-            let case = cases::case(position, variant, &COMFORTABLE, 0);
-            legal(&case).into_iter().map(move |kernel| format!("{}:{kernel}", case.op.name()))
-        })
-        .collect::<BTreeSet<_>>()
-        .into_iter()
+    let kernels: BTreeSet<(&str, &str)> = registry()
+        .map(|(position, variant)| cases::case(position, variant, &COMFORTABLE, 0))
+        .flat_map(|case| legal(&case).into_iter().map(move |kernel| (case.op.name(), kernel)))
         .collect();
-    ledger::ran("cpu", format!("{} kernels beside the references: {}", kernels.len(), kernels.join(" ")));
+    let storages = "f32, f64 and bf16 storage, 1 and 3 threads";
+    ledger::ran("cpu", format!("{} kernels beside the references, {storages}", kernels.len()));
 }
 
 /// Names of the CPU kernels that may run a case.

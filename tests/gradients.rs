@@ -224,13 +224,16 @@ fn no_pass_escapes() {
     assert!(escaped.is_empty(), "no gradient test reaches {escaped:?}");
 }
 
+/// Spoils a gradient.
+type Fault = fn(&mut [f64]);
+
 #[test]
 fn wrong_gradients_are_rejected() {
     let case = cases::case(0, 0, &COMFORTABLE, 0);
     let subject = Subject::whole(&case).unwrap();
     let right = subject.analytic();
     subject.check::<f64>(&right, 1e-5).unwrap();
-    let faults: [(&str, fn(&mut [f64])); 4] = [
+    let faults: [(&str, Fault); 4] = [
         ("0.1 % too large", |numbers| numbers.iter_mut().for_each(|number| *number *= 1.001)),
         ("one element dropped", |numbers| numbers[3] = 0.0),
         ("one element NaN", |numbers| numbers[3] = f64::NAN),
