@@ -354,14 +354,6 @@ fn bad_cases_are_refused() {
         };
         refused(&spoil(&half), step, &[file]);
     }
-<<<<<<< HEAD
-    let weights =
-        |case: &Path| drop(fs::copy(other.join("weights.safetensors"), case.join("weights.safetensors")).unwrap());
-    refused(&spoil(&weights), step, &["weights.safetensors", "unexpected", "misshapen"]);
-    let batch =
-        |case: &Path| drop(fs::copy(other.join("batch-0.safetensors"), case.join("batch-0.safetensors")).unwrap());
-    refused(&spoil(&batch), step, &["batch-0.safetensors", "image"]);
-=======
     let from_other = |file: &'static str| {
         let other = other.join(file);
         move |case: &Path| assert!(fs::copy(&other, case.join(file)).unwrap() > 0)
@@ -369,7 +361,6 @@ fn bad_cases_are_refused() {
     let words = &["weights.safetensors", "unexpected", "misshapen"];
     refused(&spoil(&from_other("weights.safetensors")), step, words);
     refused(&spoil(&from_other("batch-0.safetensors")), step, &["batch-0.safetensors", "image"]);
->>>>>>> suite
     let config = |from: &'static str, to: &'static str| {
         move |case: &Path| {
             let text = fs::read_to_string(case.join("config.json")).unwrap();
