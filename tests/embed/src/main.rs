@@ -39,10 +39,12 @@ fn step(session: &mut Session, number: u64) -> Result<f64, g2d::Error> {
     Ok(session.step(Films::Bytes(&pixels, &augmentation), &text, config.learning_rate)?.total)
 }
 
-/// Signals that this process catches, where the system tells.
-fn caught() -> Option<String> {
+/// Signals 1 to 31 that this process catches, a bit each, where the system tells. Those above are the C library's own:
+/// it catches some of them once there are threads.
+fn caught() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    status.lines().find(|line| line.starts_with("SigCgt")).map(str::to_owned)
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    Some(u64::from_str_radix(mask.trim(), 16).ok()? & 0x7fff_ffff)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
