@@ -175,8 +175,6 @@ pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<
     let gradients = gradients.collect();
     let buffers = builder.buffers;
     let mut slabs: BTreeMap<Slab, usize> = SLABS.iter().map(|&slab| (slab, states.size(slab))).collect();
-    let uploaded = fixed.values().filter(|(slab, _)| *slab == Slab::Inputs).count();
-    debug_assert!(uploaded <= program.inputs.len());
     slabs.insert(Slab::Inputs, input_bytes(&program, states.precision));
     slabs.insert(Slab::Arena, placement.arena);
     let precision = states.precision;
