@@ -12,6 +12,9 @@ use g2d::program::{Kernels, Precision};
 use g2d::train::case;
 use safetensors::{Dtype, SafeTensors};
 
+/// Shape and numbers.
+type Tensor = (Vec<usize>, Vec<f64>);
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What f64 may differ by.
 const F64_RTOL: f64 = 1e-5;
@@ -23,7 +26,7 @@ const FLOAT32_FLOOR: f64 = 1e-4;
 const MIXED_RTOL: f64 = 4e-2;
 
 /// Shape and numbers by name.
-type Tensors = BTreeMap<String, (Vec<usize>, Vec<f64>)>;
+type Tensors = BTreeMap<String, Tensor>;
 
 fn read(path: &Path) -> Tensors {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -54,7 +57,7 @@ fn errors<'a>(want: &'a Tensors, got: &Tensors, part: f64) -> BTreeMap<&'a str, 
         let floor = floor.entry(kind(name)).or_default();
         *floor = floor.max(part * rms(numbers.iter().copied()));
     }
-    let error = |name: &'a str, (shape, want): &(Vec<usize>, Vec<f64>)| {
+    let error = |name: &'a str, (shape, want): &Tensor| {
         let Some((_, got)) = got.get(name).filter(|(other, _)| other == shape) else { return f64::INFINITY };
         let difference = rms(want.iter().zip(got).map(|(want, got)| got - want));
         let error = difference / (rms(want.iter().copied()) + floor[kind(name)] + 1e-12);
@@ -177,7 +180,7 @@ fn wrong_results_are_refused() {
     for (part, allowed) in [(F64_FLOOR, F64_RTOL), (FLOAT32_FLOOR, 5e-3)] {
         assert_eq!(refused(&want, part, allowed), 0);
         for tensor in want.keys().filter(|name| rms(want[*name].1.iter().copied()) > 1e-6) {
-            let changed = |change: &dyn Fn(&mut (Vec<usize>, Vec<f64>))| {
+            let changed = |change: &dyn Fn(&mut Tensor)| {
                 let mut got = want.clone();
                 change(got.get_mut(tensor).unwrap());
                 got

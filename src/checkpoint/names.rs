@@ -23,7 +23,7 @@ pub fn unused(name: &str) -> bool {
     name.starts_with("pseudo_conv.") || name.starts_with("lm_model.pooler.") || name.ends_with(".position_ids")
 }
 
-/// Shape in a file. Counts, which are [1] here, are scalars there.
+/// Shape in a file. Counts, which are \[1\] here, are scalars there.
 pub fn file_shape(program: &Program, state: &State) -> Vec<usize> {
     let spec = program.spec(state.value);
     if spec.kind == Kind::Index { Vec::new() } else { state.layout.file_shape(spec.shape) }

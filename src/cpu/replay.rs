@@ -209,10 +209,10 @@ fn host_outputs<'a, N: Number>(
     bases: &Bases,
     rounded: &'a mut [Vec<N>],
 ) -> Vec<(Shape, HostOutput<'a, N>)> {
-    let outputs = launch.outputs.iter().zip(rounded.iter_mut()).zip(&launch.overwrites);
-    let host = |((&position, rounded), overwrite): ((&usize, &'a mut Vec<N>), &Option<(usize, bool)>)| {
-        let output = &plan.buffers[position];
-        let copied = overwrite.filter(|&(_, same)| !same).map(|(input, _)| &plan.buffers[launch.inputs[input]]);
+    let host = |(at, rounded): (usize, &'a mut Vec<N>)| {
+        let output = &plan.buffers[launch.outputs[at]];
+        let copied =
+            launch.overwrites[at].filter(|&(_, same)| !same).map(|(input, _)| &plan.buffers[launch.inputs[input]]);
         // SAFETY: check() proved that this output overlaps no other output and no input but the one it updates.
         let data = unsafe {
             match output.dtype {
@@ -230,5 +230,5 @@ fn host_outputs<'a, N: Number>(
         };
         (output.spec.shape, data)
     };
-    outputs.map(host).collect()
+    rounded.iter_mut().enumerate().map(host).collect()
 }

@@ -32,7 +32,7 @@ pub struct LoaderOptions {
 /// One batch in host memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostBatch {
-    /// Numbers of the films in the data set [batch].
+    /// Numbers of the films in the data set \[batch\].
     pub samples: Vec<usize>,
     /// Pass over the data the batch belongs to, from 0.
     pub epoch: u64,
@@ -42,7 +42,7 @@ pub struct HostBatch {
     pub augmentation: Vec<f32>,
     /// Token ids of all texts, one after the other, without padding.
     pub tokens: Vec<i32>,
-    /// Tokens of each text [batch].
+    /// Tokens of each text \[batch\].
     pub lengths: Vec<usize>,
 }
 

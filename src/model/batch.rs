@@ -87,13 +87,13 @@ impl Images {
 /// Texts, as declared. All are indices.
 #[derive(Clone, Copy, Debug)]
 pub struct Texts {
-    /// Token of each row, [capacity].
+    /// Token of each row, \[capacity\].
     pub ids: Value,
-    /// Rows in order of their tokens, [capacity].
+    /// Rows in order of their tokens, \[capacity\].
     pub order: Value,
     /// First row of each text and, last, how many rows there are, [batch + 1].
     pub offsets: Value,
-    /// Real tokens of each text, [batch].
+    /// Real tokens of each text, \[batch\].
     pub lengths: Value,
 }
 

@@ -40,7 +40,7 @@ pub fn pseudo_mask(r: &mut Recorder, config: &Config, map: Value, plane: Value) 
     r.one(op, &inputs)
 }
 
-/// Records the contrastive loss of embeddings [batch, projection_dim]. Returns loss, top-1 and top-5, each [1]
+/// Records the contrastive loss of embeddings [batch, projection_dim]. Returns loss, top-1 and top-5, each \[1\]
 /// (paper, equation 1).
 pub fn contrastive(r: &mut Recorder, config: &Config, image: Value, text: Value) -> Result<[Value; 3], RecordError> {
     let directions = match config.contrastive {
@@ -53,7 +53,7 @@ pub fn contrastive(r: &mut Recorder, config: &Config, image: Value, text: Value)
     Ok([made[0], made[1], made[2]])
 }
 
-/// Records the segmentation loss [1] of `logits` [batch, side, side, 1] against `mask` (paper, equation 4).
+/// Records the segmentation loss \[1\] of `logits` [batch, side, side, 1] against `mask` (paper, equation 4).
 pub fn segmentation(r: &mut Recorder, config: &Config, logits: Value, mask: Value) -> Result<Value, RecordError> {
     let form = match config.segmentation {
         Segmentation::DiceBce => Form::DiceBce,

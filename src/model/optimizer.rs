@@ -7,7 +7,7 @@ use crate::ops::finite::Finite;
 use crate::program::record::{Init, Program, RecordError, Role, State};
 use crate::program::{Recorder, Value};
 
-/// Parameters that share AdamW's constants and its scalars, the input `adamw.<name>` [3]: learning rate,
+/// Parameters that share AdamW's constants and its scalars, the input `adamw.<name>` \[3\]: learning rate,
 /// 1 - beta1^t, 1 - beta2^t.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
@@ -45,7 +45,7 @@ pub fn trainable(program: &Program) -> impl Iterator<Item = usize> + '_ {
     program.states.iter().enumerate().filter(learns).map(|(at, _)| at)
 }
 
-/// Records, behind [`Recorder::differentiate`], the check of all gradients (output `finite` [2]: sum of squares, how
+/// Records, behind [`Recorder::differentiate`], the check of all gradients (output `finite` \[2\]: sum of squares, how
 /// many numbers are not finite) and AdamW for each group. A parameter that the loss does not reach has a gradient
 /// that is known to be zero: its moments decay and its weight decays all the same.
 ///

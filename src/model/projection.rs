@@ -19,7 +19,7 @@ pub fn image(r: &mut Recorder, config: &Config, features: Value, statistics: Sta
 }
 
 /// Records the text projection of token states [rows, text_hidden] to [batch, projection_dim]. The statistics see
-/// every row of the batch; of what follows, which is row by row, only [CLS] is wanted.
+/// every row of the batch; of what follows, which is row by row, only \[CLS\] is wanted.
 pub fn text(
     r: &mut Recorder,
     config: &Config,

@@ -8,7 +8,7 @@ use crate::base::Real;
 use crate::ops::accumulate::Accumulate;
 
 impl Recorder {
-    /// Records the gradient of `loss` (shape [1]) by every trainable parameter that reaches it, and keeps the list in
+    /// Records the gradient of `loss` (shape \[1\]) by every trainable parameter that reaches it, and keeps the list in
     /// [`Program::gradients`](super::Program), in the order in which gradients complete.
     ///
     /// Forward reach from the trainable parameters and backward reach from the loss meet in the active nodes; those

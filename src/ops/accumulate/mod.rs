@@ -24,7 +24,7 @@ pub enum Accumulate {
         /// The factor.
         scale: Real,
     },
-    /// A constant of shape [1].
+    /// A constant of shape \[1\].
     Fill {
         /// The constant.
         value: Real,

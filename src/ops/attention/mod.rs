@@ -2,8 +2,8 @@
 //!
 //! | pass | inputs | outputs |
 //! |---|---|---|
-//! | `Fwd` | q, k, v [rows, H], offsets [B+1], lengths [B] | context [rows, H], lse [rows, heads] |
-//! | `Bwd` | d_context, q, k, v, context [rows, H], lse [rows, heads], offsets [B+1], lengths [B] | dq, dk, dv [rows, H] |
+//! | `Fwd` | q, k, v [rows, H], offsets [B+1], lengths \[B\] | context [rows, H], lse [rows, heads] |
+//! | `Bwd` | d_context, q, k, v, context [rows, H], lse [rows, heads], offsets [B+1], lengths \[B\] | dq, dk, dv [rows, H] |
 //!
 //! Queries are all rows of a sequence; keys are its first `lengths[b]` rows, so that a sequence may carry padding that
 //! attends but is not attended to (dk and dv are zero there). lse is the logarithm of the softmax's denominator.

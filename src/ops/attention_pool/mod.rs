@@ -3,10 +3,10 @@
 //!
 //! | pass | inputs | outputs |
 //! |---|---|---|
-//! | `Tokens` | x [B,h,w,D], positional [N+1,D] | t [B,N+1,D]: mean of the cells, then the cells; plus positional |
-//! | `TokensBwd` | dt [B,N+1,D] | dx [B,h,w,D], dpositional [N+1,D] |
-//! | `Attend` | qkv [B,N+1,3I] | context [B,I], map [B,heads,h,w], own [B,heads] |
-//! | `AttendBwd` | d_context [B,I], qkv, map, own | d_qkv [B,N+1,3I] |
+//! | `Tokens` | x \[B,h,w,D\], positional [N+1,D] | t [B,N+1,D]: mean of the cells, then the cells; plus positional |
+//! | `TokensBwd` | dt [B,N+1,D] | dx \[B,h,w,D\], dpositional [N+1,D] |
+//! | `Attend` | qkv [B,N+1,3I] | context \[B,I\], map \[B,heads,h,w\], own \[B,heads\] |
+//! | `AttendBwd` | d_context \[B,I\], qkv, map, own | d_qkv [B,N+1,3I] |
 //!
 //! `Attend`, per image and head: p = softmax(q₀ · kᵀ / √head size) over all N+1 tokens, context = p · v,
 //! own = p₀ and map = p₁.. (so map alone does not sum to one). Only token 0 has a query that counts: the query part

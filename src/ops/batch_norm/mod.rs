@@ -3,9 +3,9 @@
 //!
 //! | pass | inputs | outputs |
 //! |---|---|---|
-//! | `Train` | x [.., C], (gamma, beta [C])?, residual?, offsets? | y, mean [C], var [C] |
-//! | `Apply` | x, mean, var [C], (gamma, beta)?, residual?, offsets? | y |
-//! | `Running` | mean, var, running_mean, running_var [C], batches [1], offsets? | the last three, updated |
+//! | `Train` | x [.., C], (gamma, beta \[C\])?, residual?, offsets? | y, mean \[C\], var \[C\] |
+//! | `Apply` | x, mean, var \[C\], (gamma, beta)?, residual?, offsets? | y |
+//! | `Running` | mean, var, running_mean, running_var \[C\], batches \[1\], offsets? | the last three, updated |
 //! | `Backward` | dy, x, mean, var, gamma?, y?, offsets? | dx, d_residual?, (dgamma, dbeta)? |
 //!
 //! y = relu?(gamma · x̂ + beta + residual), x̂ = (x - mean) / √(var + eps). `Train` takes mean and (biased) variance of

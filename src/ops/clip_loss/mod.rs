@@ -2,12 +2,12 @@
 //!
 //! | pass | inputs | outputs |
 //! |---|---|---|
-//! | `Fwd` | image [N,D], text [N,D] | loss [1], top1 [1], top5 [1] |
-//! | `Bwd` | seed [1], image, text | d_image [N,D], d_text [N,D] |
+//! | `Fwd` | image \[N,D\], text \[N,D\] | loss \[1\], top1 \[1\], top5 \[1\] |
+//! | `Bwd` | seed \[1\], image, text | d_image \[N,D\], d_text \[N,D\] |
 //!
 //! S = î · t̂ᵀ / temperature with v̂ = v / max(‖v‖, 1e-12). Of the N rows, `offset..offset + count` are this rank's
 //! own; the others are negatives gathered from elsewhere. loss = mean over own rows i of
-//! −log softmax(S[i, :])[i] (image to text) and of −log softmax(S[:, i])[i] (text to image), combined by
+//! −log softmax(S[i, :])\[i\] (image to text) and of −log softmax(S[:, i])\[i\] (text to image), combined by
 //! [`Directions`]. top-k: the share of own images for which fewer than k texts are strictly more similar than
 //! their own, so that identical reports count as hits. No gradient passes through top1 and top5.
 

@@ -2,8 +2,8 @@
 //!
 //! | pass | inputs | output |
 //! |---|---|---|
-//! | `Fwd` | x, target (one shape) | loss [1] |
-//! | `Bwd` | seed [1], x, target | dx |
+//! | `Fwd` | x, target (one shape) | loss \[1\] |
+//! | `Bwd` | seed \[1\], x, target | dx |
 //!
 //! `BceWithLogits`: (1 − t) x − log σ(x). `SquaredError`: (x − t)². The target is a constant: asking for its gradient
 //! is a misfit.

@@ -2,8 +2,8 @@
 //!
 //! | source | inputs | outputs |
 //! |---|---|---|
-//! | `Bytes` | pixels [B,H,W] bytes, augmentation [B,13] | plane [B,H,W] in [0,1], image [B,H,W,3] |
-//! | `Numbers` | plane [B,H,W] in [0,1] | image [B,H,W,3] |
+//! | `Bytes` | pixels \[B,H,W\] bytes, augmentation \[B,13\] | plane \[B,H,W\] in \[0,1\], image \[B,H,W,3\] |
+//! | `Numbers` | plane \[B,H,W\] in \[0,1\] | image \[B,H,W,3\] |
 //!
 //! The 13 numbers of an image, in the order in which they act:
 //!

@@ -2,8 +2,8 @@
 //!
 //! | pass | inputs | outputs |
 //! |---|---|---|
-//! | `Fwd { residual, eps }` | x, residual? [rows, C], gamma, beta [C], offsets [B+1] | y [rows, C], mean, rstd [rows], sum? [rows, C] |
-//! | `Bwd` | dy, s [rows, C], mean, rstd [rows], gamma [C], offsets [B+1] | dx [rows, C], dgamma, dbeta [C] |
+//! | `Fwd { residual, eps }` | x, residual? [rows, C], gamma, beta \[C\], offsets [B+1] | y [rows, C], mean, rstd [rows], sum? [rows, C] |
+//! | `Bwd` | dy, s [rows, C], mean, rstd [rows], gamma \[C\], offsets [B+1] | dx [rows, C], dgamma, dbeta \[C\] |
 //!
 //! s = x + residual (`sum`, given out if there is a residual) or x; y = gamma · (s - mean) · rstd + beta with
 //! rstd = 1 / √(var + eps), the variance being that of the population. With ŝ = (s - mean) · rstd and g = dy · gamma:

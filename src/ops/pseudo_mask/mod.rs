@@ -1,6 +1,6 @@
 //! The pseudo mask: where the image's attention is highest (paper section 3.3, torch_g2d's `pseudo_mask`).
 //!
-//! Inputs: map [B,heads,h,w], body [B,H,W] bytes (if `body`). Output: mask [B,H,W] in [0,1]. Per image: the mean over
+//! Inputs: map \[B,heads,h,w\], body \[B,H,W\] bytes (if `body`). Output: mask \[B,H,W\] in \[0,1\]. Per image: the mean over
 //! heads, upsampled to H x W, zero where there is no body; the quantile of all H·W scores, interpolated linearly
 //! between the two order statistics beside (H·W − 1) · quantile as `torch.quantile` does; 1 where a score reaches the
 //! quantile and there is body, else 0; smoothed by a bilateral filter. A score that is not a number makes the mask

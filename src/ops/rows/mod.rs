@@ -1,4 +1,4 @@
-//! The first row of every packed sequence, which is the text's [CLS] state.
+//! The first row of every packed sequence, which is the text's \[CLS\] state.
 //!
 //! | pass | inputs | output |
 //! |---|---|---|

@@ -2,8 +2,8 @@
 //!
 //! | pass | inputs | outputs |
 //! |---|---|---|
-//! | `Fwd` | logits [B,H,W,1], mask [B,H,W] | loss [1], sums [B,3] |
-//! | `Bwd` | seed [1], logits, mask, sums | d_logits [B,H,W,1] |
+//! | `Fwd` | logits \[B,H,W,1\], mask \[B,H,W\] | loss \[1\], sums \[B,3\] |
+//! | `Bwd` | seed \[1\], logits, mask, sums | d_logits \[B,H,W,1\] |
 //!
 //! dice = mean over images of 1 − (2 Σpt + 1e-5) / (Σp + Σt + 1e-5); bce = mean over pixels of
 //! (1 − t) x − log σ(x); sums = (Σpt, Σp, Σt) of each image, for the backward pass. The mask is by definition not
