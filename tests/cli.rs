@@ -246,7 +246,8 @@ fn bad_films_are_dropped_and_counted_or_refused() {
             text
         })
     };
-    let bad: [(&str, fn(&Path), &str); 3] = [
+    type Fault = (&'static str, fn(&Path), &'static str);
+    let bad: [Fault; 3] = [
         ("film-missing", |film| fs::remove_file(film).unwrap(), "missing"),
         ("film-truncated", truncate, "truncated"),
         ("film-foreign", |film| fs::write(film, "GIF89a, as it were").unwrap(), "neither PNG nor JPEG"),
