@@ -20,7 +20,7 @@ use crate::train::validate::Validation;
 /// The phantoms of a run without data.
 const PHANTOMS: Phantoms = Phantoms { train: 3000, held_out: 320, size: 128 };
 /// Its steps.
-const PHANTOM_STEPS: u64 = 700;
+const PHANTOM_STEPS: u64 = 1100;
 /// Passes over one's own data by default.
 const EPOCHS: u64 = 20;
 

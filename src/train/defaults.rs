@@ -41,7 +41,7 @@ pub fn settings(preset: &str, recipe: &str, start: Start, vocab_size: usize) -> 
     }
     if start == Start::Scratch {
         model.frozen_text_layers = 0;
-        model.learning_rate = 1e-3;
+        model.learning_rate = 2e-3;
         model.adam_eps = 1e-8;
         model.weight_decay = 1e-4;
     }
