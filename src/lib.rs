@@ -31,6 +31,7 @@
 //! the command is absent; without `data` also what reads films and tables, and what remains is the engine.
 
 pub mod base;
+pub mod bench;
 pub mod checkpoint;
 #[cfg(feature = "cli")]
 pub mod cli;

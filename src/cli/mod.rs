@@ -1,5 +1,6 @@
 //! The command line: one file per verb, which parses, calls the library and prints.
 
+mod bench;
 mod pack;
 mod phantom;
 mod plan;
@@ -64,6 +65,7 @@ enum Verb {
     Phantom(phantom::Phantom),
     Plan(plan::Plan),
     Step(step::Step),
+    Bench(bench::Bench),
 }
 
 /// Runs the command. Exit codes: 0 done, 2 input that cannot be used (one sentence on standard error).
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Verb::Phantom(phantom) => phantom.run(),
         Verb::Plan(plan) => plan.run(),
         Verb::Step(step) => step.run(),
+        Verb::Bench(bench) => bench.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

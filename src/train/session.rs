@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -327,6 +328,24 @@ impl Session {
         }
         self.steps += 1;
         Ok(metrics)
+    }
+
+    /// Replays the last step launch by launch and gives the seconds of each. The model is trained by that step again.
+    pub fn time_launches(&mut self) -> Vec<f64> {
+        let (plan, memory) = (self.step_plan(), &mut self.memory);
+        self.pool.install(|| {
+            let time = |launch| {
+                let start = Instant::now();
+                cpu::replay::run(&plan, launch, memory);
+                start.elapsed().as_secs_f64()
+            };
+            plan.launches.iter().map(time).collect()
+        })
+    }
+
+    /// The threads it computes on.
+    pub fn pool(&self) -> &rayon::ThreadPool {
+        &self.pool
     }
 
     /// Replays the step to find where the first number appeared that is not finite.

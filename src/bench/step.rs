@@ -1,0 +1,167 @@
+//! How fast a training step is, and where its time goes: `g2d bench step`.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::Spread;
+use crate::base::Rng;
+use crate::cpu::machine::{self, Ceilings};
+use crate::data::augment::Recipe;
+use crate::error::Error;
+use crate::model::batch::TextBatch;
+use crate::model::config::Config;
+use crate::program::Precision;
+use crate::train::session::{Films, Options, Session};
+
+/// Stream of the random films and texts.
+const STREAM: u32 = 0x0be0;
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The model.
+    pub config: Config,
+    /// Pairs a step.
+    pub batch: usize,
+    /// Room for tokens of a report.
+    pub text_length: usize,
+    /// Tokens of every report; `None`: of every length from 3 to `text_length`, the first of the longest, as in the
+    /// cases of the specification.
+    pub real_tokens: Option<usize>,
+    /// How numbers are stored.
+    pub precision: Precision,
+    /// Threads; 0: all cores.
+    pub threads: usize,
+    /// Steps before the clock starts.
+    pub warmup: usize,
+    /// Steps timed.
+    pub steps: usize,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Pairs per second, from the median step.
+    pub samples_per_s: f64,
+    /// Seconds of a step.
+    pub step_s: Spread,
+    /// FLOP of a step by the plan, per second of the median step, in GFLOP/s.
+    pub gflops: f64,
+    /// Seconds from nothing to a model in memory with its plans.
+    pub open_s: f64,
+    /// Seconds of the first step.
+    pub first_step_s: f64,
+    /// Most memory the process has held, bytes.
+    pub peak_memory: Option<u64>,
+    /// Threads used.
+    pub threads: usize,
+    /// Pairs a step.
+    pub batch: usize,
+    /// What the machine does at best on these threads.
+    pub ceilings: Ceilings,
+    /// Where the time of one step goes, the largest part first.
+    pub ops: Vec<OpTime>,
+}
+
+/// One kind of launch within a step.
+#[derive(Clone, Debug, Serialize)]
+pub struct OpTime {
+    /// Op and pass.
+    pub op: String,
+    /// The kernel chosen.
+    pub kernel: String,
+    /// Launches in a step.
+    pub launches: usize,
+    /// Seconds together.
+    pub seconds: f64,
+    /// Part of all launches' time, in percent.
+    pub percent: f64,
+    /// Percent of the multiply-add ceiling.
+    pub percent_multiply_add: f64,
+    /// Percent of the copy ceiling, by compulsory bytes.
+    pub percent_copy: f64,
+}
+
+/// Times steps of random films and reports.
+pub fn run(work: &Work) -> Result<Report, Error> {
+    let start = Instant::now();
+    let options = Options {
+        threads: work.threads,
+        precision: work.precision,
+        ..Options::new(work.config.clone(), work.batch, work.text_length)
+    };
+    let mut session = Session::open(options)?;
+    let open_s = start.elapsed().as_secs_f64();
+    let side = work.config.image_size;
+    let mut rng = Rng::new(0, STREAM, 0);
+    let pixels: Vec<u8> = (0..work.batch * side * side).map(|_| rng.below(256) as u8).collect();
+    let augmentation = Recipe::None.draw(side, 0, 0, 0).repeat(work.batch);
+    let text = text(work, &mut rng)?;
+    let mut step = || {
+        let start = Instant::now();
+        session.step(Films::Bytes(&pixels, &augmentation), &text, 1e-5)?;
+        Ok::<f64, Error>(start.elapsed().as_secs_f64())
+    };
+    let first_step_s = step()?;
+    for _ in 1..work.warmup.max(1) {
+        step()?;
+    }
+    let times = (0..work.steps.max(1)).map(|_| step()).collect::<Result<Vec<f64>, Error>>()?;
+    let peak_memory = machine::peak_memory();
+    let step_s = Spread::of(times);
+    let ceilings = session.pool().install(machine::ceilings);
+    let plan = session.step_plan();
+    Ok(Report {
+        samples_per_s: work.batch as f64 / step_s.median,
+        gflops: plan.cost().flops as f64 / step_s.median / 1e9,
+        step_s,
+        open_s,
+        first_step_s,
+        peak_memory,
+        threads: session.pool().current_num_threads(),
+        batch: work.batch,
+        ops: ops(&mut session, &ceilings),
+        ceilings,
+    })
+}
+
+fn text(work: &Work, rng: &mut Rng) -> Result<TextBatch, Error> {
+    let length = |at: usize| match work.real_tokens {
+        Some(tokens) => tokens,
+        None if at == 0 => work.text_length,
+        None => (3 + at * 97 % work.text_length.max(1)).min(work.text_length),
+    };
+    let lengths: Vec<usize> = (0..work.batch).map(length).collect();
+    let tokens: Vec<i32> = (0..lengths.iter().sum()).map(|_| rng.below(work.config.vocab_size) as i32).collect();
+    Ok(TextBatch::pack(&tokens, &lengths, work.text_length, &work.config)?)
+}
+
+/// The median time of each launch over a few replays, gathered by op and kernel.
+fn ops(session: &mut Session, ceilings: &Ceilings) -> Vec<OpTime> {
+    const REPLAYS: usize = 3;
+    let plan = session.step_plan();
+    let replays: Vec<Vec<f64>> = (0..REPLAYS).map(|_| session.time_launches()).collect();
+    let mut kinds: BTreeMap<(&str, &str), (usize, f64, u64, u64)> = BTreeMap::new();
+    for (at, launch) in plan.launches.iter().enumerate() {
+        let seconds = Spread::of(replays.iter().map(|replay| replay[at]).collect()).median;
+        let kind = kinds.entry((launch.op.name(), launch.kernel)).or_default();
+        *kind = (kind.0 + 1, kind.1 + seconds, kind.2 + launch.cost.flops, kind.3 + launch.cost.bytes);
+    }
+    let whole: f64 = kinds.values().map(|kind| kind.1).sum();
+    let mut ops: Vec<OpTime> = kinds
+        .into_iter()
+        .map(|((op, kernel), (launches, seconds, flops, bytes))| OpTime {
+            op: op.into(),
+            kernel: kernel.into(),
+            launches,
+            seconds,
+            percent: 100.0 * seconds / whole,
+            percent_multiply_add: flops as f64 / seconds / 1e7 / ceilings.multiply_add_gflops,
+            percent_copy: bytes as f64 / seconds / 1e7 / ceilings.copy_gb_per_s,
+        })
+        .collect();
+    ops.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    ops
+}
