@@ -14,9 +14,6 @@ pub enum Scheme {
     KaimingUniform,
     /// Uniform, Glorot's bound: projections, attention pool, segmentation head.
     XavierUniform,
-    /// The same with rows of mean zero, for the last layer of a projection: what stands behind a ReLU is positive, and
-    /// its mean, the same for all films or texts, would otherwise be most of every embedding.
-    CentredXavier,
     /// Normal with deviation 1 / √width: text encoders. BERT's 0.02 belongs to its own pre-training; from there `[CLS]`
     /// says next to nothing of its text, and a contrastive loss stays at chance for hundreds of steps.
     Text,
@@ -30,7 +27,6 @@ impl Scheme {
             Self::KaimingNormal => Init::Normal((2.0 / outputs).sqrt()),
             Self::KaimingUniform => Init::Uniform((6.0 / inputs).sqrt()),
             Self::XavierUniform => Init::Uniform((6.0 / (inputs + outputs)).sqrt()),
-            Self::CentredXavier => Init::Centred { bound: (6.0 / (inputs + outputs)).sqrt(), row: fan_in },
             Self::Text => Init::Normal(inputs.min(outputs).recip().sqrt()),
         }
     }
@@ -49,15 +45,9 @@ pub fn draw(init: Init, name: &str, elements: usize, seed: u64) -> Vec<f32> {
         numbers.fill_with(|| match init {
             Init::Constant(value) => value as f32,
             Init::Normal(deviation) => (deviation * rng.normal()) as f32,
-            Init::Uniform(bound) | Init::Centred { bound, .. } => rng.uniform(-bound, bound) as f32,
+            Init::Uniform(bound) => rng.uniform(-bound, bound) as f32,
         });
     });
-    if let Init::Centred { row, .. } = init {
-        for row in numbers.chunks_exact_mut(row) {
-            let mean = (row.iter().map(|&number| f64::from(number)).sum::<f64>() / row.len() as f64) as f32;
-            row.iter_mut().for_each(|number| *number -= mean);
-        }
-    }
     numbers
 }
 
@@ -78,8 +68,6 @@ mod tests {
         assert!((deviation / 0.02 - 1.0).abs() < 0.02, "{deviation}");
         let uniform = draw(Scheme::XavierUniform.weight(48, 48), "u", count, 3);
         assert!(uniform.iter().all(|x| x.abs() <= 0.25) && uniform.iter().any(|x| x.abs() > 0.249));
-        let centred = draw(Scheme::CentredXavier.weight(48, 48), "c", 96, 3);
-        assert!(centred.chunks(48).all(|row| row.iter().sum::<f32>().abs() < 1e-5) && centred != uniform[..96]);
         assert!(draw(Init::Constant(1.0), "ones", 3, 4) == [1.0; 3]);
     }
 }

@@ -15,7 +15,7 @@ pub fn image(r: &mut Recorder, config: &Config, features: Value, statistics: Sta
     let (op, scheme) = (Conv2d::fwd(1), Scheme::XavierUniform);
     let x = r.scope("0", |r| conv2d(r, op, &[features], config.projection_hidden, scheme))?;
     let x = r.scope("1", |r| Norm { relu: true, ..Norm::default() }.record(r, x, statistics))?;
-    r.scope("3", |r| conv2d(r, op, &[x], config.projection_dim, Scheme::CentredXavier))
+    r.scope("3", |r| conv2d(r, op, &[x], config.projection_dim, scheme))
 }
 
 /// Records the text projection of token states [rows, text_hidden] to [batch, projection_dim]. The statistics see
@@ -32,7 +32,5 @@ pub fn text(
     let x = r.scope("0", |r| Dense { offsets, ..dense }.record(r, tokens, config.projection_hidden))?;
     let x = r.scope("1", |r| Norm { relu: true, offsets, ..Norm::default() }.record(r, x, statistics))?;
     let cls = r.scope("cls", |r| r.one(Rows::Fwd, &[x, texts.offsets]))?;
-    r.scope("3", |r| {
-        Dense { output: Kind::Exact, scheme: Scheme::CentredXavier, ..dense }.record(r, cls, config.projection_dim)
-    })
+    r.scope("3", |r| Dense { output: Kind::Exact, ..dense }.record(r, cls, config.projection_dim))
 }

@@ -70,13 +70,6 @@ pub enum Init {
     Normal(f64),
     /// Uniform in ± this bound.
     Uniform(f64),
-    /// Uniform in ± `bound`, then every row of `row` numbers shifted to mean zero.
-    Centred {
-        /// The bound.
-        bound: f64,
-        /// Numbers in a row.
-        row: usize,
-    },
 }
 
 /// The order of numbers in a file, where it differs from the engine's.
