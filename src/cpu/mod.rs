@@ -4,6 +4,7 @@ pub mod matmul;
 pub mod memory;
 pub mod replay;
 pub mod simd;
+pub mod tile;
 
 pub use memory::Memory;
 pub use replay::{first_non_finite, replay, replay_poisoned};
