@@ -1,5 +1,6 @@
 //! The CPU backend: replays a plan with references, or with a faster variant where an op has one.
 pub mod machine;
+pub mod math;
 pub mod matmul;
 pub mod memory;
 pub mod replay;
