@@ -85,7 +85,9 @@ fn table(files: &[(String, String)]) -> String {
     if rows.is_empty() {
         return "\nNone recorded.\n\n".to_owned();
     }
-    format!("\n| training step | g2d | PyTorch | times as fast | peak memory | measured |\n|---|---|---|---|---|---|\n{rows}\n")
+    format!(
+        "\n| training step | g2d | PyTorch | times as fast | peak memory | measured |\n|---|---|---|---|---|---|\n{rows}\n"
+    )
 }
 
 /// A text with what stands between the markers replaced.

@@ -17,8 +17,8 @@ use crate::error::Error;
 
 /// Stream of the random films and texts.
 const STREAM: u32 = 0x0be1;
-/// Random films: 32 MiB of 256x256, more than a cache holds.
-const FILMS: usize = 512;
+/// Pixels of all random films: as many as no cache holds; 512 films of 256x256.
+const PIXELS: usize = 1 << 25;
 const VOCAB_SIZE: usize = 28996;
 const TEXT_LENGTH: usize = 256;
 /// Rates are taken in so many parts of the time.
@@ -123,7 +123,7 @@ impl Synthetic {
         let mut writer = DatasetWriter::create(synthetic.path(), size, false)?;
         let mut rng = Rng::new(0, STREAM, 0);
         let mut pixels = vec![0; size * size];
-        for film in 0..FILMS {
+        for film in 0..(PIXELS / (size * size)).clamp(64, 4096) {
             pixels.iter_mut().for_each(|pixel| *pixel = rng.next_u32() as u8);
             let tokens: Vec<u32> = (0..3 + rng.below(TEXT_LENGTH - 2)).map(|_| rng.below(VOCAB_SIZE) as u32).collect();
             let record = Record { pixels: &pixels, tokens: &tokens, id: film.to_string(), ..Record::default() };

@@ -61,6 +61,9 @@ pub struct Step {
     /// Steps timed.
     #[arg(long, default_value_t = 10)]
     steps: usize,
+    /// Show every launch instead of sums by op and kernel.
+    #[arg(long)]
+    launches: bool,
     /// Print the measurements as JSON.
     #[arg(long)]
     json: bool,
@@ -116,7 +119,7 @@ impl Step {
         if self.json {
             println!("{}", serde_json::to_string(&report).unwrap_or_default());
         } else {
-            print!("{}", text(&report));
+            print!("{}", text(&report, self.launches));
         }
         Ok(())
     }
@@ -148,7 +151,7 @@ impl Loader {
     }
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &Report, launches: bool) -> String {
     let ceilings = &report.ceilings;
     let mut text = format!(
         "{:.1} samples/s: a step of {} pairs takes {:.1} ms ({:.1} to {:.1}; floor {:.1}), {:.1} GFLOP/s on {} threads\n\
@@ -177,16 +180,17 @@ fn text(report: &Report) -> String {
         "% fma",
         "% copy",
     );
-    for op in &report.ops {
+    for op in if launches { &report.launches } else { &report.ops } {
         text += &format!(
-            "{:22} {:10} {:8} {:9.2} {:6.1} {:7.1} {:7.1}\n",
+            "{:22} {:10} {:8} {:9.2} {:6.1} {:7.1} {:7.1}  {}\n",
             op.op,
             op.kernel,
             op.launches,
             op.seconds * 1e3,
             op.percent,
             op.percent_multiply_add,
-            op.percent_copy
+            op.percent_copy,
+            op.scope,
         );
     }
     text
