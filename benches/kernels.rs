@@ -22,6 +22,8 @@ const HOT: [&str; 7] = ["adamw", "attention", "batch_norm", "conv2d", "gelu", "l
 const FEWEST_BYTES: u64 = 1 << 16;
 /// FLOP that take as long as moving a byte, roughly: makes one number of a launch's work.
 const FLOP_PER_BYTE: u64 = 8;
+/// Inputs whose shapes are part of a name; AdamW has a thousand.
+const NAMED: usize = 3;
 
 /// What stands behind one input or output of a launch.
 #[derive(Clone)]
@@ -112,7 +114,7 @@ fn launch(criterion: &mut Criterion, preset: &str, kind: &str, plan: &Plan, shap
         0 => Throughput::Bytes(launch.cost.bytes),
         flops => Throughput::Elements(flops),
     });
-    let shapes: Vec<String> = inputs.iter().map(|(spec, _)| spec.shape.to_string()).collect();
+    let shapes: Vec<String> = inputs.iter().take(NAMED).map(|(spec, _)| spec.shape.to_string()).collect();
     group.bench_function(shapes.join(" "), |bencher| {
         bencher.iter(|| {
             let inputs = inputs.iter().map(|(spec, data)| (spec.shape, data.input())).collect();
