@@ -35,10 +35,6 @@ pub struct Work {
     pub precision: Precision,
     /// Threads; 0: all cores.
     pub threads: usize,
-    /// Steps before the clock starts.
-    pub warmup: usize,
-    /// Steps timed.
-    pub steps: usize,
 }
 
 /// What was measured.
@@ -48,6 +44,9 @@ pub struct Report {
     pub samples_per_s: f64,
     /// Seconds of a step.
     pub step_s: Spread,
+    /// Seconds it would take at the ceilings: for each launch those of its FLOP or of its compulsory bytes, whichever
+    /// are more. What is still in a cache can be copied faster.
+    pub floor_s: f64,
     /// FLOP of a step by the plan, per second of the median step, in GFLOP/s.
     pub gflops: f64,
     /// Seconds from nothing to a model in memory with its plans.
@@ -90,37 +89,69 @@ pub struct OpTime {
     pub percent_copy: f64,
 }
 
-/// Times steps of random films and reports.
-pub fn run(work: &Work) -> Result<Report, Error> {
-    let start = Instant::now();
-    let options = Options {
-        threads: work.threads,
-        precision: work.precision,
-        ..Options::new(work.config.clone(), work.batch, work.text_length)
-    };
-    let mut session = Session::open(options)?;
-    let open_s = start.elapsed().as_secs_f64();
-    let side = work.config.image_size;
-    let mut rng = Rng::new(0, STREAM, 0);
-    let pixels: Vec<u8> = (0..work.batch * side * side).map(|_| rng.below(256) as u8).collect();
-    let augmentation = Recipe::None.draw(side, 0, 0, 0).repeat(work.batch);
-    let text = text(work, &mut rng)?;
-    let mut step = || {
-        let start = Instant::now();
-        session.step(Films::Bytes(&pixels, &augmentation), &text, 1e-5)?;
-        Ok::<f64, Error>(start.elapsed().as_secs_f64())
-    };
-    let first_step_s = step()?;
-    for _ in 1..work.warmup.max(1) {
-        step()?;
+/// A session with one batch of random films and reports, to be stepped again and again.
+#[derive(Debug)]
+pub struct Stepper {
+    session: Session,
+    /// [batch, side, side]
+    pixels: Vec<u8>,
+    augmentation: Vec<f32>,
+    text: TextBatch,
+}
+
+impl Stepper {
+    /// Opens it; the weights are fresh.
+    ///
+    /// # Errors
+    /// If the configuration cannot be, or texts do not fit it.
+    pub fn open(work: &Work) -> Result<Self, Error> {
+        let options = Options {
+            threads: work.threads,
+            precision: work.precision,
+            ..Options::new(work.config.clone(), work.batch, work.text_length)
+        };
+        let side = work.config.image_size;
+        let mut rng = Rng::new(0, STREAM, 0);
+        Ok(Self {
+            session: Session::open(options)?,
+            pixels: (0..work.batch * side * side).map(|_| rng.below(256) as u8).collect(),
+            augmentation: Recipe::None.draw(side, 0, 0, 0).repeat(work.batch),
+            text: text(work, &mut rng)?,
+        })
     }
-    let times = (0..work.steps.max(1)).map(|_| step()).collect::<Result<Vec<f64>, Error>>()?;
+
+    /// Takes a step and gives its seconds.
+    ///
+    /// # Errors
+    /// If a number is not finite.
+    pub fn step(&mut self) -> Result<f64, Error> {
+        let start = Instant::now();
+        self.session.step(Films::Bytes(&self.pixels, &self.augmentation), &self.text, 1e-5)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+/// Times `steps` steps behind `warmup` others; at least one of each.
+///
+/// # Errors
+/// If the configuration cannot be, texts do not fit it, or a number is not finite.
+pub fn run(work: &Work, warmup: usize, steps: usize) -> Result<Report, Error> {
+    let start = Instant::now();
+    let mut stepper = Stepper::open(work)?;
+    let open_s = start.elapsed().as_secs_f64();
+    let first_step_s = stepper.step()?;
+    for _ in 1..warmup {
+        stepper.step()?;
+    }
+    let times = (0..steps.max(1)).map(|_| stepper.step()).collect::<Result<Vec<f64>, Error>>()?;
     let peak_memory = machine::peak_memory();
     let step_s = Spread::of(times);
+    let session = &mut stepper.session;
     let ceilings = session.pool().install(machine::ceilings);
-    let launches = launches(&mut session, &ceilings);
+    let launches = launches(session, &ceilings);
     Ok(Report {
         samples_per_s: work.batch as f64 / step_s.median,
+        floor_s: launches.iter().map(OpTime::floor).sum(),
         gflops: session.step_plan().cost().flops as f64 / step_s.median / 1e9,
         step_s,
         open_s,
@@ -182,6 +213,11 @@ fn by_kind(launches: &[OpTime]) -> Vec<OpTime> {
 }
 
 impl OpTime {
+    /// Seconds of a launch at the ceilings.
+    fn floor(&self) -> f64 {
+        self.seconds * self.percent_multiply_add.max(self.percent_copy) / 100.0
+    }
+
     fn add(&mut self, other: &Self) {
         let seconds = self.seconds + other.seconds;
         let mean = |own: f64, others: f64| (own * self.seconds + others * other.seconds) / seconds;
