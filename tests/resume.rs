@@ -69,6 +69,8 @@ fn task(folder: &Path, stop_at: u64, resume: bool, threads: usize) -> Run {
     };
     let manifest = Manifest {
         version: "test".into(),
+        preset: "micro".into(),
+        recipe: "default".into(),
         seed: train.seed,
         data: shards().to_owned(),
         data_digest: data.digest().into(),

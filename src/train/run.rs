@@ -52,6 +52,10 @@ impl Data {
 pub struct Manifest {
     /// Version of this crate.
     pub version: String,
+    /// The preset it started from; `config.json` has what came of it.
+    pub preset: String,
+    /// The recipe put over that.
+    pub recipe: String,
     /// Seed of weights, order and augmentation.
     pub seed: u64,
     /// Folder of the shards that are trained on.
