@@ -153,10 +153,10 @@ impl Pretrain {
             data: absolute(&path)?,
             data_digest: data.train.digest().into(),
             held_out: held_out.as_deref().map(absolute).transpose()?,
+            weights: self.weights.as_deref().map(absolute).transpose()?,
             device: "cpu".into(),
         };
-        let weights = self.weights.clone();
-        Ok(Run { folder, config, manifest, data, stop_at, resume: false, weights, threads: self.threads })
+        Ok(Run { folder, config, manifest, data, stop_at, resume: false, threads: self.threads })
     }
 
     /// Preset, recipe, tuned defaults, then the file, then the flags.
@@ -216,7 +216,7 @@ impl Pretrain {
             (None, Some(epochs)) => epochs * per_epoch.max(1) as u64,
             (None, None) => config.train.schedule.steps,
         };
-        Ok(Run { folder, config, manifest, data, stop_at, resume: true, weights: None, threads: self.threads })
+        Ok(Run { folder, config, manifest, data, stop_at, resume: true, threads: self.threads })
     }
 }
 
