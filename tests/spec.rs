@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use common::compare::Storage;
 use common::ledger;
 use g2d::program::{Kernels, Precision};
 use g2d::train::case;
@@ -24,6 +25,8 @@ const FLOAT32_FLOOR: f64 = 1e-4;
 /// What a loss computed with bf16 activations may differ by. One rounding to bf16 is 2^-9; the worst of the fixtures is
 /// 2.4e-2, in the segmentation losses, where the pseudo mask of a few cells depends on near ties.
 const MIXED_RTOL: f64 = 4e-2;
+
+const LOSSES: [&str; 3] = ["loss.total", "loss.contrastive", "loss.segmentation"];
 
 /// Shape and numbers by name.
 type Tensors = BTreeMap<String, Tensor>;
@@ -139,21 +142,35 @@ fn exact_is_within_each_tensors_tolerance() {
     ledger::ran("cpu", "fp32 within tolerance.json on every tensor of the fixtures, best kernels");
 }
 
+/// The rule of `common/compare.rs` with the fixtures as draws: the plain error is that of the references, which round
+/// where the plan stores. How large it may be is not a matter of kernels: see [`MIXED_RTOL`].
 #[test]
 fn mixed_losses_are_near_and_everything_is_finite() {
+    let mut worst: BTreeMap<(&str, bool), f64> = BTreeMap::new();
     for case in cases() {
         let want = read(&case.join("expected.safetensors"));
-        let got = read(&step(&case, Precision::Mixed, Kernels::Best, 0));
-        assert!(want.keys().eq(got.keys()), "{}: other tensors than in f64", name(&case));
-        for (tensor, (_, numbers)) in &got {
-            assert!(numbers.iter().all(|number| number.is_finite()), "{}: {tensor} is not finite", name(&case));
+        for kernels in [Kernels::Reference, Kernels::Best] {
+            let got = read(&step(&case, Precision::Mixed, kernels, 0));
+            assert!(want.keys().eq(got.keys()), "{}: other tensors than in f64", name(&case));
+            for (tensor, (_, numbers)) in &got {
+                assert!(numbers.iter().all(|number| number.is_finite()), "{}: {tensor} is not finite", name(&case));
+            }
+            for loss in LOSSES {
+                let (want, got) = (want[loss].1[0], got[loss].1[0]);
+                let error = ((got - want) / want).abs();
+                println!("{} mixed {kernels:?} {loss}: {got:.5} instead of {want:.5}, {error:.1e}", name(&case));
+                let worst = worst.entry((loss, kernels == Kernels::Best)).or_default();
+                *worst = worst.max(error);
+            }
         }
-        for loss in ["loss.total", "loss.contrastive", "loss.segmentation"] {
-            let (want, got) = (want[loss].1[0], got[loss].1[0]);
-            let error = ((got - want) / want).abs();
-            println!("{} mixed {loss}: {got:.5} instead of {want:.5}", name(&case));
-            assert!(error <= MIXED_RTOL, "{} mixed {loss}: {got} instead of {want}", name(&case));
-        }
+    }
+    for loss in LOSSES {
+        let (plain, error) = (worst[&(loss, false)], worst[&(loss, true)]);
+        let near = plain <= MIXED_RTOL;
+        assert!(near, "mixed {loss}: the references are {plain:.1e} off, {MIXED_RTOL:.1e} can be explained");
+        let bound = 2.0 * plain + Storage::F32.rounding();
+        let ok = error <= bound;
+        assert!(ok, "mixed {loss}: the kernels are {error:.1e} off, {bound:.1e} is allowed");
     }
 }
 

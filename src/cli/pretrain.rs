@@ -36,12 +36,12 @@ pub struct Pretrain {
     /// Folder of shards made by `g2d pack`; without it phantoms are drawn.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Size of the model.
+    /// Size of the model; by default tiny.
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]
     preset: Option<String>,
-    /// Whose mask, losses and schedule: ours, the paper's, or the released code's.
-    #[arg(long, default_value = "default", value_parser = clap::builder::PossibleValuesParser::new(RECIPES))]
-    recipe: String,
+    /// Whose mask, losses and schedule: ours (default), the paper's, or the released code's.
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(RECIPES))]
+    recipe: Option<String>,
     /// TOML file of settings: keys as in --set, the schedule's in a table [schedule], groups as [[groups]].
     #[arg(long)]
     config: Option<PathBuf>,
@@ -98,8 +98,16 @@ impl Pretrain {
         Ok(())
     }
 
+    fn preset(&self) -> &str {
+        self.preset.as_deref().unwrap_or("tiny")
+    }
+
+    fn recipe(&self) -> &str {
+        self.recipe.as_deref().unwrap_or("default")
+    }
+
     fn start(&self) -> Start {
-        if self.recipe == "official" || self.weights.is_some() { Start::Published } else { Start::Scratch }
+        if self.recipe() == "official" || self.weights.is_some() { Start::Published } else { Start::Scratch }
     }
 
     fn fresh(&self, cancelled: &'static std::sync::atomic::AtomicBool) -> Result<Run, Error> {
@@ -139,20 +147,21 @@ impl Pretrain {
         let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io(path));
         let manifest = Manifest {
             version: env!("CARGO_PKG_VERSION").into(),
+            preset: self.preset().into(),
+            recipe: self.recipe().into(),
             seed: config.train.seed,
             data: absolute(&path)?,
             data_digest: data.train.digest().into(),
             held_out: held_out.as_deref().map(absolute).transpose()?,
+            weights: self.weights.as_deref().map(absolute).transpose()?,
             device: "cpu".into(),
         };
-        let weights = self.weights.clone();
-        Ok(Run { folder, config, manifest, data, stop_at, resume: false, weights, threads: self.threads })
+        Ok(Run { folder, config, manifest, data, stop_at, resume: false, threads: self.threads })
     }
 
     /// Preset, recipe, tuned defaults, then the file, then the flags.
     fn settings(&self, vocab_size: usize) -> Result<RunConfig, Error> {
-        let preset = self.preset.as_deref().unwrap_or("tiny");
-        let mut config = defaults::settings(preset, &self.recipe, self.start(), vocab_size)?;
+        let mut config = defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size)?;
         if let Some(path) = &self.config {
             let text = fs::read_to_string(path).map_err(Error::io(path))?;
             super::settings::apply_toml(&mut config, &text)
@@ -185,9 +194,10 @@ impl Pretrain {
     }
 
     fn resumed(&self) -> Result<Run, Error> {
-        if !self.set.is_empty() || self.config.is_some() || self.preset.is_some() || self.batch.is_some() {
-            let why = "a resumed run keeps its settings; leave out --preset, --config, --set and --batch";
-            return Err(Error::Usage(why.into()));
+        let named = self.preset.is_some() || self.recipe.is_some() || self.config.is_some() || self.weights.is_some();
+        if named || !self.set.is_empty() || self.batch.is_some() {
+            let flags = "--preset, --recipe, --config, --set, --batch and --weights";
+            return Err(Error::Usage(format!("a resumed run keeps its settings and weights; leave out {flags}")));
         }
         let folder = match &self.out {
             Some(folder) => folder.clone(),
@@ -206,7 +216,7 @@ impl Pretrain {
             (None, Some(epochs)) => epochs * per_epoch.max(1) as u64,
             (None, None) => config.train.schedule.steps,
         };
-        Ok(Run { folder, config, manifest, data, stop_at, resume: true, weights: None, threads: self.threads })
+        Ok(Run { folder, config, manifest, data, stop_at, resume: true, threads: self.threads })
     }
 }
 
@@ -279,7 +289,11 @@ fn text(run: &Run, summary: &Summary) -> String {
             summary.checkpoint.display()
         );
     }
-    let mut text = format!("{} steps in {:.0} s; run in {folder}\n", summary.steps, summary.seconds);
+    let Manifest { preset, recipe, .. } = &run.manifest;
+    let mut text = format!(
+        "{} steps of preset {preset} with recipe {recipe} in {:.0} s; run in {folder}\n",
+        summary.steps, summary.seconds
+    );
     if let (Some(before), Some(after)) = (&summary.before, &summary.after) {
         text += &format!(
             "on {} held-out films with {} distinct reports [95 % intervals]:\n  \

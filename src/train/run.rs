@@ -52,6 +52,10 @@ impl Data {
 pub struct Manifest {
     /// Version of this crate.
     pub version: String,
+    /// The preset it started from; `config.json` has what came of it.
+    pub preset: String,
+    /// The recipe put over that.
+    pub recipe: String,
     /// Seed of weights, order and augmentation.
     pub seed: u64,
     /// Folder of the shards that are trained on.
@@ -60,6 +64,8 @@ pub struct Manifest {
     pub data_digest: String,
     /// Folder of the shards that are validated on, if it is another.
     pub held_out: Option<PathBuf>,
+    /// Published weights that it starts from.
+    pub weights: Option<PathBuf>,
     /// What it ran on.
     pub device: String,
 }
@@ -78,8 +84,6 @@ pub struct Run {
     pub stop_at: u64,
     /// Continues from the newest checkpoint in the folder.
     pub resume: bool,
-    /// Published weights to start from.
-    pub weights: Option<PathBuf>,
     /// Threads; 0: all cores.
     pub threads: usize,
 }
@@ -122,8 +126,9 @@ struct Files {
 }
 
 impl Files {
-    /// Opens `metrics.jsonl` for what comes after `steps` steps; later lines, of a run that was cut off, are dropped.
-    fn open(folder: &Path, steps: u64) -> Result<Self, Error> {
+    /// Opens `metrics.jsonl` for what comes behind the checkpoint of that step; later lines, of a run that was cut off,
+    /// are dropped, and all if there is no checkpoint.
+    fn open(folder: &Path, step: Option<u64>) -> Result<Self, Error> {
         let path = folder.join("metrics.jsonl");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -134,7 +139,9 @@ impl Files {
         struct Numbered {
             step: u64,
         }
-        let earlier = |line: &&str| serde_json::from_str::<Numbered>(line).is_ok_and(|line| line.step <= steps);
+        let earlier = |line: &&str| {
+            serde_json::from_str::<Numbered>(line).is_ok_and(|line| step.is_some_and(|step| line.step <= step))
+        };
         let kept: String = text.lines().filter(earlier).flat_map(|line| [line, "\n"]).collect();
         if kept != text {
             crate::checkpoint::write_beside(&path, kept.as_bytes()).map_err(Error::io(&path))?;
@@ -181,9 +188,10 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
         files.line(&ValidationLine { step: session.steps(), validation: validation.clone() })?;
         Ok(Some(validation))
     };
-    let before = if session.steps() == 0 { judged(&mut session, &mut files, observe)? } else { None };
+    let newest = if run.resume { folder::newest(&run.folder)? } else { None };
+    let mut saved = newest.map(|checkpoint| (session.steps(), checkpoint));
+    let before = if saved.is_none() { judged(&mut session, &mut files, observe)? } else { None };
     let mut after = before.clone();
-    let mut checkpoint = folder::newest(&run.folder)?.unwrap_or_default();
     let started = Instant::now();
     let mut loader = Loader::start(batches, session.steps(), 1)?;
     while session.steps() < run.stop_at && !cancelled.load(Ordering::Relaxed) {
@@ -192,22 +200,25 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
         files.line(&line)?;
         observe(Event::Step(&line));
         let steps = session.steps();
-        let last = steps == run.stop_at || cancelled.load(Ordering::Relaxed);
         if steps.is_multiple_of(config.train.validate_every) || steps == run.stop_at {
             after = judged(&mut session, &mut files, observe)?;
         }
-        if last || steps.is_multiple_of(config.train.checkpoint_every) {
-            checkpoint = save(run, &session, &masks)?;
-            observe(Event::Saved(&checkpoint));
+        if steps.is_multiple_of(config.train.checkpoint_every) {
+            saved = Some((steps, save(run, &session, &masks, observe)?));
         }
     }
+    let seconds = started.elapsed().as_secs_f64();
+    let checkpoint = match saved {
+        Some((step, checkpoint)) if step == session.steps() => checkpoint,
+        _ => save(run, &session, &masks, observe)?,
+    };
     Ok(Summary {
         steps: session.steps(),
         interrupted: session.steps() < run.stop_at,
         checkpoint,
         before,
         after,
-        seconds: started.elapsed().as_secs_f64(),
+        seconds,
     })
 }
 
@@ -233,6 +244,7 @@ fn begin(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<(Progress<MaskMemory>, Files), Error> {
     let newest = if run.resume { folder::newest(&run.folder)? } else { None };
+    let resumed = newest.is_some();
     let progress = match newest {
         Some(checkpoint) => {
             let progress = session.load_checkpoint::<MaskMemory>(&checkpoint)?;
@@ -247,7 +259,7 @@ fn begin(
             progress
         }
         None => {
-            if let Some(weights) = &run.weights {
+            if let Some(weights) = &run.manifest.weights {
                 for note in session.load_weights(weights)?.notes {
                     observe(Event::Note(&note));
                 }
@@ -258,7 +270,7 @@ fn begin(
             Progress::default()
         }
     };
-    let files = Files::open(&run.folder, session.steps())?;
+    let files = Files::open(&run.folder, resumed.then_some(session.steps()))?;
     Ok((progress, files))
 }
 
@@ -287,14 +299,21 @@ fn step(run: &Run, session: &mut Session, batch: &HostBatch, masks: &mut MaskMem
     })
 }
 
-fn save(run: &Run, session: &Session, masks: &MaskMemory) -> Result<PathBuf, Error> {
+fn save(
+    run: &Run,
+    session: &Session,
+    masks: &MaskMemory,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<PathBuf, Error> {
     let progress = Progress {
         version: env!("CARGO_PKG_VERSION").into(),
         step: session.steps(),
         data_digest: run.manifest.data_digest.clone(),
         history: masks.clone(),
     };
-    session.save_checkpoint(&run.folder, &progress)
+    let checkpoint = session.save_checkpoint(&run.folder, &progress)?;
+    observe(Event::Saved(&checkpoint));
+    Ok(checkpoint)
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
