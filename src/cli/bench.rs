@@ -10,7 +10,9 @@ use crate::program::Precision;
 
 /// Measures how fast this machine trains, and where the time goes.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  g2d bench step\n  g2d bench step --preset full --batch 2 --recipe official --text-len 256 --json")]
+#[command(
+    after_help = "Examples:\n  g2d bench step\n  g2d bench step --preset full --batch 2 --recipe official --text-len 256 --json"
+)]
 pub struct Bench {
     #[command(subcommand)]
     what: What,

@@ -104,6 +104,11 @@ impl Dataset {
         Ok(Self { dir: dir.to_owned(), manifest, shards, starts })
     }
 
+    /// The folder it was opened from.
+    pub fn folder(&self) -> &Path {
+        &self.dir
+    }
+
     /// Number of films.
     pub fn len(&self) -> usize {
         self.manifest.records

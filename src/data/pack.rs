@@ -183,7 +183,10 @@ fn trained(survey: &Survey, lowercase: bool) -> Result<Tokenizer, Error> {
 /// The next rows: at most `count`, and not many that are long.
 fn take(rows: &mut impl Iterator<Item = Result<Row, Error>>, count: usize) -> Result<Vec<Row>, Error> {
     let (mut taken, mut bytes) = (Vec::new(), 0);
-    while taken.len() < count && bytes < WAITING && let Some(row) = rows.next() {
+    while taken.len() < count
+        && bytes < WAITING
+        && let Some(row) = rows.next()
+    {
         let row = row?;
         bytes += row.as_ref().map_or(0, |pair| pair.text.len());
         taken.push(row);

@@ -201,7 +201,10 @@ pub fn read_boxes(path: &Path) -> Result<HashMap<String, Vec<BoundingBox>>, Erro
     let mut table = Table::open(path, &["id", "label", "x", "y", "w", "h"])?;
     while let Some(row) = table.next()? {
         let one = row.and_then(|(line, values)| {
-            Ok((values["id"].trim().to_owned(), bounding_box(&values).map_err(|what| BadRow { line, reason: "", what })?))
+            Ok((
+                values["id"].trim().to_owned(),
+                bounding_box(&values).map_err(|what| BadRow { line, reason: "", what })?,
+            ))
         });
         let (id, one) = one.map_err(|bad| Error::Table { path: path.to_owned(), line: bad.line, what: bad.what })?;
         boxes.entry(id).or_default().push(one);

@@ -51,7 +51,9 @@ impl Survey {
             survey.alone += usize::from(pair.split.is_none() && pair.patient_id.is_empty());
         }
         match survey.rows {
-            0 => Err(Error::Table { path: path.to_owned(), line: 1, what: "there are no lines below the header".into() }),
+            0 => {
+                Err(Error::Table { path: path.to_owned(), line: 1, what: "there are no lines below the header".into() })
+            }
             _ => Ok(survey),
         }
     }

@@ -79,7 +79,10 @@ impl Tokenizer {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         loop {
             let (mut chunk, mut bytes) = (Vec::new(), 0);
-            while chunk.len() < TEXTS.0 && bytes < TEXTS.1 && let Some(text) = texts.next() {
+            while chunk.len() < TEXTS.0
+                && bytes < TEXTS.1
+                && let Some(text) = texts.next()
+            {
                 bytes += text.as_ref().len();
                 chunk.push(text);
             }
