@@ -37,6 +37,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod cpu;
 pub mod data;
+pub mod doctor;
 pub mod error;
 pub mod model;
 pub mod ops;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const VERBS: [&str; 5] = ["pretrain", "pack", "phantom", "plan", "step"];
+const VERBS: [&str; 7] = ["pretrain", "pack", "phantom", "plan", "step", "devices", "doctor"];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// How a command ended.
@@ -243,8 +243,9 @@ fn bad_tables_are_refused() {
         replaced("patient", "p0,train\nfilm-1,1.png,No effusion.,p0,train", "p0,train\nfilm-1,1.png,None.,p0,test");
     refused(&folder, pack, &["pairs.csv", "p0", "line 2", "line 3", "same split"]);
     refused(&replaced("columns", "text,", "report,"), pack, &["pairs.csv", "line 1", "text"]);
-    refused(&replaced("split", "p1,train", "p1,trian"), pack, &["pairs.csv", "line 4", "trian"]);
-    refused(&replaced("values", "p1,train", "p1,train,extra"), pack, &["pairs.csv", "line 4"]);
+    let strict = format!("{pack} --strict");
+    refused(&replaced("split", "p1,train", "p1,trian"), &strict, &["pairs.csv", "line 4", "trian"]);
+    refused(&replaced("values", "p1,train", "p1,train,extra"), &strict, &["pairs.csv", "line 4"]);
     refused(&table("no-lines", |_, _| "id,image,text\n".into()), pack, &["pairs.csv"]);
     refused(&table("no-text", |_, _| String::new()), pack, &["pairs.csv"]);
 }

@@ -12,8 +12,9 @@ use g2d::base::random::Rng;
 use g2d::data::funnel::Funnel;
 use g2d::data::pairs::Pair;
 use g2d::data::prepare::Resize;
+use g2d::data::split::Splits;
 use g2d::data::tokenizer::Tokenizer;
-use g2d::data::{Dataset, Error, PackOptions, Split, pack, split, vocabulary};
+use g2d::data::{Dataset, Error, PackOptions, Split, pack, vocabulary};
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma};
 use proptest::prelude::*;
 
@@ -310,22 +311,28 @@ fn tables_that_break_a_rule_are_refused_with_the_line() {
     assert!(error.contains("boxes.csv, line 2: w is \"wide\""), "{error}");
 }
 
+fn splits(pairs: &[Pair], seed: u64) -> Vec<Split> {
+    let mut splits = Splits::new(seed);
+    pairs.iter().for_each(|pair| splits.note(pair, Path::new("pairs.csv")).unwrap());
+    pairs.iter().map(|pair| splits.of(pair)).collect()
+}
+
 #[test]
 fn patients_are_drawn_whole_and_in_the_stated_shares() {
     let pair = |film: usize| Pair { id: film.to_string(), patient_id: format!("p{}", film / 2), ..Pair::default() };
     let pairs: Vec<_> = (0..8000).map(pair).collect();
-    let splits = split::assign(&pairs, 1, Path::new("pairs.csv")).unwrap();
+    let splits = splits(&pairs, 1);
     assert!(splits.chunks(2).all(|films| films[0] == films[1]));
     for (split, share) in Split::ALL.into_iter().zip([0.8, 0.1, 0.1]) {
         let seen = splits.iter().filter(|&&of| of == split).count() as f64 / 8000.0;
         assert!((seen - share).abs() <= 0.02, "{split:?}: {seen}");
     }
-    assert_ne!(splits, split::assign(&pairs, 2, Path::new("pairs.csv")).unwrap());
+    assert_ne!(splits, self::splits(&pairs, 2));
     // A film without a split goes where the table puts its patient.
     let mut pairs = pairs[..2].to_vec();
     for given in Split::ALL {
         pairs[0].split = Some(given);
-        assert_eq!(split::assign(&pairs, 1, Path::new("pairs.csv")).unwrap(), [given, given]);
+        assert_eq!(self::splits(&pairs, 1), [given, given]);
     }
 }
 

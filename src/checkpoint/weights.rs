@@ -51,6 +51,17 @@ pub enum WeightsError {
         /// What is wrong.
         source: SafeTensorError,
     },
+    /// Numbers that are not finite (NaN or infinity), or beyond f32.
+    #[error(
+        "{path} holds numbers that are not finite{}: use weights from before the run that made them went astray",
+        list("tensors", tensors)
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// Names of the tensors, each with how many of its numbers are not finite.
+        tensors: Vec<String>,
+    },
     /// Tensors that do not fit the model, all of them.
     #[error(
         "{path} does not fit this model{}{}{}: use weights of the same configuration",
@@ -81,7 +92,7 @@ fn list(what: &str, names: &[String]) -> String {
 }
 
 /// Reads the states at the positions `wanted` (see [`names::weights`]) from a file that holds these and nothing else,
-/// but for tensors known to be unused. Takes f64, f32, bf16 and f16.
+/// but for tensors known to be unused. Takes f64, f32, bf16 and f16; every number must be finite.
 pub fn load(path: &Path, program: &Program, wanted: &[usize]) -> Result<Loaded, WeightsError> {
     let fail = |source| WeightsError::File { path: path.into(), source };
     let bytes = fs::read(path).map_err(fail)?;
@@ -103,6 +114,17 @@ pub fn load(path: &Path, program: &Program, wanted: &[usize]) -> Result<Loaded, 
     let (passed, unexpected): (Vec<String>, Vec<String>) = rest.into_iter().partition(|name| names::unused(name));
     if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
         return Err(WeightsError::Mismatch { path: path.into(), missing, unexpected, misshapen });
+    }
+    let astray = |(at, numbers): &(usize, Numbers)| match numbers {
+        Numbers::Real(numbers) => {
+            let count = numbers.iter().filter(|number| !number.is_finite()).count();
+            (count > 0).then(|| format!("{} ({count} of {})", program.states[*at].name, numbers.len()))
+        }
+        Numbers::Index(_) => None,
+    };
+    let tensors: Vec<String> = found.iter().filter_map(astray).collect();
+    if !tensors.is_empty() {
+        return Err(WeightsError::NotFinite { path: path.into(), tensors });
     }
     let note = format!("{}: passed over {}, which nothing uses", path.display(), passed.join(", "));
     Ok(Loaded { tensors: found, notes: if passed.is_empty() { Vec::new() } else { vec![note] } })
@@ -299,6 +321,19 @@ mod tests {
         let loaded = load(&path, &program, &[0]).unwrap();
         assert_eq!((loaded.tensors.len(), loaded.notes.len()), (1, 1));
         assert!(loaded.notes[0].contains("pseudo_conv.weight"));
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_refused_by_name() {
+        let (directory, program) = (Directory::new("not-finite"), program());
+        let path = directory.0.join("w.safetensors");
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut tensors = numbers();
+            tensors[1].1 = Numbers::Real(vec![0.0, bad, 1.0, 2.0, bad, 3.0]);
+            save(&path, &program, &tensors).unwrap();
+            let text = load(&path, &program, &[0, 1, 2]).unwrap_err().to_string();
+            assert!(text.contains("w.safetensors") && text.contains("proj.weight (2 of 6)"), "{text}");
+        }
     }
 
     #[test]

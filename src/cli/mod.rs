@@ -1,13 +1,26 @@
 //! The command line: one file per verb, which parses, calls the library and prints.
 
+/// Prints to standard output, as the macro of the same name, but without a panic where nobody reads (`g2d plan | head`)
+/// or the disk is full.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::cli::write_out(format_args!($($text)*)) };
+}
+/// As `print!`, and ends the line.
+macro_rules! println {
+    ($($text:tt)*) => { $crate::cli::write_out(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 mod bench;
+mod devices;
+mod doctor;
 mod pack;
 mod phantom;
 mod plan;
 mod pretrain;
-mod settings;
+pub mod settings;
 mod step;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -67,6 +80,8 @@ enum Verb {
     Plan(plan::Plan),
     Step(step::Step),
     Bench(bench::Bench),
+    Devices(devices::Devices),
+    Doctor(doctor::Doctor),
 }
 
 /// Runs the command. Exit codes: 0 done, 2 input that cannot be used (one sentence on standard error).
@@ -88,6 +103,8 @@ pub fn main() -> ExitCode {
         Verb::Plan(plan) => plan.run(),
         Verb::Step(step) => step.run(),
         Verb::Bench(bench) => bench.run(),
+        Verb::Devices(devices) => devices.run(),
+        Verb::Doctor(doctor) => doctor.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,6 +125,20 @@ fn one_sentence(text: &str) -> String {
         () => format!("{said}; {line}"),
     });
     joined + "; see --help"
+}
+
+/// Writes to standard output. A reader that went away has what it wanted; any other failure ends the program with exit
+/// code 2.
+fn write_out(text: std::fmt::Arguments<'_>) {
+    let mut out = std::io::stdout().lock();
+    match out.write_fmt(text).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            eprintln!("error: standard output: {error}; give it a place that can be written");
+            std::process::exit(2);
+        }
+    }
 }
 
 /// Becomes true at Ctrl-C or SIGTERM; a second Ctrl-C ends the program at once.

@@ -46,6 +46,9 @@ pub struct Pack {
     /// Threads; 0: all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// End at the first row that cannot be used; by default such rows are left out and counted.
+    #[arg(long)]
+    strict: bool,
     /// Print what became of the rows as JSON.
     #[arg(long)]
     json: bool,
@@ -76,6 +79,7 @@ impl Pack {
             lowercase: !self.keep_case,
             seed: self.seed,
             threads: self.threads,
+            strict: self.strict,
             ..PackOptions::new(&self.pairs, &self.out)
         };
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());

@@ -15,8 +15,10 @@ const TOKENIZER: &str = "tokenizer.json";
 const FORMAT: &str = "g2d-shards";
 /// Present, and locked, while a folder is written; a folder that has it and no manifest may be started over.
 const MARKER: &str = "unfinished.pack";
-/// A shard is closed when its films reach this many bytes.
+/// A shard is closed when its films reach this many bytes,
 const SHARD_BYTES: usize = 1 << 28;
+/// or its tables, which are kept in memory until then, this many.
+const TABLE_BYTES: usize = 1 << 25;
 /// A manifest longer than this is not read.
 const MANIFEST_BYTES: u64 = 1 << 26;
 
@@ -67,15 +69,22 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens the folder `dir`, maps its shards and checks their structure.
+    /// Opens the folder `dir`, maps its shards and checks their structure; of the small files also the digests. The
+    /// digests of shards take reading all of them: [`Dataset::verify`].
     ///
     /// # Errors
     /// If packing did not finish there, or a file is missing, truncated, damaged or of another version.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(MANIFEST);
         let manifest = read_manifest(&path)?;
+        if manifest.total() != manifest.digest {
+            return Err(differs(&path));
+        }
         let tokenizer = dir.join(TOKENIZER);
-        fs::metadata(&tokenizer).map_err(Error::io("read", &tokenizer))?;
+        let bytes = fs::read(&tokenizer).map_err(Error::io("read", &tokenizer))?;
+        if blake3::hash(&bytes).to_hex().as_str() != manifest.tokenizer_blake3 {
+            return Err(differs(&tokenizer));
+        }
         let (mut shards, mut starts, mut records) = (Vec::new(), Vec::new(), 0);
         for entry in &manifest.shards {
             if Path::new(&entry.file).file_name() != Some(entry.file.as_ref()) {
@@ -93,6 +102,11 @@ impl Dataset {
             return Err(Error::shard(&path, format!("{} records announced, {records} there", manifest.records)));
         }
         Ok(Self { dir: dir.to_owned(), manifest, shards, starts })
+    }
+
+    /// The folder it was opened from.
+    pub fn folder(&self) -> &Path {
+        &self.dir
     }
 
     /// Number of films.
@@ -156,32 +170,30 @@ impl Dataset {
         (0..self.len()).filter(chosen).collect()
     }
 
-    /// Reads everything and compares the digests.
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Reads every shard and compares its digest with what was packed.
     ///
     /// # Errors
-    /// If a file is not what it was when packed; the first such file is named.
+    /// If a shard is not what it was when packed; the first such file is named.
     pub fn verify(&self) -> Result<(), Error> {
-        let differs = |path: &Path| Error::shard(path, "the content is not what was packed (digests differ)");
-        for (shard, entry) in self.shards.iter().zip(&self.manifest.shards) {
-            if shard.digest() != entry.blake3 {
-                return Err(differs(&self.dir.join(&entry.file)));
-            }
+        match self.shards.iter().zip(&self.manifest.shards).find(|(shard, entry)| shard.digest() != entry.blake3) {
+            Some((_, entry)) => Err(differs(&self.dir.join(&entry.file))),
+            None => Ok(()),
         }
-        let path = self.tokenizer_path();
-        let tokenizer = fs::read(&path).map_err(Error::io("read", &path))?;
-        if blake3::hash(&tokenizer).to_hex().as_str() != self.manifest.tokenizer_blake3 {
-            return Err(differs(&path));
-        }
-        if self.manifest.total() != self.manifest.digest {
-            return Err(differs(&self.dir.join(MANIFEST)));
-        }
-        Ok(())
     }
 
     fn locate(&self, index: usize) -> (&Shard, usize) {
         let shard = self.starts.partition_point(|&start| start <= index) - 1;
         (&self.shards[shard], index - self.starts[shard])
     }
+}
+
+fn differs(path: &Path) -> Error {
+    Error::shard(path, "the content is not what was packed (digests differ)")
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, Error> {
@@ -274,7 +286,8 @@ impl DatasetWriter {
         };
         shard.push(record)?;
         self.records += 1;
-        if shard.records() * self.size * self.size * (1 + usize::from(self.masks)) >= SHARD_BYTES {
+        let film_bytes = shard.records() * self.size * self.size * (1 + usize::from(self.masks));
+        if film_bytes >= SHARD_BYTES || shard.table_bytes() >= TABLE_BYTES {
             self.close_shard()?;
         }
         Ok(())

@@ -9,6 +9,8 @@ use super::record::Split;
 
 /// Examples kept per reason.
 const EXAMPLES: usize = 3;
+/// An example is cut to this length.
+const EXAMPLE_CHARACTERS: usize = 400;
 
 /// Rows dropped for one reason.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -50,7 +52,7 @@ impl Funnel {
         let dropped = self.dropped.entry(reason).or_default();
         dropped.count += 1;
         if dropped.examples.len() < EXAMPLES {
-            dropped.examples.push(example);
+            dropped.examples.push(example.chars().take(EXAMPLE_CHARACTERS).collect());
         }
     }
 

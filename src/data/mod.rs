@@ -11,7 +11,11 @@ pub mod record;
 pub mod shard;
 
 #[cfg(feature = "data")]
+pub mod budget;
+#[cfg(feature = "data")]
 pub mod decode;
+#[cfg(feature = "data")]
+pub mod file;
 #[cfg(feature = "data")]
 pub mod funnel;
 #[cfg(feature = "data")]
@@ -24,6 +28,8 @@ pub mod phantom;
 pub mod prepare;
 #[cfg(feature = "data")]
 pub mod split;
+#[cfg(feature = "data")]
+pub mod survey;
 #[cfg(feature = "data")]
 pub mod tokenizer;
 #[cfg(feature = "data")]

@@ -7,23 +7,26 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::budget::Budget;
 use super::dataset::DatasetWriter;
-use super::decode::{Fault, film};
+use super::decode::{self, Fault, Source};
 use super::error::Error;
 use super::funnel::Funnel;
-use super::pairs::{Pair, read_boxes, read_pairs};
-use super::prepare::{Resize, mask_values, prepare};
+use super::pairs::{BadRow, Pair, read_boxes};
+use super::prepare::{Geometry, Resize, mask_values, prepare};
 use super::record::{BoundingBox, MAX_TOKENS, Record, Split};
-use super::split;
+use super::survey::Survey;
 use super::tokenizer::Tokenizer;
 
-/// Rows worked on at a time; bounds what waits to be written.
-const CHUNK: usize = 64;
+/// Rows per thread that are worked on at a time: enough for the threads to end together.
+const CHUNK: usize = 16;
+/// Bytes of packed films and of texts that wait to be written, at most (and one row more).
+const WAITING: usize = 64 << 20;
 
 /// What to pack and how.
 #[derive(Clone, Debug)]
 pub struct PackOptions {
-    /// `pairs.csv`; see [`read_pairs`].
+    /// `pairs.csv`; see [`super::pairs::Pairs`].
     pub pairs: PathBuf,
     /// `boxes.csv`; see [`read_boxes`].
     pub boxes: Option<PathBuf>,
@@ -41,6 +44,8 @@ pub struct PackOptions {
     pub seed: u64,
     /// Threads; 0 is one per processor.
     pub threads: usize,
+    /// The first row that cannot be used ends packing; else such rows are dropped and counted.
+    pub strict: bool,
 }
 
 impl PackOptions {
@@ -56,6 +61,7 @@ impl PackOptions {
             lowercase: true,
             seed: 0,
             threads: 0,
+            strict: false,
         }
     }
 }
@@ -69,21 +75,40 @@ pub struct Progress {
     pub total: usize,
 }
 
+/// A row of the table, or why it cannot be used.
+type Row = Result<Pair, BadRow>;
+
 /// A row that became a film.
 struct Packed {
+    pair: Pair,
     pixels: Vec<u8>,
     mask: Option<Vec<u8>>,
     boxes: Vec<BoundingBox>,
     tokens: Vec<u32>,
 }
 
-/// A row that did not: the reason to count by, and the file with particulars.
-type Refused = (String, String);
+/// A row that did not.
+struct Refused {
+    line: u64,
+    /// To count by.
+    reason: String,
+    /// Whose row, which file, what is wrong with it.
+    what: String,
+}
+
+impl Refused {
+    fn error(self, table: &Path) -> Error {
+        let what = format!("{}; repair or remove the row, or leave out --strict", self.what);
+        Error::Table { path: table.to_owned(), line: self.line, what }
+    }
+}
 
 /// Packs films and texts into the folder `options.out`.
 ///
-/// Rows whose film or mask cannot be used are dropped and counted. The result depends on the files and options, not
-/// on the number of threads. `progress` is called from the working threads; `cancelled` is looked at between rows.
+/// Rows that break a rule and rows whose film or mask cannot be used are dropped and counted, unless `options.strict`.
+/// The result depends on the files and options, not on the number of threads. The table is read row by row (two or
+/// three times) and films wait for each other if they are large, so memory stays below 1 GB whatever the input.
+/// `progress` is called from the working threads; `cancelled` is looked at between rows.
 ///
 /// # Errors
 /// If a table breaks a rule, more than half of the rows cannot be used, the tokenizer cannot be read, the folder is
@@ -93,45 +118,51 @@ pub fn pack(
     progress: &(dyn Fn(Progress) + Sync),
     cancelled: &AtomicBool,
 ) -> Result<Funnel, Error> {
-    let pairs = read_pairs(&options.pairs)?;
     let boxes = options.boxes.as_deref().map(read_boxes).transpose()?.unwrap_or_default();
-    let splits = split::assign(&pairs, options.seed, &options.pairs)?;
-    let tokenizer = match &options.tokenizer {
-        Some(path) => Tokenizer::load(path, options.lowercase)?,
-        None => {
-            let train = pairs.iter().zip(&splits).filter(|(_, split)| **split == Split::Train);
-            Tokenizer::trained(train.map(|(pair, _)| pair.text.as_str()), options.lowercase)?
-        }
-    };
+    let survey = Survey::of(&options.pairs, options.seed, options.strict)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|error| Error::Option(format!("no threads for packing: {error}")))?;
-    let masks = pairs.iter().any(|pair| !pair.mask.is_empty());
-    let mut writer = DatasetWriter::create(&options.out, options.size, masks)?;
-    let mut funnel = Funnel { rows: pairs.len(), vocabulary: tokenizer.vocab_size(), ..Funnel::default() };
-    let work = Work { options, boxes: &boxes, tokenizer: &tokenizer };
+    let tokenizer = match &options.tokenizer {
+        Some(path) => Tokenizer::load(path, options.lowercase)?,
+        None => pool.install(|| trained(&survey, options.lowercase))?,
+    };
+    let mut writer = DatasetWriter::create(&options.out, options.size, survey.masks)?;
+    let mut funnel = Funnel { rows: survey.rows, vocabulary: tokenizer.vocab_size(), ..Funnel::default() };
+    let work = Work { options, boxes: &boxes, tokenizer: &tokenizer, memory: Budget::new(decode::MEMORY) };
     let done = AtomicUsize::new(0);
-    let one = |pair: &Pair| {
+    let one = |row: Row| {
         if cancelled.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        let packed = work.pack(pair);
-        progress(Progress { done: done.fetch_add(1, Ordering::Relaxed) + 1, total: pairs.len() });
+        let packed = work.pack(row);
+        progress(Progress { done: done.fetch_add(1, Ordering::Relaxed) + 1, total: survey.rows });
         packed
     };
-    for (pairs, splits) in pairs.chunks(CHUNK).zip(splits.chunks(CHUNK)) {
-        let chunk: Vec<_> = pool.install(|| pairs.par_iter().map(one).collect());
-        for ((pair, &split), packed) in pairs.iter().zip(splits).zip(chunk) {
+    let film_bytes = options.size * options.size * (1 + usize::from(survey.masks));
+    let chunk_rows = (WAITING / film_bytes).clamp(1, CHUNK * pool.current_num_threads());
+    let mut rows = survey.rows()?.fuse();
+    loop {
+        let chunk = take(&mut rows, chunk_rows)?;
+        if chunk.is_empty() {
+            break;
+        }
+        let packed: Vec<_> = pool.install(|| chunk.into_par_iter().map(one).collect());
+        for packed in packed {
             match packed? {
-                Ok(packed) => keep(pair, split, packed, &mut writer, &mut funnel)?,
-                Err((reason, file)) => funnel.drop_row(reason, format!("line {}, id {}: {file}", pair.line, pair.id)),
+                Ok(packed) => keep(packed, &survey, &mut writer, &mut funnel)?,
+                Err(refused) if options.strict => return Err(refused.error(&options.pairs)),
+                Err(refused) => funnel.drop_row(refused.reason, format!("line {}, {}", refused.line, refused.what)),
             }
         }
+    }
+    if done.into_inner() != survey.rows {
+        return Err(Error::Table { path: options.pairs.clone(), line: 1, what: "it was changed meanwhile".into() });
     }
     if funnel.kept * 2 < funnel.rows {
         let (rows, dropped) = (funnel.rows, funnel.rows - funnel.kept);
         return Err(Error::TooManyDropped { path: options.pairs.clone(), dropped, rows, reasons: funnel.reasons() });
     }
-    funnel.warnings = warnings(&pairs, &boxes, &funnel);
+    funnel.warnings = warnings(&survey, &boxes, &funnel);
     let made = json!({
         "resize": options.resize, "lowercase": options.lowercase, "seed": options.seed, "funnel": funnel,
         "tokenizer": if options.tokenizer.is_some() { "given" } else { "trained" },
@@ -140,84 +171,123 @@ pub fn pack(
     Ok(funnel)
 }
 
+/// A tokenizer trained on the texts of the training split.
+fn trained(survey: &Survey, lowercase: bool) -> Result<Tokenizer, Error> {
+    let mut failed = None;
+    let rows = survey.rows()?.map_while(|row| row.map_err(|error| failed = Some(error)).ok());
+    let train = rows.filter_map(Result::ok).filter(|pair| survey.split(pair) == Split::Train);
+    let tokenizer = Tokenizer::trained(train.map(|pair| pair.text), lowercase);
+    failed.map_or(tokenizer, Err)
+}
+
+/// The next rows: at most `count`, and not many that are long.
+fn take(rows: &mut impl Iterator<Item = Result<Row, Error>>, count: usize) -> Result<Vec<Row>, Error> {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    while taken.len() < count
+        && bytes < WAITING
+        && let Some(row) = rows.next()
+    {
+        let row = row?;
+        bytes += row.as_ref().map_or(0, |pair| pair.text.len());
+        taken.push(row);
+    }
+    Ok(taken)
+}
+
 /// What every row needs.
 struct Work<'a> {
     options: &'a PackOptions,
     boxes: &'a HashMap<String, Vec<BoundingBox>>,
     tokenizer: &'a Tokenizer,
+    /// Of the threads together, for decoding.
+    memory: Budget,
 }
 
+/// A film, where it lies, its mask.
+type Planes = (Vec<u8>, Geometry, Option<Vec<u8>>);
+
 impl Work<'_> {
-    fn pack(&self, pair: &Pair) -> Result<Result<Packed, Refused>, Error> {
-        let folder = self.options.pairs.parent().unwrap_or(Path::new(""));
-        let refused =
-            |kind: &str, file: &str, fault: Fault| (format!("{kind}: {}", fault.reason()), format!("{file}: {fault}"));
-        let planes = || {
-            let of_image = |fault| refused("image", &pair.image, fault);
-            let image = film(&folder.join(&pair.image)).map_err(of_image)?;
-            let shape = (image.width, image.height);
-            let (pixels, geometry) = prepare(image, self.options.size, self.options.resize).map_err(of_image)?;
-            if pair.mask.is_empty() {
-                return Ok((pixels, geometry, None));
+    fn pack(&self, row: Row) -> Result<Result<Packed, Refused>, Error> {
+        let pair = match row {
+            Ok(pair) => pair,
+            Err(BadRow { line, reason, what }) => {
+                return Ok(Err(Refused { line, reason: format!("row: {reason}"), what }));
             }
-            let of_mask = |fault| refused("mask", &pair.mask, fault);
-            let mask = film(&folder.join(&pair.mask)).map_err(of_mask)?;
-            if (mask.width, mask.height) != shape {
-                let (width, height) = shape;
-                return Err(of_mask(Fault::Size(format!("{}x{}, not {width}x{height}", mask.width, mask.height))));
-            }
-            let placed = geometry.place_mask(&mask_values(mask.samples), shape.0);
-            Ok((pixels, geometry, Some(placed)))
         };
-        let (pixels, geometry, mask) = match planes() {
+        let (pixels, geometry, mask) = match self.planes(&pair) {
             Ok(planes) => planes,
-            Err(refused) => return Ok(Err(refused)),
+            Err((kind, file, fault)) => {
+                let what = format!("id {}: {file}: {fault}", pair.id);
+                return Ok(Err(Refused { line: pair.line, reason: format!("{kind}: {}", fault.reason()), what }));
+            }
         };
         let boxes = self.boxes.get(&pair.id).into_iter().flatten().filter_map(|one| geometry.place(one)).collect();
         let tokens = if pair.text.is_empty() { Vec::new() } else { self.tokenizer.encode(&pair.text)? };
-        Ok(Ok(Packed { pixels, mask, boxes, tokens }))
+        Ok(Ok(Packed { pair, pixels, mask, boxes, tokens }))
+    }
+
+    /// The planes, or which file has what fault. Image and mask are decoded one after the other, so that a thread
+    /// never holds memory while it waits for more.
+    fn planes<'a>(&self, pair: &'a Pair) -> Result<Planes, (&'static str, &'a str, Fault)> {
+        let folder = self.options.pairs.parent().unwrap_or(Path::new(""));
+        let image = || {
+            let source = Source::open(&folder.join(&pair.image))?;
+            let _held = self.memory.hold(source.need());
+            let film = source.decode()?;
+            let shape = (film.width, film.height);
+            prepare(film, self.options.size, self.options.resize).map(|(pixels, geometry)| (pixels, geometry, shape))
+        };
+        let (pixels, geometry, shape) = image().map_err(|fault| ("image", pair.image.as_str(), fault))?;
+        let mask = || {
+            let source = Source::open(&folder.join(&pair.mask))?;
+            let _held = self.memory.hold(source.need());
+            let mask = source.decode()?;
+            if (mask.width, mask.height) != shape {
+                let (width, height) = shape;
+                return Err(Fault::Size(format!("{}x{}, not {width}x{height}", mask.width, mask.height)));
+            }
+            Ok(geometry.place_mask(&mask_values(mask.samples), shape.0))
+        };
+        let mask = (!pair.mask.is_empty()).then(mask).transpose();
+        Ok((pixels, geometry, mask.map_err(|fault| ("mask", pair.mask.as_str(), fault))?))
     }
 }
 
-fn keep(
-    pair: &Pair,
-    split: Split,
-    packed: Packed,
-    writer: &mut DatasetWriter,
-    funnel: &mut Funnel,
-) -> Result<(), Error> {
+fn keep(packed: Packed, survey: &Survey, writer: &mut DatasetWriter, funnel: &mut Funnel) -> Result<(), Error> {
+    let Packed { pair, pixels, mask, boxes, tokens } = packed;
+    let split = survey.split(&pair);
     funnel.kept += 1;
     funnel.empty_text += usize::from(pair.text.is_empty());
-    funnel.longest_texts += usize::from(packed.tokens.len() == MAX_TOKENS);
-    funnel.masks += usize::from(packed.mask.is_some());
-    funnel.boxes += packed.boxes.len();
+    funnel.longest_texts += usize::from(tokens.len() == MAX_TOKENS);
+    funnel.masks += usize::from(mask.is_some());
+    funnel.boxes += boxes.len();
     *funnel.splits.entry(split).or_default() += 1;
     writer.push(&Record {
-        id: pair.id.clone(),
-        patient_id: pair.patient_id.clone(),
-        view: pair.view.clone(),
-        findings: pair.findings.clone(),
-        text: pair.text.clone(),
-        boxes: packed.boxes,
-        columns: pair.columns.clone(),
+        id: pair.id,
+        patient_id: pair.patient_id,
+        view: pair.view,
+        findings: pair.findings,
+        text: pair.text,
+        boxes,
+        columns: pair.columns,
         split,
-        pixels: &packed.pixels,
-        mask: packed.mask.as_deref(),
-        tokens: &packed.tokens,
+        pixels: &pixels,
+        mask: mask.as_deref(),
+        tokens: &tokens,
     })
 }
 
-fn warnings(pairs: &[Pair], boxes: &HashMap<String, Vec<BoundingBox>>, funnel: &Funnel) -> Vec<String> {
+fn warnings(survey: &Survey, boxes: &HashMap<String, Vec<BoundingBox>>, funnel: &Funnel) -> Vec<String> {
     let mut warnings = Vec::new();
-    let ids: std::collections::HashSet<&str> = pairs.iter().map(|pair| pair.id.as_str()).collect();
-    if let Some(first) = boxes.keys().filter(|id| !ids.contains(id.as_str())).min() {
-        let count = boxes.keys().filter(|id| !ids.contains(id.as_str())).count();
+    let strangers = || boxes.keys().filter(|id| !survey.has(id));
+    if let Some(first) = strangers().min() {
+        let count = strangers().count();
         warnings.push(format!("boxes of {count} ids that are not in the table (first: {first})"));
     }
-    let drawn = pairs.iter().filter(|pair| pair.split.is_none() && pair.patient_id.is_empty()).count();
-    if drawn > 0 {
+    if survey.alone > 0 {
         warnings.push(format!(
-            "{drawn} rows have neither split nor patient_id and were split by id: films of one patient may be on both sides"
+            "{} rows have neither split nor patient_id and were split by id: films of one patient may be on both sides",
+            survey.alone
         ));
     }
     for split in Split::ALL.iter().filter(|split| !funnel.splits.contains_key(split)) {

@@ -1,10 +1,14 @@
 //! The tables: `pairs.csv` (a film and its report a line) and `boxes.csv` (a rectangle a line).
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::error::Error;
+use super::file;
 use super::record::{BoundingBox, Split};
 
 /// One line of `pairs.csv`.
@@ -32,97 +36,159 @@ pub struct Pair {
     pub columns: BTreeMap<String, String>,
 }
 
+/// A row that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRow {
+    /// Line in the file, the header being line 1.
+    pub line: u64,
+    /// The reason without particulars, to count by.
+    pub reason: &'static str,
+    /// What is wrong and what to do.
+    pub what: String,
+}
+
+/// Longest row, bytes. A quote that is never closed would else make one row of the rest of the file.
+const ROW_BYTES: u64 = 1 << 20;
+
+/// A file that ends with an error where a row is longer than [`ROW_BYTES`].
+struct Rationed {
+    file: File,
+    /// Bytes read since the last row began.
+    read: Rc<Cell<u64>>,
+}
+
+impl Read for Rationed {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.read.set(self.read.get() + count as u64);
+        if self.read.get() > ROW_BYTES {
+            let why = format!("a row is longer than {} MiB: a quote is not closed", ROW_BYTES >> 20);
+            return Err(std::io::Error::other(why));
+        }
+        Ok(count)
+    }
+}
+
 /// A csv file whose columns are found by name.
 struct Table {
     path: PathBuf,
     columns: Vec<String>,
-    reader: csv::Reader<File>,
+    reader: csv::Reader<Rationed>,
+    read: Rc<Cell<u64>>,
+    record: csv::StringRecord,
 }
 
 impl Table {
     fn open(path: &Path, required: &[&str]) -> Result<Self, Error> {
-        let file = File::open(path).map_err(Error::io("read", path))?;
+        let (mut file, _) = file::open(path).map_err(Error::io("read", path))?;
+        let fault = |what: String| Err(Error::Table { path: path.to_owned(), line: 1, what });
+        let mut start = Vec::new();
+        (&mut file).take(256).read_to_end(&mut start).map_err(Error::io("read", path))?;
+        file.rewind().map_err(Error::io("read", path))?;
+        if start.contains(&0) {
+            return fault("this is UTF-16 or no text; save the table as UTF-8".into());
+        }
+        let read = Rc::new(Cell::new(0));
+        let file = Rationed { file, read: read.clone() };
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(file);
         let header = reader.headers().map_err(|error| csv_error(path, &error))?;
         let columns: Vec<String> = header.iter().map(str::to_owned).collect();
-        let fault = |what: String| Err(Error::Table { path: path.to_owned(), line: 1, what });
         let missing: Vec<_> = required.iter().filter(|name| !columns.iter().any(|column| column == *name)).collect();
         if !missing.is_empty() {
-            return fault(format!("the columns {missing:?} are missing; there are {columns:?}"));
+            return fault(format!("the columns {missing:?} are missing; there are {columns:.300?}"));
         }
         if let Some(twice) = (1..columns.len()).find(|&at| columns[..at].contains(&columns[at])) {
             return fault(format!("the column {:?} occurs twice; rename one", columns[twice]));
         }
-        Ok(Self { path: path.to_owned(), columns, reader })
+        Ok(Self { path: path.to_owned(), columns, reader, read, record: csv::StringRecord::new() })
     }
 
-    /// Calls `take` with each line's number and its values by column.
-    fn each(mut self, mut take: impl FnMut(u64, HashMap<&str, &str>) -> Result<(), String>) -> Result<(), Error> {
-        let mut record = csv::StringRecord::new();
-        while self.reader.read_record(&mut record).map_err(|error| csv_error(&self.path, &error))? {
-            let line = record.position().map_or(0, csv::Position::line);
-            let values = self.columns.iter().map(String::as_str).zip(&record).collect();
-            take(line, values).map_err(|what| Error::Table { path: self.path.clone(), line, what })?;
+    /// The next row's line and values by column, a row with another number of values than the header, or the end.
+    fn next(&mut self) -> Result<Option<Result<Row<'_>, BadRow>>, Error> {
+        self.read.set(0);
+        match self.reader.read_record(&mut self.record) {
+            Ok(false) => Ok(None),
+            Ok(true) => {
+                let line = self.record.position().map_or(0, csv::Position::line);
+                Ok(Some(Ok((line, self.columns.iter().map(String::as_str).zip(&self.record).collect()))))
+            }
+            Err(error) => match error.kind() {
+                csv::ErrorKind::UnequalLengths { pos, expected_len, len } => Ok(Some(Err(BadRow {
+                    line: pos.as_ref().map_or(0, csv::Position::line),
+                    reason: "wrong number of values",
+                    what: format!("{len} values where the header has {expected_len}; quote values that hold commas"),
+                }))),
+                _ => Err(csv_error(&self.path, &error)),
+            },
         }
-        Ok(())
     }
 }
+
+/// A row's line, and its values by column.
+type Row<'a> = (u64, HashMap<&'a str, &'a str>);
 
 fn csv_error(path: &Path, error: &csv::Error) -> Error {
     let line = error.position().map_or(1, csv::Position::line);
     let what = match error.kind() {
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("{len} values where the header has {expected_len}; quote values that hold commas")
-        }
-        csv::ErrorKind::Utf8 { .. } => "this is not UTF-8 text; save the table as UTF-8".into(),
+        csv::ErrorKind::Utf8 { .. } => "this is not UTF-8 text (Latin-1?); save the table as UTF-8".into(),
+        csv::ErrorKind::Io(error) => format!("{error}; this should be a csv table"),
         _ => format!("{error}; this should be a csv table"),
     };
     Error::Table { path: path.to_owned(), line, what }
 }
 
-/// Reads `pairs.csv`: columns `id`, `image`, `text`, and optional `patient_id`, `split`, `view`, `findings`, `mask`;
-/// others are carried along.
-///
-/// # Errors
-/// If it cannot be read, is no csv table, lacks a column, has no lines, an empty or repeated id, an unknown split.
-pub fn read_pairs(path: &Path) -> Result<Vec<Pair>, Error> {
-    let mut pairs = Vec::new();
-    let mut lines: HashMap<String, u64> = HashMap::new();
-    Table::open(path, &["id", "image", "text"])?.each(|line, mut values| {
-        let mut take = |name: &str| values.remove(name).unwrap_or_default().trim().to_owned();
-        let mut pair = Pair {
-            line,
-            id: take("id"),
-            image: take("image"),
-            text: take("text"),
-            patient_id: take("patient_id"),
-            view: take("view"),
-            findings: take("findings"),
-            mask: take("mask"),
-            ..Pair::default()
-        };
-        let split = take("split");
-        if pair.id.is_empty() || pair.image.is_empty() {
-            return Err("id or image is empty; fill it in or remove the line".into());
-        }
-        if let Some(first) = lines.insert(pair.id.clone(), line) {
-            return Err(format!("id {:?} is already at line {first}; ids must be unique", pair.id));
-        }
-        if !split.is_empty() {
-            let unknown = || format!("split {split:?} is none of train, val, test (or empty)");
-            pair.split = Some(Split::parse(&split).ok_or_else(unknown)?);
-        }
-        let others = values.into_iter().filter(|(_, value)| !value.is_empty());
-        pair.columns = others.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        pairs.push(pair);
-        Ok(())
-    })?;
-    match pairs.is_empty() {
-        true => {
-            Err(Error::Table { path: path.to_owned(), line: 1, what: "there are no lines below the header".into() })
-        }
-        false => Ok(pairs),
+/// The rows of `pairs.csv`, read one by one: columns `id`, `image`, `text`, and optional `patient_id`, `split`, `view`,
+/// `findings`, `mask`; others are carried along.
+pub struct Pairs(Table);
+
+impl Pairs {
+    /// Opens the table and reads its header.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no csv table in UTF-8, or lacks a column.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self(Table::open(path, &["id", "image", "text"])?))
     }
+}
+
+impl Iterator for Pairs {
+    /// A row, or why it cannot be used; an error if the table cannot be read on.
+    type Item = Result<Result<Pair, BadRow>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.0.next() {
+            Ok(Some(row)) => Some(Ok(row.and_then(pair))),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+fn pair((line, mut values): Row) -> Result<Pair, BadRow> {
+    let mut take = |name: &str| values.remove(name).unwrap_or_default().trim().to_owned();
+    let mut pair = Pair {
+        line,
+        id: take("id"),
+        image: take("image"),
+        text: take("text"),
+        patient_id: take("patient_id"),
+        view: take("view"),
+        findings: take("findings"),
+        mask: take("mask"),
+        ..Pair::default()
+    };
+    let split = take("split");
+    let bad = |reason, what| Err(BadRow { line, reason, what });
+    if pair.id.is_empty() || pair.image.is_empty() {
+        return bad("id or image is empty", "id or image is empty; fill it in or remove the line".to_owned());
+    }
+    pair.split = Split::parse(&split);
+    if pair.split.is_none() && !split.is_empty() {
+        return bad("unknown split", format!("split {split:?} is none of train, val, test (or empty)"));
+    }
+    let others = values.into_iter().filter(|(_, value)| !value.is_empty());
+    pair.columns = others.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Ok(pair)
 }
 
 /// Reads `boxes.csv`: columns `id`, `label`, `x`, `y`, `w`, `h` in pixels of the image; others are ignored. The boxes
@@ -132,18 +198,28 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>, Error> {
 /// If it cannot be read, is no csv table, lacks a column, or a number is missing or impossible.
 pub fn read_boxes(path: &Path) -> Result<HashMap<String, Vec<BoundingBox>>, Error> {
     let mut boxes: HashMap<String, Vec<BoundingBox>> = HashMap::new();
-    Table::open(path, &["id", "label", "x", "y", "w", "h"])?.each(|_, values| {
-        let number = |name: &str| match values[name].trim().parse::<f32>() {
-            Ok(value) if value.is_finite() => Ok(value),
-            _ => Err(format!("{name} is {:?}, not a number", values[name])),
-        };
-        let [x, y, w, h] = [number("x")?, number("y")?, number("w")?, number("h")?];
-        if w <= 0.0 || h <= 0.0 {
-            return Err(format!("a box of {w} by {h} pixels is empty; remove the line"));
-        }
-        let label = values["label"].trim().to_owned();
-        boxes.entry(values["id"].trim().to_owned()).or_default().push(BoundingBox { label, x, y, w, h });
-        Ok(())
-    })?;
+    let mut table = Table::open(path, &["id", "label", "x", "y", "w", "h"])?;
+    while let Some(row) = table.next()? {
+        let one = row.and_then(|(line, values)| {
+            Ok((
+                values["id"].trim().to_owned(),
+                bounding_box(&values).map_err(|what| BadRow { line, reason: "", what })?,
+            ))
+        });
+        let (id, one) = one.map_err(|bad| Error::Table { path: path.to_owned(), line: bad.line, what: bad.what })?;
+        boxes.entry(id).or_default().push(one);
+    }
     Ok(boxes)
+}
+
+fn bounding_box(values: &HashMap<&str, &str>) -> Result<BoundingBox, String> {
+    let number = |name: &str| match values[name].trim().parse::<f32>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err(format!("{name} is {:?}, not a number", values[name])),
+    };
+    let [x, y, w, h] = [number("x")?, number("y")?, number("w")?, number("h")?];
+    if w <= 0.0 || h <= 0.0 {
+        return Err(format!("a box of {w} by {h} pixels is empty; remove the line"));
+    }
+    Ok(BoundingBox { label: values["label"].trim().to_owned(), x, y, w, h })
 }

@@ -208,19 +208,29 @@ fn content(values: &[u8], width: usize, height: usize) -> Area {
 }
 
 fn official(film: &Film, size: usize) -> Result<(Vec<u8>, Geometry), Fault> {
-    let values: Vec<f64> = match &film.samples {
-        Samples::Eight(values) => values.iter().map(|&value| f64::from(value)).collect(),
-        Samples::Sixteen(values) => values.iter().map(|&value| f64::from(value)).collect(),
-    };
-    let row_holds = |&y: &usize| values[y * film.width..][..film.width].iter().any(|&value| value != 0.0);
-    let column_holds = |&x: &usize| (0..film.height).any(|y| values[y * film.width + x] != 0.0);
-    let rows = (0..film.height).find(row_holds).zip((0..film.height).rfind(row_holds));
-    let columns = (0..film.width).find(column_holds).zip((0..film.width).rfind(column_holds));
+    match &film.samples {
+        Samples::Eight(values) => official_of(values, film.width, film.height, size),
+        Samples::Sixteen(values) => official_of(values, film.width, film.height, size),
+    }
+}
+
+/// Values are turned into f64 one by one: a second copy of a large film would take eight times its memory.
+fn official_of<T: Copy + Default + PartialEq + Into<f64>>(
+    values: &[T],
+    width: usize,
+    height: usize,
+    size: usize,
+) -> Result<(Vec<u8>, Geometry), Fault> {
+    let zero = T::default();
+    let row_holds = |&y: &usize| values[y * width..][..width].iter().any(|&value| value != zero);
+    let column_holds = |&x: &usize| (0..height).any(|y| values[y * width + x] != zero);
+    let rows = (0..height).find(row_holds).zip((0..height).rfind(row_holds));
+    let columns = (0..width).find(column_holds).zip((0..width).rfind(column_holds));
     let (Some((top, bottom)), Some((left, right))) = (rows, columns) else {
         return Err(Fault::Blank);
     };
     let crop = Area { x: left, y: top, w: right + 1 - left, h: bottom + 1 - top };
-    let at = |x: usize, y: usize| values[(top + y) * film.width + left + x];
+    let at = |x: usize, y: usize| -> f64 { values[(top + y) * width + left + x].into() };
     let kept = || (0..crop.h).flat_map(|y| (0..crop.w).map(move |x| (x, y))).map(|(x, y)| at(x, y));
     let (low, high) = (kept().fold(f64::INFINITY, f64::min), kept().fold(0.0, f64::max));
     if high <= low {

@@ -127,6 +127,11 @@ impl ShardWriter {
         self.index.len()
     }
 
+    /// Bytes of the tables that are kept in memory so far.
+    pub fn table_bytes(&self) -> usize {
+        size_of_val(&self.tokens[..]) + size_of_val(&self.index[..]) + self.about.len()
+    }
+
     /// Adds a film.
     ///
     /// # Errors
@@ -210,6 +215,9 @@ impl Shard {
     /// If it cannot be read, is truncated, damaged, or of another version; if a token is not below `vocab_size`.
     pub fn open(path: &Path, vocab_size: usize) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::io("read", path))?;
+        if !file.metadata().map_err(Error::io("read", path))?.is_file() {
+            return Err(Error::shard(path, "it is no file"));
+        }
         // SAFETY: the map is only read. A packed file is never changed in place (it is written under another name
         // and renamed), so the bytes stay what they are unless somebody truncates the file while it is in use.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("read", path))?;

@@ -1,14 +1,16 @@
 //! Text to token ids, by the `tokenizers` crate: a BERT vocabulary, a `tokenizer.json`, or a vocabulary of our own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
 use super::error::Error;
+use super::file;
 use super::record::MAX_TOKENS;
 use super::vocabulary::{CONTINUES, SPECIAL, train};
 
@@ -16,6 +18,14 @@ use super::vocabulary::{CONTINUES, SPECIAL, train};
 pub const TRAINED_PIECES: usize = 2048;
 /// A word of more characters is `[UNK]`, as in BERT.
 const WORD_CHARACTERS: usize = 100;
+/// Longest file that is read.
+const FILE_BYTES: u64 = 1 << 26;
+/// Largest vocabulary; a model has a row of weights for each piece.
+const MAX_PIECES: usize = 1 << 21;
+/// Different words that are counted at once; beyond, the rarest are forgotten.
+const WORDS: usize = 1 << 19;
+/// Texts that are counted at a time: this many, or this many bytes.
+const TEXTS: (usize, usize) = (1 << 12, 1 << 24);
 
 /// Turns text into `[CLS] ... [SEP]`.
 pub struct Tokenizer {
@@ -36,7 +46,7 @@ impl Tokenizer {
     /// # Errors
     /// If it cannot be read, is neither, or lacks `[UNK]`, `[CLS]`, `[SEP]` or has `[PAD]` elsewhere than at 0.
     pub fn load(path: &Path, lowercase: bool) -> Result<Self, Error> {
-        let text = std::fs::read(path).map_err(Error::io("read", path))?;
+        let text = file::read(path, FILE_BYTES).map_err(Error::io("read", path))?;
         let fault = |what: String| Error::Tokenizer { path: path.to_owned(), what };
         let text = String::from_utf8(text).map_err(|_| fault("this is not UTF-8 text".into()))?;
         if !text.trim_start().starts_with('{') {
@@ -56,23 +66,37 @@ impl Tokenizer {
         Self::from_json(&json, path)
     }
 
-    /// Trains a WordPiece vocabulary of at most [`TRAINED_PIECES`] pieces on `texts`. The same texts, in any order,
-    /// give the same vocabulary.
+    /// Trains a WordPiece vocabulary of at most [`TRAINED_PIECES`] pieces on `texts`, in parallel on the current thread
+    /// pool. The same texts, in any order, give the same vocabulary (unless there are more different words than can be
+    /// counted, half a million; then the same texts in the same order do).
     ///
     /// # Errors
     /// If a text cannot be normalised.
-    pub fn trained<'a>(texts: impl Iterator<Item = &'a str>, lowercase: bool) -> Result<Self, Error> {
+    pub fn trained<T: AsRef<str> + Sync>(texts: impl Iterator<Item = T>, lowercase: bool) -> Result<Self, Error> {
         let path = Path::new("trained on the corpus");
         let fault = |error: tokenizers::Error| Error::Tokenizer { path: path.to_owned(), what: error.to_string() };
-        let normalizer = BertNormalizer::new(true, true, None, lowercase);
+        let mut texts = texts.fuse();
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        for text in texts {
-            let mut normalized = NormalizedString::from(text);
-            normalizer.normalize(&mut normalized).map_err(fault)?;
-            let mut words = PreTokenizedString::from(normalized);
-            BertPreTokenizer.pre_tokenize(&mut words).map_err(fault)?;
-            for (word, ..) in words.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
-                *counts.entry(word.to_owned()).or_default() += 1;
+        loop {
+            let (mut chunk, mut bytes) = (Vec::new(), 0);
+            while chunk.len() < TEXTS.0
+                && bytes < TEXTS.1
+                && let Some(text) = texts.next()
+            {
+                bytes += text.as_ref().len();
+                chunk.push(text);
+            }
+            if chunk.is_empty() {
+                break;
+            }
+            let parts: Result<Vec<_>, _> = chunk.par_chunks(64).map(|texts| count_words(texts, lowercase)).collect();
+            for (word, count) in parts.map_err(fault)?.into_iter().flatten() {
+                *counts.entry(word).or_default() += count;
+            }
+            let mut rare = 1;
+            while counts.len() > WORDS {
+                counts.retain(|_, count| *count > rare);
+                rare *= 2;
             }
         }
         Self::from_pieces(&train(&counts, TRAINED_PIECES), lowercase, path)
@@ -123,6 +147,9 @@ impl Tokenizer {
             return Err(fault("[PAD] must have the id 0".into()));
         }
         let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&last| last as usize + 1);
+        if vocab_size > MAX_PIECES {
+            return Err(fault(format!("its ids reach {vocab_size}, {MAX_PIECES} are the limit; give a BERT one")));
+        }
         Ok(Self { inner, path: path.to_owned(), json, begin, end, vocab_size })
     }
 
@@ -146,6 +173,24 @@ impl Tokenizer {
     pub fn json(&self) -> &str {
         &self.json
     }
+}
+
+/// How often each word occurs; words too long to be looked up are left out.
+fn count_words<T: AsRef<str>>(texts: &[T], lowercase: bool) -> tokenizers::Result<HashMap<String, u64>> {
+    let normalizer = BertNormalizer::new(true, true, None, lowercase);
+    let mut counts = HashMap::new();
+    for text in texts {
+        let mut normalized = NormalizedString::from(text.as_ref());
+        normalizer.normalize(&mut normalized)?;
+        let mut words = PreTokenizedString::from(normalized);
+        BertPreTokenizer.pre_tokenize(&mut words)?;
+        for (word, ..) in words.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
+            if word.chars().nth(WORD_CHARACTERS).is_none() {
+                *counts.entry(word.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    Ok(counts)
 }
 
 /// The normalizer, made to lower-case.

@@ -10,6 +10,9 @@ use crate::program::Precision;
 /// Longest report a run takes by default, tokens.
 const TEXT_LENGTH: usize = 256;
 
+/// Tokens of a vocabulary that is not known yet: as many as packing trains at most.
+pub const VOCABULARY: usize = 2048;
+
 /// Where a run starts from, and so which values it has by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {

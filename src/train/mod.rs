@@ -2,6 +2,7 @@
 pub mod case;
 pub mod config;
 pub mod defaults;
+pub mod footprint;
 pub mod groups;
 pub mod metrics;
 #[cfg(feature = "data")]

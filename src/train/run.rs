@@ -1,6 +1,6 @@
 //! A run: batches in, metrics and checkpoints out, until it has taken its steps or is told to stop.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,17 +10,20 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::config::RunConfig;
+use super::footprint::Footprint;
 use super::metrics::{MaskMemory, StepLine, ValidationLine};
-use super::session::{Films, Options, Session};
+use super::session::{self, Films, Options, Session};
 use super::validate::{Validation, validate};
 use crate::checkpoint::folder::{self, Progress};
 use crate::data::augment::Recipe;
 use crate::data::loader::{Batches, HostBatch, Loader, LoaderOptions};
 use crate::data::{Dataset, Split};
 use crate::error::Error;
-use crate::model::batch::TextBatch;
+use crate::model::batch::{Shapes, Source, TextBatch};
 use crate::program::{Kernels, Precision};
 
+const CONFIG: &str = "config.json";
+const MANIFEST: &str = "manifest.json";
 /// Most films of a validation.
 const VALIDATED: usize = 512;
 
@@ -126,9 +129,9 @@ struct Files {
 }
 
 impl Files {
-    /// Opens `metrics.jsonl` for what comes behind the checkpoint of that step; later lines, of a run that was cut off,
-    /// are dropped, and all if there is no checkpoint.
-    fn open(folder: &Path, step: Option<u64>) -> Result<Self, Error> {
+    /// Opens `metrics.jsonl` for what comes after `steps` steps; lines that will be written again, of a run that was
+    /// cut off, are dropped: at step 0 that is all.
+    fn open(folder: &Path, steps: u64) -> Result<Self, Error> {
         let path = folder.join("metrics.jsonl");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -139,9 +142,8 @@ impl Files {
         struct Numbered {
             step: u64,
         }
-        let earlier = |line: &&str| {
-            serde_json::from_str::<Numbered>(line).is_ok_and(|line| step.is_some_and(|step| line.step <= step))
-        };
+        let earlier =
+            |line: &&str| serde_json::from_str::<Numbered>(line).is_ok_and(|line| line.step <= steps && steps > 0);
         let kept: String = text.lines().filter(earlier).flat_map(|line| [line, "\n"]).collect();
         if kept != text {
             crate::checkpoint::write_beside(&path, kept.as_bytes()).map_err(Error::io(&path))?;
@@ -177,9 +179,13 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
         Some(Batches::new(run.data.held_out.clone(), held_out.clone(), plain)?)
     };
     let batches = Arc::new(Batches::new(run.data.train.clone(), samples, options)?);
+    let resumed = if run.resume { Some(lock(&run.folder)?) } else { None };
     let mut session = open(run)?;
-    let (progress, mut files) = begin(run, &mut session, observe)?;
-    let mut masks: MaskMemory = progress.history;
+    let (mut masks, _held) = match resumed {
+        Some(held) => (resume(run, &mut session)?, held),
+        None => (MaskMemory::default(), begin(run, &mut session, observe)?),
+    };
+    let mut files = Files::open(&run.folder, session.steps())?;
     observe(Event::Started(session.steps()));
     let judged = |session: &mut Session, files: &mut Files, observe: &mut dyn FnMut(Event<'_>)| {
         let Some(judge) = &judge else { return Ok::<_, Error>(None) };
@@ -190,7 +196,7 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     };
     let newest = if run.resume { folder::newest(&run.folder)? } else { None };
     let mut saved = newest.map(|checkpoint| (session.steps(), checkpoint));
-    let before = if saved.is_none() { judged(&mut session, &mut files, observe)? } else { None };
+    let before = if session.steps() == 0 { judged(&mut session, &mut files, observe)? } else { None };
     let mut after = before.clone();
     let started = Instant::now();
     let mut loader = Loader::start(batches, session.steps(), 1)?;
@@ -227,6 +233,9 @@ fn open(run: &Run) -> Result<Session, Error> {
     if train.precision == Precision::F64 {
         return Err(Error::Usage("precision f64 is for `g2d step`; a run takes exact or mixed".into()));
     }
+    let shapes = Shapes { batch: train.batch, text_len: train.text_length, source: Source::Bytes };
+    let plan = session::step_plan(&run.config.model, &shapes, train.precision, Kernels::Best)?;
+    Footprint::of(&plan).check()?;
     Session::open(Options {
         precision: train.precision,
         kernels: Kernels::Best,
@@ -237,41 +246,75 @@ fn open(run: &Run) -> Result<Session, Error> {
     })
 }
 
-/// Starts the folder, or takes up its newest checkpoint.
-fn begin(
-    run: &Run,
-    session: &mut Session,
-    observe: &mut dyn FnMut(Event<'_>),
-) -> Result<(Progress<MaskMemory>, Files), Error> {
-    let newest = if run.resume { folder::newest(&run.folder)? } else { None };
-    let resumed = newest.is_some();
-    let progress = match newest {
-        Some(checkpoint) => {
-            let progress = session.load_checkpoint::<MaskMemory>(&checkpoint)?;
-            if progress.data_digest != run.manifest.data_digest {
-                return Err(Error::Usage(format!(
-                    "{}: the checkpoint was made on other data (digest {}, now {}); resume with the data it was made on",
-                    checkpoint.display(),
-                    progress.data_digest,
-                    run.manifest.data_digest
-                )));
-            }
-            progress
+/// The file that the process which writes to a run's folder holds locked.
+const LOCK: &str = "run.lock";
+
+/// Takes hold of a run's folder, until the file is dropped or the process ends, however it ends.
+fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join(LOCK);
+    let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Error::Usage(format!(
+            "{}: another process is writing this run; wait until it ends, or give another --out",
+            folder.display()
+        ))),
+        // A file system that has no locks does not stop us.
+        Err(TryLockError::Error(_)) | Ok(()) => Ok(file),
+    }
+}
+
+/// Takes up the newest checkpoint; a run that has none starts over.
+fn resume(run: &Run, session: &mut Session) -> Result<MaskMemory, Error> {
+    let Some(checkpoint) = folder::newest(&run.folder)? else { return Ok(MaskMemory::default()) };
+    let progress = session.load_checkpoint::<MaskMemory>(&checkpoint)?;
+    if progress.data_digest != run.manifest.data_digest {
+        return Err(Error::Usage(format!(
+            "{}: the checkpoint was made on other data (digest {}, now {}); resume with the data it was made on",
+            checkpoint.display(),
+            progress.data_digest,
+            run.manifest.data_digest
+        )));
+    }
+    Ok(progress.history)
+}
+
+/// Starts the folder. A new one is written beside and renamed, so that whenever the process ends, there is a run that
+/// can be resumed or none.
+fn begin(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<File, Error> {
+    if let Some(weights) = &run.manifest.weights {
+        for note in session.load_weights(weights)?.notes {
+            observe(Event::Note(&note));
         }
-        None => {
-            if let Some(weights) = &run.manifest.weights {
-                for note in session.load_weights(weights)?.notes {
-                    observe(Event::Note(&note));
-                }
-            }
-            fs::create_dir_all(&run.folder).map_err(Error::io(&run.folder))?;
-            write_json(&run.folder.join("config.json"), &run.config)?;
-            write_json(&run.folder.join("manifest.json"), &run.manifest)?;
-            Progress::default()
+    }
+    if run.folder.exists() {
+        return fill(run, session, &run.folder);
+    }
+    let name = run.folder.file_name().unwrap_or_default().to_string_lossy();
+    let beside = run.folder.with_file_name(format!(".{name}.{}.starting", std::process::id()));
+    fs::create_dir_all(&beside).map_err(Error::io(&beside))?;
+    fill(run, session, &beside)
+        .and_then(|held| fs::rename(&beside, &run.folder).map(|()| held).map_err(Error::io(&run.folder)))
+        .inspect_err(|_| drop(fs::remove_dir_all(&beside)))
+}
+
+/// Locks the folder of a new run and writes what makes it one.
+fn fill(run: &Run, session: &Session, folder: &Path) -> Result<File, Error> {
+    let held = lock(folder)?;
+    if folder.join(CONFIG).exists() {
+        let why = "holds a run already; continue it with --resume, or give another --out";
+        return Err(Error::Usage(format!("{} {why}", folder.display())));
+    }
+    let write = || {
+        if run.manifest.weights.is_some() {
+            // Else a run that is resumed before its first checkpoint would start from fresh weights.
+            session.save_checkpoint(folder, &progress(run, session, &MaskMemory::default()))?;
         }
+        write_json(&folder.join(MANIFEST), &run.manifest)?;
+        write_json(&folder.join(CONFIG), &run.config)
     };
-    let files = Files::open(&run.folder, resumed.then_some(session.steps()))?;
-    Ok((progress, files))
+    // The folder was empty, and shall be.
+    write().inspect_err(|_| [MANIFEST, LOCK].iter().for_each(|file| drop(fs::remove_file(folder.join(file)))))?;
+    Ok(held)
 }
 
 fn step(run: &Run, session: &mut Session, batch: &HostBatch, masks: &mut MaskMemory) -> Result<StepLine, Error> {
@@ -305,15 +348,18 @@ fn save(
     masks: &MaskMemory,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<PathBuf, Error> {
-    let progress = Progress {
+    let checkpoint = session.save_checkpoint(&run.folder, &progress(run, session, masks))?;
+    observe(Event::Saved(&checkpoint));
+    Ok(checkpoint)
+}
+
+fn progress(run: &Run, session: &Session, masks: &MaskMemory) -> Progress<MaskMemory> {
+    Progress {
         version: env!("CARGO_PKG_VERSION").into(),
         step: session.steps(),
         data_digest: run.manifest.data_digest.clone(),
         history: masks.clone(),
-    };
-    let checkpoint = session.save_checkpoint(&run.folder, &progress)?;
-    observe(Event::Saved(&checkpoint));
-    Ok(checkpoint)
+    }
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
@@ -329,5 +375,5 @@ pub fn read(folder: &Path) -> Result<(RunConfig, Manifest), Error> {
         serde_json::from_str(&text)
             .map_err(|error| Error::Usage(format!("{}: {error}; it is not the file a run wrote", path.display())))
     }
-    Ok((json(folder.join("config.json"))?, json(folder.join("manifest.json"))?))
+    Ok((json(folder.join(CONFIG))?, json(folder.join(MANIFEST))?))
 }

@@ -2,7 +2,10 @@
 #![allow(dead_code, reason = "no test file uses all of it")]
 
 pub mod cases;
+#[cfg(feature = "cli")]
+pub mod command;
 pub mod compare;
+pub mod films;
 pub mod interpret;
 pub mod ledger;
 pub mod scan;

@@ -1,11 +1,18 @@
 //! Films from files. One file per family of formats; each is total: whatever the bytes, a film or a [`Fault`].
 
+mod header;
 mod raster;
 
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::Path;
 
-/// Longest file that is read.
-const FILE_BYTES: u64 = 1 << 29;
+use header::Header;
+
+use super::file;
+
+/// Most memory that decoding one film may take, bytes.
+pub const MEMORY: u64 = 512 << 20;
 
 /// Gray values, row by row.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,12 +40,25 @@ pub enum Fault {
     /// There is no such file.
     #[error("the file is missing")]
     Missing,
+    /// The system does not let it be read, or it is no file.
+    #[error("the file cannot be read: {0}")]
+    Unreadable(String),
     /// A format this program does not read.
     #[error("the file is neither PNG nor JPEG")]
     Foreign,
     /// The format is known, the content is broken or cannot be read.
     #[error("the file is damaged or truncated: {0}")]
     Damaged(String),
+    /// Decoding takes more memory than is allowed.
+    #[error("{width} x {height} pixels take {} MiB to decode, {} are the limit; make the image smaller", need >> 20, MEMORY >> 20)]
+    TooLarge {
+        /// Pixels in a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// Bytes of memory.
+        need: u64,
+    },
     /// All pixels have the same value.
     #[error("the image is blank")]
     Blank,
@@ -52,28 +72,71 @@ impl Fault {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Missing => "file missing",
+            Self::Unreadable(_) => "file cannot be read",
             Self::Foreign => "neither PNG nor JPEG",
             Self::Damaged(_) => "damaged or truncated",
+            Self::TooLarge { .. } => "too large",
             Self::Blank => "blank",
             Self::Size(_) => "size differs from the image's",
         }
     }
+
+    fn of(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Self::Missing,
+            _ => Self::Unreadable(error.to_string()),
+        }
+    }
 }
 
-/// Reads a PNG or JPEG, recognised by content: 8 or 16 bits, gray, RGB or palette, with or without alpha.
-///
-/// Colours become luma (299 R + 587 G + 114 B) / 1000; alpha is ignored.
+/// A film's file, of which the header has been read.
+pub struct Source {
+    file: File,
+    length: u64,
+    header: Header,
+}
+
+impl Source {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// A [`Fault`], also if decoding would take more than [`MEMORY`].
+    pub fn open(path: &Path) -> Result<Self, Fault> {
+        let (mut file, length) = file::open(path).map_err(|error| Fault::of(&error))?;
+        let header = header::read(&mut file)?;
+        let source = Self { file, length, header };
+        let (width, height, need) = (header.width, header.height, source.need());
+        if need > MEMORY {
+            return Err(Fault::TooLarge { width, height, need });
+        }
+        Ok(source)
+    }
+
+    /// Most bytes that are in memory at once while this film is decoded and made 8-bit gray, at most [`MEMORY`].
+    pub fn need(&self) -> u64 {
+        self.header.need(self.length)
+    }
+
+    /// Reads a PNG or JPEG, recognised by content: 8 or 16 bits, gray, RGB, CMYK or palette, with or without alpha; of
+    /// an animation the first picture.
+    ///
+    /// Colours become luma (299 R + 587 G + 114 B) / 1000; alpha is ignored.
+    ///
+    /// # Errors
+    /// A [`Fault`]; a truncated JPEG is one too, though decoders would fill it up with gray.
+    pub fn decode(mut self) -> Result<Film, Fault> {
+        let mut bytes = Vec::with_capacity(self.length as usize);
+        self.file.rewind().map_err(|error| Fault::of(&error))?;
+        // A file that grows meanwhile is cut: what was promised by `need` holds.
+        self.file.take(self.length).read_to_end(&mut bytes).map_err(|error| Fault::of(&error))?;
+        raster::decode(bytes, &self.header)
+    }
+}
+
+/// Opens and decodes a film.
 ///
 /// # Errors
-/// A [`Fault`]; a truncated JPEG is one too, though decoders would fill it up with gray.
+/// As [`Source::open`] and [`Source::decode`].
 pub fn film(path: &Path) -> Result<Film, Fault> {
-    let damaged = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Fault::Missing,
-        _ => Fault::Damaged(error.to_string()),
-    };
-    let length = std::fs::metadata(path).map_err(damaged)?.len();
-    if length > FILE_BYTES {
-        return Err(Fault::Damaged(format!("{length} bytes are too many")));
-    }
-    raster::decode(&std::fs::read(path).map_err(damaged)?)
+    Source::open(path)?.decode()
 }

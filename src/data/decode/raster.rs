@@ -2,46 +2,43 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::{Fault, Film, Samples};
+use super::header::Header;
+use super::{Fault, Film, MEMORY, Samples};
 
-/// Longest side that is decoded.
-const MAX_SIDE: u32 = 1 << 15;
-
-pub(super) fn decode(bytes: &[u8]) -> Result<Film, Fault> {
-    let format = match image::guess_format(bytes) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
-        _ => return Err(Fault::Foreign),
-    };
-    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
+pub(super) fn decode(bytes: Vec<u8>, header: &Header) -> Result<Film, Fault> {
+    let damaged = |error: image::ImageError| Fault::Damaged(error.to_string());
+    if header.format == ImageFormat::Jpeg && !jpeg_ends(&bytes) {
         return Err(Fault::Damaged("it has no end marker".into()));
     }
     let mut limits = Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    limits.max_alloc = Some(MEMORY);
+    let mut reader = ImageReader::with_format(Cursor::new(&bytes), header.format);
     reader.limits(limits);
-    let decoded = reader.decode().map_err(|error| Fault::Damaged(error.to_string()))?;
-    let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-    if width == 0 || height == 0 {
-        return Err(Fault::Damaged("it has no pixels".into()));
+    let decoder = reader.into_decoder().map_err(damaged)?;
+    if decoder.dimensions() != (header.width, header.height) {
+        return Err(Fault::Damaged("it has more than one size".into()));
     }
+    let decoded = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    drop(bytes);
+    let (width, height) = (decoded.width() as usize, decoded.height() as usize);
     let samples = match decoded {
         DynamicImage::ImageLuma8(image) => Samples::Eight(image.into_raw()),
-        DynamicImage::ImageLumaA8(image) => Samples::Eight(gray::<_, 2>(image.as_raw())),
-        DynamicImage::ImageRgb8(image) => Samples::Eight(gray::<_, 3>(image.as_raw())),
-        DynamicImage::ImageRgba8(image) => Samples::Eight(gray::<_, 4>(image.as_raw())),
+        DynamicImage::ImageLumaA8(image) => Samples::Eight(gray::<_, 2>(image.into_raw())),
+        DynamicImage::ImageRgb8(image) => Samples::Eight(gray::<_, 3>(image.into_raw())),
+        DynamicImage::ImageRgba8(image) => Samples::Eight(gray::<_, 4>(image.into_raw())),
         DynamicImage::ImageLuma16(image) => Samples::Sixteen(image.into_raw()),
-        DynamicImage::ImageLumaA16(image) => Samples::Sixteen(gray::<_, 2>(image.as_raw())),
-        DynamicImage::ImageRgb16(image) => Samples::Sixteen(gray::<_, 3>(image.as_raw())),
-        DynamicImage::ImageRgba16(image) => Samples::Sixteen(gray::<_, 4>(image.as_raw())),
+        DynamicImage::ImageLumaA16(image) => Samples::Sixteen(gray::<_, 2>(image.into_raw())),
+        DynamicImage::ImageRgb16(image) => Samples::Sixteen(gray::<_, 3>(image.into_raw())),
+        DynamicImage::ImageRgba16(image) => Samples::Sixteen(gray::<_, 4>(image.into_raw())),
         _ => return Err(Fault::Foreign),
     };
     Ok(Film { width, height, samples })
 }
 
-/// One gray value per pixel of `CHANNELS` values. Weights in 1/65536, as Pillow's conversion to `L`.
-fn gray<T: Copy + Into<u64> + TryFrom<u64> + Default, const CHANNELS: usize>(values: &[T]) -> Vec<T> {
+/// One gray value per pixel of `CHANNELS` values, in the same memory. Weights in 1/65536, as Pillow's conversion to `L`.
+fn gray<T: Copy + Into<u64> + TryFrom<u64> + Default, const CHANNELS: usize>(mut values: Vec<T>) -> Vec<T> {
     let luma = |pixel: &[T]| match pixel {
         [red, green, blue, ..] => {
             let sum = 19595 * (*red).into() + 38470 * (*green).into() + 7471 * (*blue).into();
@@ -49,7 +46,13 @@ fn gray<T: Copy + Into<u64> + TryFrom<u64> + Default, const CHANNELS: usize>(val
         }
         _ => pixel[0],
     };
-    values.chunks_exact(CHANNELS).map(luma).collect()
+    let pixels = values.len() / CHANNELS;
+    for pixel in 0..pixels {
+        values[pixel] = luma(&values[pixel * CHANNELS..][..CHANNELS]);
+    }
+    values.truncate(pixels);
+    values.shrink_to_fit();
+    values
 }
 
 /// Whether an end marker (FF D9) follows the last start of scan (FF DA): neither can occur inside coded data.

@@ -1,0 +1,99 @@
+//! What this machine offers, and what of it this build uses.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde::Serialize;
+
+use crate::cpu::simd;
+use crate::train::footprint;
+
+/// The processor and its memory.
+#[derive(Clone, Debug, Serialize)]
+pub struct Processor {
+    /// Its name, if the system says.
+    pub model: Option<String>,
+    /// `x86_64`, `aarch64`, ...
+    pub architecture: &'static str,
+    /// Cores, if the system says.
+    pub cores: Option<usize>,
+    /// Threads that this process may use; the default of every verb.
+    pub threads: usize,
+    /// Instruction sets that matter here, those it has.
+    pub instructions: Vec<&'static str>,
+    /// The vectors that our loops use of these.
+    pub vectors: &'static str,
+    /// All memory, bytes.
+    pub memory: Option<u64>,
+    /// Memory that is free to use now, bytes.
+    pub memory_available: Option<u64>,
+}
+
+/// Something that steps can run on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Backend {
+    /// The word for `--device`, or the name it will have.
+    pub name: &'static str,
+    /// Whether this build can use it.
+    pub built_in: bool,
+    /// Whether it is what runs where nothing is said.
+    pub default: bool,
+    /// Why that is so.
+    pub why: String,
+}
+
+/// The processor of this machine.
+pub fn processor() -> Processor {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let values = |field: &'static str| {
+        let fields = info.lines().filter_map(|line| line.split_once(':'));
+        fields.filter(move |(name, _)| name.trim() == field).map(|(_, value)| value.trim().to_owned())
+    };
+    let cores: BTreeSet<(String, String)> = values("physical id").zip(values("core id")).collect();
+    Processor {
+        model: values("model name").next(),
+        architecture: std::env::consts::ARCH,
+        cores: (!cores.is_empty()).then_some(cores.len()),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        instructions: instructions(),
+        vectors: simd::instructions(),
+        memory: footprint::total_memory(),
+        memory_available: footprint::available_memory(),
+    }
+}
+
+fn instructions() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    let known = [
+        ("sse4.2", is_x86_feature_detected!("sse4.2")),
+        ("avx", is_x86_feature_detected!("avx")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx512dq", is_x86_feature_detected!("avx512dq")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let known: [(&'static str, bool); 0] = [];
+    known.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+}
+
+/// Every backend, those that are not built in too; the default one first.
+pub fn backends() -> Vec<Backend> {
+    let gpu = fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some());
+    let missing = |name, what: &str| Backend {
+        name,
+        built_in: false,
+        default: false,
+        why: format!("not built in: this version has no {what}"),
+    };
+    let mut cuda = missing("cuda", "kernels for NVIDIA GPUs");
+    cuda.why += if gpu { "; there is an NVIDIA GPU here, which stays idle" } else { "; no NVIDIA driver was found" };
+    vec![
+        Backend { name: "cpu", built_in: true, default: true, why: "the only backend of this build".into() },
+        cuda,
+        missing("wgpu", "kernels for Vulkan, Metal or DirectX"),
+    ]
+}

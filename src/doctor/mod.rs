@@ -1,0 +1,173 @@
+//! Whether this machine can do what is asked of it: memory, disk, data, and that the kernels compute what they should.
+
+pub mod devices;
+mod self_check;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::checkpoint::folder::KEPT;
+use crate::data::{Dataset, Split};
+use crate::error::Error;
+use crate::model::batch::{Shapes, Source};
+use crate::program::{Kernels, Precision};
+use crate::train::config::RunConfig;
+use crate::train::defaults::{self, Start};
+use crate::train::footprint::{self, Footprint};
+use crate::train::session;
+
+/// The run that is asked about.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// A packed data set, if there is one already.
+    pub data: Option<PathBuf>,
+    /// Size of the model.
+    pub preset: String,
+    /// Pairs a step.
+    pub batch: usize,
+    /// Tokens of the longest report; the preset's default if `None`.
+    pub text_length: Option<usize>,
+    /// Where runs are written.
+    pub out: PathBuf,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What.
+    pub name: &'static str,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found.
+    pub found: String,
+    /// What to do, if it is not.
+    pub fix: Option<String>,
+}
+
+impl Check {
+    fn passed(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, ok: true, found: found.into(), fix: None }
+    }
+
+    fn failed(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, ok: false, found: found.into(), fix: Some(fix.into()) }
+    }
+}
+
+/// Everything that was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Diagnosis {
+    /// Whether all is as it should be.
+    pub ok: bool,
+    /// Predicted needs of the run.
+    pub footprint: Footprint,
+    /// The checks, in order.
+    pub checks: Vec<Check>,
+}
+
+/// Looks at everything. Nothing is written but in memory.
+///
+/// # Errors
+/// If the question itself is impossible: an unknown preset, a batch or a text length the model cannot take.
+pub fn examine(question: &Question) -> Result<Diagnosis, Error> {
+    let (data, dataset) = match question.data.as_deref().map(open) {
+        None => (None, None),
+        Some(Ok(dataset)) => (None, Some(dataset)),
+        Some(Err(check)) => (Some(check), None),
+    };
+    let vocabulary = dataset.as_ref().map_or(defaults::VOCABULARY, Dataset::vocab_size);
+    let mut config = defaults::settings(&question.preset, "default", Start::Scratch, vocabulary)?;
+    config.train.batch = question.batch;
+    config.train.text_length = question.text_length.unwrap_or(config.train.text_length);
+    config.validate()?;
+    let footprint = footprint_of(&config)?;
+    let data = data.or_else(|| dataset.map(|dataset| fits(&dataset, &config)));
+    let mut checks = vec![memory(&config, &footprint), disk(&question.out, &footprint)];
+    checks.extend(data);
+    checks.push(self_check::run()?);
+    Ok(Diagnosis { ok: checks.iter().all(|check| check.ok), footprint, checks })
+}
+
+fn footprint_of(config: &RunConfig) -> Result<Footprint, Error> {
+    let shapes = Shapes { batch: config.train.batch, text_len: config.train.text_length, source: Source::Bytes };
+    let plan = session::step_plan(&config.model, &shapes, Precision::Exact, Kernels::Best)?;
+    Ok(Footprint::of(&plan))
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
+fn memory(config: &RunConfig, footprint: &Footprint) -> Check {
+    let name = "memory";
+    let needed = format!("a step of {} pairs needs about {}", config.train.batch, gib(footprint.memory));
+    let Some(available) = footprint::available_memory() else {
+        return Check::passed(name, format!("{needed}; this system does not say how much there is"));
+    };
+    let found = format!("{needed}, {} are available", gib(available));
+    if footprint.memory <= available {
+        return Check::passed(name, found);
+    }
+    let mut smaller = config.clone();
+    while smaller.train.batch > 2 {
+        smaller.train.batch = (smaller.train.batch / 2).max(2);
+        if footprint_of(&smaller).is_ok_and(|needed| needed.memory <= available) {
+            return Check::failed(name, found, format!("give --batch {}", smaller.train.batch));
+        }
+    }
+    Check::failed(name, found, "give a smaller --preset, or end other programs")
+}
+
+/// Runs keep a few checkpoints, and write the next before they delete the oldest.
+fn disk(out: &Path, footprint: &Footprint) -> Check {
+    let (name, needed) = ("disk", footprint.checkpoint * (KEPT as u64 + 1));
+    let place = out.ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("."));
+    let found = format!("{} checkpoints take {}", KEPT + 1, gib(needed));
+    match free_disk(place) {
+        None => Check::passed(name, format!("{found}; this system does not say how much is free")),
+        Some(free) => {
+            let found = format!("{found}, {} are free in {}", gib(free), place.display());
+            match needed <= free {
+                true => Check::passed(name, found),
+                false => Check::failed(name, found, "free some space, or give --out a folder on another disk"),
+            }
+        }
+    }
+}
+
+/// Bytes that may still be written in the file system of a folder. `None` where the system does not say.
+fn free_disk(folder: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::fs::statvfs(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+        .ok()
+        .map(|found| found.f_bavail.saturating_mul(found.f_frsize));
+    #[cfg(not(unix))]
+    return None;
+}
+
+/// Opens shards and compares all digests.
+fn open(data: &Path) -> Result<Dataset, Check> {
+    let sound = Dataset::open(data).and_then(|dataset| dataset.verify().map(|()| dataset));
+    sound.map_err(|error| Check::failed("data", error.to_string(), "pack the data again: g2d pack --help"))
+}
+
+fn fits(data: &Dataset, config: &RunConfig) -> Check {
+    let name = "data";
+    let usable = data.select(Some(Split::Train), true).len();
+    let found = format!(
+        "{}: {} films of {} pixels in {} shards, every digest agrees; {usable} can be trained on",
+        data.folder().display(),
+        data.len(),
+        data.size(),
+        data.shards()
+    );
+    let (side, batch) = (config.model.image_size, config.train.batch);
+    if data.size() < side {
+        Check::failed(name, found, format!("the preset takes {side} pixels: pack again with --size {side}"))
+    } else if usable < batch {
+        Check::failed(name, found, format!("a batch has {batch}: give a smaller --batch or pack more films"))
+    } else {
+        Check::passed(name, found)
+    }
+}

@@ -1,0 +1,418 @@
+//! Bytes of every kind for everything that reads files: valid files are mutated (bits, bytes, lengths, cuts, splices)
+//! by seeded random numbers. Nothing may panic or take memory without bound.
+//!
+//! `G2D_FUZZ_SECONDS=60 cargo test --release --test fuzz` takes so long for each target; the default is short. What was
+//! found lies in `tests/corpus/TARGET/` and is always read first.
+#![cfg(feature = "cli")]
+#![allow(unsafe_code)] // the allocator that counts
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use common::films::{Png, cmyk_jpeg, interlaced_rows, rows};
+use common::ledger;
+use g2d::base::random::Rng;
+use g2d::checkpoint::{folder, names, weights};
+use g2d::data::prepare::{Resize, prepare};
+use g2d::data::shard::Shard;
+use g2d::data::survey::Survey;
+use g2d::data::tokenizer::Tokenizer;
+use g2d::data::{Dataset, PackOptions, decode, pack, pairs};
+use g2d::model::batch::{Shapes, Source};
+use g2d::model::config::Config;
+use g2d::program::{Kernels, Precision, Program};
+use g2d::train::config::RunConfig;
+use g2d::train::defaults::{self, Start};
+use g2d::train::metrics::MaskMemory;
+use g2d::train::{Options, Session, session};
+use serde_json::json;
+
+/// The system's allocator, which counts what is held.
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator with the same arguments.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        MOST.fetch_max(held, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        let held = HELD.fetch_add(size, Ordering::Relaxed) + size;
+        MOST.fetch_max(held, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        MOST.fetch_max(held, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Most bytes that reading one input may hold: what decoding a film may take, and some more.
+const LIMIT: usize = decode::MEMORY as usize + (96 << 20);
+
+/// Numbers that lengths and counts go wrong at.
+const EDGES: [u64; 14] = [
+    0,
+    1,
+    2,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    0x1_0000,
+    0x7FFF_FFFF,
+    0x8000_0000,
+    0xFFFF_FFFF,
+    i64::MAX as u64,
+    u64::MAX,
+];
+/// The same for files of text.
+const WORDS: [&str; 16] = [
+    "0",
+    "-1",
+    "1e999",
+    "nan",
+    "\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "\n",
+    "null",
+    "65535",
+    "4294967296",
+    "18446744073709551615",
+    "\u{0}",
+];
+
+/// A valid input with one to a few changes.
+fn mutated(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = rng.pick(seeds).clone();
+    for _ in 0..1 + rng.below(4) {
+        let length = bytes.len().max(1);
+        // Headers decide more than what follows.
+        let reach = if rng.chance(0.5) { length.min(96) } else { length };
+        let at = rng.below(reach).min(bytes.len());
+        match rng.below(8) {
+            0 => bytes.truncate(at),
+            1 => bytes.get_mut(at).into_iter().for_each(|byte| *byte ^= 1 << rng.below(8)),
+            2 => bytes.get_mut(at).into_iter().for_each(|byte| *byte = rng.below(256) as u8),
+            3 | 4 => {
+                let width = [1, 2, 4, 8][rng.below(4)];
+                let edge = *rng.pick(&EDGES);
+                let edge = if rng.chance(0.5) { edge.to_le_bytes() } else { (edge << (64 - 8 * width)).to_be_bytes() };
+                bytes.iter_mut().skip(at).zip(&edge[..width]).for_each(|(byte, &edge)| *byte = edge);
+            }
+            5 => {
+                let other = rng.pick(seeds);
+                let from = rng.below(other.len().max(1)).min(other.len());
+                let part = &other[from..][..rng.below(other.len() - from + 1).min(4096)];
+                bytes.splice(at..at, part.iter().copied());
+            }
+            6 => {
+                let end = (at + rng.below(64)).min(bytes.len());
+                bytes.drain(at..end);
+            }
+            _ => {
+                let word = rng.pick(&WORDS).bytes();
+                let end = (at + rng.below(12)).min(bytes.len());
+                bytes.splice(at..end, word);
+            }
+        }
+    }
+    bytes
+}
+
+/// One at a time: memory is counted for the whole process.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Feeds what was found before, the valid files, then mutations of these, until the time is over.
+fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> bool) {
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let seconds =
+        std::env::var("G2D_FUZZ_SECONDS").ok().map(|text| text.parse().expect("G2D_FUZZ_SECONDS is a number"));
+    let time = Duration::from_secs_f64(seconds.unwrap_or(2.0));
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
+    let mut known: Vec<PathBuf> =
+        fs::read_dir(&corpus).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    known.sort();
+    let mut taken = 0;
+    let mut feed = |bytes: &[u8], name: &str| {
+        MOST.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
+        let before = HELD.load(Ordering::Relaxed);
+        let start = Instant::now();
+        let read = catch_unwind(AssertUnwindSafe(|| read(bytes)));
+        let (took, most) = (start.elapsed(), MOST.load(Ordering::Relaxed).saturating_sub(before));
+        let slow = took > Duration::from_secs(20);
+        if read.is_err() || most > LIMIT || slow {
+            let kept =
+                Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}-{}", blake3::hash(bytes).to_hex()));
+            fs::write(&kept, bytes).unwrap();
+            let what = if read.is_err() { "a panic".into() } else { format!("{} MB in {took:?}", most >> 20) };
+            panic!("{target}, {name}: {what}; the input is kept as {}", kept.display());
+        }
+        taken += usize::from(read.unwrap_or(false));
+    };
+    for path in &known {
+        feed(&fs::read(path).unwrap(), &path.display().to_string());
+    }
+    for (number, seed) in seeds.iter().enumerate() {
+        feed(seed, &format!("seed {number}"));
+    }
+    let (start, mut inputs) = (Instant::now(), 0);
+    while start.elapsed() < time {
+        let mut rng = Rng::new(u64::from_le_bytes(*b"fuzzing!"), 0, inputs);
+        feed(&mutated(&mut rng, &seeds), &format!("input {inputs}"));
+        inputs += 1;
+    }
+    assert!(taken >= seeds.len(), "{target}: the valid files are not taken for valid");
+    let what = format!("{target}: {inputs} inputs, {taken} of them still valid, {} kept from earlier", known.len());
+    ledger::ran("fuzz", what);
+}
+
+/// An empty folder of one test's own.
+fn empty(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz").join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn picture(x: usize, y: usize) -> u8 {
+    60 + (x * 3 + y) as u8
+}
+
+fn encoded(format: image::ImageFormat, image: &image::DynamicImage) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+#[test]
+fn images() {
+    let path = empty("images").join("film");
+    let gray = image::GrayImage::from_fn(33, 25, |x, y| image::Luma([picture(x as usize, y as usize)]));
+    let gray = image::DynamicImage::from(gray);
+    let (plain, woven) = (rows(20, 20, picture), interlaced_rows(20, 20, picture));
+    let mut seeds = vec![
+        encoded(image::ImageFormat::Png, &gray),
+        encoded(image::ImageFormat::Png, &gray.to_rgba16().into()),
+        encoded(image::ImageFormat::Jpeg, &gray),
+        encoded(image::ImageFormat::Jpeg, &gray.to_rgb8().into()),
+        cmyk_jpeg(3, 2, |x, y| (60 + x * 30 + y) as u8),
+        Png::gray(20, 20, 8, &plain).bytes(),
+        Png { interlaced: true, ..Png::gray(20, 20, 8, &woven) }.bytes(),
+    ];
+    let palette = (*b"PLTE", (0..=255u8).flat_map(|level| [level; 3]).collect());
+    seeds.push(
+        Png { colour: 3, chunks: vec![palette, (*b"tRNS", vec![9; 40])], ..Png::gray(20, 20, 8, &plain) }.bytes(),
+    );
+    fuzz("image", seeds, |bytes| {
+        fs::write(&path, bytes).unwrap();
+        let Ok(film) = decode::film(&path) else { return false };
+        [Resize::Fit, Resize::Stretch, Resize::Official].map(|resize| prepare(film.clone(), 32, resize).is_ok());
+        true
+    });
+}
+
+#[test]
+fn tables() {
+    let folder = empty("tables");
+    let path = folder.join("pairs.csv");
+    let seeds = [
+        "id,image,text,patient_id,split,view,findings,mask,site\na,a.png,\"No, \"\"clear\"\".\nEnd\",p,train,PA,x;y,m.png,n\nb,b.png,,p,,,,,\n",
+        "\u{feff}id, image ,text\r\na,a.png,Gro\u{df}\r\n\r\nb,b.png,x\r\n",
+        "id,label,x,y,w,h\na,nodule,1,2,3.5,4e1\nb,mass,-1,0,9,9\n",
+    ];
+    fuzz("csv", seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect(), |bytes| {
+        fs::write(&path, bytes).unwrap();
+        let boxes = pairs::read_boxes(&path).is_ok();
+        let survey =
+            [true, false].map(|strict| Survey::of(&path, 0, strict).map(|survey| survey.rows().unwrap().count()));
+        boxes || survey.iter().any(Result::is_ok)
+    });
+}
+
+#[test]
+fn tokenizers() {
+    let path = empty("tokenizers").join("tokenizer.json");
+    let pieces = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nheart\n##s\nno\n.\n";
+    fs::write(&path, pieces).unwrap();
+    let wordpiece = Tokenizer::load(&path, true).unwrap().json().to_owned();
+    let special = |id: u32, content: &str| json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+    let added: Vec<_> = (0..).zip(["[PAD]", "[UNK]", "[CLS]", "[SEP]"]).map(|(id, name)| special(id, name)).collect();
+    let bpe = json!({"version": "1.0", "truncation": {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0},
+        "padding": null, "added_tokens": added, "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}]},
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "\\s+"}, "behavior": "Removed", "invert": false},
+        "post_processor": null, "decoder": null,
+        "model": {"type": "BPE", "dropout": null, "unk_token": "[UNK]", "continuing_subword_prefix": null, "end_of_word_suffix": null,
+        "fuse_unk": false, "byte_fallback": false, "vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "h": 4, "e": 5, "he": 6}, "merges": ["h e"]}});
+    let unigram = json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": {"type": "Replace", "pattern": {"String": "``"}, "content": "\""}, "pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "always", "split": true},
+        "post_processor": null, "decoder": null,
+        "model": {"type": "Unigram", "unk_id": 1, "byte_fallback": false, "vocab": [["[PAD]", 0.0], ["[UNK]", 0.0], ["[CLS]", 0.0], ["[SEP]", 0.0], ["he", -1.5], ["a", -2.0]]}});
+    let seeds = [pieces.to_owned(), wordpiece, bpe.to_string(), unigram.to_string()].map(String::into_bytes).to_vec();
+    fuzz("tokenizer", seeds, |bytes| {
+        fs::write(&path, bytes).unwrap();
+        let Ok(tokenizer) = Tokenizer::load(&path, bytes.len() % 2 == 0) else { return false };
+        for text in ["Hearts, no heart.\n\u{df}\u{301} \u{4eac}", ""] {
+            // A text that cannot be encoded is an error; ids that are not in the vocabulary are not.
+            if let Ok(ids) = tokenizer.encode(text) {
+                assert!((2..=512).contains(&ids.len()) && ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+            }
+        }
+        true
+    });
+}
+
+fn micro() -> Session {
+    Session::open(Options { threads: 1, ..Options::new(Config::preset("micro").unwrap(), 2, 8) }).unwrap()
+}
+
+#[test]
+fn safetensors() {
+    let folder = empty("safetensors");
+    let session = micro();
+    let program: &Program = session.program();
+    let path = folder.join("w.safetensors");
+    session.save_weights(&path).unwrap();
+    let wanted = names::weights(program);
+    let seed = fs::read(&path).unwrap();
+    fuzz("safetensors", vec![seed], |bytes| {
+        fs::write(&path, bytes).unwrap();
+        weights::load(&path, program, &wanted).is_ok()
+    });
+}
+
+/// Films packed at 16 pixels, one with mask and boxes.
+fn packed() -> PathBuf {
+    let folder = empty("packed");
+    fs::write(folder.join("a.png"), Png::gray(20, 20, 8, &rows(20, 20, picture)).bytes()).unwrap();
+    fs::write(
+        folder.join("pairs.csv"),
+        "id,image,text,mask,site\na,a.png,No heart.,a.png,x\nb,a.png,,,\nc,a.png,Heart.,,y\n",
+    )
+    .unwrap();
+    fs::write(folder.join("boxes.csv"), "id,label,x,y,w,h\na,nodule,1,2,3,4\n").unwrap();
+    let out = folder.join("out");
+    let options = PackOptions {
+        size: 16,
+        boxes: Some(folder.join("boxes.csv")),
+        ..PackOptions::new(folder.join("pairs.csv"), &out)
+    };
+    pack(&options, &|_| {}, &AtomicBool::new(false)).unwrap();
+    out
+}
+
+#[test]
+fn shards() {
+    let out = {
+        let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        packed()
+    };
+    let [shard, manifest] = ["shard-00000.g2d", "dataset.json"].map(|name| out.join(name));
+    let vocabulary = Dataset::open(&out).unwrap().vocab_size();
+    let seed = fs::read(&shard).unwrap();
+    fuzz("shard", vec![seed.clone()], |bytes| {
+        // A file in use is mapped: it is replaced, not written over.
+        fs::remove_file(&shard).unwrap();
+        fs::write(&shard, bytes).unwrap();
+        let Ok(shard) = Shard::open(&shard, vocabulary) else { return false };
+        for position in 0..shard.len() {
+            let _ = shard.record(position);
+        }
+        shard.digest();
+        true
+    });
+    fs::write(&shard, seed).unwrap();
+    let seed = fs::read(&manifest).unwrap();
+    fuzz("dataset", vec![seed], |bytes| {
+        fs::write(&manifest, bytes).unwrap();
+        Dataset::open(&out).is_ok()
+    });
+}
+
+/// Mutated files with right digests too, so that reading goes on behind these.
+#[test]
+fn checkpoints() {
+    let folder = empty("checkpoints");
+    let session = micro();
+    let mut masks = MaskMemory::default();
+    masks.update(&[3], &vec![1.0; 64 * 64], 64);
+    let progress = folder::Progress { version: "0".into(), step: 3, data_digest: "d".into(), history: masks };
+    let checkpoint = session.save_checkpoint(&folder, &progress).unwrap();
+    let [path, digests] = ["progress.json", "digests.b3"].map(|name| checkpoint.join(name));
+    let (seed, lines) = (fs::read(&path).unwrap(), fs::read_to_string(&digests).unwrap());
+    let others: String =
+        lines.lines().filter(|line| !line.ends_with("progress.json")).map(|line| format!("{line}\n")).collect();
+    fuzz("checkpoint", vec![seed.clone()], |bytes| {
+        fs::write(&path, bytes).unwrap();
+        fs::write(&digests, format!("{others}{}  progress.json\n", blake3::hash(bytes).to_hex())).unwrap();
+        let Ok(mut read) = folder::progress::<MaskMemory>(&checkpoint) else { return false };
+        read.history.update(&[3, 4], &vec![0.5; 2 * 64 * 64], 64);
+        true
+    });
+    fs::write(&path, seed).unwrap();
+    fuzz("digests", vec![lines.into_bytes()], |bytes| {
+        fs::write(&digests, bytes).unwrap();
+        folder::verify(&checkpoint).is_ok()
+    });
+}
+
+/// Plans what is left of a configuration, if that is a model of everyday size.
+fn plan(config: &RunConfig) -> bool {
+    let (model, train) = (&config.model, &config.train);
+    if config.validate().is_err() {
+        return false;
+    }
+    if model.resnet_layers.iter().sum::<usize>() + model.text_layers > 200 || train.batch > 1 << 16 {
+        return true;
+    }
+    let shapes = Shapes { batch: train.batch, text_len: train.text_length, source: Source::Bytes };
+    session::step_plan(model, &shapes, Precision::Exact, Kernels::Best).is_ok()
+}
+
+#[test]
+fn configurations() {
+    let config = defaults::settings("micro", "default", Start::Scratch, 61).unwrap();
+    let json = serde_json::to_vec_pretty(&config).unwrap();
+    fuzz("config", vec![json], |bytes| serde_json::from_slice::<RunConfig>(bytes).is_ok_and(|config| plan(&config)));
+    let values: BTreeMap<String, serde_json::Value> = serde_json::from_value(json!(config.model)).unwrap();
+    let mut toml: String = values.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+    toml += "seed = 3\nbatch = 8\n[schedule]\nsteps = 100\nwarmup = 5\n[[groups]]\nname = \"all\"\npattern = \"*\"\n";
+    fuzz("toml", vec![toml.into_bytes()], |bytes| {
+        let mut config = config.clone();
+        let text = String::from_utf8_lossy(bytes);
+        g2d::cli::settings::apply_toml(&mut config, &text).is_ok() && plan(&config)
+    });
+}

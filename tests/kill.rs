@@ -1,0 +1,153 @@
+//! Processes that are killed (SIGKILL) at random moments of packing and training: nothing half-written looks finished,
+//! and what is taken up again ends in the same bytes as what was never disturbed.
+//!
+//! `G2D_KILLS=50 cargo test --release --test kill` kills 50 times; the default is a few.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use common::command::{command, empty, g2d};
+use common::ledger;
+use g2d::base::random::Rng;
+use g2d::checkpoint::folder;
+use g2d::data::Dataset;
+
+/// One test at a time, so that moments are spread over the work and not over waiting for another test.
+static TURN: Mutex<()> = Mutex::new(());
+
+const PACK: &str = "pack --pairs drawn/pairs.csv --boxes drawn/boxes.csv --size 128 --threads 2 --out";
+const TRAIN: &str = "pretrain --data shards --preset micro --batch 4 --steps 40 --set checkpoint_every=3 --set \
+                     validate_every=20 --threads 1 --out";
+
+/// Half of the kills each.
+fn kills() -> usize {
+    let wanted = std::env::var("G2D_KILLS").ok().map(|count| count.parse().expect("G2D_KILLS is a number"));
+    wanted.unwrap_or(10) / 2
+}
+
+fn start(folder: &Path, line: &str) -> Child {
+    command(folder, &line.split_whitespace().collect::<Vec<_>>()).spawn().unwrap()
+}
+
+/// Lets a child run for a while and kills it; whether it was still at work.
+fn killed(mut child: Child, after: Duration) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < after {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap(); // SIGKILL on Unix
+    !child.wait().unwrap().success()
+}
+
+/// Does it once undisturbed and tells how long it takes.
+fn undisturbed(folder: &Path, line: &str) -> Duration {
+    let start = Instant::now();
+    g2d(folder, line).done();
+    start.elapsed()
+}
+
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths.map(|path| (path.file_name().unwrap().into(), fs::read(path).unwrap())).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_killed_pack_is_never_taken_for_whole_and_starts_over() {
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let folder = empty("pack");
+    g2d(&folder, "phantom --count 100 --seed 6 --out drawn").done();
+    let whole = undisturbed(&folder, &format!("{PACK} straight"));
+    let (mut rng, mut at_work, mut begun) = (Rng::new(6, 0, 0), 0, 0);
+    for kill in 0..kills() {
+        if killed(start(&folder, &format!("{PACK} out")), whole.mul_f64(rng.unit())) {
+            at_work += 1;
+            begun += usize::from(folder.join("out").exists());
+            // Whole, or refused.
+            if let Ok(dataset) = Dataset::open(&folder.join("out")) {
+                dataset.verify().unwrap();
+            }
+        }
+        // Killed twice in a row now and then; then packed to the end.
+        if kill % 3 != 2 && !folder.join("out/dataset.json").exists() {
+            g2d(&folder, &format!("{PACK} out")).done();
+        }
+        if folder.join("out/dataset.json").exists() {
+            assert!(files(&folder.join("out")) == files(&folder.join("straight")), "after kill {kill}");
+            fs::remove_dir_all(folder.join("out")).unwrap();
+        }
+    }
+    ledger::ran("kill", format!("packing: {} kills, {at_work} at work, {begun} with files begun", kills()));
+}
+
+/// Every checkpoint that looks finished is.
+fn checkpoints_are_whole(run: &Path) -> usize {
+    let checkpoints = folder::list(run).unwrap();
+    for checkpoint in &checkpoints {
+        folder::verify(checkpoint).unwrap_or_else(|error| panic!("{error}"));
+    }
+    checkpoints.len()
+}
+
+/// Steps of a run without their speed, and validations.
+fn metrics(run: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let line = |line: &str| {
+        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line.as_object_mut().unwrap().remove("samples_per_s");
+        line
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn a_killed_run_loses_no_checkpoint_and_ends_in_the_same_bits() {
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let folder = empty("train");
+    g2d(&folder, "phantom --count 40 --seed 7 --out drawn").done();
+    g2d(&folder, "pack --pairs drawn/pairs.csv --size 64 --out shards").done();
+    let whole = undisturbed(&folder, &format!("{TRAIN} straight"));
+    let last = |run: &str| files(&folder.join(run).join("checkpoints/step-00000040"));
+    let weights =
+        |run: &str| last(run).into_iter().filter(|(name, _)| name.extension() == Some("safetensors".as_ref()));
+    let straight: Vec<_> = weights("straight").collect();
+    assert_eq!(straight.len(), 2);
+    let run = folder.join("run");
+    let (mut rng, mut at_work, mut saved, mut finished) = (Rng::new(7, 0, 0), 0, 0, 0);
+    for kill in 0..kills() {
+        let line =
+            if run.exists() { "pretrain --resume --threads 1 --out run".to_owned() } else { format!("{TRAIN} run") };
+        if killed(start(&folder, &line), whole.mul_f64(rng.unit())) {
+            at_work += 1;
+            let before = checkpoints_are_whole(&run);
+            saved += usize::from(before > 0);
+        }
+        // A chain of kills ends after three, and the last one at the end.
+        if kill % 3 == 2 || kill + 1 == kills() {
+            let line = if run.exists() {
+                "pretrain --resume --threads 1 --out run".to_owned()
+            } else {
+                format!("{TRAIN} run")
+            };
+            g2d(&folder, &line).done();
+            assert!(weights("run").eq(straight.iter().cloned()), "after kill {kill}: other weights or moments");
+            assert_eq!(metrics(&run), metrics(&folder.join("straight")), "after kill {kill}");
+            assert_eq!(checkpoints_are_whole(&run), folder::KEPT);
+            fs::remove_dir_all(&run).unwrap();
+            finished += 1;
+        }
+    }
+    let what =
+        format!("training: {} kills, {at_work} at work, {saved} with checkpoints, {finished} runs ended", kills());
+    ledger::ran("kill", what);
+}

@@ -1,0 +1,88 @@
+//! `g2d devices` and `g2d doctor`: what they say holds.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::common::command::{command, empty, g2d, with_peak_memory};
+use crate::places::made;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn devices_says_what_is_built_in_and_what_is_the_default() {
+    let folder = empty("devices");
+    let text = g2d(&folder, "devices").done();
+    assert!(text.contains("processor") && text.contains("not built in") && text.contains("default"), "{text}");
+    let found = json(&g2d(&folder, "devices --json").done());
+    let defaults: Vec<&Value> =
+        found["backends"].as_array().unwrap().iter().filter(|backend| backend["default"] == true).collect();
+    assert_eq!((defaults.len(), &defaults[0]["name"], &defaults[0]["built_in"]), (1, &"cpu".into(), &true.into()));
+    assert!(found["processor"]["threads"].as_u64().unwrap() >= 1);
+}
+
+#[test]
+fn a_sound_machine_gets_a_good_verdict() {
+    let text = g2d(made(), "doctor --data shards --preset micro --batch 4").done();
+    for words in
+        ["memory", "disk", "data", "every digest agrees", "self-check", "the same bits", "verdict: this run will work"]
+    {
+        assert!(text.contains(words), "{words} is not in {text}");
+    }
+    let found = json(&g2d(made(), "doctor --preset micro --batch 4 --json").done());
+    assert_eq!(found["ok"], true);
+}
+
+#[test]
+fn what_will_not_work_gets_a_verdict_and_a_fix() {
+    let found = g2d(made(), "doctor --preset full --batch 1000000");
+    assert!(found.out.contains("BAD  memory") && found.out.contains("ok   self-check"), "{found:?}");
+    found.refused(&["will not work", "memory: give --batch"]);
+    g2d(made(), "doctor --data shards --preset tiny").refused(&["data: the preset takes 128 pixels", "--size 128"]);
+    g2d(made(), "doctor --data none --preset micro").refused(&["data: pack the data again"]);
+    g2d(made(), "doctor --preset micro --batch 1").refused(&["batch is 1"]);
+    // One bit of a film, which opening the shards does not see.
+    let folder = empty("doctor-flipped");
+    fs::create_dir(folder.join("shards")).unwrap();
+    for entry in fs::read_dir(made().join("shards")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.join("shards").join(path.file_name().unwrap())).unwrap();
+    }
+    let shard = folder.join("shards/shard-00000.g2d");
+    let mut bytes = fs::read(&shard).unwrap();
+    bytes[5000] ^= 4;
+    fs::write(&shard, bytes).unwrap();
+    let found = g2d(&folder, "doctor --data shards --preset micro --batch 4");
+    assert!(found.out.contains("shard-00000.g2d: the content is not what was packed"), "{found:?}");
+    found.refused(&["data: pack the data again"]);
+}
+
+#[test]
+fn too_large_a_run_is_refused_before_it_takes_the_memory() {
+    let wide = "--set text_hidden=65536 --set text_heads=1 --set text_intermediate=65536";
+    let line = format!("pretrain --data shards --preset micro --batch 4 --steps 1 --out wide {wide}");
+    let (ended, most) = with_peak_memory(command(made(), &line.split_whitespace().collect::<Vec<_>>()));
+    ended.refused(&["training needs about", "are available", "smaller"]);
+    assert!(most < 500_000_000, "{} MB", most / 1_000_000);
+    assert!(!made().join("wide").exists());
+}
+
+#[test]
+fn the_predicted_memory_is_what_a_run_takes() {
+    let folder = empty("prediction");
+    made();
+    g2d(&folder, "pack --pairs ../made/drawn/pairs.csv --size 128 --out shards").done();
+    let work = "--data shards --preset tiny --batch 16";
+    let predicted = json(&g2d(&folder, &format!("doctor {work} --json")).done())["footprint"].clone();
+    let run = format!("pretrain {work} --steps 1 --out run");
+    let (ended, most) = with_peak_memory(command(&folder, &run.split_whitespace().collect::<Vec<_>>()));
+    ended.done();
+    let ratio = most as f64 / predicted["memory"].as_f64().unwrap();
+    assert!((0.6..=1.1).contains(&ratio), "{most} bytes were held, {ratio:.2} of what was predicted");
+    let files = fs::read_dir(folder.join("run/checkpoints/step-00000001")).unwrap();
+    let written: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    let ratio = written as f64 / predicted["checkpoint"].as_f64().unwrap();
+    assert!((0.9..=1.05).contains(&ratio), "{written} bytes were written, {ratio:.2} of what was predicted");
+}
