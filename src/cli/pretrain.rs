@@ -182,8 +182,8 @@ impl Pretrain {
     fn phantoms(&self, image_size: usize, cancelled: &std::sync::atomic::AtomicBool) -> Result<Data, Error> {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(super::style("{msg:20} {bar:30} {pos}/{len} {eta}"));
-        let progress = |what: &'static str, done: usize, total: usize| {
-            bar.set_message(what);
+        bar.set_message("drawing phantoms");
+        let progress = |done: usize, total: usize| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
         };

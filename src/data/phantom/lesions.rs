@@ -67,7 +67,7 @@ fn filling(chest: &mut Chest, dense: bool, side: usize, zone: Zone, size: Size, 
     // Some consolidations of the upper zone stop at a fissure.
     let fissure = (dense && zone == Zone::Upper && rng.chance(0.5)).then_some(y + 0.55 * radius);
     let bronchi = bronchi(chest, centre, radius, rng);
-    let (depth, core) = if dense { (between(rng, 0.76, 0.9), 1.45) } else { (between(rng, 0.48, 0.62), 1.1) };
+    let (depth, core) = if dense { (between(rng, 0.86, 0.97), 1.45) } else { (between(rng, 0.6, 0.75), 1.1) };
     let (anatomy, air) = (&chest.anatomy, &mut chest.air);
     let mut pixels = Vec::new();
     chest.frame.near(centre, 2.2 * radius, |index, [x, py]| {
@@ -116,7 +116,7 @@ fn nodule(chest: &mut Chest, side: usize, zone: Zone, size: Size, rng: &mut Rng)
     let [a, y] = place(chest, side, zone, 1.2 * radius, rng);
     let centre = [sign * a, y];
     let lobes = Field::noise(chest.frame.width, chest.frame.height, radius * chest.frame.scale, rng);
-    let dense = between(rng, 0.62, 0.85) + 1.6 * radius;
+    let dense = between(rng, 0.8, 1.05) + 1.6 * radius;
     let mut pixels = Vec::new();
     chest.frame.near(centre, 1.5 * radius, |index, [x, py]| {
         let far = ((x - centre[0]).powi(2) + (py - centre[1]).powi(2)).sqrt() / radius + 0.14 * lobes.values[index];
