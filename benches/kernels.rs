@@ -22,6 +22,8 @@ const HOT: [&str; 7] = ["adamw", "attention", "batch_norm", "conv2d", "gelu", "l
 const FEWEST_BYTES: u64 = 1 << 16;
 /// FLOP that take as long as moving a byte, roughly: makes one number of a launch's work.
 const FLOP_PER_BYTE: u64 = 8;
+/// Numbers drawn for an input.
+const DRAWN: usize = 1 << 16;
 /// Inputs whose shapes are part of a name; AdamW has a thousand.
 const NAMED: usize = 3;
 
@@ -34,12 +36,13 @@ enum Data {
 }
 
 impl Data {
-    /// Positive numbers, which any op takes; integers are zero.
+    /// Positive numbers, which any op takes, the same ones again and again; integers are zero.
     fn of(spec: Spec, rng: &mut Rng) -> Self {
         let elements = spec.shape.elements();
         match spec.kind {
             Kind::Activation | Kind::Exact => {
-                Self::Numbers((0..elements).map(|_| rng.uniform(0.1, 1.0) as f32).collect())
+                let some: Vec<f32> = (0..elements.min(DRAWN)).map(|_| rng.uniform(0.1, 1.0) as f32).collect();
+                Self::Numbers(some.iter().copied().cycle().take(elements).collect())
             }
             Kind::Index => Self::Indices(vec![0; elements]),
             Kind::Bytes => Self::Bytes(vec![1; elements]),

@@ -91,7 +91,7 @@ impl Table {
         let read = Rc::new(Cell::new(0));
         let file = Rationed { file, read: read.clone() };
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(file);
-        let header = reader.headers().map_err(|error| csv_error(path, &error))?;
+        let header = reader.headers().map_err(|error| csv_error(path, 1, &error))?;
         let columns: Vec<String> = header.iter().map(str::to_owned).collect();
         let missing: Vec<_> = required.iter().filter(|name| !columns.iter().any(|column| column == *name)).collect();
         if !missing.is_empty() {
@@ -106,6 +106,7 @@ impl Table {
     /// The next row's line and values by column, a row with another number of values than the header, or the end.
     fn next(&mut self) -> Result<Option<Result<Row<'_>, BadRow>>, Error> {
         self.read.set(0);
+        let next = self.reader.position().line();
         match self.reader.read_record(&mut self.record) {
             Ok(false) => Ok(None),
             Ok(true) => {
@@ -118,7 +119,7 @@ impl Table {
                     reason: "wrong number of values",
                     what: format!("{len} values where the header has {expected_len}; quote values that hold commas"),
                 }))),
-                _ => Err(csv_error(&self.path, &error)),
+                _ => Err(csv_error(&self.path, next, &error)),
             },
         }
     }
@@ -127,8 +128,9 @@ impl Table {
 /// A row's line, and its values by column.
 type Row<'a> = (u64, HashMap<&'a str, &'a str>);
 
-fn csv_error(path: &Path, error: &csv::Error) -> Error {
-    let line = error.position().map_or(1, csv::Position::line);
+/// `next` is the line that was to be read.
+fn csv_error(path: &Path, next: u64, error: &csv::Error) -> Error {
+    let line = error.position().map_or(next, csv::Position::line);
     let what = match error.kind() {
         csv::ErrorKind::Utf8 { .. } => "this is not UTF-8 text (Latin-1?); save the table as UTF-8".into(),
         csv::ErrorKind::Io(error) => format!("{error}; this should be a csv table"),

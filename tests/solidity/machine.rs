@@ -37,7 +37,7 @@ fn a_sound_machine_gets_a_good_verdict() {
 
 #[test]
 fn what_will_not_work_gets_a_verdict_and_a_fix() {
-    let found = g2d(made(), "doctor --preset full --batch 1000000");
+    let found = g2d(made(), "doctor --preset full --batch 65536");
     assert!(found.out.contains("BAD  memory") && found.out.contains("ok   self-check"), "{found:?}");
     found.refused(&["will not work", "memory: give --batch"]);
     g2d(made(), "doctor --data shards --preset tiny").refused(&["data: the preset takes 128 pixels", "--size 128"]);

@@ -262,9 +262,10 @@ fn the_second_process_on_a_run_is_refused() {
 fn imported_weights_survive_a_kill_before_the_first_checkpoint() {
     let folder = copied("imported", true);
     let weights = "--weights run/checkpoints/step-00000002/weights.safetensors";
-    let line = format!("{} {weights}", PRETRAIN.replace("--set checkpoint_every=2", "--set checkpoint_every=1000"));
+    let lone = "--set checkpoint_every=1000 --set schedule.steps=1000";
+    let line = format!("{} {weights}", PRETRAIN.replace("--set checkpoint_every=2", lone));
     g2d(&folder, &line.replace("--out new", "--out straight")).done();
-    let endless = line.replace("--steps 4", "--steps 4 --set schedule.steps=4");
+    let endless = line.replace("--steps 4", "--steps 1000");
     let words: Vec<&str> = endless.split_whitespace().collect();
     let mut killed = command(&folder, &words).spawn().unwrap();
     wait_for_steps(&mut killed, &folder.join("new"), 1);

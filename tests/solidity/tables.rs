@@ -66,7 +66,7 @@ fn other_encodings_and_open_quotes_are_refused_in_one_sentence() {
         ("utf-16-le", units(u16::to_le_bytes), &["line 1", "UTF-16", "save the table as UTF-8"]),
         ("utf-16-be", units(u16::to_be_bytes), &["line 1", "UTF-16"]),
         ("utf-16-bom", [vec![0xFF, 0xFE], units(u16::to_le_bytes)].concat(), &["line 1", "UTF-16"]),
-        ("open-quote", open.into_bytes(), &["a quote is not closed"]),
+        ("open-quote", open.into_bytes(), &["line 2", "a quote is not closed"]),
         ("a-picture", Png::gray(1, 1, 8, &[0, 1]).bytes(), &["line 1"]),
     ] {
         let options = options(&empty(name), &table);
