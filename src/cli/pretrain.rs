@@ -18,9 +18,9 @@ use crate::train::run::{self, Data, Event, Manifest, Run, Summary};
 use crate::train::validate::Validation;
 
 /// The phantoms of a run without data.
-const PHANTOMS: Phantoms = Phantoms { train: 3000, held_out: 320, size: 128 };
+const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, size: 192 };
 /// Its steps.
-const PHANTOM_STEPS: u64 = 1100;
+const PHANTOM_STEPS: u64 = 850;
 /// Passes over one's own data by default.
 const EPOCHS: u64 = 20;
 
@@ -127,7 +127,7 @@ impl Pretrain {
         let (data, path, held_out) = match &self.data {
             Some(path) => (Data::split(Dataset::open(path)?), path.clone(), None),
             None => {
-                let data = self.phantoms(config.model.image_size, cancelled)?;
+                let data = self.phantoms(config.model.image_size, config.train.batch, cancelled)?;
                 let [train, held_out] = [&data.train, &data.held_out]
                     .map(|set| set.tokenizer_path().parent().map(Path::to_owned).unwrap_or_default());
                 (data, train, Some(held_out))
@@ -162,6 +162,9 @@ impl Pretrain {
     /// Preset, recipe, tuned defaults, then the file, then the flags.
     fn settings(&self, vocab_size: usize) -> Result<RunConfig, Error> {
         let mut config = defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size)?;
+        if self.data.is_none() && self.preset.is_none() {
+            config.model.image_size = PHANTOMS.size; // finer attention than the preset's own: docs/training.md
+        }
         if let Some(path) = &self.config {
             let text = fs::read_to_string(path).map_err(Error::io(path))?;
             super::settings::apply_toml(&mut config, &text)
@@ -179,7 +182,12 @@ impl Pretrain {
         Ok(config)
     }
 
-    fn phantoms(&self, image_size: usize, cancelled: &std::sync::atomic::AtomicBool) -> Result<Data, Error> {
+    fn phantoms(
+        &self,
+        image_size: usize,
+        batch: usize,
+        cancelled: &std::sync::atomic::AtomicBool,
+    ) -> Result<Data, Error> {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(super::style("{msg:20} {bar:30} {pos}/{len} {eta}"));
         bar.set_message("drawing phantoms");
@@ -187,7 +195,10 @@ impl Pretrain {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
         };
-        let what = Phantoms { size: image_size.max(PHANTOMS.size), ..PHANTOMS };
+        // A short run draws no more than it will see.
+        let seen = self.steps.map_or(PHANTOMS.train, |steps| (steps as usize).saturating_mul(batch));
+        let train = seen.clamp(500, PHANTOMS.train).next_multiple_of(500);
+        let what = Phantoms { size: image_size, train, ..PHANTOMS };
         let data = quickstart::phantoms(&Path::new(RUNS).join("phantoms"), what, &progress, cancelled);
         bar.finish_and_clear();
         data
