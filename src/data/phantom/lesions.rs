@@ -57,7 +57,7 @@ fn place(chest: &Chest, side: usize, zone: Zone, margin: f32, rng: &mut Rng) -> 
 /// Opacity or consolidation: air gives way in a blob with ragged edges; dense filling leaves the bronchi open.
 fn filling(chest: &mut Chest, dense: bool, side: usize, zone: Zone, size: Size, rng: &mut Rng) -> Vec<usize> {
     let sign = if side == 0 { -1.0 } else { 1.0 };
-    let radius = by_size(size, if dense { [0.24, 0.34, 0.46] } else { [0.26, 0.38, 0.54] }) * between(rng, 0.92, 1.08);
+    let radius = by_size(size, if dense { [0.28, 0.38, 0.5] } else { [0.3, 0.42, 0.56] }) * between(rng, 0.92, 1.08);
     let [a, y] = place(chest, side, zone, 0.75 * radius, rng);
     let centre = [sign * a, y];
     let (width, height, scale) = (chest.frame.width, chest.frame.height, chest.frame.scale);
@@ -112,7 +112,7 @@ fn bronchi(chest: &Chest, centre: [f32; 2], radius: f32, rng: &mut Rng) -> Field
 
 fn nodule(chest: &mut Chest, side: usize, zone: Zone, size: Size, rng: &mut Rng) -> Vec<usize> {
     let sign = if side == 0 { -1.0 } else { 1.0 };
-    let radius = by_size(size, [0.066, 0.1, 0.145]) * between(rng, 0.93, 1.07);
+    let radius = by_size(size, [0.085, 0.125, 0.175]) * between(rng, 0.93, 1.07);
     let [a, y] = place(chest, side, zone, 1.2 * radius, rng);
     let centre = [sign * a, y];
     let lobes = Field::noise(chest.frame.width, chest.frame.height, radius * chest.frame.scale, rng);
