@@ -173,11 +173,8 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     };
     let held_out = run.data.held_out_samples();
     let plain = LoaderOptions { batch: 1, recipe: Recipe::None, ..options.clone() };
-    let judge = if held_out.is_empty() {
-        None
-    } else {
-        Some(Batches::new(run.data.held_out.clone(), held_out.clone(), plain)?)
-    };
+    let judge = || Batches::new(run.data.held_out.clone(), held_out.clone(), plain);
+    let judge = (!held_out.is_empty()).then(judge).transpose()?;
     let batches = Arc::new(Batches::new(run.data.train.clone(), samples, options)?);
     let resumed = if run.resume { Some(lock(&run.folder)?) } else { None };
     let mut session = open(run)?;

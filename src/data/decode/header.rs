@@ -23,7 +23,7 @@ impl Header {
     pub fn need(&self, length: u64) -> u64 {
         // Decoders work on blocks of up to 32 pixels.
         let padded = |side: u32| u64::from(side).next_multiple_of(32);
-        let pixels = padded(self.width) * padded(self.height);
+        let pixels = padded(self.width).saturating_mul(padded(self.height));
         length.saturating_mul(self.copies).saturating_add(pixels.saturating_mul(self.bytes_per_pixel))
     }
 }
