@@ -22,11 +22,12 @@ const F64_RTOL: f64 = 1e-5;
 /// The part of the largest rms of its kind below which a tensor counts as zero: in f64, and in float32.
 const F64_FLOOR: f64 = 1e-6;
 const FLOAT32_FLOOR: f64 = 1e-4;
-/// What a loss computed with bf16 activations may differ by. One rounding to bf16 is 2^-9; the worst of the fixtures is
-/// 2.4e-2, in the segmentation losses, where the pseudo mask of a few cells depends on near ties.
-const MIXED_RTOL: f64 = 4e-2;
-
-const LOSSES: [&str; 3] = ["loss.total", "loss.contrastive", "loss.segmentation"];
+/// The losses, and what they may differ by where the references compute with bf16 activations. One rounding to bf16 is
+/// 2^-8. The references give the same numbers everywhere, so these are the worst of the fixtures, rounded up: for the
+/// contrastive loss similarities over the temperature 0.07, for the segmentation loss pseudo masks of four or nine
+/// cells, of which a near tie moves one.
+const MIXED_RTOL: [(&str, f64); 3] =
+    [("loss.total", 1.25e-2), ("loss.contrastive", 1.6e-2), ("loss.segmentation", 2.4e-2)];
 
 /// Shape and numbers by name.
 type Tensors = BTreeMap<String, Tensor>;
@@ -155,7 +156,7 @@ fn mixed_losses_are_near_and_everything_is_finite() {
             for (tensor, (_, numbers)) in &got {
                 assert!(numbers.iter().all(|number| number.is_finite()), "{}: {tensor} is not finite", name(&case));
             }
-            for loss in LOSSES {
+            for (loss, _) in MIXED_RTOL {
                 let (want, got) = (want[loss].1[0], got[loss].1[0]);
                 let error = ((got - want) / want).abs();
                 println!("{} mixed {kernels:?} {loss}: {got:.5} instead of {want:.5}, {error:.1e}", name(&case));
@@ -164,10 +165,10 @@ fn mixed_losses_are_near_and_everything_is_finite() {
             }
         }
     }
-    for loss in LOSSES {
+    for (loss, most) in MIXED_RTOL {
         let (plain, error) = (worst[&(loss, false)], worst[&(loss, true)]);
-        let near = plain <= MIXED_RTOL;
-        assert!(near, "mixed {loss}: the references are {plain:.1e} off, {MIXED_RTOL:.1e} can be explained");
+        let near = plain <= most;
+        assert!(near, "mixed {loss}: the references are {plain:.2e} off instead of {most:.2e}");
         let bound = 2.0 * plain + Storage::F32.rounding();
         let ok = error <= bound;
         assert!(ok, "mixed {loss}: the kernels are {error:.1e} off, {bound:.1e} is allowed");

@@ -164,13 +164,7 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     let config = &run.config;
     config.validate()?;
     let samples = run.data.train.select(Some(Split::Train), true);
-    let options = LoaderOptions {
-        batch: config.train.batch,
-        image_size: config.model.image_size,
-        text_len: config.train.text_length,
-        seed: config.train.seed,
-        recipe: config.train.augment,
-    };
+    let options = loading(config);
     let held_out = run.data.held_out_samples();
     let plain = LoaderOptions { batch: 1, recipe: Recipe::None, ..options.clone() };
     let judge = || Batches::new(run.data.held_out.clone(), held_out.clone(), plain);
@@ -223,6 +217,16 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
         after,
         seconds,
     })
+}
+
+fn loading(config: &RunConfig) -> LoaderOptions {
+    LoaderOptions {
+        batch: config.train.batch,
+        image_size: config.model.image_size,
+        text_len: config.train.text_length,
+        seed: config.train.seed,
+        recipe: config.train.augment,
+    }
 }
 
 fn open(run: &Run) -> Result<Session, Error> {

@@ -13,9 +13,11 @@
 //!
 //! *A region of few numbers.* One plain error can be small, or zero, by luck, and then the rule would refuse a kernel as
 //! accurate as the reference: if errors are normal, one error exceeds twice the largest of M others with probability
-//! 0.30 for M = 1, 1.3e-3 for M = 16, 1.5e-5 for M = 64. So the plain error of a region is the largest of at least
-//! [`DRAWN`] errors: those of the region itself, and where it has fewer, those of the same region in further draws of
-//! the same shapes ([`Yardstick`]). A full tile needs no further draw.
+//! 0.30 for M = 1, 1.3e-3 for M = 16, 1.5e-5 for M = 64. So the plain error of a region is the largest of [`DRAWN`]
+//! independent errors. Numbers of a row, or of a column, may share a sum (a mean, a denominator) and err together, so a
+//! region has as many as it has rows, or columns if these are fewer; it takes the rest from the same region in further
+//! draws of the same shapes ([`Yardstick`]). Errors are relative to what was summed: where the region's largest number
+//! is larger than it usually is in these draws, so may be its error, in proportion.
 //!
 //! *f64.* The truth is no better than the result here: it is one plain error away from the exact value itself, and the
 //! result may be two, so they may be three apart. The plain error is the one of f32 times the ratio of the roundings.
@@ -63,41 +65,56 @@ impl Storage {
     }
 }
 
-/// How many plain errors stand behind the plain error of a region.
+/// How many independent errors stand behind the plain error of a region.
 pub const DRAWN: usize = 64;
 
 /// The plain errors of several draws of the same shapes, region by region.
 #[derive(Clone, Default, Debug)]
-pub struct Yardstick(Vec<Region>);
+pub struct Yardstick(Vec<Pooled>);
+
+/// A region of all draws together.
+#[derive(Clone, Copy, Default, Debug)]
+struct Pooled {
+    /// The largest plain error.
+    plain: f64,
+    /// Largest numbers, added up, and of how many draws.
+    scales: f64,
+    draws: f64,
+    independent: usize,
+}
 
 impl Yardstick {
-    /// Takes another draw into account, where a region has too few numbers yet. Draws may have different extents.
+    /// Takes another draw into account, where a region has too few errors yet. Draws may have different extents.
     pub fn add(&mut self, truth: &[f64], plain: &[f64], columns: usize) {
         let drawn = regions(truth, plain, plain, columns);
-        self.0.resize(self.0.len().max(drawn.len()), Region::default());
+        self.0.resize(self.0.len().max(drawn.len()), Pooled::default());
         for (pooled, region) in self.0.iter_mut().zip(drawn) {
-            if pooled.numbers < DRAWN {
+            if pooled.independent < DRAWN {
                 pooled.plain = worse(region.plain, pooled.plain);
-                pooled.numbers += region.numbers;
+                pooled.scales += region.scale;
+                pooled.draws += 1.0;
+                pooled.independent += region.independent;
             }
         }
     }
 
-    /// Whether every region has enough numbers.
+    /// Whether every region has enough errors.
     pub fn complete(&self) -> bool {
-        self.0.iter().all(|pooled| pooled.numbers >= DRAWN)
+        self.0.iter().all(|pooled| pooled.independent >= DRAWN)
     }
 
-    /// The plain error of a region.
-    fn plain(&self, region: usize) -> f64 {
-        self.0.get(region).map_or(0.0, |pooled| pooled.plain)
+    /// The plain error of a region whose largest number is `scale`.
+    fn plain(&self, region: usize, scale: f64) -> f64 {
+        let pooled = self.0.get(region).copied().unwrap_or_default();
+        pooled.plain * (scale * pooled.draws / pooled.scales).max(1.0)
     }
 }
 
 /// Maxima over the whole tensor or one tile.
 #[derive(Clone, Copy, Default, Debug)]
 struct Region {
-    numbers: usize,
+    /// Its rows or columns, whichever are fewer.
+    independent: usize,
     error: f64,
     worst: usize,
     plain: f64,
@@ -113,12 +130,15 @@ fn worse(a: f64, b: f64) -> f64 {
 fn regions(truth: &[f64], plain: &[f64], got: &[f64], columns: usize) -> Vec<Region> {
     let across = columns.div_ceil(TILE);
     let rows = truth.len().div_ceil(columns);
-    let mut regions = vec![Region::default(); 1 + across * rows.div_ceil(TILE)];
+    let mut regions = vec![Region { independent: rows.min(columns), ..Region::default() }];
+    for (down, right) in (0..rows.div_ceil(TILE)).flat_map(|down| (0..across).map(move |right| (down, right))) {
+        let independent = (rows - down * TILE).min(columns - right * TILE).min(TILE);
+        regions.push(Region { independent, ..Region::default() });
+    }
     for at in 0..truth.len() {
         let tile = 1 + at / columns / TILE * across + at % columns / TILE;
         for region in [0, tile] {
             let region = &mut regions[region];
-            region.numbers += 1;
             let error = (got[at] - truth[at]).abs();
             let largest = worse(error, region.error);
             if largest.to_bits() != region.error.to_bits() {
@@ -146,7 +166,7 @@ pub fn compare(
     let regions = regions(truth, plain, got, columns);
     let judged = if regions.len() == 2 { 1 } else { regions.len() };
     for (at, region) in regions[..judged].iter().enumerate() {
-        let plain_error = worse(region.plain, yardstick.plain(at));
+        let plain_error = worse(region.plain, yardstick.plain(at, region.scale));
         let bound = storage.share() * plain_error + storage.rounding() * region.scale;
         let ok = region.error <= bound;
         if !ok {
