@@ -9,6 +9,7 @@ use g2d::model::batch::{Shapes, Source};
 use g2d::model::config::Config;
 use g2d::ops::Op;
 use g2d::ops::conv2d;
+use g2d::ops::finite::Finite;
 use g2d::program::host::{HostInput, HostOutput};
 use g2d::program::plan::{Launch, REFERENCE};
 use g2d::program::{HostIo, Kernels, Plan, Precision};
@@ -49,13 +50,19 @@ impl Data {
         }
     }
 
-    /// An input of the plan that says where texts lie, all of full length.
-    fn of_texts(name: &str, shapes: &Shapes) -> Option<Self> {
+    /// A value on which it depends how much a launch does: where texts lie, all of full length; that every gradient is
+    /// finite.
+    fn deciding(plan: &Plan, buffer: usize, shapes: &Shapes) -> Option<Self> {
         let row = |text: usize| (text * shapes.text_len) as i32;
-        match name {
-            "offsets" => Some(Self::Indices((0..=shapes.batch).map(row).collect())),
-            "lengths" => Some(Self::Indices(vec![row(1); shapes.batch])),
-            _ => None,
+        let input = plan.inputs.iter().find(|&&(_, input)| input == buffer);
+        match input.map(|(name, _)| name.as_str()) {
+            Some("offsets") => Some(Self::Indices((0..=shapes.batch).map(row).collect())),
+            Some("lengths") => Some(Self::Indices(vec![row(1); shapes.batch])),
+            Some(_) => None,
+            None => {
+                let maker = plan.launches.iter().find(|launch| launch.outputs.contains(&buffer))?;
+                (maker.op == Op::Finite(Finite)).then(|| Self::Numbers(vec![1.0, 0.0]))
+            }
         }
     }
 
@@ -103,12 +110,8 @@ fn largest(plan: &Plan) -> BTreeMap<String, &Launch> {
 fn launch(criterion: &mut Criterion, preset: &str, kind: &str, plan: &Plan, shapes: &Shapes, launch: &Launch) {
     let mut rng = Rng::new(0, 0, 0);
     let spec = |&at: &usize| plan.buffers[at].spec;
-    let of_texts = |at: usize| {
-        let (name, _) = plan.inputs.iter().find(|&&(_, buffer)| buffer == at)?;
-        Data::of_texts(name, shapes)
-    };
     let inputs: Vec<(Spec, Data)> = (launch.inputs.iter())
-        .map(|at| (spec(at), of_texts(*at).unwrap_or_else(|| Data::of(spec(at), &mut rng))))
+        .map(|at| (spec(at), Data::deciding(plan, *at, shapes).unwrap_or_else(|| Data::of(spec(at), &mut rng))))
         .collect();
     let mut outputs: Vec<(Spec, Data)> =
         launch.outputs.iter().map(|at| (spec(at), Data::of(spec(at), &mut rng))).collect();
