@@ -20,7 +20,7 @@ use crate::train::validate::Validation;
 /// The phantoms of a run without data.
 const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, size: 192 };
 /// Its steps.
-const PHANTOM_STEPS: u64 = 850;
+const PHANTOM_STEPS: u64 = 900;
 /// Passes over one's own data by default.
 const EPOCHS: u64 = 20;
 
@@ -163,7 +163,7 @@ impl Pretrain {
     fn settings(&self, vocab_size: usize) -> Result<RunConfig, Error> {
         let mut config = defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size)?;
         if self.data.is_none() && self.preset.is_none() {
-            config.model.image_size = PHANTOMS.size; // finer attention than the preset's own: docs/training.md
+            defaults::for_phantoms(&mut config, PHANTOMS.size);
         }
         if let Some(path) = &self.config {
             let text = fs::read_to_string(path).map_err(Error::io(path))?;

@@ -16,6 +16,8 @@ use crate::data::tokenizer::Tokenizer;
 
 /// Films drawn at a time.
 const CHUNK: u64 = 256;
+/// Reports that a tokenizer is trained on, however many films there are, so that weights fit films of another count.
+const REPORTS: u64 = 8000;
 /// Films are drawn so much larger than they are packed: resizing smooths them.
 const DRAWN: f64 = 1.25;
 
@@ -30,7 +32,7 @@ pub struct Phantoms<'a> {
     pub size: usize,
     /// The split that all are of.
     pub split: Split,
-    /// A tokenizer; else one is trained on their reports.
+    /// A tokenizer; else one is trained on reports of the seed.
     pub tokenizer: Option<&'a Path>,
 }
 
@@ -45,10 +47,9 @@ pub fn pack(
     progress: &(dyn Fn(usize) + Sync),
     cancelled: &AtomicBool,
 ) -> Result<(), Error> {
-    let reports = || (0..what.count as u64).map(|index| said(what.seed, index).text);
     let tokenizer = match what.tokenizer {
         Some(path) => Tokenizer::load(path, true)?,
-        None => Tokenizer::trained(reports(), true)?,
+        None => Tokenizer::trained((0..REPORTS).map(|index| said(what.seed, index).text), true)?,
     };
     let mut writer = DatasetWriter::create(out, what.size, true)?;
     let drawn = AtomicUsize::new(0);
