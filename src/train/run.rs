@@ -292,6 +292,8 @@ fn begin(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -
     }
     let name = run.folder.file_name().unwrap_or_default().to_string_lossy();
     let beside = run.folder.with_file_name(format!(".{name}.{}.starting", std::process::id()));
+    // A process of the same number that was killed may have left one.
+    let _ = fs::remove_dir_all(&beside);
     fs::create_dir_all(&beside).map_err(Error::io(&beside))?;
     fill(run, session, &beside)
         .and_then(|held| fs::rename(&beside, &run.folder).map(|()| held).map_err(Error::io(&run.folder)))
