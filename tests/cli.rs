@@ -86,7 +86,10 @@ fn made() -> &'static Path {
         let packed = done(&folder, "pack --pairs drawn/pairs.csv --boxes drawn/boxes.csv --size 64 --out shards");
         assert!(packed.contains("24 rows read") && packed.contains("g2d pretrain --data shards"), "{packed}");
         let trained = done(&folder, "pretrain --data shards --preset micro --batch 4 --steps 3 --out run");
-        assert!(trained.contains("3 steps") && trained.contains("weights.safetensors"), "{trained}");
+        assert!(trained.contains("3 steps of preset micro with recipe default"), "{trained}");
+        assert!(trained.contains("weights.safetensors"), "{trained}");
+        let manifest = fs::read_to_string(folder.join("run/manifest.json")).unwrap();
+        assert!(manifest.contains(r#""preset": "micro""#) && manifest.contains(r#""recipe": "default""#), "{manifest}");
         folder
     })
 }
@@ -117,18 +120,30 @@ fn the_plan_is_the_golden_one() {
 #[test]
 fn unknown_words_end_with_the_known_ones() {
     let folder = empty("words");
-    for (line, known) in [
-        ("plan --preset tny", "tiny"),
-        ("pretrain --recipe offical", "official"),
-        ("plan --device gpu", "cpu"),
-        ("pretrain --stps 3", "--steps"),
-        ("pretain", "pretrain"),
-        ("pretrain --steps 0", "0"),
+    for (line, words) in [
+        ("plan --preset tny", &["'tny'", "--preset", "micro, tiny, small, full"][..]),
+        ("pretrain --recipe offical", &["'offical'", "default, paper, official"]),
+        ("plan --device gpu", &["'gpu'", "cpu"]),
+        ("pretrain --stps 3", &["'--stps'", "--steps"]),
+        ("pretain", &["'pretain'", "pretrain"]),
+        ("pretrain --steps 0", &["'0'", "--steps"]),
+        ("pretrain --steps", &["--steps", "value"]),
+        ("pretrain --steps 3 --epochs 2", &["--steps", "--epochs"]),
+        ("pretrain now", &["'now'"]),
+        ("pack", &["--pairs", "--out"]),
+        ("phantom --count three --out films", &["'three'", "--count"]),
     ] {
-        let ended = g2d(&folder, line);
-        assert_eq!(ended.code, Some(2), "{line}: {ended:?}");
-        assert!(ended.errors.starts_with("error:") && ended.errors.contains(known), "{line}: {ended:?}");
+        refused(&folder, line, words);
+        refused(&folder, line, &["; see --help"]);
     }
+}
+
+/// Without a verb the help is shown, not a sentence.
+#[test]
+fn no_verb_is_answered_with_the_help() {
+    let ended = g2d(&empty("no-verb"), "");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.errors.contains("Usage:") && ended.errors.contains("pretrain"), "{ended:?}");
 }
 
 #[test]
@@ -136,7 +151,8 @@ fn bad_settings_are_refused() {
     let folder = made();
     for (setting, words) in [
         ("learning_rat=1", &["learning_rat", "learning_rate"][..]),
-        ("schedule.step=3", &["`step`", "`steps`"]),
+        ("schedule.step=3", &["`schedule.step`", "`schedule.steps`", "schedule.warmup", "learning_rate"]),
+        ("schedule.steps=soon", &["`schedule.steps`", "soon"]),
         ("image_size=100", &["image_size is 100", "multiple of 32"]),
         ("image_size=0", &["image_size is 0"]),
         ("image_size=-32", &["image_size", "-32"]),
@@ -148,7 +164,7 @@ fn bad_settings_are_refused() {
         ("resnet_layers=1,1", &["resnet_layers", "4"]),
         ("mask_body=maybe", &["mask_body", "maybe", "threshold"]),
         ("temperature=0", &["temperature is 0"]),
-        ("lr=fast", &["learning_rate", "fast"]),
+        ("lr=fast", &["`lr`", "fast"]),
         ("batch=1", &["batch is 1", "2"]),
         ("batch=0", &["batch is 0"]),
         ("batch=1000", &["1000"]),
@@ -170,7 +186,7 @@ fn bad_config_files_are_refused() {
         ("value.toml", "quantile = 1.5\n", &["quantile is 1.5"]),
         ("syntax.toml", "seed = 1\nquantile = = 2\n", &["syntax.toml", "line 2"]),
         ("foreign.toml", "\u{89}PNG\u{1}\n", &["foreign.toml", "line 1"]),
-        ("schedule.toml", "[schedule]\nwarm = 3\n", &["warm", "schedule.toml"]),
+        ("schedule.toml", "[schedule]\nwarm = 3\n", &["`schedule.warm`", "`schedule.warmup`", "schedule.toml"]),
         ("groups.toml", "[[groups]]\nname = \"a\"\npattern = \"nothing*\"\n", &["matches no group's pattern"]),
         ("group.toml", "[[groups]]\nnme = \"a\"\n", &["group.toml", "nme"]),
     ] {
@@ -319,7 +335,10 @@ fn bad_weights_and_checkpoints_are_refused() {
 
     refused(folder, "pretrain --resume --out nowhere", &["nowhere"]);
     refused(&empty("no-runs"), "pretrain --resume", &["runs"]);
-    refused(folder, "pretrain --resume --out run --preset micro", &["--preset"]);
+    for kept in ["--preset micro", "--recipe paper", "--set seed=1", "--batch 4", "--weights w.safetensors"] {
+        let flag = kept.split(' ').next().unwrap();
+        refused(folder, &format!("pretrain --resume --out run {kept}"), &[flag, "keeps its settings"]);
+    }
     refused(folder, "pretrain --data shards --preset micro --steps 2 --out run", &["run", "--resume"]);
     for file in ["weights.safetensors", "moments.safetensors", "progress.json"] {
         let run = copy("run-spoilt", "run");

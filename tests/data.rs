@@ -1,10 +1,13 @@
 //! Films and tables in, shards out: packing, reading what was packed, damaged input, tokens.
 #![cfg(feature = "data")]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use common::ledger;
 use g2d::base::random::Rng;
 use g2d::data::funnel::Funnel;
 use g2d::data::pairs::Pair;
@@ -543,8 +546,8 @@ fn random_text_is_never_too_much_for_the_tokenizer() {
 #[test]
 fn real_films_are_packed_without_loss() {
     let Some(source) = std::env::var_os("G2D_CXR_REAL").map(PathBuf::from) else {
-        eprintln!("skipped: real films; set G2D_CXR_REAL=DIR (pairs.csv, boxes.csv, images) to enable");
-        return;
+        let what = "real films were not packed: G2D_CXR_REAL names no folder of pairs.csv, boxes.csv and images";
+        return ledger::skipped("real-data", what, "G2D_CXR_REAL=DIR cargo test --release --test data");
     };
     let out = folder("real").join("out");
     let options =
@@ -559,4 +562,5 @@ fn real_films_are_packed_without_loss() {
         assert!((20.0..235.0).contains(&brightness), "{}: mean {brightness}", record.id);
         assert!(record.boxes.iter().all(|one| one.x >= 0.0 && one.x + one.w <= 256.01 && one.y + one.h <= 256.01));
     }
+    ledger::ran("real-data", format!("{} real films packed without loss", funnel.kept));
 }

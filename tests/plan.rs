@@ -16,8 +16,8 @@ use g2d::model::optimizer::{Group, optimize};
 use g2d::program::check::{Fault, check};
 use g2d::program::memory::{self, Interval};
 use g2d::program::pass::layout::{ALIGNMENT, aligned};
-use g2d::program::plan::{Buffer, PlanError, Slab};
-use g2d::program::{Kernels, Plan, Precision, Program, StateLayout, plan};
+use g2d::program::plan::{Buffer, Launch, PlanError, Slab};
+use g2d::program::{Checked, Kernels, Plan, Precision, Program, StateLayout, plan};
 use proptest::prelude::*;
 
 /// The recorded step with its optimizer, of one group, as `g2d plan` has it.
@@ -32,15 +32,16 @@ fn preset(name: &str, batch: usize, text_len: usize) -> (Config, Shapes) {
     (Config::preset(name).unwrap(), Shapes { batch, text_len, source: Source::Bytes })
 }
 
-fn planned(config: &Config, shapes: &Shapes, precision: Precision, kernels: Kernels) -> (Plan, StateLayout) {
+fn planned(config: &Config, shapes: &Shapes, precision: Precision, kernels: Kernels) -> (Checked, StateLayout) {
     let program = program(config, shapes, Phase::Full);
     let states = StateLayout::of(&program, precision);
     (plan(program, &states, kernels).unwrap(), states)
 }
 
+/// A plan to be changed.
 fn micro() -> Plan {
     let (config, shapes) = preset("micro", 2, 8);
-    planned(&config, &shapes, Precision::Exact, Kernels::Best).0
+    planned(&config, &shapes, Precision::Exact, Kernels::Best).0.into_plan()
 }
 
 fn intervals() -> impl Strategy<Value = Vec<Interval>> {
@@ -229,19 +230,25 @@ fn poison_in_dead_memory_changes_nothing() {
     }
 }
 
+/// What a read before its write finds: NaN, where memory without poison holds something finite. The plan ends before
+/// the write, for one that goes on with the read has no [`Checked`] form.
 #[test]
 fn poison_shows_a_read_before_its_write() {
     let (config, shapes) = preset("micro", 3, 12);
-    let (mut plan, states) = planned(&config, &shapes, Precision::Exact, Kernels::Best);
+    let (plan, states) = planned(&config, &shapes, Precision::Exact, Kernels::Best);
     let at = read_at_once(&plan);
-    plan.launches.swap(at, at + 1);
-    let mut memory = filled(&plan, &states, &config, &shapes);
-    cpu::replay(&plan, &mut memory);
-    let loss = |memory: &Memory| memory.read(plan.output("loss.total").unwrap())[0];
-    assert!(loss(&memory).is_finite(), "zeroed memory hides the fault");
-    let mut memory = filled(&plan, &states, &config, &shapes);
-    cpu::replay_poisoned(&plan, &mut memory);
-    assert!(!loss(&memory).is_finite());
+    let unwritten = plan.buffers[plan.launches[at].outputs[0]];
+    let mut start = plan.into_plan();
+    start.launches.truncate(at);
+    start.outputs.clear();
+    let start = Checked::new(start).unwrap();
+    let found = |replay: fn(&Checked, &mut Memory)| {
+        let mut memory = filled(&start, &states, &config, &shapes);
+        replay(&start, &mut memory);
+        memory.read(&unwritten)
+    };
+    assert!(found(cpu::replay).iter().all(|number| number.is_finite()), "memory without poison hides the fault");
+    assert!(found(cpu::replay_poisoned).iter().all(|number| number.is_nan()));
 }
 
 /// The first launch whose only output, in the arena, the next one reads; neither updates anything in place.
@@ -406,6 +413,45 @@ fn a_wrong_shape_or_type_is_found() {
     plan.buffers[at].dtype = DType::Bf16;
     let fault = check(&plan).unwrap_err();
     assert!(matches!(fault, Fault::WrongType { buffer } if buffer == at), "{fault}");
+}
+
+#[test]
+fn an_unknown_buffer_or_kernel_or_overwrite_is_found() {
+    let mut plan = micro();
+    let count = plan.buffers.len();
+    plan.outputs[0].1 = count;
+    assert_eq!(check(&plan).unwrap_err(), Fault::NoBuffer { buffer: count, count });
+
+    let mut plan = micro();
+    plan.launches[1].inputs[0] = usize::MAX;
+    assert_eq!(check(&plan).unwrap_err(), Fault::NoBuffer { buffer: usize::MAX, count });
+
+    let misfit = |change: fn(&mut Launch), why: &str| {
+        let mut plan = micro();
+        let at = plan.launches.iter().position(|launch| launch.overwrites.iter().any(Option::is_some)).unwrap();
+        change(&mut plan.launches[at]);
+        let fault = check(&plan).unwrap_err();
+        assert!(matches!(fault, Fault::Misfit { launch, .. } if launch == at), "{fault}");
+        assert!(fault.to_string().contains(why), "{fault}");
+    };
+    misfit(|launch| launch.kernel = "imagined", "no kernel imagined");
+    misfit(|launch| launch.overwrites.clear(), "does not overwrite");
+    misfit(|launch| launch.overwrites.fill(None), "does not overwrite");
+    misfit(|launch| launch.overwrites.iter_mut().flatten().for_each(|(input, _)| *input += 1), "does not overwrite");
+}
+
+/// Sizes whose product or sum cannot be counted do not wrap around into something small.
+#[test]
+fn a_buffer_too_large_to_count_is_found() {
+    for change in [
+        |buffer: &mut Buffer| buffer.offset = usize::MAX - (ALIGNMENT - 1),
+        |buffer: &mut Buffer| buffer.spec.shape = Shape::from([1 << 33, 1 << 31]),
+    ] {
+        let mut plan = micro();
+        change(&mut plan.buffers[0]);
+        let fault = check(&plan).unwrap_err();
+        assert!(matches!(fault, Fault::OutOfBounds { buffer: 0, end: usize::MAX, .. }), "{fault}");
+    }
 }
 
 #[test]

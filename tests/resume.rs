@@ -69,15 +69,18 @@ fn task(folder: &Path, stop_at: u64, resume: bool, threads: usize) -> Run {
     };
     let manifest = Manifest {
         version: "test".into(),
+        preset: "micro".into(),
+        recipe: "default".into(),
         seed: train.seed,
         data: shards().to_owned(),
         data_digest: data.digest().into(),
         held_out: None,
+        weights: None,
         device: "cpu".into(),
     };
     let config = RunConfig { model, train };
     let folder = folder.to_owned();
-    Run { folder, config, manifest, data: Data::split(data), stop_at, resume, weights: None, threads }
+    Run { folder, config, manifest, data: Data::split(data), stop_at, resume, threads }
 }
 
 fn go(task: &Run) -> Summary {
@@ -200,6 +203,49 @@ fn a_cancelled_run_saves_and_goes_on() {
     run::run(&task(&folder, STEPS, true, 1), observe, &NEVER).unwrap();
     assert_eq!(started, Some(3));
     assert_same(&folder);
+}
+
+/// A validation takes a while, and it is when people lose patience; before the first step, too.
+#[test]
+fn a_run_cancelled_while_it_validates_saves_what_it_has() {
+    for (step, validations) in [(0, 1), (3, 2)] {
+        let folder = empty(&format!("cancelled-validating-{step}"));
+        let (cancelled, mut seen) = (AtomicBool::new(false), 0);
+        let mut task = task(&folder, STEPS, false, 2);
+        task.config.train.validate_every = 3;
+        let observe = &mut |event: Event<'_>| {
+            if let Event::Validated(..) = event {
+                seen += 1;
+                cancelled.store(seen == validations, Ordering::SeqCst);
+            }
+        };
+        let summary = run::run(&task, observe, &cancelled).unwrap();
+        assert_eq!((summary.steps, summary.interrupted), (step, true));
+        assert_eq!(summary.checkpoint, folder.join(format!("checkpoints/step-{step:08}")));
+        task.resume = true;
+        go(&task);
+        assert_same(&folder);
+        let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+        assert_eq!(text.matches("\"validation\"").count(), 5, "before, after steps 3, 6 and 9, and at the end");
+    }
+}
+
+/// A run that was killed before its first checkpoint starts again, from the same weights.
+#[test]
+fn a_run_without_a_checkpoint_starts_again_from_its_weights() {
+    let weights = folder::newest(straight()).unwrap().unwrap().join(folder::WEIGHTS);
+    let run = |folder: &Path, steps, resume| {
+        let mut task = task(folder, steps, resume, 2);
+        task.manifest.weights = Some(weights.clone());
+        go(&task)
+    };
+    let (whole, killed) = (empty("from-weights"), empty("from-weights-killed"));
+    run(&whole, 2, false);
+    run(&killed, 1, false);
+    fs::remove_dir_all(killed.join("checkpoints")).unwrap();
+    run(&killed, 2, true);
+    assert_eq!(steps(&whole), steps(&killed));
+    assert!(steps(&whole)[0]["loss.total"] != steps(straight())[0]["loss.total"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use common::compare::Storage;
 use common::ledger;
 use g2d::program::{Kernels, Precision};
 use g2d::train::case;
@@ -21,9 +22,12 @@ const F64_RTOL: f64 = 1e-5;
 /// The part of the largest rms of its kind below which a tensor counts as zero: in f64, and in float32.
 const F64_FLOOR: f64 = 1e-6;
 const FLOAT32_FLOOR: f64 = 1e-4;
-/// What a loss computed with bf16 activations may differ by. One rounding to bf16 is 2^-9; the worst of the fixtures is
-/// 2.4e-2, in the segmentation losses, where the pseudo mask of a few cells depends on near ties.
-const MIXED_RTOL: f64 = 4e-2;
+/// The losses, and what they may differ by where the references compute with bf16 activations. One rounding to bf16 is
+/// 2^-8. The references give the same numbers everywhere, so these are the worst of the fixtures, rounded up: for the
+/// contrastive loss similarities over the temperature 0.07, for the segmentation loss pseudo masks of four or nine
+/// cells, of which a near tie moves one.
+const MIXED_RTOL: [(&str, f64); 3] =
+    [("loss.total", 1.25e-2), ("loss.contrastive", 1.6e-2), ("loss.segmentation", 2.4e-2)];
 
 /// Shape and numbers by name.
 type Tensors = BTreeMap<String, Tensor>;
@@ -139,21 +143,35 @@ fn exact_is_within_each_tensors_tolerance() {
     ledger::ran("cpu", "fp32 within tolerance.json on every tensor of the fixtures, best kernels");
 }
 
+/// The rule of `common/compare.rs` with the fixtures as draws: the plain error is that of the references, which round
+/// where the plan stores. How large it may be is not a matter of kernels: see [`MIXED_RTOL`].
 #[test]
 fn mixed_losses_are_near_and_everything_is_finite() {
+    let mut worst: BTreeMap<(&str, bool), f64> = BTreeMap::new();
     for case in cases() {
         let want = read(&case.join("expected.safetensors"));
-        let got = read(&step(&case, Precision::Mixed, Kernels::Best, 0));
-        assert!(want.keys().eq(got.keys()), "{}: other tensors than in f64", name(&case));
-        for (tensor, (_, numbers)) in &got {
-            assert!(numbers.iter().all(|number| number.is_finite()), "{}: {tensor} is not finite", name(&case));
+        for kernels in [Kernels::Reference, Kernels::Best] {
+            let got = read(&step(&case, Precision::Mixed, kernels, 0));
+            assert!(want.keys().eq(got.keys()), "{}: other tensors than in f64", name(&case));
+            for (tensor, (_, numbers)) in &got {
+                assert!(numbers.iter().all(|number| number.is_finite()), "{}: {tensor} is not finite", name(&case));
+            }
+            for (loss, _) in MIXED_RTOL {
+                let (want, got) = (want[loss].1[0], got[loss].1[0]);
+                let error = ((got - want) / want).abs();
+                println!("{} mixed {kernels:?} {loss}: {got:.5} instead of {want:.5}, {error:.1e}", name(&case));
+                let worst = worst.entry((loss, kernels == Kernels::Best)).or_default();
+                *worst = worst.max(error);
+            }
         }
-        for loss in ["loss.total", "loss.contrastive", "loss.segmentation"] {
-            let (want, got) = (want[loss].1[0], got[loss].1[0]);
-            let error = ((got - want) / want).abs();
-            println!("{} mixed {loss}: {got:.5} instead of {want:.5}", name(&case));
-            assert!(error <= MIXED_RTOL, "{} mixed {loss}: {got} instead of {want}", name(&case));
-        }
+    }
+    for (loss, most) in MIXED_RTOL {
+        let (plain, error) = (worst[&(loss, false)], worst[&(loss, true)]);
+        let near = plain <= most;
+        assert!(near, "mixed {loss}: the references are {plain:.2e} off instead of {most:.2e}");
+        let bound = 2.0 * plain + Storage::F32.rounding();
+        let ok = error <= bound;
+        assert!(ok, "mixed {loss}: the kernels are {error:.1e} off, {bound:.1e} is allowed");
     }
 }
 

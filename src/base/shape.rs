@@ -27,9 +27,10 @@ impl Shape {
         self.rank
     }
 
-    /// Their product: how many numbers a value of this shape holds.
+    /// Their product: how many numbers a value of this shape holds. Saturates, so that what is too large to be counted
+    /// is too large for any memory.
     pub fn elements(&self) -> usize {
-        self.dims().iter().product()
+        self.dims().iter().fold(1, |product, &extent| product.saturating_mul(extent))
     }
 
     /// The last extent; 1 for a scalar.
@@ -39,7 +40,7 @@ impl Shape {
 
     /// The product of all extents but the last: the rows of the value seen as a matrix.
     pub fn rows(&self) -> usize {
-        self.dims().iter().rev().skip(1).product()
+        self.dims().iter().rev().skip(1).fold(1, |product: usize, &extent| product.saturating_mul(extent))
     }
 
     /// The same shape with another last extent.

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::model::batch::TextBatch;
 use crate::model::config::Config;
 use crate::program::Precision;
+use crate::program::plan::Launch;
 use crate::train::session::{Films, Options, Session};
 
 /// Stream of the random films and texts.
@@ -34,10 +35,6 @@ pub struct Work {
     pub precision: Precision,
     /// Threads; 0: all cores.
     pub threads: usize,
-    /// Steps before the clock starts.
-    pub warmup: usize,
-    /// Steps timed.
-    pub steps: usize,
 }
 
 /// What was measured.
@@ -47,6 +44,9 @@ pub struct Report {
     pub samples_per_s: f64,
     /// Seconds of a step.
     pub step_s: Spread,
+    /// Seconds it would take at the ceilings: for each launch those of its FLOP or of its compulsory bytes, whichever
+    /// are more. What is still in a cache can be copied faster.
+    pub floor_s: f64,
     /// FLOP of a step by the plan, per second of the median step, in GFLOP/s.
     pub gflops: f64,
     /// Seconds from nothing to a model in memory with its plans.
@@ -63,11 +63,16 @@ pub struct Report {
     pub ceilings: Ceilings,
     /// Where the time of one step goes, the largest part first.
     pub ops: Vec<OpTime>,
+    /// The launches one by one, in order.
+    pub launches: Vec<OpTime>,
 }
 
-/// One kind of launch within a step.
+/// One launch, or all launches of one op and kernel.
 #[derive(Clone, Debug, Serialize)]
 pub struct OpTime {
+    /// Where in the model; of a launch alone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub scope: String,
     /// Op and pass.
     pub op: String,
     /// The kernel chosen.
@@ -84,45 +89,78 @@ pub struct OpTime {
     pub percent_copy: f64,
 }
 
-/// Times steps of random films and reports.
-pub fn run(work: &Work) -> Result<Report, Error> {
-    let start = Instant::now();
-    let options = Options {
-        threads: work.threads,
-        precision: work.precision,
-        ..Options::new(work.config.clone(), work.batch, work.text_length)
-    };
-    let mut session = Session::open(options)?;
-    let open_s = start.elapsed().as_secs_f64();
-    let side = work.config.image_size;
-    let mut rng = Rng::new(0, STREAM, 0);
-    let pixels: Vec<u8> = (0..work.batch * side * side).map(|_| rng.below(256) as u8).collect();
-    let augmentation = Recipe::None.draw(side, 0, 0, 0).repeat(work.batch);
-    let text = text(work, &mut rng)?;
-    let mut step = || {
-        let start = Instant::now();
-        session.step(Films::Bytes(&pixels, &augmentation), &text, 1e-5)?;
-        Ok::<f64, Error>(start.elapsed().as_secs_f64())
-    };
-    let first_step_s = step()?;
-    for _ in 1..work.warmup.max(1) {
-        step()?;
+/// A session with one batch of random films and reports, to be stepped again and again.
+#[derive(Debug)]
+pub struct Stepper {
+    session: Session,
+    /// [batch, side, side]
+    pixels: Vec<u8>,
+    augmentation: Vec<f32>,
+    text: TextBatch,
+}
+
+impl Stepper {
+    /// Opens it; the weights are fresh.
+    ///
+    /// # Errors
+    /// If the configuration cannot be, or texts do not fit it.
+    pub fn open(work: &Work) -> Result<Self, Error> {
+        let options = Options {
+            threads: work.threads,
+            precision: work.precision,
+            ..Options::new(work.config.clone(), work.batch, work.text_length)
+        };
+        let side = work.config.image_size;
+        let mut rng = Rng::new(0, STREAM, 0);
+        Ok(Self {
+            session: Session::open(options)?,
+            pixels: (0..work.batch * side * side).map(|_| rng.below(256) as u8).collect(),
+            augmentation: Recipe::None.draw(side, 0, 0, 0).repeat(work.batch),
+            text: text(work, &mut rng)?,
+        })
     }
-    let times = (0..work.steps.max(1)).map(|_| step()).collect::<Result<Vec<f64>, Error>>()?;
+
+    /// Takes a step and gives its seconds.
+    ///
+    /// # Errors
+    /// If a number is not finite.
+    pub fn step(&mut self) -> Result<f64, Error> {
+        let start = Instant::now();
+        self.session.step(Films::Bytes(&self.pixels, &self.augmentation), &self.text, 1e-5)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+/// Times `steps` steps behind `warmup` others; at least one of each.
+///
+/// # Errors
+/// If the configuration cannot be, texts do not fit it, or a number is not finite.
+pub fn run(work: &Work, warmup: usize, steps: usize) -> Result<Report, Error> {
+    let start = Instant::now();
+    let mut stepper = Stepper::open(work)?;
+    let open_s = start.elapsed().as_secs_f64();
+    let first_step_s = stepper.step()?;
+    for _ in 1..warmup {
+        stepper.step()?;
+    }
+    let times = (0..steps.max(1)).map(|_| stepper.step()).collect::<Result<Vec<f64>, Error>>()?;
     let peak_memory = machine::peak_memory();
     let step_s = Spread::of(times);
+    let session = &mut stepper.session;
     let ceilings = session.pool().install(machine::ceilings);
-    let plan = session.step_plan();
+    let launches = launches(session, &ceilings);
     Ok(Report {
         samples_per_s: work.batch as f64 / step_s.median,
-        gflops: plan.cost().flops as f64 / step_s.median / 1e9,
+        floor_s: launches.iter().map(OpTime::floor).sum(),
+        gflops: session.step_plan().cost().flops as f64 / step_s.median / 1e9,
         step_s,
         open_s,
         first_step_s,
         peak_memory,
         threads: session.pool().current_num_threads(),
         batch: work.batch,
-        ops: ops(&mut session, &ceilings),
+        ops: by_kind(&launches),
+        launches,
         ceilings,
     })
 }
@@ -138,30 +176,55 @@ fn text(work: &Work, rng: &mut Rng) -> Result<TextBatch, Error> {
     Ok(TextBatch::pack(&tokens, &lengths, work.text_length, &work.config)?)
 }
 
-/// The median time of each launch over a few replays, gathered by op and kernel.
-fn ops(session: &mut Session, ceilings: &Ceilings) -> Vec<OpTime> {
+/// The median time of each launch over a few replays.
+fn launches(session: &mut Session, ceilings: &Ceilings) -> Vec<OpTime> {
     const REPLAYS: usize = 3;
     let plan = session.step_plan();
     let replays: Vec<Vec<f64>> = (0..REPLAYS).map(|_| session.time_launches()).collect();
-    let mut kinds: BTreeMap<(&str, &str), (usize, f64, u64, u64)> = BTreeMap::new();
-    for (at, launch) in plan.launches.iter().enumerate() {
-        let seconds = Spread::of(replays.iter().map(|replay| replay[at]).collect()).median;
-        let kind = kinds.entry((launch.op.name(), launch.kernel)).or_default();
-        *kind = (kind.0 + 1, kind.1 + seconds, kind.2 + launch.cost.flops, kind.3 + launch.cost.bytes);
-    }
-    let whole: f64 = kinds.values().map(|kind| kind.1).sum();
-    let mut ops: Vec<OpTime> = kinds
-        .into_iter()
-        .map(|((op, kernel), (launches, seconds, flops, bytes))| OpTime {
-            op: op.into(),
-            kernel: kernel.into(),
-            launches,
-            seconds,
-            percent: 100.0 * seconds / whole,
-            percent_multiply_add: flops as f64 / seconds / 1e7 / ceilings.multiply_add_gflops,
-            percent_copy: bytes as f64 / seconds / 1e7 / ceilings.copy_gb_per_s,
-        })
+    let seconds: Vec<f64> = (0..plan.launches.len())
+        .map(|at| Spread::of(replays.iter().map(|replay| replay[at]).collect()).median)
         .collect();
-    ops.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-    ops
+    let whole: f64 = seconds.iter().sum();
+    let time = |(launch, seconds): (&Launch, f64)| OpTime {
+        scope: launch.scope.clone(),
+        op: launch.op.name().into(),
+        kernel: launch.kernel.into(),
+        launches: 1,
+        seconds,
+        percent: 100.0 * seconds / whole,
+        percent_multiply_add: launch.cost.flops as f64 / seconds / 1e7 / ceilings.multiply_add_gflops,
+        percent_copy: launch.cost.bytes as f64 / seconds / 1e7 / ceilings.copy_gb_per_s,
+    };
+    plan.launches.iter().zip(seconds).map(time).collect()
+}
+
+/// Launches of the same op and kernel together.
+fn by_kind(launches: &[OpTime]) -> Vec<OpTime> {
+    let mut kinds: BTreeMap<(&str, &str), OpTime> = BTreeMap::new();
+    for launch in launches {
+        kinds
+            .entry((&launch.op, &launch.kernel))
+            .and_modify(|kind| kind.add(launch))
+            .or_insert_with(|| OpTime { scope: String::new(), ..launch.clone() });
+    }
+    let mut kinds: Vec<OpTime> = kinds.into_values().collect();
+    kinds.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    kinds
+}
+
+impl OpTime {
+    /// Seconds of a launch at the ceilings.
+    fn floor(&self) -> f64 {
+        self.seconds * self.percent_multiply_add.max(self.percent_copy) / 100.0
+    }
+
+    fn add(&mut self, other: &Self) {
+        let seconds = self.seconds + other.seconds;
+        let mean = |own: f64, others: f64| (own * self.seconds + others * other.seconds) / seconds;
+        self.percent_multiply_add = mean(self.percent_multiply_add, other.percent_multiply_add);
+        self.percent_copy = mean(self.percent_copy, other.percent_copy);
+        self.percent += other.percent;
+        self.launches += 1;
+        self.seconds = seconds;
+    }
 }

@@ -1,8 +1,12 @@
 //! `g2d bench`: measures this machine.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use super::{Device, PrecisionWord};
+use crate::bench::loader::{self, Synthetic};
 use crate::bench::step::{self, Report, Work};
 use crate::error::Error;
 use crate::model::config::{Config, PRESETS, RECIPES};
@@ -11,7 +15,7 @@ use crate::program::Precision;
 /// Measures how fast this machine trains, and where the time goes.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  g2d bench step\n  g2d bench step --preset full --batch 2 --recipe official --text-len 256 --json"
+    after_help = "Examples:\n  g2d bench step\n  g2d bench step --preset full --batch 2 --recipe official --text-len 256 --json\n  g2d bench loader\n  g2d bench loader --data shards --size 128"
 )]
 pub struct Bench {
     #[command(subcommand)]
@@ -21,6 +25,7 @@ pub struct Bench {
 #[derive(Subcommand)]
 enum What {
     Step(Step),
+    Loader(Loader),
 }
 
 /// Times training steps on random films and reports, and every kind of launch within one.
@@ -56,6 +61,32 @@ pub struct Step {
     /// Steps timed.
     #[arg(long, default_value_t = 10)]
     steps: usize,
+    /// Show every launch instead of sums by op and kernel.
+    #[arg(long)]
+    launches: bool,
+    /// Print the measurements as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Times how fast batches leave a packed data set, with nobody to use them.
+#[derive(Args)]
+pub struct Loader {
+    /// Folder that `g2d pack` wrote; without it random films of --size, written to the temporary folder and removed.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Films in a batch.
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+    /// Side of a film in pixels; larger packed films are averaged down.
+    #[arg(long, default_value_t = 256)]
+    size: usize,
+    /// How long it is measured.
+    #[arg(long, default_value_t = 3)]
+    seconds: u32,
+    /// Threads that make batches; 0: as many as there are cores.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
     /// Print the measurements as JSON.
     #[arg(long)]
     json: bool,
@@ -66,6 +97,7 @@ impl Bench {
     pub fn run(&self) -> Result<(), Error> {
         match &self.what {
             What::Step(step) => step.run(),
+            What::Loader(loader) => loader.run(),
         }
     }
 }
@@ -75,29 +107,54 @@ impl Step {
         let Device::Cpu = self.device;
         let mut config = Config::preset(&self.preset)?.with_recipe(&self.recipe)?;
         config.warmup_steps = 0; // the whole step is measured
-        let report = step::run(&Work {
+        let work = Work {
             batch: self.batch,
             text_length: self.text_len.unwrap_or(config.max_positions.min(256)),
             real_tokens: self.real_tokens,
             precision: Precision::from(self.precision),
             threads: self.threads,
-            warmup: self.warmup,
-            steps: self.steps,
             config,
-        })?;
+        };
+        let report = step::run(&work, self.warmup, self.steps)?;
         if self.json {
             println!("{}", serde_json::to_string(&report).unwrap_or_default());
         } else {
-            print!("{}", text(&report));
+            print!("{}", text(&report, self.launches));
         }
         Ok(())
     }
 }
 
-fn text(report: &Report) -> String {
+impl Loader {
+    fn run(&self) -> Result<(), Error> {
+        let time = Duration::from_secs(self.seconds.into());
+        let work = |data: &Path| loader::Work {
+            data: data.to_owned(),
+            batch: self.batch,
+            image_size: self.size,
+            threads: self.threads,
+        };
+        let report = match &self.data {
+            Some(data) => loader::run(&work(data), time)?,
+            None => loader::run(&work(Synthetic::write(self.size)?.path()), time)?,
+        };
+        if self.json {
+            println!("{}", serde_json::to_string(&report).unwrap_or_default());
+        } else {
+            let rate = report.samples_per_s;
+            println!(
+                "{:.0} samples/s ({:.0} to {:.0}) of {3}x{3} in batches of {4}, from {5} films on {6} threads",
+                rate.median, rate.lower, rate.upper, self.size, self.batch, report.films, report.threads
+            );
+        }
+        Ok(())
+    }
+}
+
+fn text(report: &Report, launches: bool) -> String {
     let ceilings = &report.ceilings;
     let mut text = format!(
-        "{:.1} samples/s: a step of {} pairs takes {:.1} ms ({:.1} to {:.1}), {:.1} GFLOP/s on {} threads\n\
+        "{:.1} samples/s: a step of {} pairs takes {:.1} ms ({:.1} to {:.1}; floor {:.1}), {:.1} GFLOP/s on {} threads\n\
          opened in {:.2} s, first step {:.2} s, peak memory {:.0} MiB\n\
          ceilings: {:.0} GFLOP/s multiply-add ({}), {:.1} GB/s copy\n\n\
          {:22} {:10} {:>8} {:>9} {:>6} {:>7} {:>7}\n",
@@ -106,6 +163,7 @@ fn text(report: &Report) -> String {
         report.step_s.median * 1e3,
         report.step_s.lower * 1e3,
         report.step_s.upper * 1e3,
+        report.floor_s * 1e3,
         report.gflops,
         report.threads,
         report.open_s,
@@ -122,16 +180,17 @@ fn text(report: &Report) -> String {
         "% fma",
         "% copy",
     );
-    for op in &report.ops {
+    for op in if launches { &report.launches } else { &report.ops } {
         text += &format!(
-            "{:22} {:10} {:8} {:9.2} {:6.1} {:7.1} {:7.1}\n",
+            "{:22} {:10} {:8} {:9.2} {:6.1} {:7.1} {:7.1}  {}\n",
             op.op,
             op.kernel,
             op.launches,
             op.seconds * 1e3,
             op.percent,
             op.percent_multiply_add,
-            op.percent_copy
+            op.percent_copy,
+            op.scope,
         );
     }
     text

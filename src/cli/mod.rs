@@ -24,6 +24,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use indicatif::ProgressStyle;
 
@@ -85,7 +86,17 @@ enum Verb {
 
 /// Runs the command. Exit codes: 0 done, 2 input that cannot be used (one sentence on standard error).
 pub fn main() -> ExitCode {
-    let result: Result<(), Error> = match Cli::parse().verb {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(help) if !help.use_stderr() || help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            help.exit()
+        }
+        Err(error) => {
+            eprintln!("{}", one_sentence(&error.render().to_string()));
+            return ExitCode::from(2);
+        }
+    };
+    let result: Result<(), Error> = match cli.verb {
         Verb::Pretrain(pretrain) => pretrain.run(),
         Verb::Pack(pack) => pack.run(),
         Verb::Phantom(phantom) => phantom.run(),
@@ -102,6 +113,18 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The parser's own text spreads what is wrong, what is known and a tip over several lines, and ends with the usage.
+fn one_sentence(text: &str) -> String {
+    let said = text.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
+    let lines = said.flat_map(str::lines).map(str::trim).filter(|line| !line.is_empty());
+    let joined = lines.fold(String::new(), |said, line| match () {
+        () if said.is_empty() => line.into(),
+        () if said.ends_with(':') || line.starts_with('[') => format!("{said} {line}"),
+        () => format!("{said}; {line}"),
+    });
+    joined + "; see --help"
 }
 
 /// Writes to standard output. A reader that went away has what it wanted; any other failure ends the program with exit

@@ -59,7 +59,7 @@ impl Plan {
             });
             println!("{summary}");
         } else {
-            print!("{plan}");
+            print!("{}", *plan);
         }
         Ok(())
     }

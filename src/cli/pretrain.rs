@@ -18,9 +18,9 @@ use crate::train::run::{self, Data, Event, Manifest, Run, Summary};
 use crate::train::validate::Validation;
 
 /// The phantoms of a run without data.
-const PHANTOMS: Phantoms = Phantoms { train: 3000, held_out: 320, size: 128 };
+const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, size: 192 };
 /// Its steps.
-const PHANTOM_STEPS: u64 = 1100;
+const PHANTOM_STEPS: u64 = 900;
 /// Passes over one's own data by default.
 const EPOCHS: u64 = 20;
 
@@ -36,12 +36,12 @@ pub struct Pretrain {
     /// Folder of shards made by `g2d pack`; without it phantoms are drawn.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Size of the model.
+    /// Size of the model; by default tiny.
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]
     preset: Option<String>,
-    /// Whose mask, losses and schedule: ours, the paper's, or the released code's.
-    #[arg(long, default_value = "default", value_parser = clap::builder::PossibleValuesParser::new(RECIPES))]
-    recipe: String,
+    /// Whose mask, losses and schedule: ours (default), the paper's, or the released code's.
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(RECIPES))]
+    recipe: Option<String>,
     /// TOML file of settings: keys as in --set, the schedule's in a table [schedule], groups as [[groups]].
     #[arg(long)]
     config: Option<PathBuf>,
@@ -98,8 +98,16 @@ impl Pretrain {
         Ok(())
     }
 
+    fn preset(&self) -> &str {
+        self.preset.as_deref().unwrap_or("tiny")
+    }
+
+    fn recipe(&self) -> &str {
+        self.recipe.as_deref().unwrap_or("default")
+    }
+
     fn start(&self) -> Start {
-        if self.recipe == "official" || self.weights.is_some() { Start::Published } else { Start::Scratch }
+        if self.recipe() == "official" || self.weights.is_some() { Start::Published } else { Start::Scratch }
     }
 
     fn fresh(&self, cancelled: &'static std::sync::atomic::AtomicBool) -> Result<Run, Error> {
@@ -119,7 +127,7 @@ impl Pretrain {
         let (data, path, held_out) = match &self.data {
             Some(path) => (Data::split(Dataset::open(path)?), path.clone(), None),
             None => {
-                let data = self.phantoms(config.model.image_size, cancelled)?;
+                let data = self.phantoms(config.model.image_size, config.train.batch, cancelled)?;
                 let [train, held_out] = [&data.train, &data.held_out]
                     .map(|set| set.tokenizer_path().parent().map(Path::to_owned).unwrap_or_default());
                 (data, train, Some(held_out))
@@ -139,20 +147,24 @@ impl Pretrain {
         let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io(path));
         let manifest = Manifest {
             version: env!("CARGO_PKG_VERSION").into(),
+            preset: self.preset().into(),
+            recipe: self.recipe().into(),
             seed: config.train.seed,
             data: absolute(&path)?,
             data_digest: data.train.digest().into(),
             held_out: held_out.as_deref().map(absolute).transpose()?,
+            weights: self.weights.as_deref().map(absolute).transpose()?,
             device: "cpu".into(),
         };
-        let weights = self.weights.clone();
-        Ok(Run { folder, config, manifest, data, stop_at, resume: false, weights, threads: self.threads })
+        Ok(Run { folder, config, manifest, data, stop_at, resume: false, threads: self.threads })
     }
 
     /// Preset, recipe, tuned defaults, then the file, then the flags.
     fn settings(&self, vocab_size: usize) -> Result<RunConfig, Error> {
-        let preset = self.preset.as_deref().unwrap_or("tiny");
-        let mut config = defaults::settings(preset, &self.recipe, self.start(), vocab_size)?;
+        let mut config = defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size)?;
+        if self.data.is_none() && self.preset.is_none() {
+            defaults::for_phantoms(&mut config, PHANTOMS.size);
+        }
         if let Some(path) = &self.config {
             let text = fs::read_to_string(path).map_err(Error::io(path))?;
             super::settings::apply_toml(&mut config, &text)
@@ -170,24 +182,33 @@ impl Pretrain {
         Ok(config)
     }
 
-    fn phantoms(&self, image_size: usize, cancelled: &std::sync::atomic::AtomicBool) -> Result<Data, Error> {
+    fn phantoms(
+        &self,
+        image_size: usize,
+        batch: usize,
+        cancelled: &std::sync::atomic::AtomicBool,
+    ) -> Result<Data, Error> {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(super::style("{msg:20} {bar:30} {pos}/{len} {eta}"));
-        let progress = |what: &'static str, done: usize, total: usize| {
-            bar.set_message(what);
+        bar.set_message("drawing phantoms");
+        let progress = |done: usize, total: usize| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
         };
-        let what = Phantoms { size: image_size.max(PHANTOMS.size), ..PHANTOMS };
+        // A short run draws no more than it will see.
+        let seen = self.steps.map_or(PHANTOMS.train, |steps| (steps as usize).saturating_mul(batch));
+        let train = seen.clamp(500, PHANTOMS.train).next_multiple_of(500);
+        let what = Phantoms { size: image_size, train, ..PHANTOMS };
         let data = quickstart::phantoms(&Path::new(RUNS).join("phantoms"), what, &progress, cancelled);
         bar.finish_and_clear();
         data
     }
 
     fn resumed(&self) -> Result<Run, Error> {
-        if !self.set.is_empty() || self.config.is_some() || self.preset.is_some() || self.batch.is_some() {
-            let why = "a resumed run keeps its settings; leave out --preset, --config, --set and --batch";
-            return Err(Error::Usage(why.into()));
+        let named = self.preset.is_some() || self.recipe.is_some() || self.config.is_some() || self.weights.is_some();
+        if named || !self.set.is_empty() || self.batch.is_some() {
+            let flags = "--preset, --recipe, --config, --set, --batch and --weights";
+            return Err(Error::Usage(format!("a resumed run keeps its settings and weights; leave out {flags}")));
         }
         let folder = match &self.out {
             Some(folder) => folder.clone(),
@@ -206,7 +227,7 @@ impl Pretrain {
             (None, Some(epochs)) => epochs * per_epoch.max(1) as u64,
             (None, None) => config.train.schedule.steps,
         };
-        Ok(Run { folder, config, manifest, data, stop_at, resume: true, weights: None, threads: self.threads })
+        Ok(Run { folder, config, manifest, data, stop_at, resume: true, threads: self.threads })
     }
 }
 
@@ -279,7 +300,11 @@ fn text(run: &Run, summary: &Summary) -> String {
             summary.checkpoint.display()
         );
     }
-    let mut text = format!("{} steps in {:.0} s; run in {folder}\n", summary.steps, summary.seconds);
+    let Manifest { preset, recipe, .. } = &run.manifest;
+    let mut text = format!(
+        "{} steps of preset {preset} with recipe {recipe} in {:.0} s; run in {folder}\n",
+        summary.steps, summary.seconds
+    );
     if let (Some(before), Some(after)) = (&summary.before, &summary.after) {
         text += &format!(
             "on {} held-out films with {} distinct reports [95 % intervals]:\n  \

@@ -54,12 +54,12 @@ impl Memory {
 
     /// The bytes of a buffer.
     pub fn bytes(&self, buffer: &Buffer) -> &[u8] {
-        &self.slab(buffer.slab)[buffer.offset..buffer.offset + buffer.bytes()]
+        &self.slab(buffer.slab)[buffer.offset..buffer.end()]
     }
 
     /// The bytes of a buffer, to be written.
     pub fn bytes_mut(&mut self, buffer: &Buffer) -> &mut [u8] {
-        &mut self.slab_mut(buffer.slab)[buffer.offset..buffer.offset + buffer.bytes()]
+        &mut self.slab_mut(buffer.slab)[buffer.offset..buffer.end()]
     }
 
     /// The numbers of a buffer of any stored type.

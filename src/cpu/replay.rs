@@ -2,7 +2,7 @@
 //!
 //! A plan in f64 is computed in f64, every other one in f32. Values stored as bf16 are widened before a launch and
 //! rounded behind it, so every kernel computes on the rounded numbers, as kernels on a GPU do.
-#![allow(unsafe_code)] // Slices of one slab for several buffers at once; program::check proves them disjoint.
+#![allow(unsafe_code)] // Slices of one slab for several buffers at once; a checked plan keeps them disjoint.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use half::bf16;
 
 use super::memory::Memory;
 use crate::base::{DType, Number, Shape};
-use crate::program::Precision;
 use crate::program::host::{HostInput, HostIo, HostOutput};
 use crate::program::plan::{Buffer, Launch, Plan, REFERENCE, SLABS, Slab};
+use crate::program::{Checked, Precision};
 
 /// Runs every launch. Inputs and states must have been written; threads are those of the current rayon pool.
-pub fn replay(plan: &Plan, memory: &mut Memory) {
+pub fn replay(plan: &Checked, memory: &mut Memory) {
     memory.fit(plan);
-    for launch in &plan.launches {
-        run(plan, launch, memory);
+    for at in 0..plan.launches.len() {
+        run(plan, at, memory);
     }
 }
 
 /// Like [`replay`], with NaN in every byte of the arena that holds nothing alive: a wrong lifetime shows up as NaN.
-pub fn replay_poisoned(plan: &Plan, memory: &mut Memory) {
+pub fn replay_poisoned(plan: &Checked, memory: &mut Memory) {
     memory.fit(plan);
     let mut last_use = vec![0; plan.buffers.len()];
     for (at, launch) in plan.launches.iter().enumerate() {
@@ -36,7 +36,7 @@ pub fn replay_poisoned(plan: &Plan, memory: &mut Memory) {
     }
     memory.slab_mut(Slab::Arena).fill(0xFF);
     for (at, launch) in plan.launches.iter().enumerate() {
-        run(plan, launch, memory);
+        run(plan, at, memory);
         let alive = |other: usize| last_use[other] > at;
         for &buffer in launch.inputs.iter().chain(&launch.outputs) {
             let handed_on = launch.overwrites.iter().zip(&launch.outputs).any(|(overwrite, &output)| {
@@ -51,7 +51,7 @@ pub fn replay_poisoned(plan: &Plan, memory: &mut Memory) {
 
 /// Replays until a launch writes a number that is not finite; the launch's position, or `None` if all are finite.
 /// What a launch leaves unwritten counts as zero.
-pub fn first_non_finite(plan: &Plan, memory: &mut Memory) -> Option<usize> {
+pub fn first_non_finite(plan: &Checked, memory: &mut Memory) -> Option<usize> {
     memory.fit(plan);
     for (at, launch) in plan.launches.iter().enumerate() {
         for (&output, overwrite) in launch.outputs.iter().zip(&launch.overwrites) {
@@ -59,7 +59,7 @@ pub fn first_non_finite(plan: &Plan, memory: &mut Memory) -> Option<usize> {
                 memory.bytes_mut(&plan.buffers[output]).fill(0);
             }
         }
-        run(plan, launch, memory);
+        run(plan, at, memory);
         let finite = |&output: &usize| memory.read(&plan.buffers[output]).iter().all(|number| number.is_finite());
         if !launch.outputs.iter().all(finite) {
             return Some(at);
@@ -68,8 +68,9 @@ pub fn first_non_finite(plan: &Plan, memory: &mut Memory) -> Option<usize> {
     None
 }
 
-/// Runs one launch.
-pub fn run(plan: &Plan, launch: &Launch, memory: &mut Memory) {
+/// Runs the launch that stands `at` that position, in memory that [fits](Memory::fit) the plan.
+pub fn run(plan: &Checked, at: usize, memory: &mut Memory) {
+    let launch = &plan.launches[at];
     match plan.precision {
         Precision::F64 => run_as::<f64>(plan, launch, memory),
         Precision::Exact | Precision::Mixed => run_as::<f32>(plan, launch, memory),
@@ -91,7 +92,7 @@ impl Bases {
     /// The start of a buffer, after checking that it lies inside its slab and is aligned for `T`.
     fn start<T>(&self, buffer: &Buffer) -> *mut T {
         let (base, length) = self.0[&buffer.slab];
-        assert!(buffer.offset + buffer.bytes() <= length, "a buffer lies inside its slab");
+        assert!(buffer.end() <= length, "a buffer lies inside its slab");
         assert!(buffer.offset.is_multiple_of(align_of::<T>()), "a buffer is aligned");
         // SAFETY: the offset lies inside the allocation, as just checked.
         unsafe { base.add(buffer.offset).cast() }
@@ -106,13 +107,20 @@ impl Bases {
         unsafe { std::slice::from_raw_parts(self.start(buffer), buffer.spec.shape.elements()) }
     }
 
-    /// A buffer to be written.
+    /// A buffer to be written, which starts out as a copy of another one if it is `copied`.
     ///
     /// # Safety
-    /// Nothing else may read or write these bytes while the slice lives, and `T` must be the stored type.
-    unsafe fn slice_mut<'a, T>(&self, buffer: &Buffer) -> &'a mut [T] {
-        // SAFETY: in bounds and aligned (`start`), initialised, exclusive (the caller).
-        unsafe { std::slice::from_raw_parts_mut(self.start(buffer), buffer.spec.shape.elements()) }
+    /// Nothing else may read or write these bytes while the slice lives, `T` must be the stored type of both, and
+    /// both must lie apart.
+    unsafe fn slice_mut<'a, T: Copy>(&self, buffer: &Buffer, copied: Option<&Buffer>) -> &'a mut [T] {
+        // SAFETY: in bounds and aligned (`start`), initialised, exclusive (the caller); so is the copied one.
+        unsafe {
+            let slice = std::slice::from_raw_parts_mut(self.start(buffer), buffer.spec.shape.elements());
+            if let Some(copied) = copied {
+                slice.copy_from_slice(self.slice(copied));
+            }
+            slice
+        }
     }
 }
 
@@ -186,7 +194,7 @@ fn host_inputs<'a, N: Number>(
     let host = |(at, &position): (usize, &usize)| {
         let input = &plan.buffers[position];
         let in_place = taken_over(launch, at);
-        // SAFETY: check() proved that no output of the launch overlaps this input, but for those updated in place,
+        // SAFETY: the plan is checked: no output of the launch overlaps this input, but for those updated in place,
         // which are handed out as empty slices; the stored type decides the element type.
         let data = unsafe {
             match input.dtype {
@@ -213,19 +221,13 @@ fn host_outputs<'a, N: Number>(
         let output = &plan.buffers[launch.outputs[at]];
         let copied =
             launch.overwrites[at].filter(|&(_, same)| !same).map(|(input, _)| &plan.buffers[launch.inputs[input]]);
-        // SAFETY: check() proved that this output overlaps no other output and no input but the one it updates.
+        // SAFETY: the plan is checked: this output overlaps no other output and no input but the one it updates.
         let data = unsafe {
             match output.dtype {
                 DType::Bf16 => HostOutput::Numbers(&mut rounded[..]),
-                DType::F32 | DType::F64 => {
-                    let out = bases.slice_mut::<N>(output);
-                    if let Some(source) = copied {
-                        out.copy_from_slice(bases.slice::<N>(source));
-                    }
-                    HostOutput::Numbers(out)
-                }
-                DType::I32 => HostOutput::Indices(bases.slice_mut::<i32>(output)),
-                DType::U8 => HostOutput::Bytes(bases.slice_mut::<u8>(output)),
+                DType::F32 | DType::F64 => HostOutput::Numbers(bases.slice_mut::<N>(output, copied)),
+                DType::I32 => HostOutput::Indices(bases.slice_mut::<i32>(output, copied)),
+                DType::U8 => HostOutput::Bytes(bases.slice_mut::<u8>(output, copied)),
             }
         };
         (output.spec.shape, data)

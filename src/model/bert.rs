@@ -22,13 +22,12 @@ pub fn encoder(r: &mut Recorder, config: &Config, texts: &Texts) -> Result<Value
 }
 
 fn embeddings(r: &mut Recorder, config: &Config, texts: &Texts) -> Result<Value, RecordError> {
-    let mut table = |name: &str, rows: usize| {
-        let width = config.text_hidden;
-        r.scope(name, |r| r.parameter("weight", [rows, width], Scheme::Text.weight(width, width)))
-    };
-    let word = table("word_embeddings", config.vocab_size);
-    let position = table("position_embeddings", config.max_positions);
-    let token_type = table("token_type_embeddings", 2);
+    let width = config.text_hidden;
+    let (plain, padded) = (Scheme::Text.weight(width, width), Scheme::Text.embedding(width));
+    let mut table = |name: &str, rows: usize, init| r.scope(name, |r| r.parameter("weight", [rows, width], init));
+    let word = table("word_embeddings", config.vocab_size, padded);
+    let position = table("position_embeddings", config.max_positions, plain);
+    let token_type = table("token_type_embeddings", 2, plain);
     let x = r.one(Embed::Fwd, &[word, position, token_type, texts.ids, texts.order, texts.offsets])?;
     r.scope("LayerNorm", |r| layer_norm(r, x, None, texts.offsets, true))
 }

@@ -30,6 +30,15 @@ impl Scheme {
             Self::Text => Init::Normal(inputs.min(outputs).recip().sqrt()),
         }
     }
+
+    /// For embeddings of `width` numbers of which row 0 stands for padding: zero, as transformers' BERT starts it
+    /// (torch's `padding_idx=0`), and as it stays, for it gets no gradient.
+    pub fn embedding(self, width: usize) -> Init {
+        match self.weight(width, width) {
+            Init::Normal(deviation) => Init::Embedding { deviation, width },
+            other => other,
+        }
+    }
 }
 
 /// Numbers drawn at a time from one stream; independent chunks are drawn by as many threads as there are.
@@ -44,10 +53,13 @@ pub fn draw(init: Init, name: &str, elements: usize, seed: u64) -> Vec<f32> {
         let mut rng = Rng::new(seed, chunk as u32, index);
         numbers.fill_with(|| match init {
             Init::Constant(value) => value as f32,
-            Init::Normal(deviation) => (deviation * rng.normal()) as f32,
+            Init::Normal(deviation) | Init::Embedding { deviation, .. } => (deviation * rng.normal()) as f32,
             Init::Uniform(bound) => rng.uniform(-bound, bound) as f32,
         });
     });
+    if let Init::Embedding { width, .. } = init {
+        numbers[..width.min(elements)].fill(0.0);
+    }
     numbers
 }
 
@@ -69,5 +81,8 @@ mod tests {
         let uniform = draw(Scheme::XavierUniform.weight(48, 48), "u", count, 3);
         assert!(uniform.iter().all(|x| x.abs() <= 0.25) && uniform.iter().any(|x| x.abs() > 0.249));
         assert!(draw(Init::Constant(1.0), "ones", 3, 4) == [1.0; 3]);
+        let table = draw(Scheme::Text.embedding(16), "a.weight", 160, 1);
+        let plain = draw(Scheme::Text.weight(16, 16), "a.weight", 160, 1);
+        assert!(table[..16] == [0.0; 16] && table[16..] == plain[16..] && plain[..16] != [0.0; 16]);
     }
 }

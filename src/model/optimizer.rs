@@ -45,15 +45,18 @@ pub fn trainable(program: &Program) -> impl Iterator<Item = usize> + '_ {
     program.states.iter().enumerate().filter(learns).map(|(at, _)| at)
 }
 
-/// Records, behind [`Recorder::differentiate`], the check of all gradients (output `finite` \[2\]: sum of squares, how
-/// many numbers are not finite) and AdamW for each group. A parameter that the loss does not reach has a gradient
+/// Records, behind [`Recorder::differentiate`], the check of all gradients and of the outputs `loss.*` (output `finite`
+/// \[2\]: sum of squares of the gradients, how many numbers are not finite) and AdamW for each group, which updates
+/// nothing unless all are finite. A parameter that the loss does not reach has a gradient
 /// that is known to be zero: its moments decay and its weight decays all the same.
 ///
 /// Declares the moments `<parameter>.m` and `<parameter>.v`, in the order of the groups, whatever has a gradient.
 pub fn optimize(r: &mut Recorder, groups: &[Group]) -> Result<(), RecordError> {
     let gradients = r.program().gradients.clone();
-    let every: Vec<Value> = gradients.iter().map(|&(_, gradient)| gradient).collect();
-    let finite = r.scope("optimizer", |r| r.one(Finite, &every))?;
+    let losses = r.program().outputs.iter().filter(|(name, _)| name.starts_with("loss.")).map(|&(_, loss)| loss);
+    let losses: Vec<Value> = losses.collect();
+    let every: Vec<Value> = gradients.iter().map(|&(_, gradient)| gradient).chain(losses.iter().copied()).collect();
+    let finite = r.scope("optimizer", |r| r.one(Finite { losses: losses.len() }, &every))?;
     r.output("finite", finite);
     for group in groups {
         let scalars = r.input(format!("adamw.{}", group.name), Spec::exact([3]));

@@ -3,12 +3,50 @@
 //! The launches are walked with a record of which buffer's numbers each byte holds. A read must find its own buffer's
 //! numbers whole; so no two live values overlap and everything is written before it is read.
 
+use std::ops::Deref;
+
+use super::op::{Candidate, Overwrite};
 use super::pass::layout::ALIGNMENT;
-use super::plan::{Buffer, Plan, Slab};
+use super::plan::{Buffer, Launch, Plan, Slab, candidates};
+use crate::base::Spec;
+
+/// A plan that has passed [`check`] and can no longer be changed: the only kind that a backend replays, for its slices
+/// of slabs are as sound as the plan.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Checked(Plan);
+
+impl Checked {
+    /// Checks a plan.
+    pub fn new(plan: Plan) -> Result<Self, Fault> {
+        check(&plan)?;
+        Ok(Self(plan))
+    }
+
+    /// The plan, to be changed.
+    pub fn into_plan(self) -> Plan {
+        self.0
+    }
+}
+
+impl Deref for Checked {
+    type Target = Plan;
+
+    fn deref(&self) -> &Plan {
+        &self.0
+    }
+}
 
 /// What is wrong with a plan, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
+    /// A launch, or a name, refers to a buffer that is not there.
+    #[error("the plan refers to buffer {buffer} of {count}")]
+    NoBuffer {
+        /// The position referred to.
+        buffer: usize,
+        /// How many there are.
+        count: usize,
+    },
     /// A buffer reaches beyond its slab.
     #[error("buffer {buffer} ends at byte {end} of {slab:?}, which has {size}")]
     OutOfBounds {
@@ -78,13 +116,19 @@ pub enum Fault {
 }
 
 fn overlap(a: &Buffer, b: &Buffer) -> bool {
-    a.slab == b.slab && a.offset < b.offset + b.bytes() && b.offset < a.offset + a.bytes()
+    a.slab == b.slab && a.offset < b.end() && b.offset < a.end()
 }
 
-/// Checks bounds, alignment, shapes, write-before-read, overlaps. Costs milliseconds; runs on every plan.
+/// Checks bounds, alignment, shapes, kernels, write-before-read, overlaps. Costs milliseconds; runs on every plan.
 pub fn check(plan: &Plan) -> Result<(), Fault> {
+    let used = plan.launches.iter().flat_map(|launch| launch.inputs.iter().chain(&launch.outputs));
+    let named = plan.inputs.iter().chain(&plan.outputs).chain(&plan.gradients).map(|(_, buffer)| buffer);
+    let count = plan.buffers.len();
+    if let Some(&buffer) = used.chain(named).find(|&&buffer| buffer >= count) {
+        return Err(Fault::NoBuffer { buffer, count });
+    }
     for (at, buffer) in plan.buffers.iter().enumerate() {
-        let (end, size) = (buffer.offset + buffer.bytes(), plan.slabs.get(&buffer.slab).copied().unwrap_or(0));
+        let (end, size) = (buffer.end(), plan.slabs.get(&buffer.slab).copied().unwrap_or(0));
         if end > size {
             return Err(Fault::OutOfBounds { buffer: at, slab: buffer.slab, end, size });
         }
@@ -124,16 +168,7 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
 fn check_launch(plan: &Plan, at: usize, valid: &[usize]) -> Result<(), Fault> {
     let launch = &plan.launches[at];
     let scope = || launch.scope.clone();
-    let specs = |buffers: &[usize]| buffers.iter().map(|&buffer| plan.buffers[buffer].spec).collect::<Vec<_>>();
-    let inferred = launch.op.infer(&specs(&launch.inputs));
-    let fits = inferred.as_ref().is_ok_and(|outputs| outputs.specs == specs(&launch.outputs));
-    if !fits {
-        let why = match inferred {
-            Ok(_) => "its outputs are not what the op makes of its inputs".to_string(),
-            Err(misfit) => misfit.to_string(),
-        };
-        return Err(Fault::Misfit { launch: at, scope: scope(), why });
-    }
+    check_op(plan, launch).map_err(|why| Fault::Misfit { launch: at, scope: scope(), why })?;
     for &input in &launch.inputs {
         if !valid.contains(&input) {
             return Err(Fault::Stale { launch: at, scope: scope(), buffer: input });
@@ -157,6 +192,31 @@ fn check_launch(plan: &Plan, at: usize, valid: &[usize]) -> Result<(), Fault> {
                 return Err(Fault::Overlap { launch: at, scope: scope(), buffer: output, other: input });
             }
         }
+    }
+    Ok(())
+}
+
+/// Whether op, kernel and buffers fit each other: shapes and kinds, and which outputs start out as which inputs.
+fn check_op(plan: &Plan, launch: &Launch) -> Result<(), String> {
+    let specs = |buffers: &[usize]| buffers.iter().map(|&buffer| plan.buffers[buffer].spec).collect::<Vec<Spec>>();
+    let (inputs, outputs) = (specs(&launch.inputs), specs(&launch.outputs));
+    let inferred = launch.op.infer(&inputs).map_err(|misfit| misfit.to_string())?;
+    if inferred.specs != outputs {
+        return Err("its outputs are not what the op makes of its inputs".into());
+    }
+    let agree = |(output, planned): (usize, &Option<(usize, bool)>)| match (inferred.overwrites[output], *planned) {
+        (None, None) => true,
+        (Some(Overwrite { input, must }), Some((planned, in_place))) => {
+            input == planned && inputs.get(input) == Some(&outputs[output]) && (in_place || !must)
+        }
+        _ => false,
+    };
+    if launch.overwrites.len() != outputs.len() || !launch.overwrites.iter().enumerate().all(agree) {
+        return Err("it does not overwrite the inputs that the op overwrites".into());
+    }
+    let legal = |candidate: &Candidate| candidate.name == launch.kernel && candidate.refusal.is_none();
+    if !candidates(&launch.op, &inputs).iter().any(legal) {
+        return Err(format!("it has no kernel {} for these inputs", launch.kernel));
     }
     Ok(())
 }

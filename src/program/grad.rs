@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::op::Backward;
-use super::record::{Origin, RecordError, Recorder, Role, Value};
+use super::record::{RecordError, Recorder, Role, Value};
 use crate::base::Real;
 use crate::ops::accumulate::Accumulate;
 
@@ -89,13 +89,5 @@ impl Recorder {
         };
         gradients.insert(value, sum);
         Ok(())
-    }
-
-    /// The node that makes a value.
-    pub fn producer(&self, value: Value) -> Option<usize> {
-        match self.program.values[value.index()].origin {
-            Origin::Node(node, _) => Some(node),
-            _ => None,
-        }
     }
 }

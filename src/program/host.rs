@@ -89,11 +89,6 @@ impl<'a, N: Number> HostIo<'a, N> {
         }
     }
 
-    /// Whether an input holds bytes.
-    pub fn is_bytes(&self, input: usize) -> bool {
-        matches!(self.inputs[input].1, HostInput::Bytes(_))
-    }
-
     /// How many rows of a packed value are real: the last of its row offsets, which are input `offsets`.
     pub fn extent(&self, offsets: usize) -> usize {
         self.indices(offsets).last().map_or(0, |&rows| rows as usize)

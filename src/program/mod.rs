@@ -8,8 +8,9 @@ pub mod pass;
 pub mod plan;
 pub mod record;
 
+pub use check::Checked;
 pub use host::{Case, HostIo};
-pub use op::{Backward, Candidate, Cost, Misfit, Operation, Outputs, Size};
+pub use op::{Backward, Candidate, Cost, Misfit, Operation, Outputs, Pass, Size};
 pub use pass::layout::StateLayout;
 pub use pass::precision::Precision;
 pub use plan::{Kernels, Plan, plan};

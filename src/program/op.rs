@@ -13,6 +13,9 @@ pub trait Operation: Copy + Eq + Hash + Debug {
     /// How many kinds of test cases [`Operation::case`] makes: at least one for each pass.
     const VARIANTS: usize;
 
+    /// Name of the CPU kernel that does whatever the op does, faster than the reference; most ops have one or none.
+    const KERNEL: Option<&'static str> = None;
+
     /// `op` or `op.pass`, as in kernel symbols: `conv2d.dgrad`.
     fn name(&self) -> &'static str;
 
@@ -40,9 +43,10 @@ pub trait Operation: Copy + Eq + Hash + Debug {
     /// [`Outputs::overwriting`]) hold that input's numbers on entry.
     fn reference<N: Number>(&self, io: &mut HostIo<'_, N>);
 
-    /// CPU kernels faster than the reference, best first, each legal or with the reason why it is not.
+    /// CPU kernels faster than the reference, best first, each legal or with the reason why it is not. The default
+    /// is for ops without a choice.
     fn cpu(&self, _inputs: &[Spec]) -> Vec<Candidate> {
-        Vec::new()
+        Self::KERNEL.map(Candidate::legal).into_iter().collect()
     }
 
     /// Runs the CPU kernel that [`Operation::cpu`] offered under that name.
@@ -54,6 +58,15 @@ pub trait Operation: Copy + Eq + Hash + Debug {
     /// A test case from a few small numbers; smaller numbers give smaller shapes. `variant` is below
     /// [`Operation::VARIANTS`].
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self>;
+}
+
+/// Which of the two passes an op is, where it has these two.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Pass {
+    /// The op itself.
+    Fwd,
+    /// Its gradient.
+    Bwd,
 }
 
 /// What an op makes of its inputs.

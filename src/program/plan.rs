@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use super::check;
+use super::check::{Checked, Fault};
 use super::memory::{self, Interval};
 use super::op::{Candidate, Cost};
 use super::pass::layout::{StateLayout, aligned};
@@ -63,7 +63,12 @@ pub struct Buffer {
 impl Buffer {
     /// Its size.
     pub fn bytes(&self) -> usize {
-        self.spec.shape.elements() * self.dtype.bytes()
+        self.spec.shape.elements().saturating_mul(self.dtype.bytes())
+    }
+
+    /// Where it ends, bytes from the start of the slab.
+    pub fn end(&self) -> usize {
+        self.offset.saturating_add(self.bytes())
     }
 }
 
@@ -99,7 +104,7 @@ pub enum Kernels {
     Reference,
 }
 
-/// What a backend replays.
+/// What a backend replays, once it is [`Checked`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct Plan {
     /// How real numbers are stored.
@@ -133,11 +138,11 @@ pub enum PlanError {
     },
     /// The finished plan is not sound: a fault of this crate.
     #[error("the plan is not sound: {0}")]
-    Unsound(#[from] check::Fault),
+    Unsound(#[from] Fault),
 }
 
-/// Plans one program on slabs that hold `states`. The result has passed [`check::check`].
-pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<Plan, PlanError> {
+/// Plans one program on slabs that hold `states`.
+pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<Checked, PlanError> {
     let program = precision(prune(program), states.precision);
     let home = place(&program);
     let fixed = fixed_places(&program, states, &home)?;
@@ -180,8 +185,7 @@ pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<
     let precision = states.precision;
     let live_bound = placement.live_bound;
     let plan = Plan { precision, launches, buffers, inputs, outputs, gradients, slabs, live_bound };
-    check::check(&plan)?;
-    Ok(plan)
+    Ok(Checked::new(plan)?)
 }
 
 struct Builder<'a> {

@@ -70,6 +70,13 @@ pub enum Init {
     Normal(f64),
     /// Uniform in ± this bound.
     Uniform(f64),
+    /// Normal, but for a first row of zeros: embeddings, of which the first stands for padding.
+    Embedding {
+        /// Standard deviation.
+        deviation: f64,
+        /// Length of a row.
+        width: usize,
+    },
 }
 
 /// The order of numbers in a file, where it differs from the engine's.

@@ -46,24 +46,21 @@ impl RunConfig {
     /// Sets one key from text: a field of the model's configuration, one of training's, `lr` (which is the model's
     /// `learning_rate`) or `schedule.FIELD`.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        if let Some(field) = key.strip_prefix("schedule.") {
-            self.train.schedule = with_field(&self.train.schedule, field, value)?;
-            return Ok(());
-        }
-        let key = if key == "lr" { "learning_rate" } else { key };
-        match self.model.set(key, value) {
-            Err(ConfigError::Unknown { .. }) => {}
-            other => return other,
-        }
-        match with_field(&self.train, key, value) {
-            Ok(train) => self.train = train,
-            Err(ConfigError::Unknown { .. }) => {
-                let keys = self.keys();
-                return Err(ConfigError::unknown("key", key, keys.iter().map(String::as_str)));
+        let set = match (key, key.strip_prefix("schedule.")) {
+            (_, Some(field)) => {
+                with_field(&self.train.schedule, field, value).map(|schedule| self.train.schedule = schedule)
             }
-            Err(other) => return Err(other),
-        }
-        Ok(())
+            ("lr", _) => self.model.set("learning_rate", value),
+            _ => match self.model.set(key, value) {
+                Err(ConfigError::Unknown { .. }) => with_field(&self.train, key, value).map(|train| self.train = train),
+                other => other,
+            },
+        };
+        set.map_err(|error| match error {
+            ConfigError::Unknown { .. } => ConfigError::unknown("key", key, self.keys().iter().map(String::as_str)),
+            ConfigError::Value { value, why, .. } => ConfigError::Value { key: key.into(), value, why },
+            other => other,
+        })
     }
 
     /// Every key that [`RunConfig::set`] takes.

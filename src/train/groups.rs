@@ -38,10 +38,26 @@ pub enum GroupError {
     /// A parameter that no rule takes.
     #[error("parameter {0} matches no group's pattern; add a last group with the pattern `*`")]
     Unmatched(String),
+    /// Two groups of one name.
+    #[error("there are two groups of the name `{0}`; a group's learning rate is found by its name")]
+    Twice(String),
+    /// A number that cannot be: group, what, number.
+    #[error("group `{0}`: its {1} is {2}; it must be a number not below 0")]
+    Impossible(String, &'static str, String),
 }
 
 /// For each rule the positions in `names` that it takes. The first rule that matches a name has it.
 pub fn resolve(rules: &[Rule], names: &[String]) -> Result<Vec<Vec<usize>>, GroupError> {
+    for (at, rule) in rules.iter().enumerate() {
+        if rules[..at].iter().any(|earlier| earlier.name == rule.name) {
+            return Err(GroupError::Twice(rule.name.clone()));
+        }
+        let numbers = [("learning_rate_factor", Some(rule.learning_rate_factor)), ("weight_decay", rule.weight_decay)];
+        let impossible = |&(_, number): &(&str, Option<f64>)| number.is_some_and(|n| !(n >= 0.0 && n.is_finite()));
+        if let Some(&(what, Some(number))) = numbers.iter().find(|number| impossible(number)) {
+            return Err(GroupError::Impossible(rule.name.clone(), what, number.to_string()));
+        }
+    }
     let mut groups = vec![Vec::new(); rules.len()];
     for (at, name) in names.iter().enumerate() {
         let rule = rules.iter().position(|rule| matches(&rule.pattern, name));
@@ -80,5 +96,20 @@ mod tests {
         let shadowed = resolve(&[rule("rest", "*"), rule("late", "a.*")], &names);
         assert_eq!(shadowed, Err(GroupError::Empty("late".into(), "a.*".into())));
         assert!(resolve(&[rule("bias", "*.bias"), rule("weight", "*.weight")], &names).is_ok());
+    }
+
+    #[test]
+    fn one_name_and_impossible_numbers_are_refused() {
+        let names = ["a.weight".to_string(), "a.bias".to_string()];
+        let twice = resolve(&[rule("a", "*.bias"), rule("a", "*")], &names);
+        assert_eq!(twice, Err(GroupError::Twice("a".into())));
+        for number in [f64::NAN, f64::INFINITY, -1.0] {
+            let factor = Rule { learning_rate_factor: number, ..rule("a", "*") };
+            let decay = Rule { weight_decay: Some(number), ..rule("a", "*") };
+            for (rule, what) in [(factor, "learning_rate_factor"), (decay, "weight_decay")] {
+                let error = resolve(&[rule], &names).unwrap_err().to_string();
+                assert!(error.contains("group `a`") && error.contains(what), "{error}");
+            }
+        }
     }
 }

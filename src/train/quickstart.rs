@@ -1,13 +1,12 @@
 //! The data of a run that is given none: phantoms, drawn and packed once.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::run::Data;
-use crate::data::pack::{PackOptions, pack};
-use crate::data::{Dataset, phantom};
+use crate::data::phantom::shards;
+use crate::data::{Dataset, Split};
 use crate::error::Error;
 
 /// Seed of the phantoms that are trained on.
@@ -18,7 +17,7 @@ const HELD_OUT_SEED: u64 = 2;
 /// How many phantoms, and how large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Phantoms {
-    /// Drawn for training; those of the split `train` are trained on.
+    /// Drawn for training.
     pub train: usize,
     /// Drawn of another seed, for validation.
     pub held_out: usize,
@@ -26,12 +25,12 @@ pub struct Phantoms {
     pub size: usize,
 }
 
-/// Draws and packs phantoms below `folder`, or opens what an earlier call left there. `progress` is told what is being
-/// done, how much is done and how much there is.
+/// Draws and packs phantoms below `folder`, or opens what an earlier call left there. `progress` is told how many
+/// are drawn and how many there are.
 pub fn phantoms(
     folder: &Path,
     what: Phantoms,
-    progress: &(dyn Fn(&'static str, usize, usize) + Sync),
+    progress: &(dyn Fn(usize, usize) + Sync),
     cancelled: &AtomicBool,
 ) -> Result<Data, Error> {
     let name = |part: &str, seed: u64, count: usize| folder.join(format!("{part}-{}px-{count}-seed{seed}", what.size));
@@ -39,16 +38,9 @@ pub fn phantoms(
     let held_out = name("held-out", HELD_OUT_SEED, what.held_out);
     let one = |out: &Path, count: usize, seed: u64, tokenizer: Option<&Path>| -> Result<Arc<Dataset>, Error> {
         if !out.join("dataset.json").is_file() {
-            let drawn = out.with_extension(format!("drawn.{}", std::process::id()));
-            phantom::write(&drawn, count, seed, &|done| progress("drawing phantoms", done, count))?;
-            let options = PackOptions {
-                size: what.size,
-                tokenizer: tokenizer.map(Path::to_owned),
-                boxes: Some(drawn.join("boxes.csv")),
-                ..PackOptions::new(drawn.join("pairs.csv"), out)
-            };
-            pack(&options, &|packed| progress("packing phantoms", packed.done, packed.total), cancelled)?;
-            fs::remove_dir_all(&drawn).map_err(Error::io(&drawn))?;
+            let split = if seed == TRAIN_SEED { Split::Train } else { Split::Val };
+            let phantoms = shards::Phantoms { count, seed, size: what.size, split, tokenizer };
+            shards::pack(out, &phantoms, &|done| progress(done, count), cancelled)?;
         }
         Ok(Arc::new(Dataset::open(out)?))
     };

@@ -55,6 +55,10 @@ impl Data {
 pub struct Manifest {
     /// Version of this crate.
     pub version: String,
+    /// The preset it started from; `config.json` has what came of it.
+    pub preset: String,
+    /// The recipe put over that.
+    pub recipe: String,
     /// Seed of weights, order and augmentation.
     pub seed: u64,
     /// Folder of the shards that are trained on.
@@ -63,6 +67,8 @@ pub struct Manifest {
     pub data_digest: String,
     /// Folder of the shards that are validated on, if it is another.
     pub held_out: Option<PathBuf>,
+    /// Published weights that it starts from.
+    pub weights: Option<PathBuf>,
     /// What it ran on.
     pub device: String,
 }
@@ -81,8 +87,6 @@ pub struct Run {
     pub stop_at: u64,
     /// Continues from the newest checkpoint in the folder.
     pub resume: bool,
-    /// Published weights to start from.
-    pub weights: Option<PathBuf>,
     /// Threads; 0: all cores.
     pub threads: usize,
 }
@@ -160,13 +164,7 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     let config = &run.config;
     config.validate()?;
     let samples = run.data.train.select(Some(Split::Train), true);
-    let options = LoaderOptions {
-        batch: config.train.batch,
-        image_size: config.model.image_size,
-        text_len: config.train.text_length,
-        seed: config.train.seed,
-        recipe: config.train.augment,
-    };
+    let options = loading(config);
     let held_out = run.data.held_out_samples();
     let plain = LoaderOptions { batch: 1, recipe: Recipe::None, ..options.clone() };
     let judge = || Batches::new(run.data.held_out.clone(), held_out.clone(), plain);
@@ -187,9 +185,10 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
         files.line(&ValidationLine { step: session.steps(), validation: validation.clone() })?;
         Ok(Some(validation))
     };
+    let newest = if run.resume { folder::newest(&run.folder)? } else { None };
+    let mut saved = newest.map(|checkpoint| (session.steps(), checkpoint));
     let before = if session.steps() == 0 { judged(&mut session, &mut files, observe)? } else { None };
     let mut after = before.clone();
-    let mut checkpoint = folder::newest(&run.folder)?.unwrap_or_default();
     let started = Instant::now();
     let mut loader = Loader::start(batches, session.steps(), 1)?;
     while session.steps() < run.stop_at && !cancelled.load(Ordering::Relaxed) {
@@ -198,23 +197,36 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
         files.line(&line)?;
         observe(Event::Step(&line));
         let steps = session.steps();
-        let last = steps == run.stop_at || cancelled.load(Ordering::Relaxed);
         if steps.is_multiple_of(config.train.validate_every) || steps == run.stop_at {
             after = judged(&mut session, &mut files, observe)?;
         }
-        if last || steps.is_multiple_of(config.train.checkpoint_every) {
-            checkpoint = save(run, &session, &masks)?;
-            observe(Event::Saved(&checkpoint));
+        if steps.is_multiple_of(config.train.checkpoint_every) {
+            saved = Some((steps, save(run, &session, &masks, observe)?));
         }
     }
+    let seconds = started.elapsed().as_secs_f64();
+    let checkpoint = match saved {
+        Some((step, checkpoint)) if step == session.steps() => checkpoint,
+        _ => save(run, &session, &masks, observe)?,
+    };
     Ok(Summary {
         steps: session.steps(),
         interrupted: session.steps() < run.stop_at,
         checkpoint,
         before,
         after,
-        seconds: started.elapsed().as_secs_f64(),
+        seconds,
     })
+}
+
+fn loading(config: &RunConfig) -> LoaderOptions {
+    LoaderOptions {
+        batch: config.train.batch,
+        image_size: config.model.image_size,
+        text_len: config.train.text_length,
+        seed: config.train.seed,
+        recipe: config.train.augment,
+    }
 }
 
 fn open(run: &Run) -> Result<Session, Error> {
@@ -270,7 +282,7 @@ fn resume(run: &Run, session: &mut Session) -> Result<MaskMemory, Error> {
 /// Starts the folder. A new one is written beside and renamed, so that whenever the process ends, there is a run that
 /// can be resumed or none.
 fn begin(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<File, Error> {
-    if let Some(weights) = &run.weights {
+    if let Some(weights) = &run.manifest.weights {
         for note in session.load_weights(weights)?.notes {
             observe(Event::Note(&note));
         }
@@ -296,7 +308,7 @@ fn fill(run: &Run, session: &Session, folder: &Path) -> Result<File, Error> {
         return Err(Error::Usage(format!("{} {why}", folder.display())));
     }
     let write = || {
-        if run.weights.is_some() {
+        if run.manifest.weights.is_some() {
             // Else a run that is resumed before its first checkpoint would start from fresh weights.
             session.save_checkpoint(folder, &progress(run, session, &MaskMemory::default()))?;
         }
@@ -333,8 +345,15 @@ fn step(run: &Run, session: &mut Session, batch: &HostBatch, masks: &mut MaskMem
     })
 }
 
-fn save(run: &Run, session: &Session, masks: &MaskMemory) -> Result<PathBuf, Error> {
-    session.save_checkpoint(&run.folder, &progress(run, session, masks))
+fn save(
+    run: &Run,
+    session: &Session,
+    masks: &MaskMemory,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<PathBuf, Error> {
+    let checkpoint = session.save_checkpoint(&run.folder, &progress(run, session, masks))?;
+    observe(Event::Saved(&checkpoint));
+    Ok(checkpoint)
 }
 
 fn progress(run: &Run, session: &Session, masks: &MaskMemory) -> Progress<MaskMemory> {

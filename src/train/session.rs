@@ -20,8 +20,8 @@ use crate::model::g2d::{self, Phase};
 use crate::model::init;
 use crate::model::optimizer::{self, Group};
 use crate::program::pass::layout::StatePlace;
-use crate::program::plan::{Buffer, Kernels, Plan};
-use crate::program::{Precision, Program, StateLayout, plan};
+use crate::program::plan::{Buffer, Kernels, Plan, Slab};
+use crate::program::{Checked, Precision, Program, StateLayout, plan};
 
 /// AdamW's decay rates of the moments, as the specification has them.
 const BETAS: (f64, f64) = (0.9, 0.999);
@@ -110,7 +110,7 @@ pub struct Evaluation {
 }
 
 /// The plan of a training step with the specification's one group of parameters: what `g2d plan` prints.
-pub fn step_plan(config: &Config, shapes: &Shapes, precision: Precision, kernels: Kernels) -> Result<Plan, Error> {
+pub fn step_plan(config: &Config, shapes: &Shapes, precision: Precision, kernels: Kernels) -> Result<Checked, Error> {
     config.validate()?;
     let mut recorder = g2d::record_step(config, shapes, Phase::Full)?;
     let group = Group::all(recorder.program(), config);
@@ -128,10 +128,10 @@ pub struct Session {
     program: Program,
     states: StateLayout,
     memory: Memory,
-    warmup: Arc<Plan>,
-    full: Arc<Plan>,
-    evaluate: Arc<Plan>,
-    segment: Arc<Plan>,
+    warmup: Arc<Checked>,
+    full: Arc<Checked>,
+    evaluate: Arc<Checked>,
+    segment: Arc<Checked>,
     steps: u64,
     /// The last step's pseudo masks.
     mask: Vec<f64>,
@@ -230,7 +230,7 @@ impl Session {
     }
 
     /// The plan of the next step.
-    pub fn step_plan(&self) -> Arc<Plan> {
+    pub fn step_plan(&self) -> Arc<Checked> {
         let config = &self.options.config;
         let counts = self.steps >= config.warmup_steps as u64 && config.segmentation_weight != 0.0;
         if counts { self.full.clone() } else { self.warmup.clone() }
@@ -298,8 +298,8 @@ impl Session {
         &self.program
     }
 
-    /// One training step at this learning rate. Nothing is updated but running statistics if a gradient is not
-    /// finite; the error then names the first op whose output is not.
+    /// One training step at this learning rate. Nothing is updated if a loss or a gradient is not finite; the error
+    /// then names the first op whose output is not.
     pub fn step(&mut self, films: Films<'_>, text: &TextBatch, learning_rate: f64) -> Result<StepMetrics, Error> {
         let plan = self.step_plan();
         self.write_inputs(&plan, films, Some(text))?;
@@ -310,10 +310,10 @@ impl Session {
                 self.memory.write(&buffer, scalars.into_iter());
             }
         }
+        let statistics = self.memory.slab(Slab::Statistics).to_vec();
         self.pool.install(|| cpu::replay(&plan, &mut self.memory));
         let scalar = |name: &str| plan.output(name).map_or(f64::NAN, |buffer| self.memory.read(buffer)[0]);
-        self.mask = plan.output("out.pseudo_mask").map(|buffer| self.memory.read(buffer)).unwrap_or_default();
-        let mask = &self.mask;
+        let mask = plan.output("out.pseudo_mask").map(|buffer| self.memory.read(buffer)).unwrap_or_default();
         let metrics = StepMetrics {
             total: scalar("loss.total"),
             contrastive: scalar("loss.contrastive"),
@@ -323,9 +323,11 @@ impl Session {
             grad_norm: scalar("finite").sqrt(),
             mask_area: mask.iter().sum::<f64>() / mask.len().max(1) as f64,
         };
-        if !(metrics.total.is_finite() && metrics.segmentation.is_finite() && metrics.grad_norm.is_finite()) {
-            return Err(self.not_finite(&plan));
+        if ![metrics.total, metrics.contrastive, metrics.segmentation, metrics.grad_norm].iter().all(|n| n.is_finite())
+        {
+            return Err(self.not_finite(&plan, &statistics));
         }
+        self.mask = mask;
         self.steps += 1;
         Ok(metrics)
     }
@@ -334,12 +336,12 @@ impl Session {
     pub fn time_launches(&mut self) -> Vec<f64> {
         let (plan, memory) = (self.step_plan(), &mut self.memory);
         self.pool.install(|| {
-            let time = |launch| {
+            let time = |at| {
                 let start = Instant::now();
-                cpu::replay::run(&plan, launch, memory);
+                cpu::replay::run(&plan, at, memory);
                 start.elapsed().as_secs_f64()
             };
-            plan.launches.iter().map(time).collect()
+            (0..plan.launches.len()).map(time).collect()
         })
     }
 
@@ -348,9 +350,12 @@ impl Session {
         &self.pool
     }
 
-    /// Replays the step to find where the first number appeared that is not finite.
-    fn not_finite(&mut self, plan: &Plan) -> Error {
+    /// Replays the step to find where the first number appeared that is not finite. AdamW, which comes behind it, has
+    /// updated nothing and is not reached; running statistics are put back.
+    fn not_finite(&mut self, plan: &Checked, statistics: &[u8]) -> Error {
+        self.memory.slab_mut(Slab::Statistics).copy_from_slice(statistics);
         let found = self.pool.install(|| cpu::first_non_finite(plan, &mut self.memory));
+        self.memory.slab_mut(Slab::Statistics).copy_from_slice(statistics);
         let place = found.map(|at| (plan.launches[at].scope.clone(), plan.launches[at].op.name().to_string()));
         let (scope, op) = place.unwrap_or_else(|| ("the step".into(), "an op".into()));
         Error::NotFinite { step: self.steps, scope, op, films: Vec::new() }

@@ -5,7 +5,7 @@ use g2d::ops::{self, Op};
 use g2d::program::host::{CaseData, Extent, HostInput, HostOutput};
 use g2d::program::{Case, HostIo, Size};
 
-use super::compare::{Storage, Yardstick, compare};
+use super::compare::{DRAWN, Storage, Yardstick, compare};
 
 /// Numbers of one value in host memory.
 #[derive(Clone, PartialEq, Debug)]
@@ -197,10 +197,6 @@ pub fn flat<N: Number>(case: &Case<Op>, kernel: Kernel<'_, N>, storage: Storage)
     Ok(outputs.into_iter().map(flatten).collect())
 }
 
-/// How many numbers of every output, and how many draws, a yardstick is made of at least.
-const DRAWN: usize = 64;
-const DRAWS: usize = 16;
-
 /// What a result is held against: truth, plain result and yardstick of every output.
 pub struct Expected {
     storage: Storage,
@@ -212,22 +208,35 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Computes it for the first of some draws of the same shapes, and the yardsticks from enough of them, see [`DRAWN`]. `draw` makes cases that are already [`rounded`].
+    /// Computes it for the first of some draws of the same shapes, and the yardsticks from as many as these need.
+    /// `draw` makes cases that are already [`rounded`].
     pub fn new(draw: impl Fn(u64) -> Case<Op>, storage: Storage) -> Result<Self, String> {
-        let both = |case: &Case<Op>| -> Result<(Vec<Flat>, Vec<Flat>), String> {
+        let both = |case: &Case<Op>| -> Result<Self, String> {
             let truth = flat::<f64>(case, &|io| case.op.reference(io), Storage::F64)?;
-            Ok((truth, flat::<f32>(case, &|io| case.op.reference(io), storage)?))
+            let plain = flat::<f32>(case, &|io| case.op.reference(io), storage)?;
+            Ok(Self { storage, truth, plain, yardsticks: Vec::new() })
         };
-        let (truth, plain) = both(&draw(0)).map_err(|what| format!("the reference: {what}"))?;
-        let fewest = truth.iter().map(|(_, numbers)| numbers.len()).min().unwrap_or(1).max(1);
-        let mut yardsticks = vec![Yardstick::default(); truth.len()];
-        for at in 0..DRAWN.div_ceil(fewest).max(DRAWS) {
-            let (truth, plain) = both(&draw(at as u64))?;
-            for ((yardstick, (spec, truth)), (_, plain)) in yardsticks.iter_mut().zip(&truth).zip(&plain) {
-                yardstick.add(truth, plain, spec.shape.last(), stored(*spec, storage));
+        let mut expected = both(&draw(0)).map_err(|what| format!("the reference: {what}"))?;
+        let mut yardsticks = vec![Yardstick::default(); expected.truth.len()];
+        for at in 0..DRAWN {
+            let drawn = both(&draw(at as u64))?;
+            if at > 0 && drawn.jumped() {
+                continue;
+            }
+            for ((yardstick, (spec, truth)), (_, plain)) in yardsticks.iter_mut().zip(&drawn.truth).zip(&drawn.plain) {
+                yardstick.add(truth, plain, spec.shape.last());
+            }
+            if yardsticks.iter().all(Yardstick::complete) {
+                break;
             }
         }
-        Ok(Self { storage, truth, plain, yardsticks })
+        expected.yardsticks = yardsticks;
+        Ok(expected)
+    }
+
+    /// The same for results stored otherwise, of inputs rounded in the same way.
+    pub fn stored_as(self, storage: Storage) -> Self {
+        Self { storage, ..self }
     }
 
     /// Whether the plain result jumped: a threshold was met in one precision and missed in the other. Such a draw
@@ -246,7 +255,7 @@ impl Expected {
             let (spec, truth) = &self.truth[at];
             let (_, plain) = &self.plain[at];
             let verdict = if spec.is_real() {
-                compare(truth, plain, got, spec.shape.last(), stored(*spec, self.storage), self.yardsticks[at])
+                compare(truth, plain, got, spec.shape.last(), stored(*spec, self.storage), &self.yardsticks[at])
             } else if got == plain {
                 Ok(())
             } else {

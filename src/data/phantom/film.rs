@@ -4,18 +4,15 @@ use super::canvas::{Field, Frame, between, bezier, smooth};
 use super::chest::Chest;
 use crate::base::random::Rng;
 
-/// Longest side of a film in pixels.
-const LONGEST: usize = 320;
-
-/// Draws the film's format and how the body lies on it.
-pub(super) fn frame(portable: bool, rng: &mut Rng) -> Frame {
+/// Draws the film's format, of sides of at most `longest` pixels, and how the body lies on it.
+pub(super) fn frame(portable: bool, longest: usize, rng: &mut Rng) -> Frame {
     let aspect = match portable {
         true => *rng.pick(&[1.22f32, 1.22, 1.15, 1.0, 1.0, 0.83]),
         false => *rng.pick(&[0.83f32, 0.83, 0.9, 1.0, 1.0, 1.1, 1.22]),
     };
     let aspect = aspect * between(rng, 0.97, 1.03);
-    let short = |ratio: f32| (LONGEST as f32 * ratio).round() as usize;
-    let (width, height) = if aspect < 1.0 { (short(aspect), LONGEST) } else { (LONGEST, short(1.0 / aspect)) };
+    let short = |ratio: f32| (longest as f32 * ratio).round() as usize;
+    let (width, height) = if aspect < 1.0 { (short(aspect), longest) } else { (longest, short(1.0 / aspect)) };
     let fit = between(rng, 0.38, 0.46) * width as f32;
     let scale = fit.min(between(rng, 0.47, 0.54) * height as f32);
     let turn = (rng.normal() as f32 * 0.025).clamp(-0.08, 0.08);
@@ -35,7 +32,7 @@ pub(super) fn develop(chest: &mut Chest, rng: &mut Rng) -> Vec<u8> {
     for value in &mut dose.values {
         *value = (-*value).exp();
     }
-    let scatter = if portable { between(rng, 0.25, 0.6) } else { between(rng, 0.1, 0.3) };
+    let scatter = if portable { between(rng, 0.2, 0.45) } else { between(rng, 0.1, 0.3) };
     let veil = dose.blurred((0.16 * chest.frame.scale) as usize);
     for (value, veil) in dose.values.iter_mut().zip(&veil.values) {
         *value += scatter * veil.min(0.3);
@@ -84,9 +81,9 @@ fn displayed(density: &Field, dose: &Field, rng: &mut Rng) -> Field {
     let rank = |part: f32| inside.get((part * inside.len() as f32) as usize).copied().unwrap_or(1.0);
     let (dark, bright) = (rank(0.03), rank(0.97));
     let range = (bright - dark).max(0.5);
-    let low = dark - between(rng, 0.1, 0.75) * range;
-    let high = bright + between(rng, -0.05, 0.45) * range;
-    let gamma = between(rng, 0.75, 1.2);
+    let low = dark - between(rng, 0.1, 0.4) * range;
+    let high = bright + between(rng, -0.05, 0.25) * range;
+    let gamma = between(rng, 0.85, 1.15);
     let mut gray = density.clone();
     for value in &mut gray.values {
         let part = (*value - low) / (high - low);

@@ -72,8 +72,6 @@ fn mask_path(film: &Film) -> String {
 fn pairs(films: &[Film]) -> Vec<Vec<String>> {
     let header = ["id", "image", "text", "patient_id", "split", "view", "findings", "mask"].map(String::from).to_vec();
     let rows = films.iter().map(|film| {
-        let labels: Vec<&str> = film.findings.iter().map(|finding| finding.kind.label()).collect();
-        let labels = if labels.is_empty() { "No Finding".into() } else { labels.join(";") };
         let fields = [
             &film.id,
             &image_path(film),
@@ -81,7 +79,7 @@ fn pairs(films: &[Film]) -> Vec<Vec<String>> {
             &film.patient_id,
             film.split,
             film.view,
-            &labels,
+            &film.labels(),
             &mask_path(film),
         ];
         fields.map(String::from).to_vec()

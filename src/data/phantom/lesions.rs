@@ -57,7 +57,7 @@ fn place(chest: &Chest, side: usize, zone: Zone, margin: f32, rng: &mut Rng) -> 
 /// Opacity or consolidation: air gives way in a blob with ragged edges; dense filling leaves the bronchi open.
 fn filling(chest: &mut Chest, dense: bool, side: usize, zone: Zone, size: Size, rng: &mut Rng) -> Vec<usize> {
     let sign = if side == 0 { -1.0 } else { 1.0 };
-    let radius = by_size(size, if dense { [0.24, 0.34, 0.46] } else { [0.26, 0.38, 0.54] }) * between(rng, 0.92, 1.08);
+    let radius = by_size(size, if dense { [0.28, 0.38, 0.5] } else { [0.3, 0.42, 0.56] }) * between(rng, 0.92, 1.08);
     let [a, y] = place(chest, side, zone, 0.75 * radius, rng);
     let centre = [sign * a, y];
     let (width, height, scale) = (chest.frame.width, chest.frame.height, chest.frame.scale);
@@ -67,7 +67,7 @@ fn filling(chest: &mut Chest, dense: bool, side: usize, zone: Zone, size: Size, 
     // Some consolidations of the upper zone stop at a fissure.
     let fissure = (dense && zone == Zone::Upper && rng.chance(0.5)).then_some(y + 0.55 * radius);
     let bronchi = bronchi(chest, centre, radius, rng);
-    let (depth, core) = if dense { (between(rng, 0.76, 0.9), 1.45) } else { (between(rng, 0.48, 0.62), 1.1) };
+    let (depth, core) = if dense { (between(rng, 0.86, 0.97), 1.45) } else { (between(rng, 0.6, 0.75), 1.1) };
     let (anatomy, air) = (&chest.anatomy, &mut chest.air);
     let mut pixels = Vec::new();
     chest.frame.near(centre, 2.2 * radius, |index, [x, py]| {
@@ -112,11 +112,11 @@ fn bronchi(chest: &Chest, centre: [f32; 2], radius: f32, rng: &mut Rng) -> Field
 
 fn nodule(chest: &mut Chest, side: usize, zone: Zone, size: Size, rng: &mut Rng) -> Vec<usize> {
     let sign = if side == 0 { -1.0 } else { 1.0 };
-    let radius = by_size(size, [0.066, 0.1, 0.145]) * between(rng, 0.93, 1.07);
+    let radius = by_size(size, [0.085, 0.125, 0.175]) * between(rng, 0.93, 1.07);
     let [a, y] = place(chest, side, zone, 1.2 * radius, rng);
     let centre = [sign * a, y];
     let lobes = Field::noise(chest.frame.width, chest.frame.height, radius * chest.frame.scale, rng);
-    let dense = between(rng, 0.62, 0.85) + 1.6 * radius;
+    let dense = between(rng, 0.8, 1.05) + 1.6 * radius;
     let mut pixels = Vec::new();
     chest.frame.near(centre, 1.5 * radius, |index, [x, py]| {
         let far = ((x - centre[0]).powi(2) + (py - centre[1]).powi(2)).sqrt() / radius + 0.14 * lobes.values[index];

@@ -12,6 +12,7 @@ mod finding;
 mod folder;
 mod lesions;
 mod report;
+pub mod shards;
 mod skeleton;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ const LESIONS: u32 = 0x5048_0004;
 const EXPOSURE: u32 = 0x5048_0005;
 const REPORT: u32 = 0x5048_0006;
 const SHARE: u32 = 0x5048_0007;
+const VIEW: u32 = 0x5048_0008;
 
 /// A box around one finding, in pixels of the film; `x`, `y` is its upper left pixel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +74,14 @@ pub struct Film {
     pub boxes: Vec<Bounds>,
 }
 
+impl Film {
+    /// Labels of its findings, separated by `;`.
+    fn labels(&self) -> String {
+        let labels: Vec<&str> = self.findings.iter().map(|finding| finding.kind.label()).collect();
+        if labels.is_empty() { "No Finding".into() } else { labels.join(";") }
+    }
+}
+
 /// Ways in which the same findings are worded.
 const WORDINGS: u64 = 3;
 
@@ -83,8 +93,34 @@ fn wording(findings: &[Finding], view: &str, index: u64) -> Rng {
     Rng::new(0, REPORT, what * WORDINGS + index % WORDINGS)
 }
 
+/// Longest side of a film in pixels, unless another is asked for.
+const LONGEST: usize = 320;
+
+/// What a film shows and its report says.
+struct Said {
+    findings: Vec<Finding>,
+    portable: bool,
+    view: &'static str,
+    text: String,
+}
+
+/// What film `index` of `seed` shows and says; nothing is drawn.
+fn said(seed: u64, index: u64) -> Said {
+    let findings = finding::draw(&mut Rng::new(seed, FINDINGS, index));
+    let portable = Rng::new(seed, VIEW, index).chance(0.5);
+    let view = if portable { "AP" } else { "PA" };
+    let text = report::write(&findings, view, &mut wording(&findings, view, index));
+    Said { findings, portable, view, text }
+}
+
 /// Draws film `index` of `seed`.
 pub fn draw(seed: u64, index: u64) -> Film {
+    draw_sized(seed, index, LONGEST)
+}
+
+/// The same film (but for its grain) with sides of at most `longest` pixels.
+fn draw_sized(seed: u64, index: u64, longest: usize) -> Film {
+    let Said { findings, portable, view, text } = said(seed, index);
     // Of four films in a row the first two may be one patient's.
     let follows = index % 4 == 1 && Rng::new(seed, SHARE, index).chance(0.6);
     let patient = if follows { index - 1 } else { index };
@@ -95,10 +131,7 @@ pub fn draw(seed: u64, index: u64) -> Film {
         _ => "test",
     };
     let mut anatomy = anatomy::Anatomy::draw(&mut lots);
-    let findings = finding::draw(&mut Rng::new(seed, FINDINGS, index));
     let mut lots = Rng::new(seed, POSE, index);
-    let portable = lots.chance(0.5);
-    let view = if portable { "AP" } else { "PA" };
     if portable {
         anatomy.bedside(&mut lots);
     }
@@ -106,7 +139,7 @@ pub fn draw(seed: u64, index: u64) -> Film {
         let ratio = [0.57, 0.645, 0.72][finding.size.unwrap_or(Size::Moderate) as usize];
         anatomy.enlarge(ratio + canvas::between(&mut lots, -0.015, 0.015));
     }
-    let frame = film::frame(portable, &mut lots);
+    let frame = film::frame(portable, longest, &mut lots);
     let (width, height) = (frame.width, frame.height);
     let pose = anatomy::Pose::draw(portable, &mut lots);
     let mut chest = chest::Chest::new(anatomy, frame, pose);
@@ -124,7 +157,7 @@ pub fn draw(seed: u64, index: u64) -> Film {
         height,
         pixels,
         mask: chest.mask,
-        text: report::write(&findings, view, &mut wording(&findings, view, index)),
+        text,
         findings,
         boxes: chest.boxes,
     }

@@ -54,7 +54,7 @@ pub(super) fn write(findings: &[Finding], view: &str, rng: &mut Rng) -> String {
     let mut rest: Vec<_> =
         REST.iter().filter(|(kinds, _)| !findings.iter().any(|it| kinds.contains(&it.kind))).collect();
     rng.shuffle(&mut rest);
-    let wanted = (sentences.len() + 1 + rng.below(3)).min(5);
+    let wanted = (sentences.len() + 1 + rng.below(2)).min(5);
     let (mut denied, mut plain) = (Vec::<Kind>::new(), 0);
     for (kinds, text) in rest {
         let words = count_words(&sentences);

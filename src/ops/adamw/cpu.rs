@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::AdamW;
+use super::{AdamW, permitted};
 use crate::base::Number;
 use crate::program::HostIo;
 
@@ -12,7 +12,7 @@ const CHUNK: usize = 1 << 14;
 /// Weights do not depend on each other, so any partition gives the same bits.
 pub fn run<N: Number>(op: &AdamW, io: &mut HostIo<'_, N>) {
     let constants = op.constants(io.numbers(0));
-    if io.numbers(1)[1] != N::ZERO {
+    if !permitted(io.numbers(1)) {
         return;
     }
     let mut chunks = Vec::new();

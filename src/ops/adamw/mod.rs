@@ -7,7 +7,7 @@
 //! w ← w (1 − lr · weight decay); m ← lerp(m, g, 1 − β₁); v ← β₂ v + (1 − β₂) g²;
 //! w ← w − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
 //!
-//! If finite\[1\] is not 0, nothing changes. Without `gradient` the gradient is known to be zero and is not read: the
+//! If finite\[1\] is not 0, or finite\[0\] has overflowed, nothing changes. Without `gradient` the gradient is known to be zero and is not read: the
 //! step counts, weights and moments decay.
 
 mod cpu;
@@ -16,7 +16,7 @@ mod reference;
 mod tests;
 
 use crate::base::{Kind, Number, Real, Rng, Spec};
-use crate::program::{Candidate, Case, HostIo, Misfit, Operation, Outputs, Size};
+use crate::program::{Case, HostIo, Misfit, Operation, Outputs, Size};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -31,6 +31,11 @@ pub struct AdamW {
     pub weight_decay: Real,
     /// Whether there is a gradient; if not, it is known to be zero.
     pub gradient: bool,
+}
+
+/// Whether the numbers of the op `finite` permit an update.
+fn permitted<N: Number>(finite: &[N]) -> bool {
+    finite[1] == N::ZERO && finite[0].is_finite()
 }
 
 impl AdamW {
@@ -86,6 +91,7 @@ impl<N: Number> Constants<N> {
 
 impl Operation for AdamW {
     const VARIANTS: usize = 2;
+    const KERNEL: Option<&'static str> = Some("chunks");
 
     fn name(&self) -> &'static str {
         "adamw"
@@ -121,10 +127,6 @@ impl Operation for AdamW {
 
     fn reference<N: Number>(&self, io: &mut HostIo<'_, N>) {
         reference::run(self, io);
-    }
-
-    fn cpu(&self, _inputs: &[Spec]) -> Vec<Candidate> {
-        vec![Candidate::legal("chunks")]
     }
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {

@@ -1,13 +1,13 @@
 //! The definition of [`AdamW`](super::AdamW).
 
-use super::AdamW;
+use super::{AdamW, permitted};
 use crate::base::Number;
 use crate::program::HostIo;
 
 /// Weight by weight. Weights and moments stand in the outputs on entry.
 pub fn run<N: Number>(op: &AdamW, io: &mut HostIo<'_, N>) {
     let constants = op.constants(io.numbers(0));
-    if io.numbers(1)[1] != N::ZERO {
+    if !permitted(io.numbers(1)) {
         return;
     }
     for parameter in 0..(io.input_count() - 2) / op.stride() {

@@ -15,7 +15,7 @@ mod reference;
 
 use crate::base::{Kind, Number, Rng, Spec};
 use crate::ops::rows::{self, Packing};
-use crate::program::{Backward, Candidate, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -24,15 +24,6 @@ pub struct Attention {
     pub pass: Pass,
     /// Into how many heads the features are divided.
     pub heads: usize,
-}
-
-/// Passes of [`Attention`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Pass {
-    /// Attends.
-    Fwd,
-    /// Gradient.
-    Bwd,
 }
 
 impl Attention {
@@ -44,6 +35,7 @@ impl Attention {
 
 impl Operation for Attention {
     const VARIANTS: usize = 2;
+    const KERNEL: Option<&'static str> = Some("by_head");
 
     fn name(&self) -> &'static str {
         match self.pass {
@@ -110,10 +102,6 @@ impl Operation for Attention {
             Pass::Fwd => reference::fwd(self.heads, io),
             Pass::Bwd => reference::bwd(self.heads, io),
         }
-    }
-
-    fn cpu(&self, _inputs: &[Spec]) -> Vec<Candidate> {
-        vec![Candidate::legal("by_head")]
     }
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::{BatchNorm, reference};
 use crate::base::{Number, Real};
+use crate::cpu::simd;
 use crate::program::HostIo;
 
 /// Rows of a block, about.
@@ -61,16 +62,22 @@ type Moments = (f64, Vec<f64>, Vec<f64>);
 fn moments<N: Number>(x: &[N], channels: usize) -> Moments {
     let (width, rows) = (width(channels), (x.len() / channels) as f64);
     let mut sums = vec![N::ZERO; width];
-    for x in x.chunks(width) {
-        sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x);
-    }
+    simd::vectorised(
+        #[inline(always)]
+        || x.chunks(width).for_each(|x| sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x)),
+    );
     let mean: Vec<f64> = folded(&sums, channels).into_iter().map(|sum| sum / rows).collect();
     let (wide_mean, mut squares) = (repeated(mean.iter().map(|&mean| N::of(mean))), vec![N::ZERO; width]);
-    for x in x.chunks(width) {
-        for ((square, &x), &mean) in squares.iter_mut().zip(x).zip(&wide_mean) {
-            *square += (x - mean) * (x - mean);
-        }
-    }
+    simd::vectorised(
+        #[inline(always)]
+        || {
+            for x in x.chunks(width) {
+                for ((square, &x), &mean) in squares.iter_mut().zip(x).zip(&wide_mean) {
+                    *square = (x - mean).mul_add(x - mean, *square);
+                }
+            }
+        },
+    );
     (rows, mean, folded(&squares, channels))
 }
 
@@ -87,37 +94,43 @@ fn statistics<N: Number>(x: &[N], mean: &mut [N], var: &mut [N]) {
     }
 }
 
-/// √(var + eps) of each channel, repeated.
-fn deviations<N: Number>(var: &[N], eps: Real) -> Vec<N> {
-    repeated(var.iter().map(|&var| (var + eps.to()).sqrt()))
+/// gamma / √(var + eps) of each channel, repeated; rounded once.
+fn scales<N: Number>(var: &[N], gamma: Option<&[N]>, eps: Real) -> Vec<N> {
+    let scale = |(channel, var): (usize, &N)| {
+        N::of(gamma.map_or(1.0, |gamma| gamma[channel].to_f64()) / (var.to_f64() + eps.0).sqrt())
+    };
+    repeated(var.iter().enumerate().map(scale))
 }
 
-/// y = relu?(gamma · (x - mean) / √(var + eps) + beta + residual).
+/// y = relu?((x - mean) · scale + beta + residual).
 fn apply<N: Number>(op: &BatchNorm, relu: bool, eps: Real, mean: &[N], var: &[N], io: &mut HostIo<'_, N>) {
     let (at, channels, rows) = (op.positions(), mean.len(), op.rows(io));
     let [gamma, beta, residual] = [at.gamma, at.beta, at.residual].map(|input| input.map(|input| io.numbers(input)));
     let (width, block) = (width(channels), block(channels));
-    let (mean, deviation) = (repeated(mean.iter().copied()), deviations(var, eps));
-    let [gamma, beta] = [(gamma, N::ONE), (beta, N::ZERO)].map(|(vector, without)| {
-        vector.map_or_else(|| vec![without; width], |vector| repeated(vector.iter().copied()))
-    });
+    let (mean, scale) = (repeated(mean.iter().copied()), scales(var, gamma, eps));
+    let beta = beta.map_or_else(|| vec![N::ZERO; width], |beta| repeated(beta.iter().copied()));
+    let least = if relu { N::ZERO } else { N::LOWEST };
+    let gated = |y: N| if y < least { least } else { y };
     let (x, y) = (io.numbers(0), &mut io.take(0)[..rows * channels]);
     y.par_chunks_mut(block).zip(x.par_chunks(block)).enumerate().for_each(|(at, (y, x))| {
-        let mut residual = residual.map(|residual| residual[at * block..].chunks(width));
-        for (y, x) in y.chunks_mut(width).zip(x.chunks(width)) {
-            let statistics = mean.iter().zip(&deviation);
-            for (((y, &x), (&mean, &deviation)), (&gamma, &beta)) in
-                y.iter_mut().zip(x).zip(statistics).zip(gamma.iter().zip(&beta))
-            {
-                *y = gamma * ((x - mean) / deviation) + beta;
-            }
-            if let Some(residual) = residual.as_mut().and_then(Iterator::next) {
-                y.iter_mut().zip(residual).for_each(|(y, &residual)| *y += residual);
-            }
-            if relu {
-                y.iter_mut().for_each(|y| *y = if *y < N::ZERO { N::ZERO } else { *y });
-            }
-        }
+        let residual = residual.map(|residual| &residual[at * block..][..y.len()]);
+        simd::vectorised(
+            #[inline(always)]
+            || {
+                let normal = |x: N, ((&mean, &scale), &beta): ((&N, &N), &N)| (x - mean).mul_add(scale, beta);
+                let channels = || mean.iter().zip(&scale).zip(&beta);
+                let lines = y.chunks_mut(width).zip(x.chunks(width));
+                match residual {
+                    None => lines.for_each(|(y, x)| {
+                        y.iter_mut().zip(x).zip(channels()).for_each(|((y, &x), c)| *y = gated(normal(x, c)));
+                    }),
+                    Some(residual) => lines.zip(residual.chunks(width)).for_each(|((y, x), residual)| {
+                        let line = y.iter_mut().zip(x).zip(residual).zip(channels());
+                        line.for_each(|(((y, &x), &residual), c)| *y = gated(normal(x, c) + residual));
+                    }),
+                }
+            },
+        );
     });
 }
 
@@ -130,30 +143,39 @@ fn backward<N: Number>(op: &BatchNorm, residual: bool, eps: Real, constant: bool
     let g = &mut io.take(usize::from(residual))[..real];
     let (g_sums, gx_sums) = gated_sums(g, &x[..real], gate, mean);
     let rstd: Vec<f64> = var.iter().map(|&var| 1.0 / (var.to_f64() + eps.0).sqrt()).collect();
-    let mut scale = deviations(var, eps);
-    for (at, scale) in scale.iter_mut().enumerate() {
-        *scale = gamma.map_or(N::ONE, |gamma| gamma[at % channels]) / *scale;
-    }
+    let scale = scales(var, gamma, eps);
     let through = if constant { 0.0 } else { 1.0 / rows as f64 };
     let shift = repeated(g_sums.iter().map(|sum| N::of(through * sum)));
     let slope = repeated(gx_sums.iter().zip(&rstd).map(|(sum, rstd)| N::of(through * sum * rstd * rstd)));
     let mean = repeated(mean.iter().copied());
-    let gradient = |at: usize, g: N, x: N| scale[at] * (g - shift[at] - (x - mean[at]) * slope[at]);
+    let constants = || scale.iter().zip(&shift).zip(&mean).zip(&slope);
+    let gradient = |g: N, x: N, (((&scale, &shift), &mean), &slope): (((&N, &N), &N), &N)| {
+        scale * (mean - x).mul_add(slope, g - shift)
+    };
     let (width, block) = (width(channels), block(channels));
     if residual {
         let dx = &mut io.take(0)[..real];
         dx.par_chunks_mut(block).zip(g.par_chunks(block)).zip(x.par_chunks(block)).for_each(|((dx, g), x)| {
-            for ((dx, g), x) in dx.chunks_mut(width).zip(g.chunks(width)).zip(x.chunks(width)) {
-                for (at, ((dx, &g), &x)) in dx.iter_mut().zip(g).zip(x).enumerate() {
-                    *dx = gradient(at, g, x);
-                }
-            }
+            simd::vectorised(
+                #[inline(always)]
+                || {
+                    for ((dx, g), x) in dx.chunks_mut(width).zip(g.chunks(width)).zip(x.chunks(width)) {
+                        let line = dx.iter_mut().zip(g).zip(x).zip(constants());
+                        line.for_each(|(((dx, &g), &x), c)| *dx = gradient(g, x, c));
+                    }
+                },
+            );
         });
     } else {
         g.par_chunks_mut(block).zip(x.par_chunks(block)).for_each(|(g, x)| {
-            for (g, x) in g.chunks_mut(width).zip(x.chunks(width)) {
-                g.iter_mut().zip(x).enumerate().for_each(|(at, (g, &x))| *g = gradient(at, *g, x));
-            }
+            simd::vectorised(
+                #[inline(always)]
+                || {
+                    for (g, x) in g.chunks_mut(width).zip(x.chunks(width)) {
+                        g.iter_mut().zip(x).zip(constants()).for_each(|((g, &x), c)| *g = gradient(*g, x, c));
+                    }
+                },
+            );
         });
     }
     if gamma.is_some() {
@@ -171,17 +193,22 @@ fn gated_sums<N: Number>(g: &mut [N], x: &[N], gate: Option<&[N]>, mean: &[N]) -
     let wide_mean = repeated(mean.iter().copied());
     let sums_of_block = |at: usize, g: &mut [N], x: &[N]| {
         let (mut sums, mut products) = (vec![N::ZERO; width], vec![N::ZERO; width]);
-        let mut gate = gate.map(|y| y[at * block..].chunks(width));
-        for (g, x) in g.chunks_mut(width).zip(x.chunks(width)) {
-            if let Some(y) = gate.as_mut().and_then(Iterator::next) {
-                g.iter_mut().zip(y).for_each(|(g, &y)| *g = if y > N::ZERO { *g } else { N::ZERO });
-            }
-            let sums = sums.iter_mut().zip(&mut products);
-            for (((sum, product), (&g, &x)), &mean) in sums.zip(g.iter().zip(x)).zip(&wide_mean) {
-                *sum += g;
-                *product += g * (x - mean);
-            }
-        }
+        let gate = gate.map(|y| &y[at * block..][..g.len()]);
+        simd::vectorised(
+            #[inline(always)]
+            || {
+                if let Some(gate) = gate {
+                    g.iter_mut().zip(gate).for_each(|(g, &y)| *g = if y > N::ZERO { *g } else { N::ZERO });
+                }
+                for (g, x) in g.chunks(width).zip(x.chunks(width)) {
+                    let sums = sums.iter_mut().zip(&mut products);
+                    for (((sum, product), (&g, &x)), &mean) in sums.zip(g.iter().zip(x)).zip(&wide_mean) {
+                        *sum += g;
+                        *product = g.mul_add(x - mean, *product);
+                    }
+                }
+            },
+        );
         (folded(&sums, channels), folded(&products, channels))
     };
     let blocks: Vec<(Vec<f64>, Vec<f64>)> = (g.par_chunks_mut(block).zip(x.par_chunks(block)).enumerate())

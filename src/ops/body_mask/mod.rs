@@ -42,7 +42,7 @@ impl Operation for BodyMask {
     }
 
     fn cpu(&self, _inputs: &[Spec]) -> Vec<Candidate> {
-        vec![Candidate::legal("images")]
+        vec![Candidate::legal("runs")]
     }
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {

@@ -14,7 +14,7 @@
 mod reference;
 
 use crate::base::{Number, Real, Rng, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -29,15 +29,6 @@ pub struct ClipLoss {
     pub offset: usize,
     /// How many rows are this rank's.
     pub count: usize,
-}
-
-/// Forward or backward.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Pass {
-    /// The loss.
-    Fwd,
-    /// Its gradient.
-    Bwd,
 }
 
 /// Which directions of the contrast count.

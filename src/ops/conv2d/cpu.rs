@@ -14,6 +14,7 @@ use super::image::{Image, Rows};
 use super::{Conv2d, Pass, Source};
 use crate::base::{Number, Spec};
 use crate::cpu::matmul::{Matrix, MatrixMut, multiply, multiply_parallel};
+use crate::cpu::tile::{self, LANES, Product};
 use crate::ops::linear;
 use crate::program::{Candidate, HostIo};
 
@@ -27,8 +28,8 @@ const COLUMNS: usize = 1 << 21;
 const MANY_WEIGHTS: usize = 1 << 19;
 /// Partial sums of a weight gradient, at most.
 const PARTIALS: usize = 16;
-/// Bytes of the widest vector register.
-const VECTOR: usize = 64;
+/// Pixels of a weight gradient that are one chain of additions, about.
+const CHAIN: usize = 256;
 
 /// See the [module](self).
 pub fn candidates(op: &Conv2d, inputs: &[Spec]) -> Vec<Candidate> {
@@ -147,7 +148,7 @@ fn turned_weight<N: Number>(g: &Geometry, weight: &[N]) -> Vec<N> {
 /// The convolution of `image` with `weight` [window, outputs] into `rows`.
 fn convolve<N: Number>(image: &Image<'_, N>, weight: &[N], bias: Option<&[N]>, rows: Rows<'_, N>, many: bool) {
     let g = &image.geometry;
-    let keep = if bias.is_some() { N::ONE } else { N::ZERO };
+    let biased = bias.is_some();
     let begin = |out: &mut [N]| {
         if let Some(bias) = bias {
             out.chunks_exact_mut(g.outputs).for_each(|pixel| pixel.copy_from_slice(bias));
@@ -161,12 +162,13 @@ fn convolve<N: Number>(image: &Image<'_, N>, weight: &[N], bias: Option<&[N]>, r
             block.write(g.out_width, &mut scratch, |out| {
                 begin(out);
                 let windows = copy_columns(image, first, count, &mut columns);
+                let keep = N::count(usize::from(biased));
                 multiply_parallel(MatrixMut::new(out, count * g.out_width, g.outputs), keep, N::ONE, windows, weight);
             });
         }
         return;
     }
-    let group = group_of::<N>(g);
+    let group = group_of(g);
     let weight = grouped(g, weight, group);
     let blocks = rows.blocks(band_rows(image), g.out_height);
     blocks.into_par_iter().for_each_init(
@@ -176,7 +178,7 @@ fn convolve<N: Number>(image: &Image<'_, N>, weight: &[N], bias: Option<&[N]>, r
             block.write(g.out_width, scratch, |out| {
                 begin(out);
                 image.band(first, count, band);
-                windows(image, band, &weight, group, keep, out);
+                windows(image, band, &weight, group, biased, out);
             });
         },
     );
@@ -209,12 +211,11 @@ fn copy_columns<'a, N: Number>(
     Matrix::new(columns, count * g.out_width, g.window())
 }
 
-/// How many neighbouring windows are computed as one, so that a few output channels still fill a vector: a divisor of
-/// the width. The joint window is wider, but by less than the vector is fuller.
-fn group_of<N: Number>(g: &Geometry) -> usize {
-    let lanes = VECTOR / size_of::<N>();
-    let fits = |group: &usize| g.out_width.is_multiple_of(*group) && group * g.outputs <= lanes;
-    if g.stride < g.kernel { (1..=lanes).rev().find(fits).unwrap_or(1) } else { 1 }
+/// How many neighbouring windows are computed as one, so that a few output channels still fill a tile: a divisor of
+/// the width. The joint window is wider, but by less than the tile is fuller.
+fn group_of(g: &Geometry) -> usize {
+    let fits = |group: &usize| g.out_width.is_multiple_of(*group) && group * g.outputs <= LANES;
+    if g.stride < g.kernel { (1..=LANES).rev().find(fits).unwrap_or(1) } else { 1 }
 }
 
 /// Pixels along a row that a group of windows sees.
@@ -223,10 +224,10 @@ fn span(g: &Geometry, group: usize) -> usize {
 }
 
 /// The weights [kernel, kernel, depth, outputs] as [kernel, span, depth, group, outputs]: each window of a group
-/// meets zeros but in its own place.
+/// meets zeros but in its own place. Behind the last there is room for a tile to read on.
 fn grouped<N: Number>(g: &Geometry, weight: &[N], group: usize) -> Vec<N> {
     let (span, row) = (span(g, group), g.depth() * g.outputs);
-    let mut wide = vec![N::ZERO; g.kernel * span * row * group];
+    let mut wide = vec![N::ZERO; g.kernel * span * row * group + LANES];
     for (at, tap) in weight.chunks_exact(row).enumerate() {
         let (ky, kx) = (at / g.kernel, at % g.kernel);
         for member in 0..group {
@@ -240,18 +241,19 @@ fn grouped<N: Number>(g: &Geometry, weight: &[N], group: usize) -> Vec<N> {
 }
 
 /// Rows `out` of y from their band; `keep` says whether `out` already holds a summand.
-fn windows<N: Number>(image: &Image<'_, N>, band: &[N], weight: &[N], group: usize, keep: N, out: &mut [N]) {
+fn windows<N: Number>(image: &Image<'_, N>, band: &[N], weight: &[N], group: usize, keep: bool, out: &mut [N]) {
     let g = &image.geometry;
     let (inner, outer) = (span(g, group) * g.depth(), group * g.outputs);
     for (row, out) in out.chunks_exact_mut(g.out_width * g.outputs).enumerate() {
-        for (ky, weight) in weight.chunks_exact(inner * outer).enumerate() {
-            let keep = if ky == 0 { keep } else { N::ONE };
-            let line = &band[(row * g.stride + ky) * image.pitch()..][..image.pitch()];
-            let strides = [group * g.stride * g.depth(), 1];
-            let windows = Matrix::strided(line, [g.out_width / group, inner], strides);
-            let weight = Matrix::new(weight, inner, outer);
-            multiply(MatrixMut::new(out, g.out_width / group, outer), keep, N::ONE, windows, weight);
-        }
+        let product = Product {
+            a: &band[row * g.stride * image.pitch()..],
+            a_strides: [image.pitch(), group * g.stride * g.depth(), 1],
+            b: weight,
+            b_strides: [inner * outer, outer],
+            segments: g.kernel,
+            depth: inner,
+        };
+        tile::multiply(out, outer, [g.out_width / group, outer], keep, product);
     }
 }
 
@@ -262,6 +264,7 @@ fn wgrad_windows<N: Number>(image: &Image<'_, N>, dy: &[N], out: &mut [N]) {
     let (rows, run) = (band_rows(image), g.kernel * g.depth());
     let per_image = g.out_height.div_ceil(rows);
     let part = (g.batch * per_image).div_ceil(PARTIALS);
+    let at_once = (CHAIN / g.out_width).max(1);
     let parts: Vec<Vec<N>> = (0..(g.batch * per_image).div_ceil(part))
         .into_par_iter()
         .map(|at| {
@@ -270,13 +273,18 @@ fn wgrad_windows<N: Number>(image: &Image<'_, N>, dy: &[N], out: &mut [N]) {
                 let (image_at, start) = (block / per_image, block % per_image * rows);
                 let (first, count) = (image_at * g.out_height + start, rows.min(g.out_height - start));
                 image.band(first, count, &mut band);
-                for (row, dy) in dy[first * line..][..count * line].chunks_exact(line).enumerate() {
-                    let dy = Matrix::new(dy, g.out_width, g.outputs).transposed();
+                band.resize(band.len() + LANES, N::ZERO); // a tile reads on behind the last window
+                for (row, dy) in dy[first * line..][..count * line].chunks(at_once * line).enumerate() {
                     for ky in 0..g.kernel {
-                        let band = &band[(row * g.stride + ky) * image.pitch()..][..image.pitch()];
-                        let windows = Matrix::strided(band, [g.out_width, run], [g.stride * g.depth(), 1]);
-                        let sum = MatrixMut::strided(&mut sum[ky * run..], [g.outputs, run], g.window());
-                        multiply(sum, N::ONE, N::ONE, dy, windows);
+                        let product = Product {
+                            a: dy,
+                            a_strides: [line, 1, g.outputs],
+                            b: &band[(row * at_once * g.stride + ky) * image.pitch()..],
+                            b_strides: [g.stride * image.pitch(), g.stride * g.depth()],
+                            segments: dy.len() / line,
+                            depth: g.out_width,
+                        };
+                        tile::multiply(&mut sum[ky * run..], g.window(), [g.outputs, run], true, product);
                     }
                 }
             }

@@ -11,7 +11,7 @@
 mod reference;
 
 use crate::base::{Number, Rng, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
 
 pub(super) use reference::{bce_with_logits, sigmoid};
 
@@ -22,15 +22,6 @@ pub struct ElementwiseLoss {
     pub pass: Pass,
     /// Which loss.
     pub form: Form,
-}
-
-/// Forward or backward.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Pass {
-    /// The loss.
-    Fwd,
-    /// Its gradient.
-    Bwd,
 }
 
 /// The loss of one element.

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::Finite;
 use crate::base::Number;
 use crate::program::HostIo;
 
@@ -10,11 +11,13 @@ const CHUNK: usize = 1 << 14;
 /// Sums kept side by side within a chunk, so that the loop can use vectors.
 const LANES: usize = 16;
 
-/// All chunks of all inputs in one parallel loop.
-pub fn run<N: Number>(io: &mut HostIo<'_, N>) {
-    let chunks: Vec<&[N]> = (0..io.input_count()).flat_map(|input| io.numbers(input).chunks(CHUNK)).collect();
+/// All chunks of all gradients in one parallel loop; a loss is one number.
+pub fn run<N: Number>(op: &Finite, io: &mut HostIo<'_, N>) {
+    let gradients = io.input_count() - op.losses;
+    let chunks: Vec<&[N]> = (0..gradients).flat_map(|input| io.numbers(input).chunks(CHUNK)).collect();
     let sums: Vec<(N, usize)> = chunks.par_iter().map(|chunk| sum(chunk)).collect();
-    let (mut squares, mut bad) = (N::ZERO, 0);
+    let losses = (gradients..io.input_count()).flat_map(|input| io.numbers(input));
+    let (mut squares, mut bad) = (N::ZERO, losses.filter(|loss| !loss.is_finite()).count());
     for (square, count) in sums {
         squares += square;
         bad += count;

@@ -1,5 +1,5 @@
 //! Whether gradients may be used, and how long they are: inputs any number of exact values, output \[2\]: the sum of
-//! the squares of all their numbers, and how many of those are not finite.
+//! the squares of their numbers, and how many numbers are not finite. The last `losses` inputs are not part of the sum.
 
 mod cpu;
 mod reference;
@@ -7,20 +7,25 @@ mod reference;
 mod tests;
 
 use crate::base::{Kind, Number, Rng, Spec};
-use crate::program::{Candidate, Case, HostIo, Misfit, Operation, Outputs, Size};
+use crate::program::{Case, HostIo, Misfit, Operation, Outputs, Size};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Finite;
+pub struct Finite {
+    /// How many of the last inputs are losses: counted where not finite, but no part of the sum of squares.
+    pub losses: usize,
+}
 
 impl Operation for Finite {
     const VARIANTS: usize = 1;
+    const KERNEL: Option<&'static str> = Some("chunks");
 
     fn name(&self) -> &'static str {
         "finite"
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Outputs, Misfit> {
+        Misfit::unless(self.losses <= inputs.len(), || format!("takes {} losses and gradients", self.losses))?;
         for (at, spec) in inputs.iter().enumerate() {
             Misfit::unless(spec.kind == Kind::Exact, || format!("input {at} is {spec:?}, not exact"))?;
         }
@@ -32,21 +37,18 @@ impl Operation for Finite {
     }
 
     fn reference<N: Number>(&self, io: &mut HostIo<'_, N>) {
-        reference::run(io);
-    }
-
-    fn cpu(&self, _inputs: &[Spec]) -> Vec<Candidate> {
-        vec![Candidate::legal("chunks")]
+        reference::run(self, io);
     }
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {
-        cpu::run(io);
+        cpu::run(self, io);
     }
 
     fn case(_variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
-        Case::new(Self)
+        Case::new(Self { losses: 1 })
             .normal(Spec::exact([size.channels, size.side]), 1.0, rng)
             .normal(Spec::exact([size.batch]), 1.0, rng)
             .normal(Spec::exact([17 * size.extra]), 1.0, rng)
+            .normal(Spec::exact([1]), 1.0, rng)
     }
 }

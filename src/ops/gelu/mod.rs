@@ -12,7 +12,7 @@ mod reference;
 
 use crate::base::{Number, Rng, Spec};
 use crate::ops::rows::{self, Packing};
-use crate::program::{Backward, Candidate, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -25,6 +25,7 @@ pub enum Gelu {
 
 impl Operation for Gelu {
     const VARIANTS: usize = 2;
+    const KERNEL: Option<&'static str> = Some("blocked");
 
     fn name(&self) -> &'static str {
         match self {
@@ -70,10 +71,6 @@ impl Operation for Gelu {
             Self::Fwd => reference::fwd(io),
             Self::Bwd => reference::bwd(io),
         }
-    }
-
-    fn cpu(&self, _inputs: &[Spec]) -> Vec<Candidate> {
-        vec![Candidate::legal("blocked")]
     }
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {

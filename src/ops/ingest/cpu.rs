@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::{AUGMENTATION, Ingest, Source, reference};
 use crate::base::Number;
+use crate::cpu::simd;
 use crate::program::HostIo;
 
 /// Images do not depend on each other.
@@ -20,8 +21,13 @@ pub fn run<N: Number>(op: &Ingest, io: &mut HostIo<'_, N>) {
             let outputs = io.take(0).par_chunks_mut(pixels).zip(io.take(1).par_chunks_mut(3 * pixels));
             let films = io.bytes(0).par_chunks(pixels).zip(io.numbers(1).par_chunks(AUGMENTATION));
             films.zip(outputs).for_each(|((film, numbers), (plane, image))| {
-                reference::augment(film, width, numbers, plane);
-                reference::image(op.normalise, plane, image);
+                simd::vectorised(
+                    #[inline(always)]
+                    || {
+                        reference::augment(film, width, numbers, plane);
+                        reference::image(op.normalise, plane, image);
+                    },
+                );
             });
         }
     }

@@ -22,6 +22,7 @@ pub fn run<N: Number>(op: &Ingest, io: &mut HostIo<'_, N>) {
 }
 
 /// Gray to three normalised channels.
+#[inline(always)]
 pub fn image<N: Number>(normalise: Normalise, plane: &[N], image: &mut [N]) {
     let channels = normalise.channels().map(|(mean, deviation)| (N::of(mean), N::of(deviation)));
     for (&gray, pixel) in plane.iter().zip(image.chunks_exact_mut(3)) {
@@ -32,6 +33,7 @@ pub fn image<N: Number>(normalise: Normalise, plane: &[N], image: &mut [N]) {
 }
 
 /// One film, sampled, stretched, brightened and contrasted as its 13 numbers say.
+#[inline(always)]
 pub fn augment<N: Number>(film: &[u8], width: usize, numbers: &[N], plane: &mut [N]) {
     let grays: Vec<N> = (0..256).map(|byte| N::count(byte) / N::of(255.0)).collect();
     let half = N::of(0.5);
@@ -72,6 +74,7 @@ pub fn augment<N: Number>(film: &[u8], width: usize, numbers: &[N], plane: &mut 
 }
 
 /// The gray of the pixel in column `x` and row `y`; 0 outside of the film.
+#[inline(always)]
 fn gray<N: Number>(film: &[u8], width: usize, x: N, y: N, grays: &[N]) -> N {
     let (x, y) = (x.to_f64(), y.to_f64());
     let inside = (0.0..width as f64).contains(&x) && (0.0..(film.len() / width) as f64).contains(&y);

@@ -15,7 +15,7 @@ mod reference;
 
 use crate::base::{Number, Real, Rng, Spec};
 use crate::ops::rows::{self, Packing};
-use crate::program::{Backward, Candidate, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -59,6 +59,7 @@ impl LayerNorm {
 
 impl Operation for LayerNorm {
     const VARIANTS: usize = 3;
+    const KERNEL: Option<&'static str> = Some("blocked");
 
     fn name(&self) -> &'static str {
         match self {
@@ -109,10 +110,6 @@ impl Operation for LayerNorm {
             Self::Fwd { residual, eps } => reference::fwd(residual, eps, io),
             Self::Bwd => reference::bwd(io),
         }
-    }
-
-    fn cpu(&self, _inputs: &[Spec]) -> Vec<Candidate> {
-        vec![Candidate::legal("blocked")]
     }
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {

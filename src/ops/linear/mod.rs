@@ -12,7 +12,7 @@ pub(super) mod cpu;
 mod reference;
 
 use crate::base::{Kind, Number, Rng, Spec};
-use crate::program::{Backward, Candidate, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// What is computed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -92,6 +92,7 @@ impl Linear {
 
 impl Operation for Linear {
     const VARIANTS: usize = 9;
+    const KERNEL: Option<&'static str> = Some("tiled");
 
     fn name(&self) -> &'static str {
         match self.pass {
@@ -166,10 +167,6 @@ impl Operation for Linear {
 
     fn reference<N: Number>(&self, io: &mut HostIo<'_, N>) {
         reference::run(self, io);
-    }
-
-    fn cpu(&self, _inputs: &[Spec]) -> Vec<Candidate> {
-        vec![Candidate::legal("tiled")]
     }
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {

@@ -51,7 +51,7 @@ fn backward<N: Number>(op: &MaxPool, io: &mut HostIo<'_, N>) {
         dx.par_chunks_mut(BAND * width * channels).enumerate().for_each(|(band, dx)| {
             dx.fill(N::ZERO);
             let first = band * BAND;
-            let (mut best, mut winner) = (vec![N::ZERO; channels], vec![0; channels]);
+            let (mut best, mut winner) = (vec![N::ZERO; channels], vec![0u32; channels]);
             // Windows that reach below `first` from above start at most a kernel less a pixel higher.
             let windows = (first + op.padding + 1).saturating_sub(op.kernel).div_ceil(op.stride)..rows;
             for row in windows.take_while(|&row| op.span(row, height).start < (first + BAND).min(height)) {
@@ -61,7 +61,7 @@ fn backward<N: Number>(op: &MaxPool, io: &mut HostIo<'_, N>) {
                     let gradient = &dy[(row * cols + col) * channels..][..channels];
                     for (channel, (&pixel, &gradient)) in winner.iter().zip(gradient).enumerate() {
                         // Winners in other bands are theirs.
-                        let target = (pixel * channels + channel).checked_sub(first * width * channels);
+                        let target = (pixel as usize * channels + channel).checked_sub(first * width * channels);
                         if let Some(target) = target.and_then(|target| dx.get_mut(target)) {
                             *target += gradient;
                         }
@@ -78,17 +78,17 @@ fn search<N: Number>(
     [rows, cols]: [std::ops::Range<usize>; 2],
     width: usize,
     best: &mut [N],
-    winner: &mut [usize],
+    winner: &mut [u32],
 ) {
     let channels = best.len();
     let start = rows.start * width + cols.start;
     best.copy_from_slice(&x[start * channels..][..channels]);
-    winner.fill(start);
+    winner.fill(start as u32);
     for pixel in rows.flat_map(|row| row * width + cols.start..row * width + cols.end) {
         let tap = &x[pixel * channels..][..channels];
         for ((best, winner), &number) in best.iter_mut().zip(winner.iter_mut()).zip(tap) {
             let won = wins(number, *best);
-            *winner = if won { pixel } else { *winner };
+            *winner = if won { pixel as u32 } else { *winner };
             *best = if won { number } else { *best };
         }
     }

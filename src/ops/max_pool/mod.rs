@@ -9,16 +9,7 @@ mod cpu;
 mod reference;
 
 use crate::base::{Number, Rng, Spec};
-use crate::program::{Backward, Candidate, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
-
-/// What is computed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Pass {
-    /// y.
-    Fwd,
-    /// dx.
-    Bwd,
-}
+use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -57,6 +48,7 @@ impl MaxPool {
 
 impl Operation for MaxPool {
     const VARIANTS: usize = 4;
+    const KERNEL: Option<&'static str> = Some("rows");
 
     fn name(&self) -> &'static str {
         match self.pass {
@@ -92,10 +84,6 @@ impl Operation for MaxPool {
 
     fn reference<N: Number>(&self, io: &mut HostIo<'_, N>) {
         reference::run(self, io);
-    }
-
-    fn cpu(&self, _inputs: &[Spec]) -> Vec<Candidate> {
-        vec![Candidate::legal("rows")]
     }
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::{Bilateral, PseudoMask, Upsample, reference};
 use crate::base::Number;
+use crate::cpu::simd;
 use crate::program::HostIo;
 
 /// Images do not depend on each other.
@@ -25,7 +26,10 @@ pub fn run<N: Number>(op: &PseudoMask, io: &mut HostIo<'_, N>) {
         }
         if let Some(filter) = op.smooth {
             let binary = mask.to_vec();
-            bilateral(filter, &binary, op.width, mask);
+            simd::vectorised(
+                #[inline(always)]
+                || bilateral(filter, &binary, op.width, mask),
+            );
         }
     });
 }
@@ -109,6 +113,7 @@ fn bilinear<N: Number>(
 }
 
 /// The filter on a mask of zeros and ones: a row at a time, one shift of the disc after the other.
+#[inline(always)]
 fn bilateral<N: Number>(filter: Bilateral, mask: &[N], width: usize, out: &mut [N]) {
     let r = filter.radius() as isize;
     let height = (mask.len() / width) as isize;

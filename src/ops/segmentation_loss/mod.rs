@@ -13,7 +13,7 @@ mod cpu;
 mod reference;
 
 use crate::base::{Number, Rng, Spec};
-use crate::program::{Backward, Candidate, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,15 +22,6 @@ pub struct SegmentationLoss {
     pub pass: Pass,
     /// Which loss.
     pub form: Form,
-}
-
-/// Forward or backward.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Pass {
-    /// The loss.
-    Fwd,
-    /// Its gradient.
-    Bwd,
 }
 
 /// How Dice and cross entropy are put together.
@@ -75,6 +66,7 @@ impl SegmentationLoss {
 
 impl Operation for SegmentationLoss {
     const VARIANTS: usize = 4;
+    const KERNEL: Option<&'static str> = Some("chunks");
 
     fn name(&self) -> &'static str {
         match self.pass {
@@ -127,10 +119,6 @@ impl Operation for SegmentationLoss {
             Pass::Fwd => reference::fwd(self, io),
             Pass::Bwd => reference::bwd(self, io),
         }
-    }
-
-    fn cpu(&self, _inputs: &[Spec]) -> Vec<Candidate> {
-        vec![Candidate::legal("chunks")]
     }
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {

@@ -9,7 +9,7 @@ mod cpu;
 mod reference;
 
 use crate::base::{Number, Rng, Shape, Spec};
-use crate::program::{Backward, Candidate, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -27,6 +27,7 @@ pub enum SpatialMean {
 
 impl Operation for SpatialMean {
     const VARIANTS: usize = 2;
+    const KERNEL: Option<&'static str> = Some("images");
 
     fn name(&self) -> &'static str {
         match self {
@@ -61,10 +62,6 @@ impl Operation for SpatialMean {
 
     fn reference<N: Number>(&self, io: &mut HostIo<'_, N>) {
         reference::run(self, io);
-    }
-
-    fn cpu(&self, _inputs: &[Spec]) -> Vec<Candidate> {
-        vec![Candidate::legal("images")]
     }
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {

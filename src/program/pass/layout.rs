@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::precision::Precision;
-use crate::base::Kind;
 use crate::program::plan::Slab;
 use crate::program::record::{FileLayout, Init, Program, Role};
 
@@ -94,15 +93,5 @@ impl StateLayout {
     /// Bytes of a slab that holds states or gradients.
     pub fn size(&self, slab: Slab) -> usize {
         self.sizes.get(&slab).copied().unwrap_or(0)
-    }
-
-    /// The states that files of weights hold: parameters and running statistics, by name.
-    pub fn weights(&self) -> impl Iterator<Item = (&String, &StatePlace)> {
-        self.states.iter().filter(|(_, place)| place.role != Role::Moment)
-    }
-
-    /// Whether `place` holds integers.
-    pub fn is_count(place: &StatePlace) -> bool {
-        place.spec.kind == Kind::Index
     }
 }

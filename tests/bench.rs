@@ -1,0 +1,76 @@
+//! `g2d bench`: what it reports belongs together, and what it writes is gone afterwards. Nothing here depends on how fast
+//! the machine is.
+#![cfg(feature = "cli")]
+
+use std::process::Command;
+use std::time::Duration;
+
+use g2d::bench::loader::{self, Synthetic};
+use g2d::bench::{Spread, step};
+use g2d::model::config::Config;
+use g2d::program::Precision;
+use serde_json::Value;
+
+fn micro() -> step::Work {
+    step::Work {
+        config: Config::preset("micro").unwrap(),
+        batch: 2,
+        text_length: 8,
+        real_tokens: None,
+        precision: Precision::Exact,
+        threads: 1,
+    }
+}
+
+#[test]
+fn a_report_of_the_step_belongs_together() {
+    let report = step::run(&micro(), 1, 3).unwrap();
+    let sum = |of: fn(&step::OpTime) -> f64| report.ops.iter().map(of).sum::<f64>();
+    assert!((sum(|op| op.percent) - 100.0).abs() < 1e-6, "{}", sum(|op| op.percent));
+    assert_eq!(report.ops.iter().map(|op| op.launches).sum::<usize>(), report.launches.len());
+    assert!((report.samples_per_s * report.step_s.median - 2.0).abs() < 1e-9);
+    assert!(report.step_s.lower <= report.step_s.median && report.step_s.median <= report.step_s.upper);
+    assert!(report.floor_s > 0.0 && report.floor_s.is_finite());
+    assert_eq!(report.threads, 1);
+}
+
+#[test]
+fn a_spread_has_its_quartiles() {
+    let spread = Spread::of(vec![5.0, 1.0, 4.0, 2.0, 3.0]);
+    assert_eq!((spread.lower, spread.median, spread.upper), (2.0, 3.0, 4.0));
+}
+
+#[test]
+fn the_loader_gives_batches_of_random_films() {
+    let films = Synthetic::write(16).unwrap();
+    let work = loader::Work { data: films.path().to_owned(), batch: 4, image_size: 8, threads: 2 };
+    let batch = loader::open(&work).unwrap().next().unwrap();
+    assert_eq!((batch.pixels.len(), batch.lengths.len()), (4 * 8 * 8, 4));
+    let report = loader::run(&work, Duration::ZERO).unwrap();
+    assert!(report.samples_per_s.median > 0.0 && report.films == 4096);
+    for impossible in [loader::Work { batch: 0, ..work.clone() }, loader::Work { image_size: 17, ..work.clone() }] {
+        assert!(loader::run(&impossible, Duration::ZERO).is_err(), "{impossible:?}");
+    }
+    let folder = films.path().to_owned();
+    drop(films);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn the_command_prints_json_and_leaves_nothing() {
+    let folder = std::env::temp_dir().join(format!("g2d-bench-test-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let run = |line: &str| {
+        let binary = env!("CARGO_BIN_EXE_g2d");
+        let done = Command::new(binary).args(line.split(' ')).env("TMPDIR", &folder).output().unwrap();
+        (done.status.code(), String::from_utf8(done.stdout).unwrap())
+    };
+    let (code, out) = run("bench loader --size 32 --batch 4 --seconds 0 --threads 1 --json");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, report["batch"].as_u64(), report["threads"].as_u64()), (Some(0), Some(4), Some(1)));
+    let (code, out) = run("bench loader --size 0");
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    let left = std::fs::read_dir(&folder).unwrap().count();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(left, 0);
+}
