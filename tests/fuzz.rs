@@ -173,7 +173,7 @@ fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> bool) 
         let start = Instant::now();
         let read = catch_unwind(AssertUnwindSafe(|| read(bytes)));
         let (took, most) = (start.elapsed(), MOST.load(Ordering::Relaxed).saturating_sub(before));
-        let slow = took > Duration::from_secs(20);
+        let slow = took > Duration::from_secs(120);
         if read.is_err() || most > LIMIT || slow {
             let kept =
                 Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}-{}", blake3::hash(bytes).to_hex()));

@@ -77,6 +77,14 @@ pub fn with_peak_memory(mut command: Command) -> (Ended, u64) {
     (Ended::of(child.wait_with_output().expect("the child can be waited for")), most)
 }
 
+/// Seconds a child has computed so far; unlike wall time they say the same on a machine that is busy otherwise.
+pub fn computed(child: &Child) -> Option<f64> {
+    const TICKS: f64 = 100.0; // per second, as Linux reports them
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    Some((fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?) / TICKS)
+}
+
 /// An empty folder of one test's own.
 pub fn empty(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME")).join(name);

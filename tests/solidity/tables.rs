@@ -10,7 +10,7 @@ use g2d::data::funnel::Funnel;
 use g2d::data::pairs::{Pair, Pairs};
 use g2d::data::{Dataset, Error, PackOptions, pack};
 
-use crate::common::command::{command, empty, with_peak_memory};
+use crate::common::command::{Ended, command, computed, empty, peak_memory};
 use crate::common::films::{Png, rows};
 
 fn options(folder: &Path, table: &[u8]) -> PackOptions {
@@ -107,7 +107,7 @@ fn empty_and_endless_texts_are_packed() {
     let options = options(&empty("texts"), table.as_bytes());
     let start = Instant::now();
     let funnel = packed(&options).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
     assert_eq!((funnel.kept, funnel.empty_text, funnel.longest_texts), (4, 2, 1), "{funnel}");
     let dataset = Dataset::open(&options.out).unwrap();
     let [letters_of, words_of] = [1, 2].map(|film| dataset.record(film).unwrap());
@@ -124,12 +124,18 @@ fn a_million_rows_take_seconds_and_little_memory() {
     }
     fs::write(folder.join("pairs.csv"), table).unwrap();
     fs::write(folder.join("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nno\n").unwrap();
-    let start = Instant::now();
     let arguments = ["pack", "--pairs", "pairs.csv", "--out", "out", "--tokenizer", "vocab.txt", "--size", "32"];
-    let (ended, most) = with_peak_memory(command(&folder, &arguments));
+    let mut child = command(&folder, &arguments).spawn().unwrap();
+    let (mut most, mut seconds) = (0, 0.0);
+    while child.try_wait().unwrap().is_none() {
+        most = peak_memory(&child).map_or(most, |bytes| bytes.max(most));
+        seconds = computed(&child).unwrap_or(seconds);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let ended = Ended::of(child.wait_with_output().unwrap());
     // The table is read to its end, and every film looked for, before it is said that there are none.
     ended.refused(&["1000000 of 1000000 rows", "image: file missing: 1000000 (first: line 2, id f0"]);
     assert!(most > 0 && most < 300_000_000, "{} MB", most / 1_000_000);
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(seconds < 30.0, "{seconds} s");
     fs::remove_file(folder.join("pairs.csv")).unwrap();
 }
