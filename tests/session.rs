@@ -72,8 +72,8 @@ fn a_segmentation_loss_that_is_no_number_updates_nothing() {
     for warmup_steps in [0, 5] {
         let mut session = open(config(warmup_steps));
         step(&mut session, 1.0).unwrap();
-        set(&mut session, DECODER_BIAS, f32::NAN);
-        refused(&mut session, 1.0, "img_model.segmentation_head.0");
+        set(&mut session, DECODER_BIAS, f32::MAX); // weights that are not finite are not even loaded
+        refused(&mut session, 1.0, "loss");
         set(&mut session, DECODER_BIAS, 0.0);
         step(&mut session, 1.0).unwrap();
     }
