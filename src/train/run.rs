@@ -173,7 +173,7 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     let resumed = if run.resume { Some(lock(&run.folder)?) } else { None };
     let mut session = open(run)?;
     let (mut masks, _held) = match resumed {
-        Some(held) => (resume(run, &mut session)?, held),
+        Some(held) => (resume(run, &mut session, observe)?, held),
         None => (MaskMemory::default(), begin(run, &mut session, observe)?),
     };
     let mut files = Files::open(&run.folder, session.steps())?;
@@ -264,9 +264,12 @@ fn lock(folder: &Path) -> Result<File, Error> {
     }
 }
 
-/// Takes up the newest checkpoint; a run that has none starts over.
-fn resume(run: &Run, session: &mut Session) -> Result<MaskMemory, Error> {
-    let Some(checkpoint) = folder::newest(&run.folder)? else { return Ok(MaskMemory::default()) };
+/// Takes up the newest checkpoint; a run that has none starts over, from the weights it began with.
+fn resume(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<MaskMemory, Error> {
+    let Some(checkpoint) = folder::newest(&run.folder)? else {
+        import(run, session, observe)?;
+        return Ok(MaskMemory::default());
+    };
     let progress = session.load_checkpoint::<MaskMemory>(&checkpoint)?;
     if progress.data_digest != run.manifest.data_digest {
         return Err(Error::Usage(format!(
@@ -279,39 +282,38 @@ fn resume(run: &Run, session: &mut Session) -> Result<MaskMemory, Error> {
     Ok(progress.history)
 }
 
+/// Takes over published weights, if the run is to start from some.
+fn import(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+    let Some(weights) = &run.manifest.weights else { return Ok(()) };
+    session.load_weights(weights)?.notes.iter().for_each(|note| observe(Event::Note(note)));
+    Ok(())
+}
+
 /// Starts the folder. A new one is written beside and renamed, so that whenever the process ends, there is a run that
 /// can be resumed or none.
 fn begin(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<File, Error> {
-    if let Some(weights) = &run.manifest.weights {
-        for note in session.load_weights(weights)?.notes {
-            observe(Event::Note(&note));
-        }
-    }
+    import(run, session, observe)?;
     if run.folder.exists() {
-        return fill(run, session, &run.folder);
+        return fill(run, &run.folder);
     }
     let name = run.folder.file_name().unwrap_or_default().to_string_lossy();
     let beside = run.folder.with_file_name(format!(".{name}.{}.starting", std::process::id()));
     // A process of the same number that was killed may have left one.
     let _ = fs::remove_dir_all(&beside);
     fs::create_dir_all(&beside).map_err(Error::io(&beside))?;
-    fill(run, session, &beside)
+    fill(run, &beside)
         .and_then(|held| fs::rename(&beside, &run.folder).map(|()| held).map_err(Error::io(&run.folder)))
         .inspect_err(|_| drop(fs::remove_dir_all(&beside)))
 }
 
 /// Locks the folder of a new run and writes what makes it one.
-fn fill(run: &Run, session: &Session, folder: &Path) -> Result<File, Error> {
+fn fill(run: &Run, folder: &Path) -> Result<File, Error> {
     let held = lock(folder)?;
     if folder.join(CONFIG).exists() {
         let why = "holds a run already; continue it with --resume, or give another --out";
         return Err(Error::Usage(format!("{} {why}", folder.display())));
     }
     let write = || {
-        if run.manifest.weights.is_some() {
-            // Else a run that is resumed before its first checkpoint would start from fresh weights.
-            session.save_checkpoint(folder, &progress(run, session, &MaskMemory::default()))?;
-        }
         write_json(&folder.join(MANIFEST), &run.manifest)?;
         write_json(&folder.join(CONFIG), &run.config)
     };
@@ -351,18 +353,15 @@ fn save(
     masks: &MaskMemory,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<PathBuf, Error> {
-    let checkpoint = session.save_checkpoint(&run.folder, &progress(run, session, masks))?;
-    observe(Event::Saved(&checkpoint));
-    Ok(checkpoint)
-}
-
-fn progress(run: &Run, session: &Session, masks: &MaskMemory) -> Progress<MaskMemory> {
-    Progress {
+    let progress = Progress {
         version: env!("CARGO_PKG_VERSION").into(),
         step: session.steps(),
         data_digest: run.manifest.data_digest.clone(),
         history: masks.clone(),
-    }
+    };
+    let checkpoint = session.save_checkpoint(&run.folder, &progress)?;
+    observe(Event::Saved(&checkpoint));
+    Ok(checkpoint)
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
