@@ -5,8 +5,8 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use g2d::Error;
 use g2d::checkpoint::folder;
@@ -217,6 +217,7 @@ fn a_run_cancelled_while_it_validates_saves_what_it_has() {
         let (cancelled, mut seen) = (AtomicBool::new(false), 0);
         let mut task = task(&folder, STEPS, false, 2);
         task.config.train.validate_every = 3;
+        task.data.held_out = Arc::new(Dataset::open(shards()).unwrap());
         let observe = &mut |event: Event<'_>| {
             if let Event::Validated(..) = event {
                 seen += 1;

@@ -13,11 +13,12 @@
 //!
 //! *A region of few numbers.* One plain error can be small, or zero, by luck, and then the rule would refuse a kernel as
 //! accurate as the reference: if errors are normal, one error exceeds twice the largest of M others with probability
-//! 0.30 for M = 1, 1.3e-3 for M = 16, 1.5e-5 for M = 64. So the plain error of a region is the largest of [`DRAWN`]
-//! independent errors. Numbers of a row, or of a column, may share a sum (a mean, a denominator) and err together, so a
-//! region has as many as it has rows, or columns if these are fewer; it takes the rest from the same region in further
-//! draws of the same shapes ([`Yardstick`]). Errors are relative to what was summed: where the region's largest number
-//! is larger than it usually is in these draws, so may be its error, in proportion.
+//! 0.30 for M = 1, 1.5e-5 for M = 64, 1.4e-6 for M = 128, and the suite compares some 1e4 regions. So the plain error
+//! of a region is the largest of [`DRAWN`] independent errors. Numbers of a row, or of a column, may share a sum (a
+//! mean, a denominator) and err together, so a region has as many as it has rows, or columns if these are fewer; it
+//! takes the rest from the same region in further draws of the same shapes ([`Yardstick`]). Errors are relative to what
+//! was summed: where the region's largest number is larger than it usually is in these draws, so may be its error, in
+//! proportion.
 //!
 //! *f64.* The truth is no better than the result here: it is one plain error away from the exact value itself, and the
 //! result may be two, so they may be three apart. The plain error is the one of f32 times the ratio of the roundings.
@@ -66,7 +67,7 @@ impl Storage {
 }
 
 /// How many independent errors stand behind the plain error of a region.
-pub const DRAWN: usize = 64;
+pub const DRAWN: usize = 128;
 
 /// The plain errors of several draws of the same shapes, region by region.
 #[derive(Clone, Default, Debug)]

@@ -12,7 +12,7 @@ pub fn run<N: Number>(op: &BodyMask, io: &mut HostIo<'_, N>) {
 }
 
 /// The body of one image.
-fn image<N: Number>(plane: &[N], threshold: N, width: usize, body: &mut [u8]) {
+pub fn image<N: Number>(plane: &[N], threshold: N, width: usize, body: &mut [u8]) {
     let bright: Vec<bool> = plane.iter().map(|&value| value > threshold).collect();
     let mut largest = Vec::new();
     let mut seen = vec![false; plane.len()];
