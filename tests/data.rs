@@ -443,9 +443,7 @@ proptest! {
     fn damaged_images_never_panic(jpeg in any::<bool>(), cut in 0.0..1.0f64, flips in prop::collection::vec((0.0..1.0f64, any::<u8>()), 0..6)) {
         let path = folder("damaged-image").join("film");
         let format = if jpeg { image::ImageFormat::Jpeg } else { image::ImageFormat::Png };
-        let mut bytes = std::io::Cursor::new(Vec::new());
-        picture(40, 30).write_to(&mut bytes, format).unwrap();
-        let mut bytes = bytes.into_inner();
+        let mut bytes = fs::read(sound_image(format)).unwrap();
         if flips.is_empty() {
             bytes.truncate((cut * bytes.len() as f64) as usize);
         }
@@ -455,8 +453,16 @@ proptest! {
         }
         fs::write(&path, &bytes).unwrap();
         let film = g2d::data::decode::film(&path);
-        prop_assert!(!flips.is_empty() || film.is_err(), "a truncated image was taken for whole");
+        // The mark behind the last pixel may be lost, but no pixel.
+        let whole = || g2d::data::decode::film(&sound_image(format));
+        prop_assert!(!flips.is_empty() || film.is_err() || film == whole(), "a truncated image was taken for whole");
     }
+}
+
+fn sound_image(format: image::ImageFormat) -> PathBuf {
+    let path = folder("sound-image").join("film");
+    picture(40, 30).save_with_format(&path, format).unwrap();
+    path
 }
 
 fn vocab_file(name: &str) -> PathBuf {

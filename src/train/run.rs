@@ -264,10 +264,10 @@ fn lock(folder: &Path) -> Result<File, Error> {
     }
 }
 
-/// Takes up the newest checkpoint; a run that has none starts over, from the weights it began with.
+/// Takes up the newest checkpoint; a run that has none starts over, from the weights it was given.
 fn resume(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<MaskMemory, Error> {
     let Some(checkpoint) = folder::newest(&run.folder)? else {
-        import(run, session, observe)?;
+        load_weights(run, session, observe)?;
         return Ok(MaskMemory::default());
     };
     let progress = session.load_checkpoint::<MaskMemory>(&checkpoint)?;
@@ -282,17 +282,19 @@ fn resume(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) 
     Ok(progress.history)
 }
 
-/// Takes over published weights, if the run is to start from some.
-fn import(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
-    let Some(weights) = &run.manifest.weights else { return Ok(()) };
-    session.load_weights(weights)?.notes.iter().for_each(|note| observe(Event::Note(note)));
+fn load_weights(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+    if let Some(weights) = &run.manifest.weights {
+        for note in session.load_weights(weights)?.notes {
+            observe(Event::Note(&note));
+        }
+    }
     Ok(())
 }
 
 /// Starts the folder. A new one is written beside and renamed, so that whenever the process ends, there is a run that
 /// can be resumed or none.
 fn begin(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<File, Error> {
-    import(run, session, observe)?;
+    load_weights(run, session, observe)?;
     if run.folder.exists() {
         return fill(run, &run.folder);
     }
@@ -353,15 +355,18 @@ fn save(
     masks: &MaskMemory,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<PathBuf, Error> {
-    let progress = Progress {
+    let checkpoint = session.save_checkpoint(&run.folder, &progress(run, session, masks))?;
+    observe(Event::Saved(&checkpoint));
+    Ok(checkpoint)
+}
+
+fn progress(run: &Run, session: &Session, masks: &MaskMemory) -> Progress<MaskMemory> {
+    Progress {
         version: env!("CARGO_PKG_VERSION").into(),
         step: session.steps(),
         data_digest: run.manifest.data_digest.clone(),
         history: masks.clone(),
-    };
-    let checkpoint = session.save_checkpoint(&run.folder, &progress)?;
-    observe(Event::Saved(&checkpoint));
-    Ok(checkpoint)
+    }
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
