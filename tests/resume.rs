@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use g2d::Error;
 use g2d::checkpoint::folder;
 use g2d::data::augment::Recipe;
-use g2d::data::{Dataset, PackOptions, pack, phantom};
+use g2d::data::{Dataset, PackOptions, Split, pack, phantom};
 use g2d::model::config::Config;
 use g2d::program::Precision;
 use g2d::train::config::{RunConfig, TrainConfig};
@@ -36,9 +36,13 @@ fn shards() -> &'static Path {
     static SHARDS: OnceLock<PathBuf> = OnceLock::new();
     SHARDS.get_or_init(|| {
         let (drawn, packed) = (empty("drawn"), empty("shards"));
-        phantom::write(&drawn, FILMS, 5, &|_| {}).unwrap();
+        phantom::write(&drawn, FILMS, 9, &|_| {}).unwrap();
         let options = PackOptions { size: 64, ..PackOptions::new(drawn.join("pairs.csv"), &packed) };
-        pack(&options, &|_| {}, &AtomicBool::new(false)).unwrap();
+        let funnel = pack(&options, &|_| {}, &AtomicBool::new(false)).unwrap();
+        assert!(
+            funnel.splits.contains_key(&Split::Val),
+            "these phantoms hold nothing to validate on; take another seed"
+        );
         packed
     })
 }
@@ -265,7 +269,7 @@ fn numbers_that_are_not_finite_end_a_run_with_their_place_and_films() {
     assert!(folder::newest(&folder).unwrap().unwrap().ends_with(format!("step-{step:08}")));
     assert!(!scope.is_empty() && !op.is_empty() && scope != "the step", "{text}");
     let ids: HashSet<&String> = films.iter().collect();
-    assert!(ids.len() == BATCH && films.iter().all(|id| id.starts_with("ph5-")), "{text}");
+    assert!(ids.len() == BATCH && films.iter().all(|id| id.starts_with("ph9-")), "{text}");
     assert!(films.iter().all(|id| text.contains(id.as_str())) && text.contains(&op), "{text}");
 }
 
