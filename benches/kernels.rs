@@ -9,7 +9,6 @@ use g2d::model::batch::{Shapes, Source};
 use g2d::model::config::Config;
 use g2d::ops::Op;
 use g2d::ops::conv2d;
-use g2d::ops::finite::Finite;
 use g2d::program::host::{HostInput, HostOutput};
 use g2d::program::plan::{Launch, REFERENCE};
 use g2d::program::{HostIo, Kernels, Plan, Precision};
@@ -61,7 +60,7 @@ impl Data {
             Some(_) => None,
             None => {
                 let maker = plan.launches.iter().find(|launch| launch.outputs.contains(&buffer))?;
-                (maker.op == Op::Finite(Finite)).then(|| Self::Numbers(vec![1.0, 0.0]))
+                matches!(maker.op, Op::Finite(_)).then(|| Self::Numbers(vec![1.0, 0.0]))
             }
         }
     }
