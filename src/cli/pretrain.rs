@@ -18,7 +18,7 @@ use crate::train::run::{self, Data, Event, Manifest, Run, Summary};
 use crate::train::validate::Validation;
 
 /// The phantoms of a run without data.
-const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, size: 192 };
+const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, size: 192, threads: 0 };
 /// Its steps.
 const PHANTOM_STEPS: u64 = 900;
 /// Passes over one's own data by default.
@@ -162,7 +162,7 @@ impl Pretrain {
     /// Preset, recipe, tuned defaults, then the file, then the flags.
     fn settings(&self, vocab_size: usize) -> Result<RunConfig, Error> {
         let mut config = defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size)?;
-        if self.data.is_none() && self.preset.is_none() {
+        if self.data.is_none() && self.preset.is_none() && self.recipe() == "default" && self.weights.is_none() {
             defaults::for_phantoms(&mut config, PHANTOMS.size);
         }
         if let Some(path) = &self.config {
@@ -198,7 +198,7 @@ impl Pretrain {
         // A short run draws no more than it will see.
         let seen = self.steps.map_or(PHANTOMS.train, |steps| (steps as usize).saturating_mul(batch));
         let train = seen.clamp(500, PHANTOMS.train).next_multiple_of(500);
-        let what = Phantoms { size: image_size, train, ..PHANTOMS };
+        let what = Phantoms { size: image_size, train, threads: self.threads, ..PHANTOMS };
         let data = quickstart::phantoms(&Path::new(RUNS).join("phantoms"), what, &progress, cancelled);
         bar.finish_and_clear();
         data

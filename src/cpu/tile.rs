@@ -1,7 +1,7 @@
 //! Matrix products that stay in registers, for operands that lie in memory as they are: windows that overlap, rows of
 //! any stride. Nothing is packed, so few columns and small matrices pay nothing for it.
 //!
-//! c[t][k] = keep · c[t][k] + Σ over segments s and depth d of a[s, t, d] · b[s, d, k]
+//! `c[t, k] = keep · c[t, k] + Σ over segments s and depth d of a[s, t, d] · b[s, d, k]`
 //!
 //! Each sum is one chain of fused multiply-adds from zero in the order of (s, d), added to c at the end, whatever the
 //! tile and the vectors: the bits depend on the shapes alone. Tiles are [1, 2, 4 or 8] rows by [8, 16 or 32] columns.

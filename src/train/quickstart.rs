@@ -23,6 +23,8 @@ pub struct Phantoms {
     pub held_out: usize,
     /// Side of a packed film, pixels.
     pub size: usize,
+    /// Threads that draw; 0: all cores.
+    pub threads: usize,
 }
 
 /// Draws and packs phantoms below `folder`, or opens what an earlier call left there. `progress` is told how many
@@ -33,14 +35,17 @@ pub fn phantoms(
     progress: &(dyn Fn(usize, usize) + Sync),
     cancelled: &AtomicBool,
 ) -> Result<Data, Error> {
-    let name = |part: &str, seed: u64, count: usize| folder.join(format!("{part}-{}px-{count}-seed{seed}", what.size));
+    let name = |part: &str, seed: u64, count: usize| {
+        folder.join(format!("{part}-{}px-{count}-seed{seed}-drawing{}", what.size, shards::DRAWING))
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(what.threads).build().map_err(Error::Threads)?;
     let train = name("train", TRAIN_SEED, what.train);
     let held_out = name("held-out", HELD_OUT_SEED, what.held_out);
     let one = |out: &Path, count: usize, seed: u64, tokenizer: Option<&Path>| -> Result<Arc<Dataset>, Error> {
         if !out.join("dataset.json").is_file() {
             let split = if seed == TRAIN_SEED { Split::Train } else { Split::Val };
             let phantoms = shards::Phantoms { count, seed, size: what.size, split, tokenizer };
-            shards::pack(out, &phantoms, &|done| progress(done, count), cancelled)?;
+            pool.install(|| shards::pack(out, &phantoms, &|done| progress(done, count), cancelled))?;
         }
         Ok(Arc::new(Dataset::open(out)?))
     };

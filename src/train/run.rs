@@ -271,12 +271,12 @@ fn resume(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) 
         return Ok(MaskMemory::default());
     };
     let progress = session.load_checkpoint::<MaskMemory>(&checkpoint)?;
-    if progress.data_digest != run.manifest.data_digest {
+    let now = run.data.train.digest();
+    if [&run.manifest.data_digest, &progress.data_digest].iter().any(|&digest| digest != now) {
         return Err(Error::Usage(format!(
-            "{}: the checkpoint was made on other data (digest {}, now {}); resume with the data it was made on",
+            "{}: the checkpoint was made on other data (digest {}, now {now}); resume with the data it was made on",
             checkpoint.display(),
             progress.data_digest,
-            run.manifest.data_digest
         )));
     }
     Ok(progress.history)
