@@ -4,7 +4,7 @@ use super::config::{RunConfig, TrainConfig};
 use super::groups::Rule;
 use super::schedule::Schedule;
 use crate::data::augment::Recipe;
-use crate::model::config::{Config, ConfigError, MaskUpsample};
+use crate::model::config::{Config, ConfigError};
 use crate::program::Precision;
 
 /// Longest report a run takes by default, tokens.
@@ -49,15 +49,6 @@ pub fn settings(preset: &str, recipe: &str, start: Start, vocab_size: usize) -> 
         model.weight_decay = 1e-4;
     }
     Ok(RunConfig { model, train })
-}
-
-/// What a first run on phantoms of `image_size` pixels has otherwise; measured in docs/training.md. Larger films give
-/// attention, and so the pseudo mask, a finer grid; between its cells the mask is interpolated; phantoms vary by
-/// themselves and need no augmentation.
-pub fn for_phantoms(config: &mut RunConfig, image_size: usize) {
-    config.model.image_size = image_size;
-    config.model.mask_upsample = MaskUpsample::Bilinear;
-    config.train.augment = Recipe::None;
 }
 
 /// Fixes what depends on the length of the run, where nothing was said: the horizon of the schedule, its rise, and the
