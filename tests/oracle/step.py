@@ -89,14 +89,19 @@ def draw(rng, recipe, quick):
     )
 
 
-def moved(folder, part, runs, floor):
-    """How far each tensor of a case moves in float64 when every weight is perturbed by `part`: (error, name)s."""
+def load(folder):
+    """The model (float32), the batches and the expected result of a case."""
     model = torch_g2d.G2D(torch_g2d.Config(**json.loads((folder / "config.json").read_text())))
     model.load_state_dict(load_file(folder / "weights.safetensors"))
-    model.double()
     batches = [load_file(path) for path in sorted(folder.glob("batch-*.safetensors"))]
+    return model, batches, load_file(folder / "expected.safetensors")
+
+
+def moved(folder, part, runs, floor):
+    """How far each tensor of a case moves in float64 when every weight is perturbed by `part`: (error, name)s."""
+    model, batches, want = load(folder)
+    model.double()
     batches = [b | {"image": b["image"].double()} for b in batches]
-    want = load_file(folder / "expected.safetensors")
     torch.manual_seed(0)
     for _ in range(runs):
         yield from torch_g2d.errors(want, torch_g2d.run(torch_g2d.perturbed(model, part), batches), floor)
@@ -155,13 +160,19 @@ def check(binary, folder, precision, rtol=None):
 
 
 def widen(folder):
-    """Measures tolerance.json again over 16 runs perturbed by one part in 10^6, and keeps the wider.
+    """Measures tolerance.json again, and keeps the wider: over 16 runs perturbed by one part in 10^6, and as twice
+    the error of PyTorch's own float32 step.
 
     A gate that float32 flips may have stood still in the 8 runs that tolerance.json comes from; about one case in
-    ten is such. More and larger perturbations find it, and leave alone what is wrong for another reason."""
+    ten is such. More and larger perturbations find it, and leave alone what is wrong for another reason. A sum that
+    is zero but for rounding (a bias before a normalisation) hardly feels its weights: there the plain float32
+    computation says what float32 can do."""
     tolerance = json.loads((folder / "tolerance.json").read_text())
     for error, name in moved(folder, 1e-6, 16, torch_g2d.FLOAT32_FLOOR):
         tolerance[name] = max(tolerance[name], 3 * error)
+    model, batches, want = load(folder)
+    for error, name in torch_g2d.errors(want, torch_g2d.run(model, batches), torch_g2d.FLOAT32_FLOOR):
+        tolerance[name] = max(tolerance[name], 2 * error)
     (folder / "tolerance.json").write_text(json.dumps(tolerance, indent=0) + "\n")
 
 
