@@ -406,7 +406,7 @@ fn plan(config: &RunConfig) -> bool {
 
 #[test]
 fn configurations() {
-    let config = defaults::settings("micro", "default", Start::Scratch, 61).unwrap();
+    let config = defaults::settings("micro", "default", Start::Scratch, 61, 10).unwrap();
     let json = serde_json::to_vec_pretty(&config).unwrap();
     fuzz("config", vec![json], |bytes| serde_json::from_slice::<RunConfig>(bytes).is_ok_and(|config| plan(&config)));
     let values: BTreeMap<String, serde_json::Value> = serde_json::from_value(json!(config.model)).unwrap();

@@ -123,27 +123,28 @@ impl Pretrain {
             )));
         }
         // Settings are checked before any data are drawn; the vocabulary follows from the data.
-        let mut config = self.settings(2048)?;
-        config.validate()?;
+        let draft = self.settings(defaults::VOCABULARY, 1)?;
+        draft.validate()?;
         let (data, path, held_out) = match &self.data {
             Some(path) => (Data::split(Dataset::open(path)?), path.clone(), None),
             None => {
-                let data = self.phantoms(config.model.image_size, config.train.batch, cancelled)?;
+                let data = self.phantoms(draft.model.image_size, draft.train.batch, cancelled)?;
                 let [train, held_out] = [&data.train, &data.held_out]
                     .map(|set| set.tokenizer_path().parent().map(Path::to_owned).unwrap_or_default());
                 (data, train, Some(held_out))
             }
         };
-        config = self.settings(data.train.vocab_size())?;
         let samples = data.train.select(Some(crate::data::Split::Train), true).len() as u64;
-        let per_epoch = (samples / config.train.batch.max(1) as u64).max(1);
+        let per_epoch = (samples / draft.train.batch.max(1) as u64).max(1);
         let stop_at = match (self.steps, self.epochs) {
             (Some(steps), _) => steps,
             (None, Some(epochs)) => epochs * per_epoch,
             (None, None) if self.data.is_none() => PHANTOM_STEPS,
             (None, None) => EPOCHS * per_epoch,
         };
-        defaults::fix_length(&mut config, self.start(), stop_at);
+        // What follows from the schedule's horizon follows from the one that was asked for.
+        let horizon = self.settings(data.train.vocab_size(), stop_at)?.train.schedule.steps;
+        let config = self.settings(data.train.vocab_size(), horizon)?;
         config.validate()?;
         let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io(path));
         let manifest = Manifest {
@@ -151,6 +152,7 @@ impl Pretrain {
             preset: self.preset().into(),
             recipe: self.recipe().into(),
             seed: config.train.seed,
+            horizon,
             data: absolute(&path)?,
             data_digest: data.train.digest().into(),
             held_out: held_out.as_deref().map(absolute).transpose()?,
@@ -161,8 +163,8 @@ impl Pretrain {
     }
 
     /// Preset, recipe, tuned defaults, then the file, then the flags.
-    fn settings(&self, vocab_size: usize) -> Result<RunConfig, Error> {
-        let mut config = defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size)?;
+    fn settings(&self, vocab_size: usize, horizon: u64) -> Result<RunConfig, Error> {
+        let mut config = defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size, horizon)?;
         if self.data.is_none() && self.preset.is_none() && self.recipe() == "default" && self.weights.is_none() {
             config.train.augment = Recipe::None; // phantoms vary by themselves: docs/training.md
         }
@@ -226,7 +228,7 @@ impl Pretrain {
         let stop_at = match (self.steps, self.epochs) {
             (Some(steps), _) => steps,
             (None, Some(epochs)) => epochs * per_epoch.max(1) as u64,
-            (None, None) => config.train.schedule.steps,
+            (None, None) => manifest.horizon,
         };
         Ok(Run { folder, config, manifest, data, stop_at, resume: true, threads: self.threads })
     }

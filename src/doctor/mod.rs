@@ -77,7 +77,7 @@ pub fn examine(question: &Question) -> Result<Diagnosis, Error> {
         Some(Err(check)) => (Some(check), None),
     };
     let vocabulary = dataset.as_ref().map_or(defaults::VOCABULARY, Dataset::vocab_size);
-    let mut config = defaults::settings(&question.preset, "default", Start::Scratch, vocabulary)?;
+    let mut config = defaults::settings(&question.preset, "default", Start::Scratch, vocabulary, 1)?;
     config.train.batch = question.batch;
     config.train.text_length = question.text_length.unwrap_or(config.train.text_length);
     config.validate()?;

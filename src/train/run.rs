@@ -61,6 +61,9 @@ pub struct Manifest {
     pub recipe: String,
     /// Seed of weights, order and augmentation.
     pub seed: u64,
+    /// Horizon of the learning rate's schedule, fixed here when the run starts.
+    #[serde(rename = "schedule.steps")]
+    pub horizon: u64,
     /// Folder of the shards that are trained on.
     pub data: PathBuf,
     /// Digest of what is trained on.
@@ -163,6 +166,13 @@ impl Files {
 pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool) -> Result<Summary, Error> {
     let config = &run.config;
     config.validate()?;
+    let (now, fixed) = (config.train.schedule.steps, run.manifest.horizon);
+    if now != fixed {
+        return Err(Error::Usage(format!(
+            "{}: {CONFIG} has schedule.steps {now}, but {MANIFEST} fixes it at {fixed}; put it back",
+            run.folder.display()
+        )));
+    }
     let samples = run.data.train.select(Some(Split::Train), true);
     let options = loading(config);
     let held_out = run.data.held_out_samples();
