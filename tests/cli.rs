@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const VERBS: [&str; 7] = ["pretrain", "pack", "phantom", "plan", "step", "devices", "doctor"];
+const VERBS: [&str; 8] = ["pretrain", "pack", "phantom", "plan", "step", "bench", "devices", "doctor"];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// How a command ended.

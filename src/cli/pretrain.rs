@@ -19,7 +19,7 @@ use crate::train::run::{self, Data, Event, Manifest, Run, Summary};
 use crate::train::validate::Validation;
 
 /// The phantoms of a run without data.
-const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, threads: 0, size: 128 };
+pub(super) const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, threads: 0, size: 128 };
 /// Its steps.
 const PHANTOM_STEPS: u64 = 1500;
 /// Passes over one's own data by default.
@@ -78,7 +78,7 @@ pub struct Pretrain {
     json: bool,
 }
 
-const RUNS: &str = "runs";
+pub(super) const RUNS: &str = "runs";
 
 impl Pretrain {
     /// Runs it.
@@ -108,7 +108,7 @@ impl Pretrain {
     }
 
     fn start(&self) -> Start {
-        if self.recipe() == "official" || self.weights.is_some() { Start::Published } else { Start::Scratch }
+        Start::of(self.recipe(), self.weights.is_some())
     }
 
     fn fresh(&self, cancelled: &'static std::sync::atomic::AtomicBool) -> Result<Run, Error> {
@@ -202,7 +202,7 @@ impl Pretrain {
         let seen = self.steps.map_or(PHANTOMS.train, |steps| (steps as usize).saturating_mul(batch));
         let train = seen.clamp(500, PHANTOMS.train).next_multiple_of(500);
         let what = Phantoms { size: image_size, train, threads: self.threads, ..PHANTOMS };
-        let data = quickstart::phantoms(&Path::new(RUNS).join("phantoms"), what, &progress, cancelled);
+        let data = quickstart::phantoms(&phantoms_in(Path::new(RUNS)), what, &progress, cancelled);
         bar.finish_and_clear();
         data
     }
@@ -234,6 +234,11 @@ impl Pretrain {
     }
 }
 
+/// Where phantoms are drawn.
+pub(super) fn phantoms_in(runs: &Path) -> PathBuf {
+    runs.join("phantoms")
+}
+
 /// runs/1, runs/2, ...: the first that does not exist.
 fn next_run(runs: &Path) -> PathBuf {
     (1..).map(|number: u32| runs.join(number.to_string())).find(|path| !path.exists()).unwrap_or_default()
@@ -259,6 +264,7 @@ const PRINT_EVERY: u64 = 20;
 fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>) {
     let say = |line: String| if bar.is_hidden() { eprintln!("{line}") } else { bar.println(line) };
     match event {
+        Event::Verified(done, all) => bar.set_message(format!("compared digests: {} of {} MiB", done >> 20, all >> 20)),
         Event::Started(0) => {}
         Event::Started(steps) => {
             bar.set_position(steps);

@@ -89,6 +89,7 @@ impl RunConfig {
                 wrong.push(why);
             }
         };
+        check(train.precision != Precision::F64, "precision f64 is for `g2d step`; a run takes exact or mixed".into());
         check(train.batch >= 2, format!("batch is {}; the contrastive loss needs at least 2 pairs", train.batch));
         check(
             (3..=model.max_positions).contains(&train.text_length),

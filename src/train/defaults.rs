@@ -22,6 +22,13 @@ pub enum Start {
     Published,
 }
 
+impl Start {
+    /// Where a run with this recipe starts from, with `imported` weights or without.
+    pub fn of(recipe: &str, imported: bool) -> Self {
+        if recipe == "official" || imported { Self::Published } else { Self::Scratch }
+    }
+}
+
 /// The settings of a run by preset and recipe, for a vocabulary of `vocab_size` tokens and a schedule whose horizon is
 /// `horizon` steps: with it go the learning rate's rise, the step from which the segmentation loss counts (within the
 /// first fifth) and how often there is a validation. What a user says is put over these, so a 0 there is a 0.
