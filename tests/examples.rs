@@ -37,5 +37,5 @@ fn the_examples_train_and_segment() {
     let mask = image::open(&mask).unwrap().into_luma8();
     assert_eq!(mask.dimensions(), (64, 64));
     assert!(mask.pixels().any(|pixel| pixel != mask.get_pixel(0, 0)), "the mask is the same everywhere");
-    ledger::ran("cpu", "examples: three steps on phantoms, a film segmented from the checkpoint");
+    ledger::ran("cpu", "three steps on phantoms, a film segmented from the checkpoint");
 }

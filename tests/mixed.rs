@@ -253,7 +253,7 @@ fn masks_losses_and_gradients_hold() {
             tensors += step.truth.len();
         }
     }
-    ledger::ran("cpu", format!("mixed: {tensors} losses and gradients beside f64 given the run's mask; masks remade"));
+    ledger::ran("cpu", format!("{tensors} losses and gradients beside f64 given the run's mask; masks remade"));
 }
 
 /// What the comparison is for: a wrong result does not pass it.
