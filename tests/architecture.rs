@@ -91,6 +91,17 @@ fn only_the_agreed_entries_lie_at_the_top() {
     hold(top.difference(&allowed).map(|entry| format!("{entry} may not lie at the top")));
 }
 
+/// Those of them that may be absent: what is built or made by running.
+const NOT_KEPT: &str = ".git target runs shards";
+
+#[test]
+fn every_agreed_entry_is_kept() {
+    let files = files();
+    let top: BTreeSet<&str> = files.iter().map(|file| file.split('/').next().unwrap_or(file)).collect();
+    let needed = TOP.split_whitespace().filter(|entry| NOT_KEPT.split_whitespace().all(|made| made != *entry));
+    hold(needed.filter(|entry| !top.contains(entry)).map(|entry| format!("{entry} is missing at the top")));
+}
+
 fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }

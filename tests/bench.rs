@@ -56,19 +56,61 @@ fn the_loader_gives_batches_of_random_films() {
     assert!(!folder.exists());
 }
 
+/// Runs the command; exit code, output, errors.
+fn command(line: &str, folder: &std::path::Path) -> (Option<i32>, String, String) {
+    let binary = env!("CARGO_BIN_EXE_g2d");
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut command = Command::new(binary);
+    let done = command.args(line.split(' ')).env("TMPDIR", folder).current_dir(root).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (done.status.code(), text(done.stdout), text(done.stderr))
+}
+
+#[test]
+fn a_step_is_measured_with_all_that_identifies_it() {
+    let folder = std::env::temp_dir();
+    let what = "bench step --preset micro --recipe paper --batch 2 --text-len 8 --precision mixed --threads 1";
+    let (code, out, errors) = command(&format!("{what} --warmup 0 --steps 1 --json"), &folder);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let words = ["preset", "recipe", "precision", "version"].map(|key| report[key].as_str().unwrap());
+    assert_eq!(words, ["micro", "paper", "mixed", env!("CARGO_PKG_VERSION")]);
+    let counts = ["batch", "text_len", "threads", "warmup", "steps"].map(|key| report[key].as_u64().unwrap());
+    assert_eq!(counts, [2, 8, 1, 0, 1]);
+    assert_eq!(report["first_step_s"], report["step_s"]["median"], "without warm-up the first step is the one timed");
+    assert!(report["machine"]["threads"].as_u64().unwrap() >= 1 && report["machine"]["memory"].is_u64());
+    if std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".git").exists() {
+        let revision = report["revision"].as_str().unwrap().trim_end_matches("-dirty");
+        assert!(revision.len() == 40 && revision.chars().all(|digit| digit.is_ascii_hexdigit()), "{revision}");
+    }
+    let text = command(&format!("{what} --warmup 1 --steps 2"), &folder).1;
+    assert!(text.contains("samples/s: a step of 2 pairs takes") && text.contains("adamw"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_in_one_sentence() {
+    let folder = std::env::temp_dir();
+    for (line, words) in [
+        ("bench step --preset micro --steps 0", "steps is 0; time at least 1"),
+        ("bench step --preset micro --steps none", "'none'"),
+        ("bench step --preset full --batch 20000", "training needs about"),
+        ("bench step --preset micro --text-len 64", "max_positions"),
+    ] {
+        let (code, out, errors) = command(line, &folder);
+        assert_eq!((code, out.as_str(), errors.trim_end().lines().count()), (Some(2), "", 1), "{line}: {errors}");
+        assert!(errors.contains(words), "{line}: {errors}");
+    }
+}
+
 #[test]
 fn the_command_prints_json_and_leaves_nothing() {
     let folder = std::env::temp_dir().join(format!("g2d-bench-test-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let run = |line: &str| {
-        let binary = env!("CARGO_BIN_EXE_g2d");
-        let done = Command::new(binary).args(line.split(' ')).env("TMPDIR", &folder).output().unwrap();
-        (done.status.code(), String::from_utf8(done.stdout).unwrap())
-    };
-    let (code, out) = run("bench loader --size 32 --batch 4 --seconds 0 --threads 1 --json");
+    let run = |line: &str| command(line, &folder);
+    let (code, out, _) = run("bench loader --size 32 --batch 4 --seconds 0 --threads 1 --json");
     let report: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, report["batch"].as_u64(), report["threads"].as_u64()), (Some(0), Some(4), Some(1)));
-    let (code, out) = run("bench loader --size 0");
+    let (code, out, _) = run("bench loader --size 0");
     assert_eq!((code, out.as_str()), (Some(2), ""));
     let left = std::fs::read_dir(&folder).unwrap().count();
     std::fs::remove_dir_all(&folder).unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const VERBS: [&str; 7] = ["pretrain", "pack", "phantom", "plan", "step", "devices", "doctor"];
+const VERBS: [&str; 8] = ["pretrain", "pack", "phantom", "plan", "step", "bench", "devices", "doctor"];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// How a command ended.
@@ -152,6 +152,7 @@ fn bad_settings_are_refused() {
     for (setting, words) in [
         ("learning_rat=1", &["learning_rat", "learning_rate"][..]),
         ("schedule.step=3", &["`schedule.step`", "`schedule.steps`", "schedule.warmup", "learning_rate"]),
+        ("schedule.steps=0", &["schedule.steps is 0", "at least 1"]),
         ("schedule.steps=soon", &["`schedule.steps`", "soon"]),
         ("image_size=100", &["image_size is 100", "multiple of 32"]),
         ("image_size=0", &["image_size is 0"]),
@@ -175,6 +176,43 @@ fn bad_settings_are_refused() {
         let line = PRETRAIN.replace("--batch 4 ", "--set batch=4 ");
         refused(folder, &format!("{line} --set {setting}"), words);
     }
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// A 0 that is said is a 0, and the horizon stays what it was at the first start.
+#[test]
+fn zeros_are_zeros_and_the_horizon_is_fixed() {
+    let folder = &copy("horizon", "shards");
+    let line = PRETRAIN.replace("--data shards", "--data .").replace("--out other", "--out zeros");
+    done(folder, &format!("{line} --set schedule.steps=40"));
+    let config = json(&folder.join("zeros/config.json"));
+    let lengths = |config: &serde_json::Value| {
+        let schedule = &config["train"]["schedule"];
+        [&schedule["steps"], &schedule["warmup"], &config["model"]["warmup_steps"]].map(|n| n.as_u64().unwrap())
+    };
+    assert_eq!(lengths(&config), [40, 2, 6], "what is not said follows from the horizon that was");
+    assert_eq!(json(&folder.join("zeros/manifest.json"))["schedule.steps"], 40);
+    done(folder, "pretrain --resume --out zeros --steps 3");
+    assert_eq!(json(&folder.join("zeros/manifest.json"))["schedule.steps"], 40);
+    let text = fs::read_to_string(folder.join("zeros/config.json")).unwrap();
+    fs::write(folder.join("zeros/config.json"), text.replace("\"steps\": 40", "\"steps\": 50")).unwrap();
+    refused(folder, "pretrain --resume --out zeros --steps 4", &["schedule.steps 50", "fixes it at 40"]);
+    fs::remove_dir_all(folder.join("zeros")).unwrap();
+
+    let zero = "--set schedule.steps=40 --set schedule.warmup=0 --set warmup_steps=0 --set schedule.floor=0";
+    done(folder, &format!("{line} {zero}"));
+    let config = json(&folder.join("zeros/config.json"));
+    assert_eq!((lengths(&config), &config["train"]["schedule"]["floor"]), ([40, 0, 0], &0.0.into()));
+    let metrics = fs::read_to_string(folder.join("zeros/metrics.jsonl")).unwrap();
+    let first = metrics.lines().find(|line| line.contains("loss.total")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(first).unwrap();
+    let number = |key: &str| first[key].as_f64().unwrap();
+    assert_eq!(number("lr"), config["model"]["learning_rate"].as_f64().unwrap(), "no rise");
+    assert!(number("loss.total") > number("loss.contrastive"), "the segmentation loss counts from the first step on");
+    fs::remove_dir_all(folder.join("zeros")).unwrap();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Every op of the registry, every kind of its cases, many shapes: references keep their contract, and every CPU kernel
-//! agrees with the reference in f64, f32 and bf16 storage, with one thread and with three.
+//! agrees with the reference in f64, f32 and bf16 storage, with one thread and with three, at every width of vectors that
+//! the processor has.
 
 mod common;
 
@@ -10,6 +11,7 @@ use common::cases::{self, COMFORTABLE, Expected, flat, registry};
 use common::compare::Storage;
 use common::ledger;
 use g2d::base::{Kind, Number, Rng, Shape, Spec};
+use g2d::cpu::simd::{self, Vectors};
 use g2d::ops::{Op, REGISTRY};
 use g2d::program::{Case, Size};
 use proptest::prelude::{Strategy, any};
@@ -102,7 +104,24 @@ fn cpu_kernels_agree_with_the_reference() {
         .flat_map(|case| legal(&case).into_iter().map(move |kernel| (case.op.name(), kernel)))
         .collect();
     let storages = "f32, f64 and bf16 storage, 1 and 3 threads";
-    ledger::ran("cpu", format!("{} kernels beside the references, {storages}", kernels.len()));
+    let widths: Vec<&str> = widths().map(named).collect();
+    ledger::ran("cpu", format!("{} kernels beside the references, {storages}, {}", kernels.len(), widths.join(", ")));
+    if Vectors::widest() < Vectors::Avx512 {
+        let what = "the processor has no AVX-512: loops compiled for it did not run";
+        ledger::skipped("cpu", what, "cargo test --release --test conformance, on a processor that has");
+    }
+}
+
+/// The widths of vectors that the processor has.
+fn widths() -> impl Iterator<Item = Vectors> {
+    Vectors::ALL.into_iter().filter(|&width| width <= Vectors::widest())
+}
+
+/// Sets the width from now on, and names it.
+fn named(width: Vectors) -> &'static str {
+    simd::limit(width);
+    assert_eq!(simd::vectors(), width);
+    simd::instructions()
 }
 
 /// Names of the CPU kernels that may run a case.
@@ -120,13 +139,21 @@ fn agrees<N: Number>(
     three: &rayon::ThreadPool,
 ) -> Result<(), String> {
     let run = || flat::<N>(case, &|io| case.op.run_cpu(kernel, io), storage);
-    let (alone, together) = (one.install(run)?, three.install(run)?);
     let bits = |numbers: &[f64]| -> Vec<u64> { numbers.iter().map(|number| number.to_bits()).collect() };
-    for (at, ((_, alone), (_, together))) in alone.iter().zip(&together).enumerate() {
-        if bits(alone) != bits(together) {
-            return Err(format!("output {at} depends on the number of threads"));
-        }
+    let same = |a: &[cases::Flat], b: &[cases::Flat], what: &str| {
+        let differs = a.iter().zip(b).position(|((_, a), (_, b))| bits(a) != bits(b));
+        differs.map_or(Ok(()), |at| Err(format!("output {at} depends on the {what}")))
+    };
+    // The widest comes last and stays.
+    let mut narrower: Option<Vec<cases::Flat>> = None;
+    for width in widths() {
+        simd::limit(width);
+        let alone = one.install(run)?;
+        same(&narrower.unwrap_or_else(|| alone.clone()), &alone, "width of vectors")?;
+        narrower = Some(alone);
     }
+    let alone = narrower.unwrap_or_default();
+    same(&alone, &three.install(run)?, "number of threads")?;
     expected.accepts(&alone)
 }
 

@@ -213,7 +213,7 @@ fn official_wraps_the_brightest_value() {
 #[test]
 fn records_come_back_whole() {
     let dataset = packed("whole", 10, 48);
-    dataset.verify().unwrap();
+    dataset.verify(&mut |_, _| {}).unwrap();
     assert_eq!((dataset.len(), dataset.size()), (10, 48));
     let tokenizer = Tokenizer::load(&dataset.tokenizer_path(), false).unwrap();
     assert_eq!(tokenizer.vocab_size(), dataset.vocab_size());
@@ -406,7 +406,7 @@ fn read_all(dir: &Path) -> Result<(), Error> {
     for index in 0..dataset.len() {
         dataset.record(index)?;
     }
-    dataset.verify()
+    dataset.verify(&mut |_, _| {})
 }
 
 proptest! {
@@ -561,7 +561,7 @@ fn real_films_are_packed_without_loss() {
     let funnel = run(&options).unwrap();
     assert_eq!((funnel.kept, funnel.dropped.len()), (funnel.rows, 0), "{funnel}");
     let dataset = Dataset::open(&options.out).unwrap();
-    dataset.verify().unwrap();
+    dataset.verify(&mut |_, _| {}).unwrap();
     for index in dataset.select(None, false) {
         let record = dataset.record(index).unwrap();
         let brightness = record.pixels.iter().map(|&pixel| f64::from(pixel)).sum::<f64>() / record.pixels.len() as f64;

@@ -1,8 +1,8 @@
 //! Bytes of every kind for everything that reads files: valid files are mutated (bits, bytes, lengths, cuts, splices)
 //! by seeded random numbers. Nothing may panic or take memory without bound.
 //!
-//! `G2D_FUZZ_SECONDS=60 cargo test --release --test fuzz` takes so long for each target; the default is short. What was
-//! found lies in `tests/corpus/TARGET/` and is always read first.
+//! `G2D_FUZZ_SECONDS=60 cargo test --release --test fuzz` takes so long for each target; the default is short. Seeds, and what
+//! was found, lie in `tests/corpus/TARGET/`: read first, then mutated. `G2D_BLESS=1` writes small valid files there.
 #![cfg(feature = "cli")]
 #![allow(unsafe_code)] // the allocator that counts
 
@@ -78,6 +78,9 @@ static ALLOCATOR: Counting = Counting;
 /// Most bytes that reading one input may hold: what decoding a film may take, and some more.
 const LIMIT: usize = decode::MEMORY as usize + (96 << 20);
 
+/// Largest file that is kept in the corpus.
+const SEED_BYTES: usize = 8 << 10;
+
 /// Numbers that lengths and counts go wrong at.
 const EDGES: [u64; 14] = [
     0,
@@ -115,9 +118,71 @@ const WORDS: [&str; 16] = [
     "\u{0}",
 ];
 
-/// A valid input with one to a few changes.
+/// All values in a JSON text that hold no others.
+fn leaves(value: &mut serde_json::Value) -> Vec<&mut serde_json::Value> {
+    match value {
+        serde_json::Value::Array(values) => values.iter_mut().flat_map(leaves).collect(),
+        serde_json::Value::Object(fields) => fields.values_mut().flat_map(leaves).collect(),
+        leaf => vec![leaf],
+    }
+}
+
+/// A JSON text with a value or two replaced: it stays JSON, so that what reads it goes on behind the parser.
+fn with_other_values(rng: &mut Rng, mut json: serde_json::Value) -> Vec<u8> {
+    for _ in 0..1 + rng.below(2) {
+        let mut leaves = leaves(&mut json);
+        if leaves.is_empty() {
+            break;
+        }
+        let other = (**rng.pick(&leaves)).clone();
+        let at = rng.below(leaves.len());
+        *leaves[at] = match rng.below(6) {
+            0 => json!(rng.pick(&EDGES)),
+            1 => json!(-(rng.below(1 << 20) as f64) * 1e-3),
+            2 => json!(rng.pick(&WORDS)),
+            3 => json!([]),
+            4 => json!({}),
+            _ => other,
+        };
+    }
+    json.to_string().into_bytes()
+}
+
+/// A table with a few cells, or rows, changed: most rows stay rows.
+fn with_other_cells(rng: &mut Rng, table: &str) -> Vec<u8> {
+    let mut rows: Vec<Vec<String>> = table.split('\n').map(|row| row.split(',').map(str::to_owned).collect()).collect();
+    for _ in 0..1 + rng.below(4) {
+        let row = rng.below(rows.len());
+        let other = rng.pick(&rows).clone();
+        let cell = rng.below(rows[row].len());
+        match rng.below(6) {
+            0 => rows.insert(row, other),
+            1 => rows[row].push(String::new()),
+            2 => rows[row].truncate(cell.max(1)),
+            3 => rows[row].swap(0, cell),
+            _ => {
+                let word = if rng.chance(0.5) { (*rng.pick(&WORDS)).to_owned() } else { rng.pick(&other).clone() };
+                rows[row].get_mut(cell).into_iter().for_each(|cell| *cell = word.clone());
+            }
+        }
+    }
+    rows.iter().map(|row| row.join(",")).collect::<Vec<_>>().join("\n").into_bytes()
+}
+
+/// A valid input with one to a few changes: among the bytes, or in what they mean.
 fn mutated(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = rng.pick(seeds).clone();
+    let seed = rng.pick(seeds);
+    if rng.chance(0.5) {
+        match (serde_json::from_slice(seed), std::str::from_utf8(seed)) {
+            (Ok(json @ serde_json::Value::Object(_)), _) => return with_other_values(rng, json),
+            (_, Ok(table)) if table.contains(',') && table.contains('\n') => return with_other_cells(rng, table),
+            _ => {}
+        }
+    }
+    with_other_bytes(rng, seed.clone(), seeds)
+}
+
+fn with_other_bytes(rng: &mut Rng, mut bytes: Vec<u8>, seeds: &[Vec<u8>]) -> Vec<u8> {
     for _ in 0..1 + rng.below(4) {
         let length = bytes.len().max(1);
         // Headers decide more than what follows.
@@ -156,16 +221,22 @@ fn mutated(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
 /// One at a time: memory is counted for the whole process.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Feeds what was found before, the valid files, then mutations of these, until the time is over.
-fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> bool) {
+/// Files of a corpus by path: seeds, and what was found before.
+fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| (path.display().to_string(), fs::read(path).unwrap())).collect()
+}
+
+/// Feeds the corpus, the valid files, then mutations of all of these, until the time is over.
+fn fuzz(target: &str, mut seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> bool) {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let seconds =
         std::env::var("G2D_FUZZ_SECONDS").ok().map(|text| text.parse().expect("G2D_FUZZ_SECONDS is a number"));
     let time = Duration::from_secs_f64(seconds.unwrap_or(2.0));
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
-    let mut known: Vec<PathBuf> =
-        fs::read_dir(&corpus).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
-    known.sort();
+    let known = corpus(target);
     let mut taken = 0;
     let mut feed = |bytes: &[u8], name: &str| {
         MOST.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -183,20 +254,31 @@ fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> bool) 
         }
         taken += usize::from(read.unwrap_or(false));
     };
-    for path in &known {
-        feed(&fs::read(path).unwrap(), &path.display().to_string());
+    for (path, bytes) in &known {
+        feed(bytes, path);
     }
     for (number, seed) in seeds.iter().enumerate() {
         feed(seed, &format!("seed {number}"));
     }
+    if std::env::var_os("G2D_BLESS").is_some() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
+        fs::create_dir_all(&folder).unwrap();
+        for (number, seed) in seeds.iter().enumerate().filter(|(_, seed)| seed.len() <= SEED_BYTES) {
+            if known.iter().all(|(_, bytes)| bytes != seed) {
+                fs::write(folder.join(format!("seed-{number}")), seed).unwrap();
+            }
+        }
+    }
+    let valid = seeds.len();
+    seeds.extend(known.iter().map(|(_, bytes)| bytes.clone()));
     let (start, mut inputs) = (Instant::now(), 0);
     while start.elapsed() < time {
         let mut rng = Rng::new(u64::from_le_bytes(*b"fuzzing!"), 0, inputs);
         feed(&mutated(&mut rng, &seeds), &format!("input {inputs}"));
         inputs += 1;
     }
-    assert!(taken >= seeds.len(), "{target}: the valid files are not taken for valid");
-    let what = format!("{target}: {inputs} inputs, {taken} of them still valid, {} kept from earlier", known.len());
+    assert!(taken >= valid, "{target}: the valid files are not taken for valid");
+    let what = format!("{target}: {inputs} inputs, {taken} of them still valid, {} of the corpus", known.len());
     ledger::ran("fuzz", what);
 }
 
@@ -251,18 +333,24 @@ fn images() {
 fn tables() {
     let folder = empty("tables");
     let path = folder.join("pairs.csv");
-    let seeds = [
-        "id,image,text,patient_id,split,view,findings,mask,site\na,a.png,\"No, \"\"clear\"\".\nEnd\",p,train,PA,x;y,m.png,n\nb,b.png,,p,,,,,\n",
-        "\u{feff}id, image ,text\r\na,a.png,Gro\u{df}\r\n\r\nb,b.png,x\r\n",
-        "id,label,x,y,w,h\na,nodule,1,2,3.5,4e1\nb,mass,-1,0,9,9\n",
-    ];
-    fuzz("csv", seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect(), |bytes| {
+    let read = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
         let boxes = pairs::read_boxes(&path).is_ok();
         let survey =
             [true, false].map(|strict| Survey::of(&path, 0, strict).map(|survey| survey.rows().unwrap().count()));
+        // Rows come in order, from lines that there are; lines that end now so, now so, may be counted one off.
+        if let Ok(pairs) = pairs::Pairs::open(&path) {
+            let (mut line, most) = (0, bytes.iter().filter(|&&byte| byte == b'\n').count() as u64 + 2);
+            for pair in pairs.map_while(Result::ok).filter_map(Result::ok) {
+                assert!((line..=most).contains(&pair.line), "{pair:?} behind line {line}, of {most}");
+                assert!(!pair.id.is_empty() && !pair.image.is_empty(), "{pair:?}");
+                line = pair.line;
+            }
+        }
         boxes || survey.iter().any(Result::is_ok)
-    });
+    };
+    let valid = corpus("csv").into_iter().map(|(_, bytes)| bytes).collect();
+    fuzz("csv", valid, read);
 }
 
 #[test]
@@ -364,28 +452,35 @@ fn shards() {
     });
 }
 
-/// Mutated files with right digests too, so that reading goes on behind these.
+/// Mutated files with right digests too, so that reading goes on behind these; all the way into a session.
 #[test]
 fn checkpoints() {
     let folder = empty("checkpoints");
-    let session = micro();
+    let config = Config { resnet_width: 1, decoder_channels: vec![2; 5], ..Config::preset("micro").unwrap() };
+    let mut session = Session::open(Options { threads: 1, ..Options::new(config, 2, 8) }).unwrap();
     let mut masks = MaskMemory::default();
     masks.update(&[3], &vec![1.0; 64 * 64], 64);
     let progress = folder::Progress { version: "0".into(), step: 3, data_digest: "d".into(), history: masks };
     let checkpoint = session.save_checkpoint(&folder, &progress).unwrap();
-    let [path, digests] = ["progress.json", "digests.b3"].map(|name| checkpoint.join(name));
-    let (seed, lines) = (fs::read(&path).unwrap(), fs::read_to_string(&digests).unwrap());
-    let others: String =
-        lines.lines().filter(|line| !line.ends_with("progress.json")).map(|line| format!("{line}\n")).collect();
-    fuzz("checkpoint", vec![seed.clone()], |bytes| {
-        fs::write(&path, bytes).unwrap();
-        fs::write(&digests, format!("{others}{}  progress.json\n", blake3::hash(bytes).to_hex())).unwrap();
-        let Ok(mut read) = folder::progress::<MaskMemory>(&checkpoint) else { return false };
-        read.history.update(&[3, 4], &vec![0.5; 2 * 64 * 64], 64);
-        true
-    });
-    fs::write(&path, seed).unwrap();
-    fuzz("digests", vec![lines.into_bytes()], |bytes| {
+    let digests = checkpoint.join("digests.b3");
+    let lines = fs::read_to_string(&digests).unwrap();
+    for file in ["progress.json", folder::WEIGHTS, folder::MOMENTS] {
+        let path = checkpoint.join(file);
+        let seed = fs::read(&path).unwrap();
+        let digest = lines.lines().find_map(|line| line.strip_suffix(&format!("  {file}"))).unwrap();
+        let target = format!("checkpoint-{}", file.split('.').next().unwrap());
+        fuzz(&target, vec![seed.clone()], |bytes| {
+            fs::write(&path, bytes).unwrap();
+            fs::write(&digests, lines.replace(digest, blake3::hash(bytes).to_hex().as_str())).unwrap();
+            folder::verify(&checkpoint).expect("the digests are right");
+            let Ok(mut read) = session.load_checkpoint::<MaskMemory>(&checkpoint) else { return false };
+            read.history.update(&[3, 4], &vec![0.5; 2 * 64 * 64], 64);
+            true
+        });
+        fs::write(&path, seed).unwrap();
+        fs::write(&digests, &lines).unwrap();
+    }
+    fuzz("checkpoint-digests", vec![lines.clone().into_bytes()], |bytes| {
         fs::write(&digests, bytes).unwrap();
         folder::verify(&checkpoint).is_ok()
     });
@@ -406,7 +501,7 @@ fn plan(config: &RunConfig) -> bool {
 
 #[test]
 fn configurations() {
-    let config = defaults::settings("micro", "default", Start::Scratch, 61).unwrap();
+    let config = defaults::settings("micro", "default", Start::Scratch, 61, 10).unwrap();
     let json = serde_json::to_vec_pretty(&config).unwrap();
     fuzz("config", vec![json], |bytes| serde_json::from_slice::<RunConfig>(bytes).is_ok_and(|config| plan(&config)));
     let values: BTreeMap<String, serde_json::Value> = serde_json::from_value(json!(config.model)).unwrap();

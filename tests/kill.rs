@@ -1,7 +1,7 @@
 //! Processes that are killed (SIGKILL) at random moments of packing and training: nothing half-written looks finished,
 //! and what is taken up again ends in the same bytes as what was never disturbed.
 //!
-//! `G2D_KILLS=50 cargo test --release --test kill` kills 50 times; the default is a few.
+//! `G2D_KILLS=50 cargo test --release --test kill` kills each of the two 50 times at work; the default is a few.
 #![cfg(feature = "cli")]
 
 mod common;
@@ -25,10 +25,23 @@ const PACK: &str = "pack --pairs drawn/pairs.csv --boxes drawn/boxes.csv --size 
 const TRAIN: &str = "pretrain --data shards --preset micro --batch 4 --steps 40 --set checkpoint_every=3 --set \
                      validate_every=20 --threads 1 --out";
 
-/// Half of the kills each.
+/// How often packing, and training, are killed at work. A process that has ended before its moment does not count, and
+/// another moment is drawn.
 fn kills() -> usize {
     let wanted = std::env::var("G2D_KILLS").ok().map(|count| count.parse().expect("G2D_KILLS is a number"));
-    wanted.unwrap_or(10) / 2
+    wanted.unwrap_or(5)
+}
+
+/// The next moment to kill at, and how many were drawn; they may not all miss.
+fn moment(rng: &mut Rng, whole: Duration, drawn: &mut usize) -> Duration {
+    *drawn += 1;
+    assert!(*drawn <= 20 * kills(), "{drawn} processes were started, and too few of them met at work");
+    whole.mul_f64(rng.unit())
+}
+
+fn note(what: String) {
+    let count = kills();
+    ledger::ran("kill", format!("{what} (G2D_KILLS={count} cargo test --release --test kill)"));
 }
 
 fn start(folder: &Path, line: &str) -> Child {
@@ -69,26 +82,26 @@ fn a_killed_pack_is_never_taken_for_whole_and_starts_over() {
     g2d(&folder, "phantom --count 100 --seed 6 --out drawn").done();
     // The first one also reads films that are not in memory yet.
     let whole = ["straight", "again"].map(|out| undisturbed(&folder, &format!("{PACK} {out}")))[1];
-    let (mut rng, mut at_work, mut begun) = (Rng::new(6, 0, 0), 0, 0);
-    for kill in 0..kills() {
-        if killed(start(&folder, &format!("{PACK} out")), whole.mul_f64(rng.unit())) {
+    let (mut rng, mut drawn, mut at_work, mut begun) = (Rng::new(6, 0, 0), 0, 0, 0);
+    while at_work < kills() {
+        if killed(start(&folder, &format!("{PACK} out")), moment(&mut rng, whole, &mut drawn)) {
             at_work += 1;
             begun += usize::from(folder.join("out").exists());
             // Whole, or refused.
             if let Ok(dataset) = Dataset::open(&folder.join("out")) {
-                dataset.verify().unwrap();
+                dataset.verify(&mut |_, _| {}).unwrap();
             }
         }
         // Killed twice in a row now and then; then packed to the end.
-        if kill % 3 != 2 && !folder.join("out/dataset.json").exists() {
+        if (at_work % 3 != 2 || at_work == kills()) && !folder.join("out/dataset.json").exists() {
             g2d(&folder, &format!("{PACK} out")).done();
         }
         if folder.join("out/dataset.json").exists() {
-            assert!(files(&folder.join("out")) == files(&folder.join("straight")), "after kill {kill}");
+            assert!(files(&folder.join("out")) == files(&folder.join("straight")), "after kill {at_work}");
             fs::remove_dir_all(folder.join("out")).unwrap();
         }
     }
-    ledger::ran("kill", format!("packing: {} kills, {at_work} at work, {begun} with files begun", kills()));
+    note(format!("packing: {at_work} kills at work, {begun} with files begun; {drawn} moments drawn"));
 }
 
 /// Every checkpoint that looks finished is.
@@ -124,31 +137,27 @@ fn a_killed_run_loses_no_checkpoint_and_ends_in_the_same_bits() {
     let straight: Vec<_> = weights("straight").collect();
     assert_eq!(straight.len(), 2);
     let run = folder.join("run");
-    let (mut rng, mut at_work, mut saved, mut finished) = (Rng::new(7, 0, 0), 0, 0, 0);
-    for kill in 0..kills() {
-        let line =
-            if run.exists() { "pretrain --resume --threads 1 --out run".to_owned() } else { format!("{TRAIN} run") };
-        if killed(start(&folder, &line), whole.mul_f64(rng.unit())) {
-            at_work += 1;
-            let before = checkpoints_are_whole(&run);
-            saved += usize::from(before > 0);
+    let (mut rng, mut drawn, mut at_work, mut saved, mut finished, mut chain) = (Rng::new(7, 0, 0), 0, 0, 0, 0, 0);
+    let line =
+        || if run.exists() { "pretrain --resume --threads 1 --out run".to_owned() } else { format!("{TRAIN} run") };
+    while at_work < kills() {
+        let hit = killed(start(&folder, &line()), moment(&mut rng, whole, &mut drawn));
+        if hit {
+            (at_work, chain) = (at_work + 1, chain + 1);
+            saved += usize::from(checkpoints_are_whole(&run) > 0);
         }
-        // A chain of kills ends after three, and the last one at the end.
-        if kill % 3 == 2 || kill + 1 == kills() {
-            let line = if run.exists() {
-                "pretrain --resume --threads 1 --out run".to_owned()
-            } else {
-                format!("{TRAIN} run")
-            };
-            g2d(&folder, &line).done();
-            assert!(weights("run").eq(straight.iter().cloned()), "after kill {kill}: other weights or moments");
-            assert_eq!(metrics(&run), metrics(&folder.join("straight")), "after kill {kill}");
+        // A chain ends after three kills, with a run that came to its end by itself, and with the last kill.
+        if !hit || chain == 3 || at_work == kills() {
+            g2d(&folder, &line()).done();
+            assert!(weights("run").eq(straight.iter().cloned()), "after kill {at_work}: other weights or moments");
+            assert_eq!(metrics(&run), metrics(&folder.join("straight")), "after kill {at_work}");
             assert_eq!(checkpoints_are_whole(&run), folder::KEPT);
             fs::remove_dir_all(&run).unwrap();
-            finished += 1;
+            (finished, chain) = (finished + 1, 0);
         }
     }
-    let what =
-        format!("training: {} kills, {at_work} at work, {saved} with checkpoints, {finished} runs ended", kills());
-    ledger::ran("kill", what);
+    note(format!(
+        "training: {at_work} kills at work, {saved} with checkpoints, {finished} runs ended in the same bits; {drawn} \
+         moments drawn"
+    ));
 }

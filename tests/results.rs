@@ -22,6 +22,8 @@ struct Line {
     batch: usize,
     text_len: usize,
     threads: usize,
+    pairs: usize,
+    steps: usize,
     g2d: Figures,
     torch: Figures,
     torch_version: String,
@@ -34,6 +36,11 @@ struct Line {
 #[derive(Deserialize)]
 struct Figures {
     step_s: f64,
+    fastest_s: f64,
+    slowest_s: f64,
+    /// Lower and upper quartile of each process's steps.
+    #[serde(default)]
+    quartiles_s: Vec<[f64; 2]>,
     peak_memory: f64,
 }
 
@@ -55,8 +62,41 @@ fn results() -> Vec<(String, String)> {
     files.iter().map(|file| (name(file), fs::read_to_string(file).expect("a listed file can be read"))).collect()
 }
 
+fn parsed(file: &str, line: &str) -> Line {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("benches/results/{file}: {error}"))
+}
+
+/// Fewest steps that a process may time, fewest pairs of processes, and how far these may lie apart (benches/NOTES.md).
+const STEPS: usize = 10;
+const PAIRS: usize = 5;
+const SPREAD: f64 = 0.1;
+
+/// Why a line is no measurement.
+fn unfit(line: &Line) -> Vec<String> {
+    let mut why = Vec::new();
+    let Line { steps, pairs, .. } = *line;
+    if steps < STEPS || pairs < PAIRS {
+        why.push(format!("{pairs} pairs of {steps} steps; {PAIRS} of {STEPS} are the least"));
+    }
+    for (program, figures) in [("g2d", &line.g2d), ("PyTorch", &line.torch)] {
+        let spread = (figures.slowest_s - figures.fastest_s) / figures.step_s;
+        let ok = spread <= SPREAD;
+        if !ok {
+            why.push(format!(
+                "{program}'s processes spread by {:.0} %, {:.0} % are allowed",
+                1e2 * spread,
+                1e2 * SPREAD
+            ));
+        }
+        if figures.quartiles_s.len() != pairs {
+            why.push(format!("{program} lacks its quartiles"));
+        }
+    }
+    why
+}
+
 fn row(file: &str, line: &str) -> String {
-    let line: Line = serde_json::from_str(line).unwrap_or_else(|error| panic!("benches/results/{file}: {error}"));
+    let line = parsed(file, line);
     let gib = |figures: &Figures| figures.peak_memory / f64::from(1 << 30);
     let ms = |figures: &Figures| 1e3 * figures.step_s;
     format!(
@@ -79,15 +119,23 @@ fn row(file: &str, line: &str) -> String {
     )
 }
 
-/// The table of some files.
+/// The table of some files, and what is left out of it.
 fn table(files: &[(String, String)]) -> String {
-    let rows: String = files.iter().flat_map(|(file, text)| text.lines().map(move |line| row(file, line))).collect();
-    if rows.is_empty() {
-        return "\nNone recorded.\n\n".to_owned();
+    let lines = || files.iter().flat_map(|(file, text)| text.lines().map(move |line| (file, line)));
+    let why = |file: &str, line: &str| unfit(&parsed(file, line)).join("; ");
+    let rows: String =
+        lines().filter(|(file, line)| why(file, line).is_empty()).map(|(file, line)| row(file, line)).collect();
+    let refused: String = lines()
+        .filter(|(file, line)| !why(file, line).is_empty())
+        .map(|(file, line)| format!("- `{}` of `{file}`: {}\n", parsed(file, line).name, why(file, line)))
+        .collect();
+    let heading =
+        "\n| training step | g2d | PyTorch | times as fast | peak memory | measured |\n|---|---|---|---|---|---|\n";
+    let table = if rows.is_empty() { "\nNone recorded.\n".to_owned() } else { format!("{heading}{rows}") };
+    if refused.is_empty() {
+        return format!("{table}\n");
     }
-    format!(
-        "\n| training step | g2d | PyTorch | times as fast | peak memory | measured |\n|---|---|---|---|---|---|\n{rows}\n"
-    )
+    format!("{table}\nNot quoted, for the rules ask for more; `benches/peers/compare` measures again:\n\n{refused}\n")
 }
 
 /// A text with what stands between the markers replaced.
@@ -111,11 +159,37 @@ fn the_readme_shows_what_was_measured() {
     ledger::ran("results", format!("README.md agrees with {} files of benches/results", files.len()));
 }
 
+const LINE: &str = r#"{"name": "full", "device": "cpu", "precision": "fp32", "recipe": "official", "batch": 2, "text_len": 256,
+    "threads": 2, "pairs": 5, "steps": 10,
+    "g2d": {"step_s": 2.0, "fastest_s": 1.9, "slowest_s": 2.0, "quartiles_s": [[1,2],[1,2],[1,2],[1,2],[1,2]], "peak_memory": 1073741824},
+    "torch": {"step_s": 3.0, "fastest_s": 2.9, "slowest_s": 3.1, "quartiles_s": [[1,2],[1,2],[1,2],[1,2],[1,2]], "peak_memory": 3221225472.0},
+    "torch_version": "2.11.0", "revision": "0123456789", "clean": true, "machine": {"processor": "P"}}"#;
+
+#[test]
+fn what_was_measured_against_the_rules_is_refused() {
+    let found = |line: &str| unfit(&parsed("a.json", line));
+    assert_eq!(found(LINE), [""; 0]);
+    for (from, to, why) in [
+        ("\"steps\": 10", "\"steps\": 9", "9 steps"),
+        ("\"pairs\": 5", "\"pairs\": 4", "4 pairs"),
+        ("\"slowest_s\": 2.0", "\"slowest_s\": 2.2", "g2d's processes spread by 15 %"),
+        ("\"fastest_s\": 2.9", "\"fastest_s\": 2.7", "PyTorch's processes spread"),
+        ("\"step_s\": 2.0", "\"step_s\": 0", "g2d's processes spread"),
+        (
+            "[[1,2],[1,2],[1,2],[1,2],[1,2]], \"peak_memory\": 3",
+            "[], \"peak_memory\": 3",
+            "PyTorch lacks its quartiles",
+        ),
+    ] {
+        assert!(LINE.contains(from));
+        let found = found(&LINE.replace(from, to)).join("; ");
+        assert!(found.contains(why), "{to}: {found}");
+    }
+}
+
 #[test]
 fn a_table_is_made_and_found() {
-    let line = r#"{"name": "full", "device": "cpu", "precision": "fp32", "recipe": "official", "batch": 2, "text_len": 256,
-        "threads": 2, "g2d": {"step_s": 2.0, "peak_memory": 1073741824}, "torch": {"step_s": 3.0, "peak_memory": 3221225472.0},
-        "torch_version": "2.11.0", "revision": "0123456789", "clean": true, "machine": {"processor": "P"}}"#;
+    let line = LINE;
     let files = |line: String| [("a.json".to_owned(), line + "\n")];
     let clean = table(&files(line.replace('\n', " ")));
     let row = "| `full`, recipe `official`, 2 pairs, 256 tokens | 2000 ms | 3000 ms | 1.50 | 1.00 and 3.00 GiB | fp32, \
@@ -123,6 +197,13 @@ fn a_table_is_made_and_found() {
     assert_eq!(clean.lines().nth(3), Some(row));
     assert!(table(&files(line.replace('\n', " ").replace("true", "false"))).contains("0123456 with changes of"));
     assert!(table(&[]).contains("None recorded"));
+    // What was not measured by the rules is named without its figures.
+    let refused = table(&files(line.replace('\n', " ").replace("\"steps\": 10", "\"steps\": 3")));
+    assert!(
+        refused.contains("None recorded") && refused.contains("`full` of `a.json`: 5 pairs of 3 steps"),
+        "{refused}"
+    );
+    assert!(!refused.contains("2000 ms"), "{refused}");
     let text = format!("a\n{BEGIN}old\n{END}b\n");
     assert_eq!(with_table(&text, "new\n"), Some(format!("a\n{BEGIN}new\n{END}b\n")));
     assert_eq!(with_table("no markers", "new\n"), None);

@@ -76,6 +76,7 @@ fn task(folder: &Path, stop_at: u64, resume: bool, threads: usize) -> Run {
         preset: "micro".into(),
         recipe: "default".into(),
         seed: train.seed,
+        horizon: train.schedule.steps,
         data: shards().to_owned(),
         data_digest: data.digest().into(),
         held_out: None,
@@ -258,7 +259,7 @@ fn numbers_that_are_not_finite_end_a_run_with_their_place_and_films() {
     let folder = empty("not-finite");
     let mut task = task(&folder, STEPS, false, 1);
     task.config.model.learning_rate = 1e30;
-    task.config.train.schedule = Schedule { kind: Kind::Constant, ..Schedule::default() };
+    task.config.train.schedule.kind = Kind::Constant;
     task.config.train.checkpoint_every = 1;
     let error = run::run(&task, &mut |_| {}, &NEVER).unwrap_err();
     let text = error.to_string();

@@ -7,14 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::compare::Storage;
+use common::fixtures::{Tensor, Tensors, cases, name, read, rms};
 use common::ledger;
 use g2d::program::{Kernels, Precision};
 use g2d::train::case;
-use safetensors::{Dtype, SafeTensors};
-
-/// Shape and numbers.
-type Tensor = (Vec<usize>, Vec<f64>);
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What f64 may differ by.
@@ -22,35 +18,6 @@ const F64_RTOL: f64 = 1e-5;
 /// The part of the largest rms of its kind below which a tensor counts as zero: in f64, and in float32.
 const F64_FLOOR: f64 = 1e-6;
 const FLOAT32_FLOOR: f64 = 1e-4;
-/// The losses, and what they may differ by where the references compute with bf16 activations. One rounding to bf16 is
-/// 2^-8. The references give the same numbers everywhere, so these are the worst of the fixtures, rounded up: for the
-/// contrastive loss similarities over the temperature 0.07, for the segmentation loss pseudo masks of four or nine
-/// cells, of which a near tie moves one.
-const MIXED_RTOL: [(&str, f64); 3] =
-    [("loss.total", 1.25e-2), ("loss.contrastive", 1.6e-2), ("loss.segmentation", 2.4e-2)];
-
-/// Shape and numbers by name.
-type Tensors = BTreeMap<String, Tensor>;
-
-fn read(path: &Path) -> Tensors {
-    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let numbers = |dtype: Dtype, data: &[u8]| -> Vec<f64> {
-        match dtype {
-            Dtype::F32 => data.as_chunks().0.iter().map(|&four| f32::from_le_bytes(four).into()).collect(),
-            Dtype::I64 => data.as_chunks().0.iter().map(|&eight| i64::from_le_bytes(eight) as f64).collect(),
-            other => panic!("{}: {other:?} is not what a case holds", path.display()),
-        }
-    };
-    let tensors = file.tensors().into_iter();
-    tensors.map(|(name, view)| (name, (view.shape().to_vec(), numbers(view.dtype(), view.data())))).collect()
-}
-
-fn rms(numbers: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let count = numbers.len().max(1) as f64;
-    (numbers.map(|number| number * number).sum::<f64>() / count).sqrt()
-}
-
 /// The specification's measure, `errors` in `tests/oracle/torch_g2d.py`: rms(got - want) / (rms(want) + floor) of
 /// every tensor of `want`, the floor being `part` of the largest rms among tensors of its kind (out, grad, ...).
 /// Infinite for a tensor that `got` lacks, has in another shape, or fills with what is no number.
@@ -78,19 +45,6 @@ fn beyond(errors: &BTreeMap<&str, f64>, allowed: impl Fn(&str) -> f64) -> (Vec<S
     });
     let bad = bad.map(|(name, error)| format!("{name}: error {error:.2e}, allowed {:.2e}", allowed(name))).collect();
     (bad, errors.iter().map(|(&name, &error)| error / allowed(name)).fold(0.0, f64::max))
-}
-
-/// The folders of the fixtures.
-fn cases() -> Vec<PathBuf> {
-    let entries = fs::read_dir(Path::new(ROOT).join("tests/fixtures")).unwrap();
-    let mut cases: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
-    cases.sort();
-    assert!(cases.len() >= 6, "the fixtures are {cases:?}");
-    cases
-}
-
-fn name(case: &Path) -> String {
-    case.file_name().unwrap().to_string_lossy().into_owned()
 }
 
 /// Runs a case; the file it wrote.
@@ -141,38 +95,6 @@ fn exact_is_within_each_tensors_tolerance() {
         }
     }
     ledger::ran("cpu", "fp32 within tolerance.json on every tensor of the fixtures, best kernels");
-}
-
-/// The rule of `common/compare.rs` with the fixtures as draws: the plain error is that of the references, which round
-/// where the plan stores. How large it may be is not a matter of kernels: see [`MIXED_RTOL`].
-#[test]
-fn mixed_losses_are_near_and_everything_is_finite() {
-    let mut worst: BTreeMap<(&str, bool), f64> = BTreeMap::new();
-    for case in cases() {
-        let want = read(&case.join("expected.safetensors"));
-        for kernels in [Kernels::Reference, Kernels::Best] {
-            let got = read(&step(&case, Precision::Mixed, kernels, 0));
-            assert!(want.keys().eq(got.keys()), "{}: other tensors than in f64", name(&case));
-            for (tensor, (_, numbers)) in &got {
-                assert!(numbers.iter().all(|number| number.is_finite()), "{}: {tensor} is not finite", name(&case));
-            }
-            for (loss, _) in MIXED_RTOL {
-                let (want, got) = (want[loss].1[0], got[loss].1[0]);
-                let error = ((got - want) / want).abs();
-                println!("{} mixed {kernels:?} {loss}: {got:.5} instead of {want:.5}, {error:.1e}", name(&case));
-                let worst = worst.entry((loss, kernels == Kernels::Best)).or_default();
-                *worst = worst.max(error);
-            }
-        }
-    }
-    for (loss, most) in MIXED_RTOL {
-        let (plain, error) = (worst[&(loss, false)], worst[&(loss, true)]);
-        let near = plain <= most;
-        assert!(near, "mixed {loss}: the references are {plain:.2e} off instead of {most:.2e}");
-        let bound = 2.0 * plain + Storage::F32.rounding();
-        let ok = error <= bound;
-        assert!(ok, "mixed {loss}: the kernels are {error:.1e} off, {bound:.1e} is allowed");
-    }
 }
 
 #[test]

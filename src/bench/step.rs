@@ -9,6 +9,7 @@ use super::Spread;
 use crate::base::Rng;
 use crate::cpu::machine::{self, Ceilings};
 use crate::data::augment::Recipe;
+use crate::doctor::devices::{Processor, processor};
 use crate::error::Error;
 use crate::model::batch::TextBatch;
 use crate::model::config::Config;
@@ -59,6 +60,18 @@ pub struct Report {
     pub threads: usize,
     /// Pairs a step.
     pub batch: usize,
+    /// Room for tokens of a report.
+    pub text_len: usize,
+    /// How numbers are stored.
+    pub precision: Precision,
+    /// Steps timed, behind so many that are not.
+    pub steps: usize,
+    /// Steps before these.
+    pub warmup: usize,
+    /// Version of this crate.
+    pub version: &'static str,
+    /// What it was measured on.
+    pub machine: Processor,
     /// What the machine does at best on these threads.
     pub ceilings: Ceilings,
     /// Where the time of one step goes, the largest part first.
@@ -131,19 +144,21 @@ impl Stepper {
     }
 }
 
-/// Times `steps` steps behind `warmup` others; at least one of each.
+/// Times `steps` steps behind `warmup` others.
 ///
 /// # Errors
-/// If the configuration cannot be, texts do not fit it, or a number is not finite.
+/// If there is no step to time, the configuration cannot be, there is no memory for it, texts do not fit it, or a number
+/// is not finite.
 pub fn run(work: &Work, warmup: usize, steps: usize) -> Result<Report, Error> {
+    if steps == 0 {
+        return Err(Error::Usage("steps is 0; time at least 1".into()));
+    }
     let start = Instant::now();
     let mut stepper = Stepper::open(work)?;
     let open_s = start.elapsed().as_secs_f64();
-    let first_step_s = stepper.step()?;
-    for _ in 1..warmup {
-        stepper.step()?;
-    }
-    let times = (0..steps.max(1)).map(|_| stepper.step()).collect::<Result<Vec<f64>, Error>>()?;
+    let mut times = (0..warmup + steps).map(|_| stepper.step()).collect::<Result<Vec<f64>, Error>>()?;
+    let first_step_s = times[0];
+    times.drain(..warmup);
     let peak_memory = machine::peak_memory();
     let step_s = Spread::of(times);
     let session = &mut stepper.session;
@@ -159,6 +174,12 @@ pub fn run(work: &Work, warmup: usize, steps: usize) -> Result<Report, Error> {
         peak_memory,
         threads: session.pool().current_num_threads(),
         batch: work.batch,
+        text_len: work.text_length,
+        precision: work.precision,
+        steps,
+        warmup,
+        version: env!("CARGO_PKG_VERSION"),
+        machine: processor(),
         ops: by_kind(&launches),
         launches,
         ceilings,

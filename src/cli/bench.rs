@@ -1,21 +1,21 @@
 //! `g2d bench`: measures this machine.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
-use super::{Device, PrecisionWord};
+use super::model::Model;
 use crate::bench::loader::{self, Synthetic};
 use crate::bench::step::{self, Report, Work};
 use crate::error::Error;
-use crate::model::config::{Config, PRESETS, RECIPES};
-use crate::program::Precision;
 
 /// Measures how fast this machine trains, and where the time goes.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  g2d bench step\n  g2d bench step --preset full --batch 2 --recipe official --text-len 256 --json\n  g2d bench loader\n  g2d bench loader --data shards --size 128"
+    after_help = "Examples:\n  g2d bench step --preset small\n  g2d bench step --preset full --batch 2 --recipe official --text-len 256 --json\n  g2d bench loader\n  g2d bench loader --data shards --size 128"
 )]
 pub struct Bench {
     #[command(subcommand)]
@@ -31,31 +31,15 @@ enum What {
 /// Times training steps on random films and reports, and every kind of launch within one.
 #[derive(Args)]
 pub struct Step {
-    /// What to run on.
-    #[arg(long, value_enum, default_value = "cpu")]
-    device: Device,
-    /// Size of the model.
-    #[arg(long, default_value = "small", value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]
-    preset: String,
-    /// Whose mask and losses.
-    #[arg(long, default_value = "default", value_parser = clap::builder::PossibleValuesParser::new(RECIPES))]
-    recipe: String,
-    /// Pairs a step.
-    #[arg(long, default_value_t = 8)]
-    batch: usize,
-    /// Tokens per report at most; by default the preset's longest, at most 256.
-    #[arg(long)]
-    text_len: Option<usize>,
+    #[command(flatten)]
+    model: Model,
     /// Tokens of every report; by default all lengths up to --text-len.
     #[arg(long)]
     real_tokens: Option<usize>,
-    /// How numbers are stored.
-    #[arg(long, value_enum, default_value = "exact")]
-    precision: PrecisionWord,
     /// Threads; 0: all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Steps before the clock starts.
+    /// Steps before the clock starts; 0: the first step counts too.
     #[arg(long, default_value_t = 2)]
     warmup: usize,
     /// Steps timed.
@@ -104,25 +88,45 @@ impl Bench {
 
 impl Step {
     fn run(&self) -> Result<(), Error> {
-        let Device::Cpu = self.device;
-        let mut config = Config::preset(&self.preset)?.with_recipe(&self.recipe)?;
-        config.warmup_steps = 0; // the whole step is measured
+        let config = self.model.config()?;
         let work = Work {
-            batch: self.batch,
-            text_length: self.text_len.unwrap_or(config.max_positions.min(256)),
+            batch: self.model.batch,
+            text_length: self.model.text_length(&config),
             real_tokens: self.real_tokens,
-            precision: Precision::from(self.precision),
+            precision: self.model.precision(),
             threads: self.threads,
             config,
         };
         let report = step::run(&work, self.warmup, self.steps)?;
         if self.json {
-            println!("{}", serde_json::to_string(&report).unwrap_or_default());
+            let (preset, recipe, revision) = (&*self.model.preset, &*self.model.recipe, revision());
+            let line = Line { preset, recipe, revision, report: &report };
+            println!("{}", serde_json::to_string(&line).unwrap_or_default());
         } else {
             print!("{}", text(&report, self.launches));
         }
         Ok(())
     }
+}
+
+/// What `bench step --json` prints: the report, and what only the command knows.
+#[derive(Serialize)]
+struct Line<'a> {
+    preset: &'a str,
+    recipe: &'a str,
+    /// The checkout of this crate in which the command was run, by git; `-dirty` if files are changed. `None` elsewhere.
+    revision: Option<String>,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+fn revision() -> Option<String> {
+    let manifest = std::fs::read_to_string("Cargo.toml").ok()?;
+    manifest.lines().find(|line| *line == concat!("name = \"", env!("CARGO_PKG_NAME"), "\""))?;
+    let git =
+        Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]).output().ok()?;
+    let text = String::from_utf8(git.stdout).ok()?;
+    git.status.success().then(|| text.trim().to_owned())
 }
 
 impl Loader {

@@ -1,33 +1,42 @@
 //! `g2d doctor`: whether a run would work here, before it is started.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::pretrain::{self, PHANTOMS};
 use crate::doctor::{self, Diagnosis, Question};
 use crate::error::Error;
-use crate::model::config::PRESETS;
+use crate::model::config::{Config, PRESETS, RECIPES};
+use crate::train::quickstart::{self, Phantoms};
 
-/// Looks whether memory and disk suffice for a run, whether shards are what was packed, and whether the kernels compute
-/// what they should. Exit code 0: all is well; 2: it is not, and what to do.
+/// Says whether a run would work here; without flags, the one that `g2d pretrain` without flags starts. Looks whether memory
+/// and disk suffice, whether shards are what was packed, and whether the kernels compute what they should. Exit code 0:
+/// all is well; 2: it is not, and what to do.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  g2d doctor\n  g2d doctor --data shards\n  \
     g2d doctor --preset full --batch 64 --text-len 256 --json")]
 pub struct Doctor {
-    /// Folder of shards made by `g2d pack`: every digest is compared.
+    /// Folder of shards made by `g2d pack`: every digest is compared. Without it the run draws phantoms.
     #[arg(long)]
     data: Option<PathBuf>,
     /// Size of the model.
     #[arg(long, default_value = "tiny", value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]
     preset: String,
-    /// Pairs a step.
-    #[arg(long, default_value_t = 32)]
-    batch: usize,
+    /// Whose mask, losses and schedule.
+    #[arg(long, default_value = "default", value_parser = clap::builder::PossibleValuesParser::new(RECIPES))]
+    recipe: String,
+    /// How numbers are stored: exact or mixed.
+    #[arg(long, value_enum, default_value = "exact")]
+    precision: super::PrecisionWord,
+    /// Pairs a step; by default as `g2d pretrain`.
+    #[arg(long)]
+    batch: Option<usize>,
     /// Tokens per report; by default as `g2d pretrain`.
     #[arg(long)]
     text_len: Option<usize>,
     /// Where runs would be written.
-    #[arg(long, default_value = "runs")]
+    #[arg(long, default_value = pretrain::RUNS)]
     out: PathBuf,
     /// Print the findings as JSON.
     #[arg(long)]
@@ -37,9 +46,15 @@ pub struct Doctor {
 impl Doctor {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
+        let size = Config::preset(&self.preset)?.image_size;
+        let phantoms =
+            || quickstart::to_write(&pretrain::phantoms_in(Path::new(pretrain::RUNS)), Phantoms { size, ..PHANTOMS });
         let diagnosis = doctor::examine(&Question {
             data: self.data.clone(),
             preset: self.preset.clone(),
+            recipe: self.recipe.clone(),
+            precision: self.precision.into(),
+            drawn: if self.data.is_none() { phantoms() } else { 0 },
             batch: self.batch,
             text_length: self.text_len,
             out: self.out.clone(),

@@ -13,6 +13,7 @@ macro_rules! println {
 mod bench;
 mod devices;
 mod doctor;
+mod model;
 mod pack;
 mod phantom;
 mod plan;

@@ -19,7 +19,7 @@ use crate::train::run::{self, Data, Event, Manifest, Run, Summary};
 use crate::train::validate::Validation;
 
 /// The phantoms of a run without data.
-const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, threads: 0, size: 128 };
+pub(super) const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, threads: 0, size: 128 };
 /// Its steps.
 const PHANTOM_STEPS: u64 = 1500;
 /// Passes over one's own data by default.
@@ -78,7 +78,7 @@ pub struct Pretrain {
     json: bool,
 }
 
-const RUNS: &str = "runs";
+pub(super) const RUNS: &str = "runs";
 
 impl Pretrain {
     /// Runs it.
@@ -108,7 +108,7 @@ impl Pretrain {
     }
 
     fn start(&self) -> Start {
-        if self.recipe() == "official" || self.weights.is_some() { Start::Published } else { Start::Scratch }
+        Start::of(self.recipe(), self.weights.is_some())
     }
 
     fn fresh(&self, cancelled: &'static std::sync::atomic::AtomicBool) -> Result<Run, Error> {
@@ -123,27 +123,28 @@ impl Pretrain {
             )));
         }
         // Settings are checked before any data are drawn; the vocabulary follows from the data.
-        let mut config = self.settings(2048)?;
-        config.validate()?;
+        let draft = self.settings(defaults::VOCABULARY, 1)?;
+        draft.validate()?;
         let (data, path, held_out) = match &self.data {
             Some(path) => (Data::split(Dataset::open(path)?), path.clone(), None),
             None => {
-                let data = self.phantoms(config.model.image_size, config.train.batch, cancelled)?;
+                let data = self.phantoms(draft.model.image_size, draft.train.batch, cancelled)?;
                 let [train, held_out] = [&data.train, &data.held_out]
                     .map(|set| set.tokenizer_path().parent().map(Path::to_owned).unwrap_or_default());
                 (data, train, Some(held_out))
             }
         };
-        config = self.settings(data.train.vocab_size())?;
         let samples = data.train.select(Some(crate::data::Split::Train), true).len() as u64;
-        let per_epoch = (samples / config.train.batch.max(1) as u64).max(1);
+        let per_epoch = (samples / draft.train.batch.max(1) as u64).max(1);
         let stop_at = match (self.steps, self.epochs) {
             (Some(steps), _) => steps,
             (None, Some(epochs)) => epochs * per_epoch,
             (None, None) if self.data.is_none() => PHANTOM_STEPS,
             (None, None) => EPOCHS * per_epoch,
         };
-        defaults::fix_length(&mut config, self.start(), stop_at);
+        // What follows from the schedule's horizon follows from the one that was asked for.
+        let horizon = self.settings(data.train.vocab_size(), stop_at)?.train.schedule.steps;
+        let config = self.settings(data.train.vocab_size(), horizon)?;
         config.validate()?;
         let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io(path));
         let manifest = Manifest {
@@ -151,6 +152,7 @@ impl Pretrain {
             preset: self.preset().into(),
             recipe: self.recipe().into(),
             seed: config.train.seed,
+            horizon,
             data: absolute(&path)?,
             data_digest: data.train.digest().into(),
             held_out: held_out.as_deref().map(absolute).transpose()?,
@@ -161,8 +163,8 @@ impl Pretrain {
     }
 
     /// Preset, recipe, tuned defaults, then the file, then the flags.
-    fn settings(&self, vocab_size: usize) -> Result<RunConfig, Error> {
-        let mut config = defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size)?;
+    fn settings(&self, vocab_size: usize, horizon: u64) -> Result<RunConfig, Error> {
+        let mut config = defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size, horizon)?;
         if self.data.is_none() && self.preset.is_none() && self.recipe() == "default" && self.weights.is_none() {
             config.train.augment = Recipe::None; // phantoms vary by themselves: docs/training.md
         }
@@ -200,7 +202,7 @@ impl Pretrain {
         let seen = self.steps.map_or(PHANTOMS.train, |steps| (steps as usize).saturating_mul(batch));
         let train = seen.clamp(500, PHANTOMS.train).next_multiple_of(500);
         let what = Phantoms { size: image_size, train, threads: self.threads, ..PHANTOMS };
-        let data = quickstart::phantoms(&Path::new(RUNS).join("phantoms"), what, &progress, cancelled);
+        let data = quickstart::phantoms(&phantoms_in(Path::new(RUNS)), what, &progress, cancelled);
         bar.finish_and_clear();
         data
     }
@@ -226,10 +228,15 @@ impl Pretrain {
         let stop_at = match (self.steps, self.epochs) {
             (Some(steps), _) => steps,
             (None, Some(epochs)) => epochs * per_epoch.max(1) as u64,
-            (None, None) => config.train.schedule.steps,
+            (None, None) => manifest.horizon,
         };
         Ok(Run { folder, config, manifest, data, stop_at, resume: true, threads: self.threads })
     }
+}
+
+/// Where phantoms are drawn.
+pub(super) fn phantoms_in(runs: &Path) -> PathBuf {
+    runs.join("phantoms")
 }
 
 /// runs/1, runs/2, ...: the first that does not exist.
@@ -257,6 +264,7 @@ const PRINT_EVERY: u64 = 20;
 fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>) {
     let say = |line: String| if bar.is_hidden() { eprintln!("{line}") } else { bar.println(line) };
     match event {
+        Event::Verified(done, all) => bar.set_message(format!("compared digests: {} of {} MiB", done >> 20, all >> 20)),
         Event::Started(0) => {}
         Event::Started(steps) => {
             bar.set_position(steps);

@@ -71,12 +71,13 @@ fn multiply_adds() {
 
 /// The most memory this process has held at once, bytes. `None` where the system does not say.
 pub fn peak_memory() -> Option<u64> {
-    status("VmHWM:")
+    bytes_said("/proc/self/status", "VmHWM:")
 }
 
-fn status(field: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with(field))?;
+/// What a file of Linux's says in a line `FIELD N kB`, bytes. `None` where there is no such file or line.
+pub fn bytes_said(file: &str, field: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(field))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -69,6 +69,18 @@ impl Read for Rationed {
     }
 }
 
+/// Bytes of a file whose last byte ends no line. The file is left at its end.
+fn without_end(file: &mut File) -> std::io::Result<Option<u64>> {
+    let bytes = file.seek(SeekFrom::End(0))?;
+    if bytes == 0 {
+        return Ok(None);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok((last != *b"\n" && last != *b"\r").then_some(bytes))
+}
+
 /// A csv file whose columns are found by name.
 struct Table {
     path: PathBuf,
@@ -76,6 +88,10 @@ struct Table {
     reader: csv::Reader<Rationed>,
     read: Rc<Cell<u64>>,
     record: csv::StringRecord,
+    /// Lines end with a carriage return and a line feed.
+    returns: bool,
+    /// Bytes of the file, if its last line does not end.
+    endless: Option<u64>,
 }
 
 impl Table {
@@ -84,6 +100,7 @@ impl Table {
         let fault = |what: String| Err(Error::Table { path: path.to_owned(), line: 1, what });
         let mut start = Vec::new();
         (&mut file).take(256).read_to_end(&mut start).map_err(Error::io("read", path))?;
+        let endless = without_end(&mut file).map_err(Error::io("read", path))?;
         file.rewind().map_err(Error::io("read", path))?;
         if start.contains(&0) {
             return fault("this is UTF-16 or no text; save the table as UTF-8".into());
@@ -100,22 +117,33 @@ impl Table {
         if let Some(twice) = (1..columns.len()).find(|&at| columns[..at].contains(&columns[at])) {
             return fault(format!("the column {:?} occurs twice; rename one", columns[twice]));
         }
-        Ok(Self { path: path.to_owned(), columns, reader, read, record: csv::StringRecord::new() })
+        let within = columns.iter().map(|column| column.matches('\n').count() as u64).sum::<u64>();
+        let position = reader.position();
+        let returns = Some(position.byte()) != endless && position.line() == 1 + within;
+        Ok(Self { path: path.to_owned(), columns, reader, read, record: csv::StringRecord::new(), returns, endless })
+    }
+
+    /// The line that the row just read begins in. The reader's own number is that of the first empty line before the row,
+    /// and where lines end with a carriage return and a line feed, that of the line before: it ends a row at the return.
+    fn line(&self) -> u64 {
+        let within = self.record.iter().map(|value| value.matches('\n').count() as u64).sum::<u64>();
+        let position = self.reader.position();
+        let ended = !self.returns && Some(position.byte()) != self.endless;
+        position.line().saturating_sub(within + u64::from(ended))
     }
 
     /// The next row's line and values by column, a row with another number of values than the header, or the end.
     fn next(&mut self) -> Result<Option<Result<Row<'_>, BadRow>>, Error> {
         self.read.set(0);
-        let next = self.reader.position().line();
+        let next = self.reader.position().line() + u64::from(self.returns);
         match self.reader.read_record(&mut self.record) {
             Ok(false) => Ok(None),
             Ok(true) => {
-                let line = self.record.position().map_or(0, csv::Position::line);
-                Ok(Some(Ok((line, self.columns.iter().map(String::as_str).zip(&self.record).collect()))))
+                Ok(Some(Ok((self.line(), self.columns.iter().map(String::as_str).zip(&self.record).collect()))))
             }
             Err(error) => match error.kind() {
-                csv::ErrorKind::UnequalLengths { pos, expected_len, len } => Ok(Some(Err(BadRow {
-                    line: pos.as_ref().map_or(0, csv::Position::line),
+                csv::ErrorKind::UnequalLengths { expected_len, len, .. } => Ok(Some(Err(BadRow {
+                    line: self.line(),
                     reason: "wrong number of values",
                     what: format!("{len} values where the header has {expected_len}; quote values that hold commas"),
                 }))),
@@ -130,7 +158,7 @@ type Row<'a> = (u64, HashMap<&'a str, &'a str>);
 
 /// `next` is the line that was to be read.
 fn csv_error(path: &Path, next: u64, error: &csv::Error) -> Error {
-    let line = error.position().map_or(next, csv::Position::line);
+    let line = error.position().map_or(next, csv::Position::line).max(next);
     let what = match error.kind() {
         csv::ErrorKind::Utf8 { .. } => "this is not UTF-8 text (Latin-1?); save the table as UTF-8".into(),
         csv::ErrorKind::Io(error) => format!("{error}; this should be a csv table"),
@@ -193,12 +221,23 @@ fn pair((line, mut values): Row) -> Result<Pair, BadRow> {
     Ok(pair)
 }
 
+/// Most memory that boxes may take, bytes: two to three million boxes.
+const BOXES_BYTES: usize = 384 << 20;
+/// What a box, or an id, takes beside its letters, with what growing tables hold in reserve.
+const ENTRY_BYTES: usize = 128;
+
 /// Reads `boxes.csv`: columns `id`, `label`, `x`, `y`, `w`, `h` in pixels of the image; others are ignored. The boxes
 /// come by id, each list in the order of the file.
 ///
 /// # Errors
-/// If it cannot be read, is no csv table, lacks a column, or a number is missing or impossible.
+/// If it cannot be read, is no csv table, lacks a column, a number is missing or impossible, or the boxes are more than
+/// fit into 384 MiB.
 pub fn read_boxes(path: &Path) -> Result<HashMap<String, Vec<BoundingBox>>, Error> {
+    boxes_within(path, BOXES_BYTES)
+}
+
+fn boxes_within(path: &Path, most: usize) -> Result<HashMap<String, Vec<BoundingBox>>, Error> {
+    let mut held = 0;
     let mut boxes: HashMap<String, Vec<BoundingBox>> = HashMap::new();
     let mut table = Table::open(path, &["id", "label", "x", "y", "w", "h"])?;
     while let Some(row) = table.next()? {
@@ -209,6 +248,16 @@ pub fn read_boxes(path: &Path) -> Result<HashMap<String, Vec<BoundingBox>>, Erro
             ))
         });
         let (id, one) = one.map_err(|bad| Error::Table { path: path.to_owned(), line: bad.line, what: bad.what })?;
+        let line = table.line();
+        held += ENTRY_BYTES + one.label.len();
+        if !boxes.contains_key(&id) {
+            held += ENTRY_BYTES + id.len();
+        }
+        if held > most {
+            let what =
+                format!("the boxes up to here take {} MiB of memory; pack the films in several parts", most >> 20);
+            return Err(Error::Table { path: path.to_owned(), line, what });
+        }
         boxes.entry(id).or_default().push(one);
     }
     Ok(boxes)
@@ -224,4 +273,42 @@ fn bounding_box(values: &HashMap<&str, &str>) -> Result<BoundingBox, String> {
         return Err(format!("a box of {w} by {h} pixels is empty; remove the line"));
     }
     Ok(BoundingBox { label: values["label"].trim().to_owned(), x, y, w, h })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows where an editor shows them, whatever ends the lines, with empty lines between and lines within values.
+    #[test]
+    fn rows_have_the_line_they_begin_in() {
+        let path = std::env::temp_dir().join(format!("g2d-lines-{}.csv", std::process::id()));
+        for end in ["\n", "\r\n"] {
+            for last in [end, ""] {
+                let lines =
+                    ["id,image,text", "a,a.png,x", "", "", "b,b.png,\"one", "two", "three\"", "c,c.png", "d,d.png,z"];
+                std::fs::write(&path, lines.join(end) + last).unwrap();
+                let rows = Pairs::open(&path).unwrap().map(|row| match row.unwrap() {
+                    Ok(pair) => (pair.line, pair.id),
+                    Err(bad) => (bad.line, bad.reason.to_owned()),
+                });
+                let wanted = [(2, "a"), (5, "b"), (8, "wrong number of values"), (9, "d")];
+                assert!(rows.eq(wanted.map(|(line, what)| (line, what.to_owned()))), "lines end with {end:?}");
+            }
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn boxes_beyond_the_memory_for_them_are_refused_with_the_line() {
+        let path = std::env::temp_dir().join(format!("g2d-boxes-{}.csv", std::process::id()));
+        let rows: String = (0..8).map(|at| format!("film-{at},nodule,1,2,3,4\n")).collect();
+        std::fs::write(&path, format!("id,label,x,y,w,h\n{rows}")).unwrap();
+        let entry = 2 * ENTRY_BYTES + "film-0".len() + "nodule".len();
+        let (fits, over) = (boxes_within(&path, 8 * entry), boxes_within(&path, 8 * entry - 1));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(fits.unwrap().len(), 8);
+        let error = over.unwrap_err().to_string();
+        assert!(error.contains("line 9") && error.contains("in several parts"), "{error}");
+    }
 }

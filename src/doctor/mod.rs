@@ -24,8 +24,14 @@ pub struct Question {
     pub data: Option<PathBuf>,
     /// Size of the model.
     pub preset: String,
-    /// Pairs a step.
-    pub batch: usize,
+    /// Whose mask, losses and schedule.
+    pub recipe: String,
+    /// How numbers are stored.
+    pub precision: Precision,
+    /// Bytes of data that the run writes before it starts.
+    pub drawn: u64,
+    /// Pairs a step; as many as a run takes by default if `None`.
+    pub batch: Option<usize>,
     /// Tokens of the longest report; the preset's default if `None`.
     pub text_length: Option<usize>,
     /// Where runs are written.
@@ -77,13 +83,15 @@ pub fn examine(question: &Question) -> Result<Diagnosis, Error> {
         Some(Err(check)) => (Some(check), None),
     };
     let vocabulary = dataset.as_ref().map_or(defaults::VOCABULARY, Dataset::vocab_size);
-    let mut config = defaults::settings(&question.preset, "default", Start::Scratch, vocabulary)?;
-    config.train.batch = question.batch;
+    let start = Start::of(&question.recipe, false);
+    let mut config = defaults::settings(&question.preset, &question.recipe, start, vocabulary, 1)?;
+    config.train.precision = question.precision;
+    config.train.batch = question.batch.unwrap_or(config.train.batch);
     config.train.text_length = question.text_length.unwrap_or(config.train.text_length);
     config.validate()?;
     let footprint = footprint_of(&config)?;
     let data = data.or_else(|| dataset.map(|dataset| fits(&dataset, &config)));
-    let mut checks = vec![memory(&config, &footprint), disk(&question.out, &footprint)];
+    let mut checks = vec![memory(&config, &footprint), disk(question, &footprint)];
     checks.extend(data);
     checks.push(self_check::run()?);
     Ok(Diagnosis { ok: checks.iter().all(|check| check.ok), footprint, checks })
@@ -91,7 +99,7 @@ pub fn examine(question: &Question) -> Result<Diagnosis, Error> {
 
 fn footprint_of(config: &RunConfig) -> Result<Footprint, Error> {
     let shapes = Shapes { batch: config.train.batch, text_len: config.train.text_length, source: Source::Bytes };
-    let plan = session::step_plan(&config.model, &shapes, Precision::Exact, Kernels::Best)?;
+    let plan = session::step_plan(&config.model, &shapes, config.train.precision, Kernels::Best)?;
     Ok(Footprint::of(&plan))
 }
 
@@ -120,10 +128,14 @@ fn memory(config: &RunConfig, footprint: &Footprint) -> Check {
 }
 
 /// Runs keep a few checkpoints, and write the next before they delete the oldest.
-fn disk(out: &Path, footprint: &Footprint) -> Check {
-    let (name, needed) = ("disk", footprint.checkpoint * (KEPT as u64 + 1));
-    let place = out.ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("."));
-    let found = format!("{} checkpoints take {}", KEPT + 1, gib(needed));
+fn disk(question: &Question, footprint: &Footprint) -> Check {
+    let (name, checkpoints) = ("disk", footprint.checkpoint * (KEPT as u64 + 1));
+    let needed = checkpoints + question.drawn;
+    let place = question.out.ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("."));
+    let mut found = format!("{} checkpoints take {}", KEPT + 1, gib(checkpoints));
+    if question.drawn > 0 {
+        found += &format!(", phantoms that are still to be drawn {}", gib(question.drawn));
+    }
     match free_disk(place) {
         None => Check::passed(name, format!("{found}; this system does not say how much is free")),
         Some(free) => {
@@ -148,7 +160,7 @@ fn free_disk(folder: &Path) -> Option<u64> {
 
 /// Opens shards and compares all digests.
 fn open(data: &Path) -> Result<Dataset, Check> {
-    let sound = Dataset::open(data).and_then(|dataset| dataset.verify().map(|()| dataset));
+    let sound = Dataset::open(data).and_then(|dataset| dataset.verify(&mut |_, _| {}).map(|()| dataset));
     sound.map_err(|error| Check::failed("data", error.to_string(), "pack the data again: g2d pack --help"))
 }
 

@@ -4,6 +4,8 @@ use super::config::{Config, ConfigError, MaskSmooth};
 
 /// Largest size taken: products of extents stay within 64 bits.
 const LARGEST: usize = 1 << 16;
+/// Most bottlenecks of a stage: seven times ResNet-152's, and a step that can still be recorded and planned.
+const DEEPEST: usize = 256;
 
 impl Config {
     /// Names every impossible value, each in one sentence.
@@ -44,11 +46,12 @@ impl Config {
         if !self.image_size.is_multiple_of(32) {
             found.push(format!("image_size is {}; it must be a multiple of 32", self.image_size));
         }
-        for (name, list, wanted) in
-            [("resnet_layers", &self.resnet_layers, 4), ("decoder_channels", &self.decoder_channels, 5)]
-        {
-            if list.len() != wanted || list.iter().any(|&size| size == 0 || size > LARGEST) {
-                found.push(format!("{name} is {list:?}; it must be {wanted} numbers, each in 1 to {LARGEST}"));
+        for (name, list, wanted, largest) in [
+            ("resnet_layers", &self.resnet_layers, 4, DEEPEST),
+            ("decoder_channels", &self.decoder_channels, 5, LARGEST),
+        ] {
+            if list.len() != wanted || list.iter().any(|&size| size == 0 || size > largest) {
+                found.push(format!("{name} is {list:?}; it must be {wanted} numbers, each in 1 to {largest}"));
             }
         }
         if self.text_heads > 0 && !self.text_hidden.is_multiple_of(self.text_heads) {
@@ -130,6 +133,8 @@ mod tests {
         }
         assert_eq!(found.len(), 9);
         assert!(Config { image_size: 0, ..Config::default() }.validate().is_err());
+        let deep = |most: usize| Config { resnet_layers: vec![3, most, 6, 3], ..Config::default() }.validate();
+        assert!(deep(256).is_ok() && deep(257).unwrap_err().to_string().contains("1 to 256"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::groups::Rule;
-use super::schedule::Schedule;
+use super::schedule::{Kind, Schedule};
 use crate::data::augment::Recipe;
 use crate::model::config::{Config, ConfigError, with_field};
 use crate::program::Precision;
@@ -89,6 +89,7 @@ impl RunConfig {
                 wrong.push(why);
             }
         };
+        check(train.precision != Precision::F64, "precision f64 is for `g2d step`; a run takes exact or mixed".into());
         check(train.batch >= 2, format!("batch is {}; the contrastive loss needs at least 2 pairs", train.batch));
         check(
             (3..=model.max_positions).contains(&train.text_length),
@@ -99,6 +100,10 @@ impl RunConfig {
         );
         check(train.validate_every > 0, "validate_every is 0; the least is 1".into());
         check(train.checkpoint_every > 0, "checkpoint_every is 0; the least is 1".into());
+        check(
+            train.schedule.steps > 0 || train.schedule.kind != Kind::WarmupCosine,
+            "schedule.steps is 0; a warmup-cosine schedule needs at least 1 step to its floor".into(),
+        );
         check(train.schedule.period > 0, "schedule.period is 0; the least is 1".into());
         check(
             train.schedule.floor.is_finite() && train.schedule.floor >= 0.0,

@@ -22,10 +22,26 @@ pub enum Start {
     Published,
 }
 
-/// The settings of a run by preset and recipe, for a vocabulary of `vocab_size` tokens.
-pub fn settings(preset: &str, recipe: &str, start: Start, vocab_size: usize) -> Result<RunConfig, ConfigError> {
+impl Start {
+    /// Where a run with this recipe starts from, with `imported` weights or without.
+    pub fn of(recipe: &str, imported: bool) -> Self {
+        if recipe == "official" || imported { Self::Published } else { Self::Scratch }
+    }
+}
+
+/// The settings of a run by preset and recipe, for a vocabulary of `vocab_size` tokens and a schedule whose horizon is
+/// `horizon` steps: with it go the learning rate's rise, the step from which the segmentation loss counts (within the
+/// first fifth) and how often there is a validation. What a user says is put over these, so a 0 there is a 0.
+pub fn settings(
+    preset: &str,
+    recipe: &str,
+    start: Start,
+    vocab_size: usize,
+    horizon: u64,
+) -> Result<RunConfig, ConfigError> {
     let mut model = Config::preset(preset)?.with_recipe(recipe)?;
     model.vocab_size = vocab_size;
+    model.warmup_steps = (horizon / 5).min(200) as usize;
     let mut train = TrainConfig {
         seed: 0,
         batch: 32,
@@ -34,7 +50,7 @@ pub fn settings(preset: &str, recipe: &str, start: Start, vocab_size: usize) -> 
         precision: Precision::Exact,
         schedule: Schedule::default(),
         groups: vec![Rule::everything()],
-        validate_every: 100,
+        validate_every: horizon.div_ceil(3).clamp(1, 100),
         checkpoint_every: 100,
     };
     match recipe {
@@ -42,31 +58,14 @@ pub fn settings(preset: &str, recipe: &str, start: Start, vocab_size: usize) -> 
         "paper" => train.augment = Recipe::Paper,
         _ => {}
     }
+    train.schedule.steps = horizon;
     if start == Start::Scratch {
         model.frozen_text_layers = 0;
         model.learning_rate = 2e-3;
         model.adam_eps = 1e-8;
         model.weight_decay = 1e-4;
+        model.warmup_steps = (horizon * 3 / 20).min(200) as usize;
+        train.schedule.warmup = (horizon / 20).min(500);
     }
     Ok(RunConfig { model, train })
-}
-
-/// Fixes what depends on the length of the run, where nothing was said: the horizon of the schedule, its rise, and the
-/// step from which the segmentation loss counts (within the first fifth).
-pub fn fix_length(config: &mut RunConfig, start: Start, steps: u64) {
-    let schedule = &mut config.train.schedule;
-    if schedule.steps == 0 {
-        schedule.steps = steps;
-    }
-    if start == Start::Scratch {
-        if schedule.warmup == 0 {
-            schedule.warmup = (schedule.steps / 20).min(500);
-        }
-        if config.model.warmup_steps == 0 {
-            config.model.warmup_steps = (schedule.steps * 3 / 20).min(200) as usize;
-        }
-    } else if config.model.warmup_steps == 0 {
-        config.model.warmup_steps = 200.min(schedule.steps / 5) as usize;
-    }
-    config.train.validate_every = config.train.validate_every.min(schedule.steps.div_ceil(3).max(1));
 }

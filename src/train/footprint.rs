@@ -4,6 +4,7 @@ use std::fs;
 
 use serde::Serialize;
 
+use crate::cpu::machine::bytes_said;
 use crate::error::Error;
 use crate::program::plan::{Plan, Slab};
 
@@ -50,19 +51,12 @@ impl Footprint {
 /// Memory that can be used without swapping, bytes: the system's, or the container's if that is less. `None` where the
 /// system does not say.
 pub fn available_memory() -> Option<u64> {
-    let available = meminfo("MemAvailable:")?;
+    let available = bytes_said("/proc/meminfo", "MemAvailable:")?;
     let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
     Some(available.min(limit.unwrap_or(u64::MAX)))
 }
 
 /// All memory of the machine, bytes. `None` where the system does not say.
 pub fn total_memory() -> Option<u64> {
-    meminfo("MemTotal:")
-}
-
-fn meminfo(field: &str) -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with(field))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
+    bytes_said("/proc/meminfo", "MemTotal:")
 }

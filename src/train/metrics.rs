@@ -26,7 +26,7 @@ pub struct StepLine {
     #[serde(rename = "mask.area")]
     pub mask_area: f64,
     /// Intersection over union of a film's pseudo mask with its last one, over the attention's cells, averaged over
-    /// the films of the batch that were seen before; absent if none was.
+    /// the films of the batch that were seen before; `null` if none was.
     #[serde(rename = "mask.iou_previous")]
     pub mask_iou_previous: Option<f64>,
     /// The learning rate.

@@ -1,6 +1,6 @@
 //! The data of a run that is given none: phantoms, drawn and packed once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,6 +9,8 @@ use crate::data::phantom::shards;
 use crate::data::{Dataset, Split};
 use crate::error::Error;
 
+/// The file that a packed data set is complete with.
+const MANIFEST: &str = "dataset.json";
 /// Seed of the phantoms that are trained on.
 const TRAIN_SEED: u64 = 1;
 /// Seed of the phantoms that are validated on.
@@ -27,6 +29,22 @@ pub struct Phantoms {
     pub threads: usize,
 }
 
+/// The shards below `folder`: trained on, held out.
+fn places(folder: &Path, what: Phantoms) -> [PathBuf; 2] {
+    [("train", TRAIN_SEED, what.train), ("held-out", HELD_OUT_SEED, what.held_out)].map(|(part, seed, count)| {
+        folder.join(format!("{part}-{}px-{count}-seed{seed}-drawing{}", what.size, shards::DRAWING))
+    })
+}
+
+/// Bytes that [`phantoms`] would write below `folder`, about: pixels, mask, report and boxes of every film that is not
+/// drawn yet.
+pub fn to_write(folder: &Path, what: Phantoms) -> u64 {
+    const BESIDE_PIXELS: usize = 2048;
+    let counts = places(folder, what).into_iter().zip([what.train, what.held_out]);
+    let missing = counts.filter(|(place, _)| !place.join(MANIFEST).is_file()).map(|(_, count)| count);
+    missing.map(|count| (count * (2 * what.size * what.size + BESIDE_PIXELS)) as u64).sum()
+}
+
 /// Draws and packs phantoms below `folder`, or opens what an earlier call left there. `progress` is told how many
 /// are drawn and how many there are.
 pub fn phantoms(
@@ -35,14 +53,10 @@ pub fn phantoms(
     progress: &(dyn Fn(usize, usize) + Sync),
     cancelled: &AtomicBool,
 ) -> Result<Data, Error> {
-    let name = |part: &str, seed: u64, count: usize| {
-        folder.join(format!("{part}-{}px-{count}-seed{seed}-drawing{}", what.size, shards::DRAWING))
-    };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(what.threads).build().map_err(Error::Threads)?;
-    let train = name("train", TRAIN_SEED, what.train);
-    let held_out = name("held-out", HELD_OUT_SEED, what.held_out);
+    let [train, held_out] = places(folder, what);
     let one = |out: &Path, count: usize, seed: u64, tokenizer: Option<&Path>| -> Result<Arc<Dataset>, Error> {
-        if !out.join("dataset.json").is_file() {
+        if !out.join(MANIFEST).is_file() {
             let split = if seed == TRAIN_SEED { Split::Train } else { Split::Val };
             let phantoms = shards::Phantoms { count, seed, size: what.size, split, tokenizer };
             pool.install(|| shards::pack(out, &phantoms, &|done| progress(done, count), cancelled))?;

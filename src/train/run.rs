@@ -10,17 +10,16 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::config::RunConfig;
-use super::footprint::Footprint;
 use super::metrics::{MaskMemory, StepLine, ValidationLine};
-use super::session::{self, Films, Options, Session};
+use super::session::{Films, Options, Session};
 use super::validate::{Validation, validate};
 use crate::checkpoint::folder::{self, Progress};
 use crate::data::augment::Recipe;
 use crate::data::loader::{Batches, HostBatch, Loader, LoaderOptions};
 use crate::data::{Dataset, Split};
 use crate::error::Error;
-use crate::model::batch::{Shapes, Source, TextBatch};
-use crate::program::{Kernels, Precision};
+use crate::model::batch::TextBatch;
+use crate::program::Kernels;
 
 const CONFIG: &str = "config.json";
 const MANIFEST: &str = "manifest.json";
@@ -61,6 +60,9 @@ pub struct Manifest {
     pub recipe: String,
     /// Seed of weights, order and augmentation.
     pub seed: u64,
+    /// Horizon of the learning rate's schedule, fixed here when the run starts.
+    #[serde(rename = "schedule.steps")]
+    pub horizon: u64,
     /// Folder of the shards that are trained on.
     pub data: PathBuf,
     /// Digest of what is trained on.
@@ -94,6 +96,8 @@ pub struct Run {
 /// What an observer of a run is told.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The shards are compared with their digests: so many bytes are, of so many.
+    Verified(u64, u64),
     /// The run begins, or continues, behind this many steps.
     Started(u64),
     /// Names in a file of weights that nothing uses.
@@ -163,6 +167,7 @@ impl Files {
 pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool) -> Result<Summary, Error> {
     let config = &run.config;
     config.validate()?;
+    check_horizon(run)?;
     let samples = run.data.train.select(Some(Split::Train), true);
     let options = loading(config);
     let held_out = run.data.held_out_samples();
@@ -172,6 +177,7 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     let batches = Arc::new(Batches::new(run.data.train.clone(), samples, options)?);
     let resumed = if run.resume { Some(lock(&run.folder)?) } else { None };
     let mut session = open(run)?;
+    verify(&run.data, observe)?;
     let (mut masks, _held) = match resumed {
         Some(held) => (resume(run, &mut session, observe)?, held),
         None => (MaskMemory::default(), begin(run, &mut session, observe)?),
@@ -219,6 +225,18 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     })
 }
 
+/// The schedule's horizon is the one that the manifest fixed at the first start.
+fn check_horizon(run: &Run) -> Result<(), Error> {
+    let (now, fixed) = (run.config.train.schedule.steps, run.manifest.horizon);
+    if now == fixed {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "{}: {CONFIG} has schedule.steps {now}, but {MANIFEST} fixes it at {fixed}; put it back",
+        run.folder.display()
+    )))
+}
+
 fn loading(config: &RunConfig) -> LoaderOptions {
     LoaderOptions {
         batch: config.train.batch,
@@ -231,12 +249,6 @@ fn loading(config: &RunConfig) -> LoaderOptions {
 
 fn open(run: &Run) -> Result<Session, Error> {
     let train = &run.config.train;
-    if train.precision == Precision::F64 {
-        return Err(Error::Usage("precision f64 is for `g2d step`; a run takes exact or mixed".into()));
-    }
-    let shapes = Shapes { batch: train.batch, text_len: train.text_length, source: Source::Bytes };
-    let plan = session::step_plan(&run.config.model, &shapes, train.precision, Kernels::Best)?;
-    Footprint::of(&plan).check()?;
     Session::open(Options {
         precision: train.precision,
         kernels: Kernels::Best,
@@ -245,6 +257,16 @@ fn open(run: &Run) -> Result<Session, Error> {
         threads: run.threads,
         ..Options::new(run.config.model.clone(), train.batch, train.text_length)
     })
+}
+
+/// Compares the digests of all shards, once per start: what changed on the disk since it was packed is not trained on.
+fn verify(data: &Data, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+    let mut progress = |done, all| observe(Event::Verified(done, all));
+    data.train.verify(&mut progress)?;
+    if !Arc::ptr_eq(&data.train, &data.held_out) {
+        data.held_out.verify(&mut progress)?;
+    }
+    Ok(())
 }
 
 /// The file that the process which writes to a run's folder holds locked.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Schedule {
     /// The form.
     pub kind: Kind,
-    /// `warmup-cosine`: the step at which the floor is reached. 0: the length of the run, fixed at its first start.
+    /// The horizon: the step at which `warmup-cosine` reaches the floor, and at which a run ends that is not told
+    /// otherwise. Fixed in the run's manifest at its first start.
     pub steps: u64,
     /// `warmup-cosine`: steps of the linear rise from zero.
     pub warmup: u64,

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::footprint::Footprint;
 use super::groups::{self, Rule};
 use crate::base::{Kind, Spec};
 use crate::checkpoint::folder::{self, Progress};
@@ -140,18 +141,23 @@ pub struct Session {
 
 impl Session {
     /// A session with fresh weights.
+    ///
+    /// # Errors
+    /// If the configuration cannot be, or this machine has no memory for it.
     pub fn open(options: Options) -> Result<Self, Error> {
         options.config.validate()?;
         let shapes = Shapes { batch: options.batch, text_len: options.text_length, source: options.source };
         let (full, groups) = Self::record(&options, &shapes, Phase::Full)?;
         let (warmup, _) = Self::record(&options, &shapes, Phase::Warmup)?;
         let states = StateLayout::of(&full, options.precision);
+        let whole = plan(full.clone(), &states, options.kernels)?;
+        Footprint::of(&whole).check()?;
         let evaluate = g2d::record_evaluate(&options.config, &shapes)?.finish();
         let segment = g2d::record_segment(&options.config, &shapes)?.finish();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(Error::Threads)?;
         let mut session = Self {
             warmup: Arc::new(plan(warmup, &states, options.kernels)?),
-            full: Arc::new(plan(full.clone(), &states, options.kernels)?),
+            full: Arc::new(whole),
             program: full,
             evaluate: Arc::new(plan(evaluate, &states, options.kernels)?),
             segment: Arc::new(plan(segment, &states, options.kernels)?),

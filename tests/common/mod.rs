@@ -6,6 +6,7 @@ pub mod cases;
 pub mod command;
 pub mod compare;
 pub mod films;
+pub mod fixtures;
 pub mod interpret;
 pub mod ledger;
 pub mod scan;

@@ -1,6 +1,7 @@
 //! `g2d devices` and `g2d doctor`: what they say holds.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -57,6 +58,40 @@ fn what_will_not_work_gets_a_verdict_and_a_fix() {
     let found = g2d(&folder, "doctor --data shards --preset micro --batch 4");
     assert!(found.out.contains("shard-00000.g2d: the content is not what was packed"), "{found:?}");
     found.refused(&["data: pack the data again"]);
+    // A run looks too, whenever it starts.
+    let run = "pretrain --data shards --preset micro --batch 4 --steps 1 --out run";
+    g2d(&folder, run).refused(&["shard-00000.g2d", "the content is not what was packed"]);
+    assert!(!folder.join("run").exists());
+    let resumed = "pretrain --resume --data shards --steps 3 --out ../made/run";
+    g2d(&folder, resumed).refused(&["shard-00000.g2d", "the content is not what was packed"]);
+    bytes_restored(&shard);
+    g2d(&folder, run).done();
+}
+
+/// Puts the bit back that was flipped.
+fn bytes_restored(shard: &Path) {
+    let mut bytes = fs::read(shard).unwrap();
+    bytes[5000] ^= 4;
+    fs::write(shard, bytes).unwrap();
+}
+
+#[test]
+fn without_flags_the_default_run_is_judged() {
+    let folder = empty("doctor-default");
+    let found = json(&g2d(&folder, "doctor --json").done());
+    let disk = found["checks"].as_array().unwrap().iter().find(|check| check["name"] == "disk").unwrap();
+    assert!(disk["found"].as_str().unwrap().contains("phantoms that are still to be drawn 0."), "{disk}");
+    // The same step as a run's, by its settings.
+    let plan = json(&g2d(&folder, "plan --preset tiny --batch 32 --json").done());
+    assert!(found["footprint"]["memory"].as_u64().unwrap() > plan["slabs"]["Arena"].as_u64().unwrap());
+    let small =
+        |flags: &str| json(&g2d(&folder, &format!("doctor {flags} --json")).done())["footprint"]["memory"].clone();
+    assert!(small("--precision mixed").as_u64() < found["footprint"]["memory"].as_u64(), "mixed takes less");
+    assert_ne!(small("--recipe official"), found["footprint"]["memory"], "recipes take different memory");
+    g2d(&folder, "doctor --precision f64").refused(&["precision f64 is for `g2d step`"]);
+    let data = json(&g2d(made(), "doctor --data shards --preset micro --batch 4 --json").done());
+    let disk = data["checks"].as_array().unwrap().iter().find(|check| check["name"] == "disk").unwrap();
+    assert!(!disk["found"].as_str().unwrap().contains("phantoms"), "{disk}");
 }
 
 #[test]
@@ -70,6 +105,24 @@ fn too_large_a_run_is_refused_before_it_takes_the_memory() {
 }
 
 #[test]
+fn a_case_that_is_too_large_is_refused_before_it_takes_the_memory() {
+    let folder = empty("large-case");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/default");
+    for file in ["weights.safetensors", "batch-0.safetensors", "config.json"] {
+        fs::copy(fixture.join(file), folder.join(file)).unwrap();
+    }
+    let mut config = json(&fs::read_to_string(folder.join("config.json")).unwrap());
+    for (key, value) in [("text_hidden", 65536), ("text_heads", 1), ("text_intermediate", 65536)] {
+        config[key] = value.into();
+    }
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let line = ["step", "--case", ".", "--out", "result.safetensors"];
+    let (ended, most) = with_peak_memory(command(&folder, &line));
+    ended.refused(&["training needs about", "are available"]);
+    assert!(most < 500_000_000, "{} MB", most / 1_000_000);
+}
+
+#[test]
 fn the_predicted_memory_is_what_a_run_takes() {
     let folder = empty("prediction");
     made();
@@ -80,7 +133,8 @@ fn the_predicted_memory_is_what_a_run_takes() {
     let (ended, most) = with_peak_memory(command(&folder, &run.split_whitespace().collect::<Vec<_>>()));
     ended.done();
     let ratio = most as f64 / predicted["memory"].as_f64().unwrap();
-    assert!((0.6..=1.1).contains(&ratio), "{most} bytes were held, {ratio:.2} of what was predicted");
+    // A small run does not use all that is set aside for what is not planned.
+    assert!((0.5..=1.1).contains(&ratio), "{most} bytes were held, {ratio:.2} of what was predicted");
     let files = fs::read_dir(folder.join("run/checkpoints/step-00000001")).unwrap();
     let written: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     let ratio = written as f64 / predicted["checkpoint"].as_f64().unwrap();

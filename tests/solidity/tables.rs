@@ -89,7 +89,7 @@ fn bad_rows_are_counted_or_refused_when_strict() {
     let expected = [("row: id or image is empty", 2), ("row: unknown split", 1), ("row: wrong number of values", 2)];
     assert_eq!((funnel.rows, funnel.kept, &dropped[..]), (11, 6, &expected[..]), "{funnel}");
     assert!(funnel.dropped["row: unknown split"].examples[0].starts_with("line 7, "), "{funnel}");
-    Dataset::open(&options.out).unwrap().verify().unwrap();
+    Dataset::open(&options.out).unwrap().verify(&mut |_, _| {}).unwrap();
     // What concerns more than one row is never passed over.
     options.out = options.out.with_file_name("again");
     fs::write(&options.pairs, format!("{table}a,a.png,x,\n")).unwrap();

@@ -1,0 +1,289 @@
+//! Steps in `mixed`, which stores activations as bf16. A mask moves by whole cells where two of them nearly tie, so masks,
+//! losses and gradients are not held against another run's: the mask is made again from the run's own attention map,
+//! and losses and gradients are held against the references in f64 that are given this mask.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::cases::Data;
+use common::compare::Storage;
+use common::fixtures::{self, cases, name, rms};
+use common::interpret::Values;
+use common::ledger;
+use g2d::base::{Kind, Rng};
+use g2d::model::batch::{Shapes, Source, TextBatch};
+use g2d::model::config::Config;
+use g2d::model::g2d::{Phase, record_step};
+use g2d::program::record::Role;
+use g2d::program::{Kernels, Precision, Program, Value};
+use g2d::train::session::{Films, Options, Session};
+
+/// Numbers by name: `loss.*`, `grad.*`.
+type Numbers = BTreeMap<String, Vec<f64>>;
+
+/// How many times the plain computation is drawn for each case: on its own weights, and on others beside them.
+const DRAWS: u64 = 4;
+/// What float32 makes of the smoothing's weights; a pixel that changes sides differs by far more.
+const SMOOTHING: f64 = 1e-5;
+
+/// One batch of a case.
+struct Batch {
+    image: Vec<f32>,
+    text: TextBatch,
+    size: usize,
+    text_len: usize,
+}
+
+fn batches(case: &Path, config: &Config) -> Vec<Batch> {
+    let paths = (0..).map(|at| case.join(format!("batch-{at}.safetensors"))).take_while(|path| path.exists());
+    let read = |path: PathBuf| {
+        let tensors = fixtures::read(&path);
+        let (shape, ids) = &tensors["input_ids"];
+        let (size, text_len) = (shape[0], shape[1]);
+        let lengths: Vec<usize> =
+            tensors["attention_mask"].1.chunks(text_len).map(|row| row.iter().sum::<f64>() as usize).collect();
+        let rows = ids.chunks(text_len).zip(&lengths);
+        let tokens: Vec<i32> = rows.flat_map(|(row, &length)| row[..length].iter().map(|&id| id as i32)).collect();
+        let text = TextBatch::pack(&tokens, &lengths, text_len, config).unwrap();
+        Batch { image: tensors["image"].1.iter().map(|&number| number as f32).collect(), text, size, text_len }
+    };
+    paths.map(read).collect()
+}
+
+/// A step that was taken, and what the references in f64 make of its inputs, states and mask.
+struct Step {
+    got: Numbers,
+    truth: Numbers,
+    /// The run's mask, and the one of its own attention map.
+    masks: [Vec<f64>; 2],
+}
+
+fn output(program: &Program, name: &str) -> Value {
+    program.outputs.iter().find(|(output, _)| output == name).expect("the program has this output").1
+}
+
+/// Walks the nodes of a program that make the mask, or all others, with the references in f64 on what is given.
+fn walk(program: &Program, mask: bool, given: Vec<(Value, Data<f64>)>) -> (Program, Values<f64>) {
+    let mut walked = program.clone();
+    let (values, data): (Vec<Value>, Vec<Data<f64>>) = given.into_iter().unzip();
+    walked.inputs = values.into_iter().map(|value| (String::new(), value)).collect();
+    walked.nodes.retain(|node| (node.scope == "mask") == mask);
+    let values = Values::new(&walked, &data).run(&walked.nodes);
+    (walked, values)
+}
+
+/// Takes a case's steps in `mixed`, from `weights`.
+fn steps(case: &Path, weights: &Path, kernels: Kernels) -> Vec<Step> {
+    let config = Config::from_json(&fs::read_to_string(case.join("config.json")).unwrap()).unwrap();
+    let batches = batches(case, &config);
+    let Batch { size, text_len, .. } = batches[0];
+    let options = Options {
+        source: Source::Numbers,
+        precision: Precision::Mixed,
+        kernels,
+        ..Options::new(config.clone(), size, text_len)
+    };
+    let mut session = Session::open(options).unwrap();
+    session.load_weights(weights).unwrap();
+    batches.iter().map(|batch| step(&mut session, &config, batch)).collect()
+}
+
+fn step(session: &mut Session, config: &Config, batch: &Batch) -> Step {
+    let counts = session.steps() >= config.warmup_steps as u64 && config.segmentation_weight != 0.0;
+    let phase = if counts { Phase::Full } else { Phase::Warmup };
+    let shapes = Shapes { batch: batch.size, text_len: batch.text_len, source: Source::Numbers };
+    let program = record_step(config, &shapes, phase).unwrap().finish();
+    let mut given: Vec<(Value, Data<f64>)> = program
+        .states
+        .iter()
+        .map(|state| {
+            let numbers = session.state(&state.name).unwrap();
+            let index = program.spec(state.value).kind == Kind::Index;
+            let indices = || numbers.iter().map(|&number| number as i32).collect();
+            (state.value, if index { Data::Indices(indices()) } else { Data::Numbers(numbers) })
+        })
+        .collect();
+    let plan = session.step_plan();
+    session.step(Films::Numbers(&batch.image), &batch.text, config.learning_rate).unwrap();
+
+    let image: Vec<f64> = batch.image.iter().map(|&number| number.into()).collect();
+    let map = session.output(&plan, "out.attention_map").unwrap();
+    let mask = session.output(&plan, "out.pseudo_mask").unwrap();
+    let mut own = vec![(output(&program, "out.attention_map"), Data::Numbers(map))];
+    for (name, value) in &program.inputs {
+        let data = match name.as_str() {
+            "image" => Data::Numbers(image.clone()),
+            "ids" => Data::Indices(batch.text.ids.clone()),
+            "order" => Data::Indices(batch.text.order.clone()),
+            "offsets" => Data::Indices(batch.text.offsets.clone()),
+            "lengths" => Data::Indices(batch.text.lengths.clone()),
+            other => panic!("input {other} is not known here"),
+        };
+        own.extend((name == "image").then(|| (*value, data.clone())));
+        given.push((*value, data));
+    }
+    let (_, made) = walk(&program, true, own);
+    let remade = made.get(output(&program, "out.pseudo_mask")).numbers().to_vec();
+    given.push((output(&program, "out.pseudo_mask"), Data::Numbers(mask.clone())));
+    let (_, values) = walk(&program, false, given);
+    let read = |value: Value| values.get(value).to_f64(program.spec(value).shape.elements());
+
+    let (mut got, mut truth) = (Numbers::new(), Numbers::new());
+    for (name, value) in program.outputs.iter().filter(|(name, _)| name.starts_with("loss.")) {
+        got.insert(name.clone(), session.output(&plan, name).unwrap());
+        truth.insert(name.clone(), read(*value));
+    }
+    for &(at, value) in &program.gradients {
+        let name = &program.states[at].name;
+        assert_eq!(program.states[at].role, Role::Parameter { trainable: true });
+        got.insert(format!("grad.{name}"), session.gradient(&plan, name).unwrap());
+        truth.insert(format!("grad.{name}"), read(value));
+    }
+    Step { got, truth, masks: [mask, remade] }
+}
+
+/// Where a mask is not the one of the attention map.
+fn mask_differs([mask, remade]: &[Vec<f64>; 2]) -> Option<usize> {
+    let same = |(a, b): (&f64, &f64)| (a - b).abs() <= SMOOTHING;
+    assert_eq!(mask.len(), remade.len());
+    mask.iter().zip(remade).position(|pair| !same(pair))
+}
+
+/// What errors of each tensor are relative to: its rms, and a thousandth of the largest rms of a gradient, or of a loss.
+fn scales(truth: &Numbers) -> BTreeMap<&str, f64> {
+    let gradient = |name: &str| name.starts_with("grad.");
+    let floors = [false, true].map(|of| {
+        let same = truth.iter().filter(|(name, _)| gradient(name) == of);
+        1e-3 * same.map(|(_, numbers)| rms(numbers.iter().copied())).fold(0.0, f64::max)
+    });
+    let scale = |name: &str, numbers: &Vec<f64>| rms(numbers.iter().copied()) + floors[usize::from(gradient(name))];
+    truth.iter().map(|(name, numbers)| (name.as_str(), scale(name, numbers))).collect()
+}
+
+/// rms(got - truth) of every tensor, relative. Infinite where there is no number.
+fn errors(step: &Step) -> BTreeMap<&str, f64> {
+    let error = |(name, scale): (&'_ str, f64)| {
+        let (got, truth) = (&step.got[name], &step.truth[name]);
+        assert_eq!(got.len(), truth.len(), "{name}");
+        let error = rms(got.iter().zip(truth).map(|(got, truth)| got - truth)) / scale;
+        if error.is_nan() { f64::INFINITY } else { error }
+    };
+    scales(&step.truth).into_iter().map(|(name, scale)| (name, error((name, scale)))).collect()
+}
+
+/// The case's weights, each changed by less than one rounding to bf16, so that other numbers are rounded up.
+fn beside(case: &Path, draw: u64) -> PathBuf {
+    let weights = case.join("weights.safetensors");
+    if draw == 0 {
+        return weights;
+    }
+    let mut rng = Rng::new(draw, u32::from_be_bytes(*b"near"), 0);
+    let tensors = fixtures::read(&weights);
+    let bytes = fs::read(&weights).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let changed: BTreeMap<&String, Vec<u8>> = tensors
+        .iter()
+        .filter(|(name, _)| file.tensor(name).unwrap().dtype() == safetensors::Dtype::F32)
+        .map(|(name, (_, numbers))| {
+            let near = |&number: &f64| (number * (1.0 + rng.uniform(-1.0, 1.0) * Storage::Bf16.rounding())) as f32;
+            (name, numbers.iter().map(near).flat_map(f32::to_le_bytes).collect())
+        })
+        .collect();
+    let views = file.tensors().into_iter().map(|(name, view)| {
+        let data = changed.get(&name).map_or(view.data(), |bytes| bytes.as_slice());
+        let view = safetensors::tensor::TensorView::new(view.dtype(), view.shape().to_vec(), data).unwrap();
+        (name, view)
+    });
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mixed");
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(format!("{}-{draw}.safetensors", name(case)));
+    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    path
+}
+
+/// The largest error of the plain computation, tensor by tensor: the references, which round where the plan stores.
+fn plain(case: &Path) -> BTreeMap<String, f64> {
+    let mut worst: BTreeMap<String, f64> = BTreeMap::new();
+    for draw in 0..DRAWS {
+        for (at, step) in steps(case, &beside(case, draw), Kernels::Reference).iter().enumerate() {
+            assert_eq!(mask_differs(&step.masks), None, "{} {at}: the reference's own mask", name(case));
+            for (tensor, error) in errors(step) {
+                let worst = worst.entry(tensor.to_owned()).or_default();
+                *worst = worst.max(error);
+            }
+        }
+    }
+    worst
+}
+
+/// What a tensor may be off: twice the plain error, and one rounding of what is stored.
+fn bound(plain: f64) -> f64 {
+    2.0 * plain + Storage::Bf16.rounding()
+}
+
+/// Tensors of a step that are further off, and the largest part of what is allowed that any one takes up.
+fn beyond(step: &Step, plain: &BTreeMap<String, f64>) -> (Vec<String>, f64) {
+    let errors = errors(step);
+    let bad = errors.iter().filter(|&(&name, &error)| {
+        let ok = error <= bound(plain[name]);
+        !ok
+    });
+    let bad = bad.map(|(&name, error)| format!("{name}: error {error:.2e}, allowed {:.2e}", bound(plain[name])));
+    let part = errors.iter().map(|(&name, &error)| error / bound(plain[name])).fold(0.0, f64::max);
+    (bad.collect(), part)
+}
+
+#[test]
+fn masks_losses_and_gradients_hold() {
+    let mut tensors = 0;
+    for case in cases() {
+        let plain = plain(&case);
+        for (at, step) in steps(&case, &beside(&case, 0), Kernels::Best).iter().enumerate() {
+            let name = name(&case);
+            if let Some(pixel) = mask_differs(&step.masks) {
+                let [mask, remade] = &step.masks;
+                panic!("{name}, step {at}, pixel {pixel}: {} instead of {}", mask[pixel], remade[pixel]);
+            }
+            let (bad, part) = beyond(step, &plain);
+            assert!(bad.is_empty(), "{name}, step {at}: {} tensors:\n{}", bad.len(), bad.join("\n"));
+            println!("{name}, step {at}: the same mask; at most {part:.2} of what is allowed");
+            tensors += step.truth.len();
+        }
+    }
+    ledger::ran("cpu", format!("{tensors} losses and gradients beside f64 given the run's mask; masks remade"));
+}
+
+/// What the comparison is for: a wrong result does not pass it.
+#[test]
+fn wrong_masks_losses_and_gradients_are_refused() {
+    let case = &cases()[0];
+    let plain = plain(case);
+    let mut step = steps(case, &beside(case, 0), Kernels::Best).remove(0);
+    assert_eq!((beyond(&step, &plain).0, mask_differs(&step.masks)), (Vec::new(), None));
+    for wrong in [f64::NAN, 0.0] {
+        let pixel = step.masks[1].iter().position(|&pixel| pixel > 0.5).unwrap();
+        let right = std::mem::replace(&mut step.masks[0][pixel], wrong);
+        assert_eq!(mask_differs(&step.masks), Some(pixel), "a mask with {wrong} passes");
+        step.masks[0][pixel] = right;
+    }
+    let scales: BTreeMap<String, f64> =
+        scales(&step.truth).into_iter().map(|(name, scale)| (name.to_owned(), scale)).collect();
+    for (tensor, scale) in scales {
+        let allowed = bound(plain[&tensor]) * scale;
+        for (off, refused) in [(f64::NAN, 1), (1.1 * allowed, 1), (-1.1 * allowed, 1), (0.9 * allowed, 0)] {
+            let wrong = step.truth[&tensor].iter().map(|right| right + off).collect();
+            let got = step.got.insert(tensor.clone(), wrong).unwrap();
+            assert_eq!(beyond(&step, &plain).0.len(), refused, "{tensor}, {off} off where {allowed} is allowed");
+            step.got.insert(tensor.clone(), got);
+        }
+        if tensor.starts_with("loss.") {
+            let got = step.got[&tensor].clone();
+            step.got.insert(tensor.clone(), got.iter().map(|loss| 1.1 * loss).collect());
+            assert_eq!(beyond(&step, &plain).0.len(), 1, "{tensor} that is a tenth off passes");
+            step.got.insert(tensor, got);
+        }
+    }
+}
