@@ -111,13 +111,13 @@ impl Side {
     }
 }
 
-/// The findings of one film: none in about one of six, two in about one of five.
+/// The findings of one film: none in about one of six, two in about one of ten.
 pub(super) fn draw(rng: &mut Rng) -> Vec<Finding> {
     if rng.chance(0.17) {
         return Vec::new();
     }
     let first = one(rng);
-    if rng.chance(0.76) {
+    if rng.chance(0.88) {
         return vec![first];
     }
     // Two findings differ in kind and share no lung, so that each shows.

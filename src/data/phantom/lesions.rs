@@ -160,8 +160,8 @@ fn effusion(chest: &mut Chest, side: usize, size: Size, rng: &mut Rng) -> Vec<us
 fn pneumothorax(chest: &mut Chest, side: usize, zone: Zone, size: Size, rng: &mut Rng) -> Vec<usize> {
     let sign = if side == 0 { -1.0 } else { 1.0 };
     let anatomy = chest.anatomy.clone();
-    let shrink = by_size(size, [0.16, 0.26, 0.42]) * between(rng, 0.94, 1.06);
-    let extent = by_size(size, [0.12, 0.3, 0.75]);
+    let shrink = by_size(size, [0.2, 0.3, 0.44]) * between(rng, 0.94, 1.06);
+    let extent = by_size(size, [0.18, 0.36, 0.75]);
     let hilum = [0.22, 0.0];
     // Above 0 inside the shrunken lung, 0 on the pleura.
     let inside = |a: f32, y: f32| {
@@ -192,7 +192,7 @@ fn pneumothorax(chest: &mut Chest, side: usize, zone: Zone, size: Size, rng: &mu
         let distance = here / (slope[0] * slope[0] + slope[1] * slope[1]).sqrt().max(0.5);
         let outside = smooth(0.5 - distance / 0.02);
         chest.markings.values[index] *= 1.0 - 0.95 * outside;
-        chest.air.values[index] *= 1.0 - 0.4 * shrink + (0.16 + 0.4 * shrink) * outside;
+        chest.air.values[index] *= 1.0 - 0.6 * shrink + (0.25 + 0.6 * shrink) * outside;
         chest.added.values[index] += line * (1.0 - (distance / 0.014).powi(2)).max(0.0);
         if here < 0.0 && chest.air.values[index] > 0.1 * anatomy.air {
             pixels.push(index);

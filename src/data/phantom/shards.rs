@@ -15,7 +15,7 @@ use crate::data::record::{BoundingBox, Record, Split};
 use crate::data::tokenizer::Tokenizer;
 
 /// How films are drawn and worded; counted up whenever the same seed gives other films.
-pub const DRAWING: u32 = 2;
+pub const DRAWING: u32 = 3;
 /// Films drawn at a time.
 const CHUNK: u64 = 256;
 /// Reports that a tokenizer is trained on, however many films there are, so that weights fit films of another count.
