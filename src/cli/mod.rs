@@ -13,6 +13,7 @@ macro_rules! println {
 mod bench;
 mod devices;
 mod doctor;
+mod kernels;
 mod pack;
 mod phantom;
 mod plan;
@@ -82,6 +83,7 @@ enum Verb {
     Bench(bench::Bench),
     Devices(devices::Devices),
     Doctor(doctor::Doctor),
+    Kernels(kernels::Kernels),
 }
 
 /// Runs the command. Exit codes: 0 done, 2 input that cannot be used (one sentence on standard error).
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
         Verb::Bench(bench) => bench.run(),
         Verb::Devices(devices) => devices.run(),
         Verb::Doctor(doctor) => doctor.run(),
+        Verb::Kernels(kernels) => kernels.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
