@@ -294,13 +294,7 @@ pub trait Driver: Send + Sync {
     fn allow_shared(&self, function: Function, bytes: u32) -> Result<(), DriverError>;
 
     /// Starts a kernel. `parameters` is its whole parameter block, [`Attributes::parameter_bytes`] long.
-    fn launch(
-        &self,
-        function: Function,
-        launch: Launch,
-        parameters: &[u8],
-        stream: Stream,
-    ) -> Result<(), DriverError>;
+    fn launch(&self, function: Function, launch: Launch, parameters: &[u8], stream: Stream) -> Result<(), DriverError>;
 
     /// Encodes a tensor for the copy engine.
     fn tensor_map(&self, spec: &TensorMapSpec) -> Result<TensorMap, DriverError>;

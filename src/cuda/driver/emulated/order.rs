@@ -1,0 +1,260 @@
+//! Order of accesses to global memory: who wrote what in this launch, and who has learned of it.
+//!
+//! Between CTAs a plain write is seen only through release and acquire (PTX ISA 8.7 to 8.9): a fence, then a strong
+//! write of a flag; there a strong read of the flag, then a fence. So each warp carries what it has learned of other
+//! CTAs, each location that a strong write touched carries what its writer had released, and fences move the one into
+//! the other. Barriers pass knowledge on within a CTA. Fences are taken to cover all lanes of their warp.
+//!
+//! Not followed: reads before an unordered write. A seed that runs the two in the other order makes it a read of an
+//! unordered write, which is found.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use super::clocks::{Clocks, Stamp};
+
+/// Who wrote each granule of a segment last, by plain or strong writes, in the launches so far.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// Number of the CTA; CTAs are numbered through over all launches, from 1 on.
+    owners: Vec<u32>,
+    stamps: Vec<Stamp>,
+    shift: u32,
+    /// First CTA of the launch that wrote here last.
+    since: u32,
+}
+
+impl Trace {
+    /// Whether anything was written in the launch whose first CTA is `first`.
+    #[inline]
+    pub fn is_of(&self, first: u32) -> bool {
+        self.since == first
+    }
+
+    /// Prepares for writes of a launch into a segment of `bytes` bytes, told apart in granules of `1 << shift` bytes.
+    pub fn begin(&mut self, first: u32, bytes: usize, shift: u32) {
+        if self.shift != shift || self.owners.is_empty() {
+            *self = Self { owners: vec![0; (bytes >> shift) + 1], stamps: Vec::new(), shift, since: first };
+            self.stamps = vec![Stamp::default(); (bytes >> shift) + 1];
+        }
+        self.since = first;
+    }
+
+    /// Notes a write.
+    #[inline]
+    pub fn note(&mut self, offset: usize, bytes: usize, owner: u32, stamp: Stamp) {
+        let cells = offset >> self.shift..(offset + bytes - 1 >> self.shift) + 1;
+        if let (Some(owners), Some(stamps)) = (self.owners.get_mut(cells.clone()), self.stamps.get_mut(cells)) {
+            owners.fill(owner);
+            stamps.fill(stamp);
+        }
+    }
+
+    /// The first earlier write of this launch to these bytes that `party` may not touch yet.
+    #[inline]
+    pub fn conflict(&self, offset: usize, bytes: usize, party: &Party<'_>, lane: usize) -> Option<(u32, Stamp)> {
+        let cells = offset >> self.shift..(offset + bytes - 1 >> self.shift) + 1;
+        let owners = self.owners.get(cells.clone())?.iter();
+        let mut pairs = owners.zip(self.stamps.get(cells)?);
+        pairs.find(|(owner, stamp)| party.unordered(**owner, **stamp, lane)).map(|(owner, stamp)| (*owner, *stamp))
+    }
+
+    /// Whether any of these bytes was written in the launch whose first CTA is `first`.
+    pub fn written_since(&self, offset: usize, bytes: usize, first: u32) -> Option<(u32, Stamp)> {
+        let cells = offset >> self.shift..(offset + bytes - 1 >> self.shift) + 1;
+        let mut pairs = self.owners.get(cells.clone())?.iter().zip(self.stamps.get(cells)?);
+        pairs.find(|(owner, _)| **owner >= first).map(|(owner, stamp)| (*owner, *stamp))
+    }
+}
+
+/// Who makes an access, and what it knows.
+pub struct Party<'a> {
+    /// First CTA of the launch.
+    pub first: u32,
+    /// Its own CTA.
+    pub owner: u32,
+    /// Its warp.
+    pub warp: usize,
+    /// Whether the access is strong.
+    pub strong: bool,
+    /// Count of the warp from which on its lanes are not ordered among themselves; none if they run in step.
+    pub synced: u32,
+    /// What it knows of its own CTA.
+    pub clocks: &'a Clocks,
+    /// What it knows of others.
+    pub learned: &'a Knowledge,
+}
+
+impl Party<'_> {
+    /// Whether an earlier write may not be touched yet.
+    #[inline]
+    fn unordered(&self, owner: u32, stamp: Stamp, lane: usize) -> bool {
+        if owner < self.first || self.strong && stamp.strong() {
+            false
+        } else if owner != self.owner {
+            self.learned.of(owner).is_none_or(|known| stamp.clock() > known.of(stamp.warp()))
+        } else if stamp.warp() != self.warp {
+            stamp.clock() > self.clocks.of(stamp.warp())
+        } else {
+            stamp.lane() != lane && stamp.clock() >= self.synced
+        }
+    }
+}
+
+/// What is known of CTAs: up to where their warps' accesses are seen.
+#[derive(Clone, Debug, Default)]
+pub struct Knowledge {
+    blocks: BTreeMap<u32, Clocks>,
+}
+
+impl Knowledge {
+    /// What is known of one CTA.
+    #[inline]
+    pub fn of(&self, owner: u32) -> Option<&Clocks> {
+        self.blocks.get(&owner)
+    }
+
+    fn learn(&mut self, owner: u32, clocks: &Clocks) {
+        self.blocks.entry(owner).and_modify(|known| known.join(clocks)).or_insert_with(|| clocks.clone());
+    }
+
+    /// Learns all that another knows.
+    pub fn join(self: &mut Rc<Self>, other: &Rc<Self>) {
+        if Rc::ptr_eq(self, other) || other.blocks.is_empty() {
+            return;
+        }
+        if self.blocks.is_empty() {
+            *self = Rc::clone(other);
+            return;
+        }
+        let own = Rc::make_mut(self);
+        other.blocks.iter().for_each(|(owner, clocks)| own.learn(*owner, clocks));
+    }
+
+    /// The same with what a CTA's warp knows of its own CTA.
+    pub fn with(self: &Rc<Self>, owner: u32, clocks: &Clocks) -> Rc<Self> {
+        let mut all = (**self).clone();
+        all.learn(owner, clocks);
+        Rc::new(all)
+    }
+}
+
+/// What a location carries: what the strong writes that its value comes from had released.
+#[derive(Clone, Debug)]
+struct Record {
+    knowledge: Rc<Knowledge>,
+    /// The CTA that alone may learn from it; all may where none is named.
+    only: Option<u32>,
+}
+
+/// A released snapshot: the knowledge, and the CTA that alone may learn from it (a fence of CTA scope).
+pub type Released = (Rc<Knowledge>, Option<u32>);
+
+/// Locations that strong writes touched in a launch, by address.
+#[derive(Debug, Default)]
+pub struct Locations {
+    records: HashMap<u64, Record>,
+}
+
+impl Locations {
+    /// A strong write. One that also reads (an atomic) keeps what earlier writers released there.
+    pub fn publish(&mut self, address: u64, released: Option<&Released>, keeps: bool) {
+        if released.is_none() && self.records.is_empty() {
+            return;
+        }
+        let earlier = if keeps { self.records.remove(&address) } else { None };
+        let record = match (earlier, released) {
+            (None, None) => {
+                self.records.remove(&address);
+                return;
+            }
+            (Some(earlier), None) => earlier,
+            (None, Some((knowledge, only))) => Record { knowledge: Rc::clone(knowledge), only: *only },
+            (Some(mut earlier), Some((knowledge, only))) => {
+                earlier.knowledge.join(knowledge);
+                earlier.only = earlier.only.filter(|block| *only == Some(*block));
+                earlier
+            }
+        };
+        self.records.insert(address, record);
+    }
+
+    /// What a strong read by a CTA can learn there.
+    pub fn observe(&self, address: u64, owner: u32) -> Option<&Rc<Knowledge>> {
+        let record = self.records.get(&address)?;
+        record.only.is_none_or(|block| block == owner).then_some(&record.knowledge)
+    }
+}
+
+/// What a warp has learned of others, and what it is about to learn or has released.
+#[derive(Clone, Debug, Default)]
+pub struct Learning {
+    /// What holds for its accesses from here on.
+    pub learned: Rc<Knowledge>,
+    /// What strong reads saw; a fence makes it hold.
+    seen: Rc<Knowledge>,
+    /// What the last fence covered; strong writes publish it.
+    released: Option<Released>,
+}
+
+impl Learning {
+    /// `fence` (9.7.13.4): what was seen holds; what was done so far is released. `only` restricts to one CTA.
+    pub fn fence(&mut self, owner: u32, clocks: &mut Clocks, warp: usize, only: Option<u32>) {
+        self.acquire(clocks, owner);
+        self.released = Some((self.learned.with(owner, clocks), only));
+        clocks.tick(warp);
+    }
+
+    /// What was seen holds from here on.
+    pub fn acquire(&mut self, clocks: &mut Clocks, owner: u32) {
+        let seen = std::mem::take(&mut self.seen);
+        if let Some(own) = seen.of(owner) {
+            clocks.join(own);
+        }
+        self.learned.join(&seen);
+    }
+
+    /// A strong read saw a location.
+    pub fn see(&mut self, knowledge: &Rc<Knowledge>) {
+        self.seen.join(knowledge);
+    }
+
+    /// What a strong write publishes.
+    pub fn released(&self) -> Option<&Released> {
+        self.released.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writer (CTA 1) and reader (CTA 2) of one launch that began with CTA 1.
+    fn seen_by_reader(fence_before: bool, fence_after: bool) -> bool {
+        let (mut locations, mut trace) = (Locations::default(), Trace::default());
+        let (mut writer, mut clocks) = (Learning::default(), Clocks::new(7));
+        trace.begin(1, 64, 2);
+        trace.note(8, 4, 1, Stamp::new(clocks.of(3), 3, 0, false, 0));
+        if fence_before {
+            writer.fence(1, &mut clocks, 3, None);
+        }
+        locations.publish(0x1000, writer.released(), true);
+        let (mut reader, mut own) = (Learning::default(), Clocks::new(7));
+        if let Some(knowledge) = locations.observe(0x1000, 2) {
+            reader.see(knowledge);
+        }
+        if fence_after {
+            reader.fence(2, &mut own, 0, None);
+        }
+        let learned = &reader.learned;
+        let party = Party { first: 1, owner: 2, warp: 0, strong: false, synced: 0, clocks: &own, learned };
+        trace.conflict(8, 4, &party, 0).is_none()
+    }
+
+    #[test]
+    fn a_plain_write_is_seen_through_two_fences_and_a_flag() {
+        assert!(seen_by_reader(true, true));
+        assert!(!seen_by_reader(false, true));
+        assert!(!seen_by_reader(true, false));
+    }
+}
