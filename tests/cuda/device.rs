@@ -1,7 +1,7 @@
 //! A device with what the tests put on it, and texts with a fault in them.
 
 use bytemuck::Pod;
-use g2d::cuda::driver::emulated::Emulated;
+use g2d::cuda::driver::emulated::{Emulated, Options};
 use g2d::cuda::driver::{Address, Driver, DriverError, Launch, Stream};
 use g2d::kernels;
 use g2d::program::KernelCall;
@@ -22,7 +22,7 @@ pub struct Device {
 impl Device {
     /// A device; `text` is loaded instead of the module that ships, if there is one.
     pub fn new(seed: u64, text: Option<String>) -> Self {
-        Self { driver: Box::new(Emulated::new(seed)), text }
+        Self { driver: Box::new(Emulated::new(Options { seed, ..Options::default() })), text }
     }
 
     /// Memory that holds these numbers.

@@ -6,6 +6,8 @@
 //! block (PTX ISA 5.1.6): each argument at the next multiple of its own alignment, which is what `repr(C)` gives.
 
 pub mod emulated;
+#[cfg(feature = "cuda")]
+pub mod nvidia;
 
 /// An address in device memory. Arithmetic on it is the caller's; address 0 belongs to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, bytemuck::Pod, bytemuck::Zeroable)]
