@@ -115,7 +115,7 @@ proptest! {
 
 #[test]
 fn a_step_that_is_not_finite_is_refused() {
-    for finite in [[1.0, 1.0], [1.0, f32::NAN], [f32::INFINITY, 0.0], [f32::NAN, 0.0]] {
+    for finite in [[1.0, 1.0], [1.0, f32::NAN], [f32::INFINITY, 0.0], [f32::NEG_INFINITY, 0.0], [f32::NAN, 0.0]] {
         let case = Case { finite, ..Case::new(&[5, 1030], 0.9, true, 3) };
         let before: Vec<Vec<f32>> = case.parameters.iter().flat_map(|parts| parts[1..].to_vec()).collect();
         assert_eq!(case.kernel(1, None).unwrap(), before, "finite {finite:?}");
