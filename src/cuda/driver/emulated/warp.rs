@@ -3,6 +3,8 @@
 //! A warp is a list of fragments, each a program counter and the lanes that are there. The lowest counter runs first
 //! and fragments that meet merge, which brings lanes together again after a branch without any analysis of the code.
 
+use std::hash::{Hash, Hasher};
+
 use super::clocks::{Clocks, Stamp};
 use super::copy::Copies;
 use super::instr::{Function, LaneOrder, Special};
@@ -94,6 +96,10 @@ pub struct Warp {
     /// Asynchronous copies it has started.
     pub copies: Copies,
     warps: usize,
+    /// Digests of its state when it last yielded.
+    yields: [u64; 4],
+    /// Memory changes at the time when it yielded in a state in which it had yielded before.
+    spins_since: Option<u64>,
 }
 
 impl Warp {
@@ -117,6 +123,8 @@ impl Warp {
             learning: Learning::default(),
             copies: Copies::default(),
             warps: shape.warps,
+            yields: [0; 4],
+            spins_since: None,
         };
         warp.preload(function, shape, block);
         warp
@@ -159,6 +167,23 @@ impl Warp {
         let known = others.filter(|(warp, _)| *warp != self.index).map(|(_, count)| *count).min();
         let own = self.synced.min(self.clocks.of(self.index) + 1) - 1;
         self.floor = known.map_or(own, |known| known.min(own));
+    }
+
+    /// The warp yields after `changes` changes of memory. If it is where it was at an earlier yield, with the same
+    /// registers, it will only come here again until memory changes.
+    pub fn note_yield(&mut self, changes: u64) {
+        let mut hasher = std::hash::DefaultHasher::new();
+        (&self.registers.words, &self.registers.wides, &self.registers.predicates).hash(&mut hasher);
+        self.fragments.iter().for_each(|fragment| (fragment.pc, fragment.mask).hash(&mut hasher));
+        let digest = hasher.finish();
+        self.spins_since = self.yields.contains(&digest).then_some(changes);
+        self.yields.rotate_right(1);
+        self.yields[0] = digest;
+    }
+
+    /// Whether running it would change nothing, as memory has not changed since it began to spin.
+    pub fn spins(&self, changes: u64) -> bool {
+        self.spins_since == Some(changes)
     }
 
     /// Whether any fragment can run.
