@@ -8,9 +8,6 @@ use super::scalar;
 use super::schedule::{Block, Grid};
 use super::warp::{Fragment, Pick, State, Warp};
 
-/// Backward branches after which a warp lets the others of its CTA go first.
-const SLICE: u32 = 2048;
-
 /// Nanoseconds that one instruction is taken to last, for the timers.
 const NANOSECONDS: u64 = 1;
 
@@ -74,7 +71,7 @@ impl Context<'_, '_> {
 
     /// Runs the warp until it stops.
     pub fn run(&mut self) -> Outcome<Stop> {
-        let mut budget = SLICE;
+        let mut budget = self.warp.slice;
         loop {
             match self.warp.pick() {
                 Pick::Run(index, limit) => {

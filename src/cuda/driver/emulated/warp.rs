@@ -16,6 +16,11 @@ use super::sync::Waiting;
 /// Backward branches after which a fragment lets the other fragments of its warp go first.
 const PATIENCE: u32 = 256;
 
+/// Backward branches after which a warp lets the others of its CTA go first: as long as it makes progress, and once it
+/// has spun.
+const SLICE: u32 = 2048;
+const SHORT_SLICE: u32 = 16;
+
 /// What a fragment is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -95,6 +100,8 @@ pub struct Warp {
     pub learning: Learning,
     /// Asynchronous copies it has started.
     pub copies: Copies,
+    /// Backward branches that it may take before it yields.
+    pub slice: u32,
     warps: usize,
     /// Digests of its state when it last yielded.
     yields: [u64; 4],
@@ -122,6 +129,7 @@ impl Warp {
             floor: base,
             learning: Learning::default(),
             copies: Copies::default(),
+            slice: SLICE,
             warps: shape.warps,
             yields: [0; 4],
             spins_since: None,
@@ -177,6 +185,7 @@ impl Warp {
         self.fragments.iter().for_each(|fragment| (fragment.pc, fragment.mask).hash(&mut hasher));
         let digest = hasher.finish();
         self.spins_since = self.yields.contains(&digest).then_some(changes);
+        self.slice = if self.spins_since.is_some() { SHORT_SLICE } else { SLICE.min(2 * self.slice) };
         self.yields.rotate_right(1);
         self.yields[0] = digest;
     }
