@@ -3,8 +3,15 @@
 mod barriers;
 mod checkers;
 mod copies;
+mod coverage;
+mod decoding;
+mod driver;
+mod golden;
 mod grid;
 mod harness;
+mod kernels;
 mod matrices;
 mod memory;
+mod transfer;
+mod mutation;
 mod warps;
