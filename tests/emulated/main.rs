@@ -14,4 +14,5 @@ mod matrices;
 mod memory;
 mod transfer;
 mod mutation;
+mod trial;
 mod warps;
