@@ -208,13 +208,9 @@ impl Context<'_, '_> {
             self.count_global(segment, &offsets, found, access.bytes);
             let mut bytes = [[0; 32]; LANES];
             gather(&self.warp.registers, store, &mut bytes, found);
-            self.check_global_write(segment, &offsets, found, access, &bytes)?;
+            self.write_global(segment, &offsets, found, access, Some(&bytes))?;
             if access.strong {
                 self.publish(addresses, found, false);
-            }
-            let Some(held) = self.grid.memory.segment_mut(segment) else { continue };
-            for lane in lanes(found) {
-                held.data[offsets[lane]..offsets[lane] + access.bytes].copy_from_slice(&bytes[lane][..access.bytes]);
             }
         }
         Ok(())
@@ -282,47 +278,49 @@ impl Context<'_, '_> {
         Ok(())
     }
 
-    /// Checks of global writes, and the note of who wrote. `new` is what will be written.
-    pub(super) fn check_global_write(
+    /// Checks global writes lane by lane, notes who wrote, and writes `new` if it is known already. Writes that change
+    /// nothing do not race.
+    pub(super) fn write_global(
         &mut self,
         segment: usize,
         offsets: &Offsets,
         mask: u32,
         access: Access,
-        new: &[[u8; 32]; LANES],
+        new: Option<&[[u8; 32]; LANES]>,
     ) -> Outcome {
         let (first, shift, races) = (self.grid.first, self.grid.footprint.global_shift, self.checks().global_races);
+        let (stamp, owner) = (self.warp.stamp(access.strong), self.block.serial);
         let Some(held) = self.grid.memory.segment_mut(segment) else { return Ok(()) };
         if held.constant {
             let text = format!("write to constant memory, {}", held.label);
             return Err(Finding::new(Check::Bounds, mask.trailing_zeros() as usize, text));
         }
-        lanes(mask).for_each(|lane| held.mark(offsets[lane], access.bytes));
-        if !races {
-            return Ok(());
-        }
-        if !held.trace.is_of(first) {
+        if races && !held.trace.is_of(first) {
             held.trace.begin(first, held.data.len(), shift);
         }
-        let (stamp, owner) = (self.warp.stamp(access.strong), self.block.serial);
+        let party = Party {
+            first,
+            owner,
+            warp: self.warp.index,
+            strong: access.strong,
+            synced: self.warp.synced,
+            clocks: &self.warp.clocks,
+            learned: &self.warp.learning.learned,
+        };
         for lane in lanes(mask) {
-            let party = Party {
-                first,
-                owner,
-                warp: self.warp.index,
-                strong: access.strong,
-                synced: self.warp.synced,
-                clocks: &self.warp.clocks,
-                learned: &self.warp.learning.learned,
-            };
-            let at = offsets[lane];
-            let Some(held) = self.grid.memory.segment_mut(segment) else { continue };
-            if let Some(other) = held.trace.conflict(at, access.bytes, &party, lane)
-                && held.data[at..at + access.bytes] != new[lane][..access.bytes]
-            {
-                return Err(self.global_race("writes", segment, at, lane, other));
+            let (at, end) = (offsets[lane], offsets[lane] + access.bytes);
+            held.mark(at, access.bytes);
+            if races {
+                if let Some(other) = held.trace.conflict(at, access.bytes, &party, lane)
+                    && new.is_none_or(|new| held.data[at..end] != new[lane][..access.bytes])
+                {
+                    return Err(self.global_race("writes", segment, at, lane, other));
+                }
+                held.trace.note(at, access.bytes, owner, stamp.with_lane(lane));
             }
-            held.trace.note(at, access.bytes, owner, stamp.with_lane(lane));
+            if let Some(new) = new {
+                held.data[at..end].copy_from_slice(&new[lane][..access.bytes]);
+            }
         }
         Ok(())
     }
@@ -365,9 +363,7 @@ impl Context<'_, '_> {
     /// Strong reads learn what the writers of these locations had released.
     pub(super) fn observe(&mut self, addresses: &Addresses, mask: u32) {
         for lane in lanes(mask) {
-            if let Some(knowledge) = self.grid.locations.observe(addresses[lane], self.block.serial) {
-                self.warp.learning.see(knowledge);
-            }
+            self.warp.learning.see(self.grid.locations.observe(addresses[lane], self.block.serial));
         }
     }
 
@@ -408,9 +404,7 @@ impl Context<'_, '_> {
         }
         if access.strong {
             for lane in lanes(found) {
-                if let Some(knowledge) = self.block.locations.observe(addresses[lane], self.block.serial) {
-                    warp.learning.see(knowledge);
-                }
+                warp.learning.see(self.block.locations.observe(addresses[lane], self.block.serial));
             }
         }
         read_rows(&mut warp.registers, load, self.block.shared.data(), &offsets, found);

@@ -46,8 +46,7 @@ impl Context<'_, '_> {
         while let Some((segment, offsets, found)) = self.global_spots(addresses, &mut rest, access)? {
             self.count_global(segment, &offsets, found, access.bytes);
             self.check_global_read(segment, &offsets, found, access, false)?;
-            // What is written is known only lane by lane; strong writes conflict with plain ones, whatever the value.
-            self.check_global_write(segment, &offsets, found, access, &[[0; 32]; LANES])?;
+            self.write_global(segment, &offsets, found, access, None)?;
             self.observe(addresses, found);
             self.publish(addresses, found, true);
             for lane in self.lane_order().into_iter().filter(|lane| found >> lane & 1 == 1) {
@@ -64,9 +63,7 @@ impl Context<'_, '_> {
         let (offsets, found): (Offsets, u32) = self.shared_spots(addresses, mask, access)?;
         for lane in lanes(found) {
             self.claim_shared(lane, offsets[lane], access.bytes)?;
-            if let Some(knowledge) = self.block.locations.observe(addresses[lane], self.block.serial) {
-                self.warp.learning.see(knowledge);
-            }
+            self.warp.learning.see(self.block.locations.observe(addresses[lane], self.block.serial));
             self.block.locations.publish(addresses[lane], self.warp.learning.released(), true);
         }
         for lane in self.lane_order().into_iter().filter(|lane| found >> lane & 1 == 1) {

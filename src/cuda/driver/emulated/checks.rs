@@ -34,16 +34,17 @@ pub struct Checks {
 
 impl Default for Checks {
     fn default() -> Self {
-        Self { lockstep: false, ..Self::all(true) }
+        Self::all(true)
     }
 }
 
 impl Checks {
     /// No checker at all; launches run fastest.
     pub fn none() -> Self {
-        Self { lockstep: true, ..Self::all(false) }
+        Self::all(false)
     }
 
+    /// Every checker on, or every one off; lanes run in step where nobody looks.
     fn all(on: bool) -> Self {
         Self {
             bounds: on,
@@ -55,7 +56,7 @@ impl Checks {
             barriers: on,
             collectives: on,
             limits: on,
-            lockstep: on,
+            lockstep: !on,
         }
     }
 }

@@ -219,7 +219,7 @@ impl State {
         };
         let outcome = grid.run();
         (self.counters, self.steps) = (grid.counters, grid.steps);
-        self.report = outcome.err();
+        self.report = outcome.err().map(|report| *report);
         match &self.report {
             Some(report) => Err(DriverError::Fault { kernel: report.kernel.clone(), report: report.to_string() }),
             None => Ok(()),

@@ -8,9 +8,6 @@ use super::scalar;
 use super::schedule::{Block, Grid};
 use super::warp::{Fragment, Pick, State, Warp};
 
-/// Backward branches after which a warp lets the others of its CTA go first.
-const SLICE: u32 = 8192;
-
 /// Nanoseconds that one instruction is taken to last, for the timers.
 const NANOSECONDS: u64 = 1;
 
@@ -74,7 +71,7 @@ impl Context<'_, '_> {
 
     /// Runs the warp until it stops.
     pub fn run(&mut self) -> Outcome<Stop> {
-        let mut budget = SLICE;
+        let mut budget = self.warp.slice;
         loop {
             match self.warp.pick() {
                 Pick::Run(index, limit) => {
@@ -217,7 +214,7 @@ impl Context<'_, '_> {
         let addresses = self.addresses(address);
         for lane in lanes(active) {
             let at = addresses[lane];
-            if self.checks().alignment && at % LINE as u64 != 0 {
+            if self.checks().alignment && !at.is_multiple_of(LINE as u64) {
                 return Err(Finding::new(Check::Alignment, lane, format!("discard at {at:#x}, no multiple of {LINE}")));
             }
             match self.grid.memory.spot(at, LINE) {

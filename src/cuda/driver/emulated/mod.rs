@@ -37,6 +37,7 @@ pub mod scalar;
 mod schedule;
 mod shared;
 mod sync;
+pub mod trial;
 mod warp;
 
 pub use checks::{Checks, Completion, Options};

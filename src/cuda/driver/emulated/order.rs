@@ -40,10 +40,15 @@ impl Trace {
         self.since = first;
     }
 
+    #[inline]
+    fn cells(&self, offset: usize, bytes: usize) -> std::ops::Range<usize> {
+        offset >> self.shift..((offset + bytes - 1) >> self.shift) + 1
+    }
+
     /// Notes a write.
     #[inline]
     pub fn note(&mut self, offset: usize, bytes: usize, owner: u32, stamp: Stamp) {
-        let cells = offset >> self.shift..(offset + bytes - 1 >> self.shift) + 1;
+        let cells = self.cells(offset, bytes);
         if let (Some(owners), Some(stamps)) = (self.owners.get_mut(cells.clone()), self.stamps.get_mut(cells)) {
             owners.fill(owner);
             stamps.fill(stamp);
@@ -53,7 +58,7 @@ impl Trace {
     /// The first earlier write of this launch to these bytes that `party` may not touch yet.
     #[inline]
     pub fn conflict(&self, offset: usize, bytes: usize, party: &Party<'_>, lane: usize) -> Option<(u32, Stamp)> {
-        let cells = offset >> self.shift..(offset + bytes - 1 >> self.shift) + 1;
+        let cells = self.cells(offset, bytes);
         let owners = self.owners.get(cells.clone())?.iter();
         let mut pairs = owners.zip(self.stamps.get(cells)?);
         pairs.find(|(owner, stamp)| party.unordered(**owner, **stamp, lane)).map(|(owner, stamp)| (*owner, *stamp))
@@ -61,7 +66,7 @@ impl Trace {
 
     /// Whether any of these bytes was written in the launch whose first CTA is `first`.
     pub fn written_since(&self, offset: usize, bytes: usize, first: u32) -> Option<(u32, Stamp)> {
-        let cells = offset >> self.shift..(offset + bytes - 1 >> self.shift) + 1;
+        let cells = self.cells(offset, bytes);
         let mut pairs = self.owners.get(cells.clone())?.iter().zip(self.stamps.get(cells)?);
         pairs.find(|(owner, _)| **owner >= first).map(|(owner, stamp)| (*owner, *stamp))
     }
@@ -139,50 +144,56 @@ impl Knowledge {
     }
 }
 
-/// What a location carries: what the strong writes that its value comes from had released.
-#[derive(Clone, Debug)]
-struct Record {
-    knowledge: Rc<Knowledge>,
-    /// The CTA that alone may learn from it; all may where none is named.
-    only: Option<u32>,
+/// What was released: to all, and (by fences of CTA scope) to one CTA only.
+#[derive(Clone, Debug, Default)]
+pub struct Released {
+    all: Option<Rc<Knowledge>>,
+    block: Option<(u32, Rc<Knowledge>)>,
 }
 
-/// A released snapshot: the knowledge, and the CTA that alone may learn from it (a fence of CTA scope).
-pub type Released = (Rc<Knowledge>, Option<u32>);
+impl Released {
+    fn is_empty(&self) -> bool {
+        self.all.is_none() && self.block.is_none()
+    }
 
-/// Locations that strong writes touched in a launch, by address.
+    /// Adds what another one released.
+    fn join(&mut self, other: &Self) {
+        if let Some(knowledge) = &other.all {
+            self.all.get_or_insert_default().join(knowledge);
+        }
+        match (&mut self.block, &other.block) {
+            (Some((own, held)), Some((block, knowledge))) if own == block => held.join(knowledge),
+            (_, None) => {}
+            (held, other) => *held = other.clone(),
+        }
+    }
+}
+
+/// Locations that strong writes touched in a launch, by address: what their value's writers had released.
 #[derive(Debug, Default)]
 pub struct Locations {
-    records: HashMap<u64, Record>,
+    records: HashMap<u64, Released>,
 }
 
 impl Locations {
     /// A strong write. One that also reads (an atomic) keeps what earlier writers released there.
-    pub fn publish(&mut self, address: u64, released: Option<&Released>, keeps: bool) {
-        if released.is_none() && self.records.is_empty() {
+    pub fn publish(&mut self, address: u64, released: &Released, keeps: bool) {
+        if released.is_empty() && (keeps || self.records.is_empty()) {
             return;
         }
-        let earlier = if keeps { self.records.remove(&address) } else { None };
-        let record = match (earlier, released) {
-            (None, None) => {
-                self.records.remove(&address);
-                return;
-            }
-            (Some(earlier), None) => earlier,
-            (None, Some((knowledge, only))) => Record { knowledge: Rc::clone(knowledge), only: *only },
-            (Some(mut earlier), Some((knowledge, only))) => {
-                earlier.knowledge.join(knowledge);
-                earlier.only = earlier.only.filter(|block| *only == Some(*block));
-                earlier
-            }
-        };
-        self.records.insert(address, record);
+        let record = self.records.entry(address).or_default();
+        if !keeps {
+            *record = Released::default();
+        }
+        record.join(released);
     }
 
     /// What a strong read by a CTA can learn there.
-    pub fn observe(&self, address: u64, owner: u32) -> Option<&Rc<Knowledge>> {
-        let record = self.records.get(&address)?;
-        record.only.is_none_or(|block| block == owner).then_some(&record.knowledge)
+    pub fn observe(&self, address: u64, owner: u32) -> impl Iterator<Item = &Rc<Knowledge>> {
+        let record = self.records.get(&address);
+        let all = record.and_then(|record| record.all.as_ref());
+        let block = record.and_then(|record| record.block.as_ref()).filter(|(block, _)| *block == owner);
+        all.into_iter().chain(block.map(|(_, knowledge)| knowledge))
     }
 }
 
@@ -194,14 +205,18 @@ pub struct Learning {
     /// What strong reads saw; a fence makes it hold.
     seen: Rc<Knowledge>,
     /// What the last fence covered; strong writes publish it.
-    released: Option<Released>,
+    released: Released,
 }
 
 impl Learning {
     /// `fence` (9.7.13.4): what was seen holds; what was done so far is released. `only` restricts to one CTA.
     pub fn fence(&mut self, owner: u32, clocks: &mut Clocks, warp: usize, only: Option<u32>) {
         self.acquire(clocks, owner);
-        self.released = Some((self.learned.with(owner, clocks), only));
+        let knowledge = self.learned.with(owner, clocks);
+        match only {
+            Some(block) => self.released.block = Some((block, knowledge)),
+            None => self.released.all = Some(knowledge),
+        }
         clocks.tick(warp);
     }
 
@@ -215,13 +230,13 @@ impl Learning {
     }
 
     /// A strong read saw a location.
-    pub fn see(&mut self, knowledge: &Rc<Knowledge>) {
-        self.seen.join(knowledge);
+    pub fn see<'k>(&mut self, knowledge: impl Iterator<Item = &'k Rc<Knowledge>>) {
+        knowledge.for_each(|knowledge| self.seen.join(knowledge));
     }
 
     /// What a strong write publishes.
-    pub fn released(&self) -> Option<&Released> {
-        self.released.as_ref()
+    pub fn released(&self) -> &Released {
+        &self.released
     }
 }
 
@@ -240,9 +255,7 @@ mod tests {
         }
         locations.publish(0x1000, writer.released(), true);
         let (mut reader, mut own) = (Learning::default(), Clocks::new(7));
-        if let Some(knowledge) = locations.observe(0x1000, 2) {
-            reader.see(knowledge);
-        }
+        reader.see(locations.observe(0x1000, 2));
         if fence_after {
             reader.fence(2, &mut own, 0, None);
         }

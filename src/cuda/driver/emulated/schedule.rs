@@ -22,8 +22,9 @@ use super::warp::{State, Warp, thread_index};
 /// CTAs that are resident at once at most: two on each of 132 multiprocessors.
 const RESIDENT: usize = 264;
 
-/// Rounds over all resident CTAs in which nothing changes, after which the launch is given up.
-const HOPELESS: u32 = 128;
+/// Rounds over all resident CTAs in which memory does not change, after which the launch is given up even if registers
+/// do: some million iterations.
+const HOPELESS: u32 = 1024;
 
 /// The shape of a launch and what follows from it.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +118,7 @@ impl Grid<'_> {
     }
 
     /// Runs all CTAs.
-    pub fn run(&mut self) -> Result<(), Report> {
+    pub fn run(&mut self) -> Result<(), Box<Report>> {
         let [x, y, z] = self.shape.launch.grid;
         let count = x as usize * y as usize * z as usize;
         let mut waiting: VecDeque<usize> = order(self.options.seed, STREAM_BLOCKS, u64::from(self.first), count).into();
@@ -141,9 +142,10 @@ impl Grid<'_> {
                     Turn::Yielded => resident.push_back(running),
                 }
             }
-            let moved = self.changes != changes || resident.len() < RESIDENT && !waiting.is_empty();
             idle = if self.changes != changes { 0 } else { idle + 1 };
-            if idle > HOPELESS && !moved {
+            let full = resident.len() == RESIDENT || waiting.is_empty();
+            let spins = |running: &Resident| running.warps.iter().all(|warp| !warp.is_ready() || warp.spins(self.changes));
+            if full && idle > 0 && (idle > HOPELESS || resident.iter().all(spins)) {
                 let Some(running) = resident.front() else { continue };
                 return Err(self.hopeless(running, &resident, waiting.len()));
             }
@@ -193,10 +195,17 @@ impl Grid<'_> {
                 if !running.warps[index].is_ready() {
                     continue;
                 }
+                if running.warps[index].spins(self.changes) {
+                    spins = true;
+                    continue;
+                }
                 let (block, warp) = (&mut running.block, &mut running.warps[index]);
                 let stop = Context { grid: self, block, warp }.run();
                 match stop.map_err(|finding| (finding, index, running.warps[index].pc))? {
-                    Stop::Yielded => spins = true,
+                    Stop::Yielded => {
+                        running.warps[index].note_yield(self.changes);
+                        spins = true;
+                    }
                     Stop::Done | Stop::Blocked => ran = true,
                 }
                 let (block, warps) = (&mut running.block, &mut running.warps);
@@ -261,7 +270,7 @@ impl Grid<'_> {
     }
 
     /// The report of CTAs that spin for ever.
-    fn hopeless(&self, running: &Resident, resident: &VecDeque<Resident>, waiting: usize) -> Report {
+    fn hopeless(&self, running: &Resident, resident: &VecDeque<Resident>, waiting: usize) -> Box<Report> {
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         for warp in resident.iter().flat_map(|running| &running.warps) {
             for fragment in &warp.fragments {
@@ -279,9 +288,9 @@ impl Grid<'_> {
         self.report(running, (Finding::new(Check::Deadlock, None, text), stuck.0, stuck.1))
     }
 
-    fn report(&self, running: &Resident, (finding, warp, pc): Fault) -> Report {
+    fn report(&self, running: &Resident, (finding, warp, pc): Fault) -> Box<Report> {
         let lane = finding.lane.map(|lane| (lane, thread_index(warp * LANES + lane, self.shape.launch.block)));
-        Report {
+        Box::new(Report {
             check: finding.check,
             kernel: self.function.name.clone(),
             place: Place::of(self.function, pc),
@@ -292,6 +301,6 @@ impl Grid<'_> {
             other: finding.other.map(|pc| Place::of(self.function, pc)),
             seed: self.options.seed,
             completion: self.options.completion,
-        }
+        })
     }
 }

@@ -103,7 +103,7 @@ impl Shared {
 
     #[inline]
     fn cells(&self, offset: usize, bytes: usize) -> std::ops::Range<usize> {
-        offset >> self.shift..(offset + bytes - 1 >> self.shift) + 1
+        offset >> self.shift..((offset + bytes - 1) >> self.shift) + 1
     }
 
     /// Notes a read.

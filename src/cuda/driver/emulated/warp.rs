@@ -3,6 +3,8 @@
 //! A warp is a list of fragments, each a program counter and the lanes that are there. The lowest counter runs first
 //! and fragments that meet merge, which brings lanes together again after a branch without any analysis of the code.
 
+use std::hash::{Hash, Hasher};
+
 use super::clocks::{Clocks, Stamp};
 use super::copy::Copies;
 use super::instr::{Function, LaneOrder, Special};
@@ -13,6 +15,11 @@ use super::sync::Waiting;
 
 /// Backward branches after which a fragment lets the other fragments of its warp go first.
 const PATIENCE: u32 = 256;
+
+/// Backward branches after which a warp lets the others of its CTA go first: as long as it makes progress, and once it
+/// has spun.
+const SLICE: u32 = 2048;
+const SHORT_SLICE: u32 = 16;
 
 /// What a fragment is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +100,13 @@ pub struct Warp {
     pub learning: Learning,
     /// Asynchronous copies it has started.
     pub copies: Copies,
+    /// Backward branches that it may take before it yields.
+    pub slice: u32,
     warps: usize,
+    /// Digests of its state when it last yielded.
+    yields: [u64; 4],
+    /// Memory changes at the time when it yielded in a state in which it had yielded before.
+    spins_since: Option<u64>,
 }
 
 impl Warp {
@@ -116,7 +129,10 @@ impl Warp {
             floor: base,
             learning: Learning::default(),
             copies: Copies::default(),
+            slice: SLICE,
             warps: shape.warps,
+            yields: [0; 4],
+            spins_since: None,
         };
         warp.preload(function, shape, block);
         warp
@@ -159,6 +175,24 @@ impl Warp {
         let known = others.filter(|(warp, _)| *warp != self.index).map(|(_, count)| *count).min();
         let own = self.synced.min(self.clocks.of(self.index) + 1) - 1;
         self.floor = known.map_or(own, |known| known.min(own));
+    }
+
+    /// The warp yields after `changes` changes of memory. If it is where it was at an earlier yield, with the same
+    /// registers, it will only come here again until memory changes.
+    pub fn note_yield(&mut self, changes: u64) {
+        let mut hasher = std::hash::DefaultHasher::new();
+        (&self.registers.words, &self.registers.wides, &self.registers.predicates).hash(&mut hasher);
+        self.fragments.iter().for_each(|fragment| (fragment.pc, fragment.mask).hash(&mut hasher));
+        let digest = hasher.finish();
+        self.spins_since = self.yields.contains(&digest).then_some(changes);
+        self.slice = if self.spins_since.is_some() { SHORT_SLICE } else { SLICE.min(2 * self.slice) };
+        self.yields.rotate_right(1);
+        self.yields[0] = digest;
+    }
+
+    /// Whether running it would change nothing, as memory has not changed since it began to spin.
+    pub fn spins(&self, changes: u64) -> bool {
+        self.spins_since == Some(changes)
     }
 
     /// Whether any fragment can run.

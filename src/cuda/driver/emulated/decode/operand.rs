@@ -66,9 +66,7 @@ impl<'m> Decoder<'m> {
                 return Err(self.fault("an integer stands where a float belongs"));
             }
             (&Operand::Integer(value), _) => value as u64 & most,
-            (&Operand::F32(bits), Kind::F32 | Kind::Bits(32) | Kind::Unsigned(32) | Kind::Signed(32)) => {
-                u64::from(bits)
-            }
+            (&Operand::F32(bits), Kind::F32 | Kind::Bits(32)) => u64::from(bits),
             (&Operand::F64(bits), Kind::F64 | Kind::Bits(64)) => bits,
             (&Operand::F64(bits), Kind::F32) => u64::from((f64::from_bits(bits) as f32).to_bits()),
             (Operand::F32(_) | Operand::F64(_), _) => return Err(self.fault("a float of another type stands here")),

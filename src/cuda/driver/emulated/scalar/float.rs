@@ -97,6 +97,13 @@ pub fn odd_sum(a: f64, b: f64) -> f64 {
     odd(sum, (a - (sum - other)) + (b - other))
 }
 
+/// As [`odd_sum`]; an exact zero of operands with different signs is -0 where it is rounded down.
+fn signed_sum(a: f64, b: f64, rounding: Rounding) -> f64 {
+    let sum = odd_sum(a, b);
+    let cancelled = sum == 0.0 && a.is_sign_negative() != b.is_sign_negative();
+    if cancelled && rounding == Rounding::Down { -0.0 } else { sum }
+}
+
 /// a / b rounded to odd, of f32 values.
 pub fn odd_quotient(a: f64, b: f64) -> f64 {
     let quotient = a / b;
@@ -240,8 +247,8 @@ pub enum Binary {
 pub fn binary(op: Binary, m: Modifiers, r: &mut Registers, mask: u32, to: Word, [a, b]: [Word; 2]) {
     let ab = (a, b);
     match op {
-        Binary::Add => rounded(m, r, mask, to, ab, |a, b| a + b, odd_sum),
-        Binary::Sub => rounded(m, r, mask, to, ab, |a, b| a - b, |a, b| odd_sum(a, -b)),
+        Binary::Add => rounded(m, r, mask, to, ab, |a, b| a + b, |a, b| signed_sum(a, b, m.rounding)),
+        Binary::Sub => rounded(m, r, mask, to, ab, |a, b| a - b, |a, b| signed_sum(a, -b, m.rounding)),
         Binary::Mul => rounded(m, r, mask, to, ab, |a, b| a * b, |a, b| a * b),
         Binary::Div => rounded(m, r, mask, to, ab, |a, b| a / b, odd_quotient),
         Binary::DivApprox => map2(r, mask, to, ab, move |a, b| {
@@ -335,7 +342,9 @@ pub fn fused(m: Modifiers, r: &mut Registers, mask: u32, to: Word, [a, b, c]: [W
     let from = (a, b, c);
     let native = |a: f32, b: f32, c: f32| a.mul_add(b, c);
     if m.rounding != Rounding::Nearest {
-        map3(r, mask, to, from, move |a, b, c| finish(odd_sum(enter(a, m) * enter(b, m), enter(c, m)), m));
+        map3(r, mask, to, from, move |a, b, c| {
+            finish(signed_sum(enter(a, m) * enter(b, m), enter(c, m), m.rounding), m)
+        });
     } else if m.flush {
         map3(r, mask, to, from, move |a, b, c| {
             let value = flush(native(flush(f32::from_bits(a)), flush(f32::from_bits(b)), flush(f32::from_bits(c))));
