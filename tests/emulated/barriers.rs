@@ -6,7 +6,9 @@ const SHARED: &str = ".shared .align 4 .b32 s[256];";
 
 #[test]
 fn all_threads_meet_at_a_barrier() {
-    for barrier in ["bar.sync 0;", "barrier.sync 3;", "barrier.sync.aligned 2;", "bar.sync 1, 128;", "barrier.cta.sync.aligned 0;"] {
+    for barrier in
+        ["bar.sync 0;", "barrier.sync 3;", "barrier.sync.aligned 2;", "bar.sync 1, 128;", "barrier.cta.sync.aligned 0;"]
+    {
         let body = format!(
             "mov.u32 %r0, s; shl.b32 %r1, %tx, 2; add.u32 %r1, %r0, %r1; st.shared.u32 [%r1], %tx; {barrier}
             xor.b32 %r1, %tx, 96; shl.b32 %r1, %r1, 2; add.u32 %r1, %r0, %r1; ld.shared.u32 %r2, [%r1];

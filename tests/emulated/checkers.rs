@@ -73,7 +73,8 @@ fn reversal(between: &str) -> Case {
 fn shared_races_are_reported_with_both_parties() {
     assert_eq!(reversal("bar.sync 0;").words()[..128], (0..128).rev().collect::<Vec<_>>());
     // In the natural order the first warp reads what nobody wrote; in others it races.
-    let options = |seed| Options { seed, checks: Checks { initialized: false, ..Checks::default() }, ..Options::default() };
+    let options =
+        |seed| Options { seed, checks: Checks { initialized: false, ..Checks::default() }, ..Options::default() };
     let report = reversal("").run(options(0)).expect_err("a race");
     assert_eq!(report.check, Check::SharedRace, "{report}");
     assert!(report.text.contains("`s`") && report.text.contains("which warp"), "{report}");
@@ -84,7 +85,9 @@ fn shared_races_are_reported_with_both_parties() {
 #[test]
 fn lanes_of_a_warp_race_unless_they_synchronise_or_lockstep_is_granted() {
     let body = |between: &str| {
-        let body = format!("{MINE} st.shared.u32 [%r1], %tx; {between} xor.b32 %r1, %r1, 4; ld.shared.u32 %r2, [%r1]; st.global.u32 [%tb], %r2;");
+        let body = format!(
+            "{MINE} st.shared.u32 [%r1], %tx; {between} xor.b32 %r1, %r1, 4; ld.shared.u32 %r2, [%r1]; st.global.u32 [%tb], %r2;"
+        );
         Case::new(&body).module(SHARED)
     };
     assert_eq!(body("bar.warp.sync 0xffffffff;").words()[..4], [1, 0, 3, 2]);
@@ -112,7 +115,8 @@ fn writing_what_others_still_read_is_a_race() {
 
 #[test]
 fn two_writers_of_different_values_race_and_of_the_same_do_not() {
-    let body = |value: &str| Case::new(&format!("mov.u32 %r0, s; st.shared.u32 [%r0], {value};")).module(SHARED).threads(64);
+    let body =
+        |value: &str| Case::new(&format!("mov.u32 %r0, s; st.shared.u32 [%r0], {value};")).module(SHARED).threads(64);
     body("7").words();
     body("%tx").provokes(Check::SharedRace, |checks| checks.shared_races = false);
 }

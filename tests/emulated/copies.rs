@@ -54,11 +54,7 @@ fn small_copies_have_their_own_sizes() {
 /// Three stages of copies, of which `wait` leaves the youngest under way; reads the stage before.
 fn pipeline(wait: &str) -> Case {
     let stage = |number: u32| {
-        format!(
-            "cp.async.ca.shared.global [%r1+{}], [%ta+{}], 4; cp.async.commit_group;",
-            128 * number,
-            128 * number
-        )
+        format!("cp.async.ca.shared.global [%r1+{}], [%ta+{}], 4; cp.async.commit_group;", 128 * number, 128 * number)
     };
     Case::new(&format!(
         "mov.u32 %r0, s; shl.b32 %r1, %tx, 2; add.u32 %r1, %r0, %r1; {} {} {}

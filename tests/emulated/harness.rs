@@ -103,7 +103,11 @@ impl Case {
     pub fn run(&self, options: Options) -> Result<Ran, Box<Report>> {
         let device = Emulated::new(options);
         let stream = Stream::DEFAULT;
-        let (a, b, c) = (self.memory(&device, "a", self.a.len()), self.memory(&device, "b", self.b), self.memory(&device, "c", self.c));
+        let (a, b, c) = (
+            self.memory(&device, "a", self.a.len()),
+            self.memory(&device, "b", self.b),
+            self.memory(&device, "c", self.c),
+        );
         let bytes: Vec<u8> = self.a.iter().flat_map(|word| word.to_le_bytes()).collect();
         device.upload(a, &bytes, stream).expect("upload");
         device.fill(b, 0, 4 * self.b as u64, stream).expect("fill");

@@ -56,7 +56,8 @@ fn reduction() -> Kernel {
 
 /// A 16×16 tile through padded shared memory.
 fn transposition() -> Kernel {
-    let body = "mov.u32 %r0, s; and.b32 %r1, %tx, 15; shr.u32 %r2, %tx, 4; mad.lo.u32 %r3, %r2, 17, %r1; shl.b32 %r3, %r3, 2;
+    let body =
+        "mov.u32 %r0, s; and.b32 %r1, %tx, 15; shr.u32 %r2, %tx, 4; mad.lo.u32 %r3, %r2, 17, %r1; shl.b32 %r3, %r3, 2;
         add.u32 %r3, %r0, %r3; ld.global.u32 %r4, [%ta]; st.shared.u32 [%r3], %r4; bar.sync 0;
         mad.lo.u32 %r5, %r1, 17, %r2; shl.b32 %r5, %r5, 2; add.u32 %r5, %r0, %r5; ld.shared.u32 %r6, [%r5];
         st.global.u32 [%tb], %r6;";
@@ -154,7 +155,8 @@ fn product() -> Kernel {
     );
     let mut rng = Rng::new(1, 0, 0);
     let values: Vec<f32> = (0..40 * 64).map(|_| rng.below(9) as f32 - 4.0).collect();
-    let dot = |row: usize, column: usize| (0..64).map(|k| values[row * 64 + k] * values[(32 + column) * 64 + k]).sum::<f32>();
+    let dot =
+        |row: usize, column: usize| (0..64).map(|k| values[row * 64 + k] * values[(32 + column) * 64 + k]).sum::<f32>();
     let expected = (0..256).map(|at| dot(at / 8, at % 8).to_bits());
     let bits = |value: f32| u32::from(bf16::from_f32(value).to_bits());
     let words = values.chunks_exact(2).map(|pair| bits(pair[0]) | bits(pair[1]) << 16);

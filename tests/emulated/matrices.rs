@@ -8,7 +8,7 @@ use crate::harness::Case;
 
 /// 4 matrices of 8×8 16-bit elements: element e of the whole is e.
 fn tiles() -> Vec<u32> {
-    (0..128).map(|word| 2 * word | (2 * word + 1) << 16).collect()
+    (0..128).map(|word| 2 * word | ((2 * word + 1) << 16)).collect()
 }
 
 /// Copies a into shared memory and puts the address of the lane's row into %r1.
@@ -26,9 +26,11 @@ fn matrices_are_loaded_straight_and_transposed() {
     for count in [1, 2, 4] {
         for transposed in [false, true] {
             let registers = ["{%r4}", "{%r4, %r5}", "", "{%r4, %r5, %r6, %r7}"][count - 1];
-            let stores: String = (0..count).map(|at| format!("st.global.u32 [%tb+{}], %r{};", 128 * at, 4 + at)).collect();
+            let stores: String =
+                (0..count).map(|at| format!("st.global.u32 [%tb+{}], %r{};", 128 * at, 4 + at)).collect();
             let form = if transposed { ".trans" } else { "" };
-            let body = format!("{FILL} ldmatrix.sync.aligned.m8n8.x{count}{form}.shared.b16 {registers}, [%r1]; {stores}");
+            let body =
+                format!("{FILL} ldmatrix.sync.aligned.m8n8.x{count}{form}.shared.b16 {registers}, [%r1]; {stores}");
             let words = Case::new(&body).a(tiles()).words();
             for (at, word) in words[..32 * count].iter().enumerate() {
                 let (matrix, group, pair) = (at as u32 / 32, at as u32 % 32 / 4, 2 * (at as u32 % 4));
@@ -81,7 +83,10 @@ fn product(form: &str, k: usize, tf32: bool, half_sum: bool, encode: fn(f32) -> 
         for high in [0, 8] {
             let [first, second] = [0, 1].map(|next| c[(group + high) * 8 + 2 * at + next]);
             match half_sum {
-                true => words.push(u32::from(f16::from_f32(decode(first)).to_bits()) | u32::from(f16::from_f32(decode(second)).to_bits()) << 16),
+                true => words.push(
+                    u32::from(f16::from_f32(decode(first)).to_bits())
+                        | u32::from(f16::from_f32(decode(second)).to_bits()) << 16,
+                ),
                 false => words.extend([decode(first).to_bits(), decode(second).to_bits()]),
             }
         }
@@ -108,7 +113,9 @@ fn product(form: &str, k: usize, tf32: bool, half_sum: bool, encode: fn(f32) -> 
     let got = case.words();
     for row in 0..16 {
         for column in 0..8 {
-            let sum = (0..k).fold(decode(c[row * 8 + column]), |sum, at| sum + decode(a[row * k + at]) * decode(b[at * 8 + column]));
+            let sum = (0..k).fold(decode(c[row * 8 + column]), |sum, at| {
+                sum + decode(a[row * k + at]) * decode(b[at * 8 + column])
+            });
             let (lane, high) = (row % 8 * 4 + column / 2, row / 8);
             let value = match half_sum {
                 true => f16::from_bits((got[32 * high + lane] >> (16 * (column % 2))) as u16).to_f32(),

@@ -29,7 +29,10 @@ fn vectors_are_loaded_and_stored() {
     assert_eq!(words("ld.global.v4.f32 {%f1,%f2,%f3,%f4}, [%a]; st.global.v4.f32 [%b], {%f1,%f2,%f3,%f4};"), expect(4));
     assert_eq!(words("ld.global.v2.u64 {%rd1,%rd2}, [%a]; st.global.v2.u64 [%b], {%rd1,%rd2};"), expect(4));
     assert_eq!(words("ld.global.v4.u16 {%h1,%h2,%h3,%h4}, [%a]; st.global.v4.u16 [%b], {%h1,%h2,%h3,%h4};"), expect(2));
-    assert_eq!(words("ld.global.v4.u8 {%h1,%h2,%h3,%h4}, [%a+4]; st.global.v4.u8 [%b+4], {%h1,%h2,%h3,%h4};"), expect(2));
+    assert_eq!(
+        words("ld.global.v4.u8 {%h1,%h2,%h3,%h4}, [%a+4]; st.global.v4.u8 [%b+4], {%h1,%h2,%h3,%h4};"),
+        expect(2)
+    );
 }
 
 #[test]
@@ -98,10 +101,14 @@ fn atomics_return_the_old_value_and_leave_the_new() {
         ("inc.u32", 0, "6", 32 % 7),
         ("dec.u32", 0, "6", 3),
     ] {
-        let body = format!("atom.global.{form} %r1, [%a], {operand}; bar.warp.sync -1; ld.global.u32 %r2, [%a]; st.global.u32 [%tb], %r2;");
+        let body = format!(
+            "atom.global.{form} %r1, [%a], {operand}; bar.warp.sync -1; ld.global.u32 %r2, [%a]; st.global.u32 [%tb], %r2;"
+        );
         assert_eq!(Case::new(&body).a([start as u32]).words()[0] as i32, end, "atom.global.{form}");
-        let body = format!(".shared .align 4 .b32 s; st.shared.u32 [s], {start}; bar.warp.sync -1;
-            red.shared.{form} [s], {operand}; bar.warp.sync -1; ld.shared.u32 %r2, [s]; st.global.u32 [%tb], %r2;");
+        let body = format!(
+            ".shared .align 4 .b32 s; st.shared.u32 [s], {start}; bar.warp.sync -1;
+            red.shared.{form} [s], {operand}; bar.warp.sync -1; ld.shared.u32 %r2, [s]; st.global.u32 [%tb], %r2;"
+        );
         if !form.starts_with("exch") {
             assert_eq!(Case::new(&body).words()[0] as i32, end, "red.shared.{form}");
         }
@@ -111,12 +118,45 @@ fn atomics_return_the_old_value_and_leave_the_new() {
 #[test]
 fn atomics_have_all_widths() {
     let run = |body: &str, a: &[u32]| Case::new(body).a(a.iter().copied()).threads(1).words()[..4].to_vec();
-    assert_eq!(run("atom.global.add.u64 %rd1, [%a], 5; ld.global.u64 %rd2, [%a]; st.global.v2.u64 [%b], {%rd1, %rd2};", &[u32::MAX, 1]), [u32::MAX, 1, 4, 2]);
-    assert_eq!(run("atom.global.max.u64 %rd1, [%a], 9; ld.global.u64 %rd2, [%a]; st.global.v2.u64 [%b], {%rd1, %rd2};", &[3, 0]), [3, 0, 9, 0]);
-    assert_eq!(run("mov.b64 %rd3, 3; mov.b64 %rd4, 8; atom.global.cas.b64 %rd1, [%a], %rd3, %rd4; ld.global.u64 %rd2, [%a]; st.global.v2.u64 [%b], {%rd1, %rd2};", &[3, 0]), [3, 0, 8, 0]);
-    assert_eq!(run("atom.global.cas.b32 %r1, [%a], 3, 8; ld.global.u32 %r2, [%a]; st.global.v2.u32 [%b], {%r1, %r2};", &[3]), [3, 8, 0, 0]);
-    assert_eq!(run("mov.b16 %h1, 3; mov.b16 %h2, 8; atom.global.cas.b16 %h3, [%a], %h1, %h2; ld.global.u32 %r2, [%a]; st.global.u32 [%b], %r2;", &[3 | 5 << 16])[0], 8 | 5 << 16);
-    assert_eq!(run("mov.f64 %rd3, 0d3FF0000000000000; red.global.add.f64 [%a], %rd3; ld.global.u32 %r2, [%a+4]; st.global.u32 [%b], %r2;", &[0, 0x3ff0_0000])[0], 0x4000_0000);
+    assert_eq!(
+        run(
+            "atom.global.add.u64 %rd1, [%a], 5; ld.global.u64 %rd2, [%a]; st.global.v2.u64 [%b], {%rd1, %rd2};",
+            &[u32::MAX, 1]
+        ),
+        [u32::MAX, 1, 4, 2]
+    );
+    assert_eq!(
+        run(
+            "atom.global.max.u64 %rd1, [%a], 9; ld.global.u64 %rd2, [%a]; st.global.v2.u64 [%b], {%rd1, %rd2};",
+            &[3, 0]
+        ),
+        [3, 0, 9, 0]
+    );
+    assert_eq!(
+        run(
+            "mov.b64 %rd3, 3; mov.b64 %rd4, 8; atom.global.cas.b64 %rd1, [%a], %rd3, %rd4; ld.global.u64 %rd2, [%a]; st.global.v2.u64 [%b], {%rd1, %rd2};",
+            &[3, 0]
+        ),
+        [3, 0, 8, 0]
+    );
+    assert_eq!(
+        run("atom.global.cas.b32 %r1, [%a], 3, 8; ld.global.u32 %r2, [%a]; st.global.v2.u32 [%b], {%r1, %r2};", &[3]),
+        [3, 8, 0, 0]
+    );
+    assert_eq!(
+        run(
+            "mov.b16 %h1, 3; mov.b16 %h2, 8; atom.global.cas.b16 %h3, [%a], %h1, %h2; ld.global.u32 %r2, [%a]; st.global.u32 [%b], %r2;",
+            &[3 | 5 << 16]
+        )[0],
+        8 | 5 << 16
+    );
+    assert_eq!(
+        run(
+            "mov.f64 %rd3, 0d3FF0000000000000; red.global.add.f64 [%a], %rd3; ld.global.u32 %r2, [%a+4]; st.global.u32 [%b], %r2;",
+            &[0, 0x3ff0_0000]
+        )[0],
+        0x4000_0000
+    );
 }
 
 #[test]
@@ -172,10 +212,14 @@ fn traffic_is_counted() {
     let copy = counters("ld.global.u32 %r1, [%ta]; st.global.u32 [%tb], %r1;");
     assert_eq!((copy.global_sectors, copy.global_unique_bytes, copy.global_bytes), (8, 256, 256));
     assert_eq!((copy.instructions(Class::Global), copy.instructions(Class::Private)), (2, 4));
-    let strided = counters("mul.wide.u32 %rd1, %tx, 32; add.u64 %rd1, %a, %rd1; ld.global.u32 %r1, [%rd1]; ld.global.u32 %r2, [%rd1];");
+    let strided = counters(
+        "mul.wide.u32 %rd1, %tx, 32; add.u64 %rd1, %a, %rd1; ld.global.u32 %r1, [%rd1]; ld.global.u32 %r2, [%rd1];",
+    );
     assert_eq!((strided.global_sectors, strided.global_unique_bytes), (64, 1024));
     let one = counters("ld.global.u32 %r1, [%a];");
     assert_eq!((one.global_sectors, one.global_unique_bytes, one.global_bytes), (1, 32, 128));
-    let shared = counters(".shared .b32 s[1024]; mov.u32 %r0, s; shl.b32 %r1, %tx, 7; add.u32 %r1, %r1, %r0; st.shared.u32 [%r1], 1;");
+    let shared = counters(
+        ".shared .b32 s[1024]; mov.u32 %r0, s; shl.b32 %r1, %tx, 7; add.u32 %r1, %r1, %r0; st.shared.u32 [%r1], 1;",
+    );
     assert_eq!(shared.shared_conflicts, 31);
 }

@@ -10,13 +10,11 @@ use crate::kernels::{Kernel, all};
 const SYNCHRONISATION: &[&str] = &["bar.", "barrier.", "membar.", "fence.", "cp.async.commit", "cp.async.wait"];
 
 /// Deletions that leave a right program: kernel, which of its synchronisations (from 0), and why.
-const EQUIVALENT: &[(&str, usize, &str)] = &[
-    (
-        "flag between warps",
-        0,
-        "the warp's lanes store and one of them fences: the model takes a fence to cover all lanes of its warp",
-    ),
-];
+const EQUIVALENT: &[(&str, usize, &str)] = &[(
+    "flag between warps",
+    0,
+    "the warp's lanes store and one of them fences: the model takes a fence to cover all lanes of its warp",
+)];
 
 /// The body without its n-th synchronisation; labels stay.
 fn without(body: &str, number: usize) -> Option<String> {

@@ -127,7 +127,8 @@ fn matches_find_equal_values() {
 #[test]
 fn reductions_combine_all_members() {
     let redux = |form: &str| {
-        lanes(&format!("sub.u32 %r1, %tx, 3; redux.sync.{form} %r2, %r1, 0xffffffff; st.global.u32 [%tb], %r2;"))[5] as i32
+        lanes(&format!("sub.u32 %r1, %tx, 3; redux.sync.{form} %r2, %r1, 0xffffffff; st.global.u32 [%tb], %r2;"))[5]
+            as i32
     };
     assert_eq!((redux("add.s32"), redux("add.u32")), (400, 400));
     assert_eq!((redux("min.s32"), redux("max.s32"), redux("min.u32"), redux("max.u32")), (-3, 28, 0, -1));
@@ -143,8 +144,10 @@ fn active_lanes_are_known() {
 
 #[test]
 fn one_lane_is_elected_another_one_by_another_seed() {
-    let case = Case::new("elect.sync %r1|%p1, 0xffffffff; selp.u32 %r2, 100, 0, %p1; add.u32 %r1, %r1, %r2; st.global.u32 [%tb], %r1;")
-        .target("sm_90");
+    let case = Case::new(
+        "elect.sync %r1|%p1, 0xffffffff; selp.u32 %r2, 100, 0, %p1; add.u32 %r1, %r1, %r2; st.global.u32 [%tb], %r1;",
+    )
+    .target("sm_90");
     let run = |seed| case.run(Options { seed, ..Options::default() }).expect("no fault").b[..32].to_vec();
     assert_eq!(run(0), each(|lane| if lane == 0 { 100 } else { 0 }));
     let leaders: std::collections::BTreeSet<u32> = (0..8).map(|seed| run(seed)[0] % 100).collect();
@@ -155,18 +158,23 @@ fn one_lane_is_elected_another_one_by_another_seed() {
 
 #[test]
 fn warp_barriers_may_stand_at_two_places() {
-    let body = ".shared .b32 s[32]; mov.u32 %r0, s; shl.b32 %r1, %tx, 2; add.u32 %r1, %r0, %r1; st.shared.u32 [%r1], %tx;
+    let body =
+        ".shared .b32 s[32]; mov.u32 %r0, s; shl.b32 %r1, %tx, 2; add.u32 %r1, %r0, %r1; st.shared.u32 [%r1], %tx;
         setp.lt.u32 %p1, %tx, 16; @%p1 bra low; bar.warp.sync 0xffffffff; bra join; low: bar.warp.sync 0xffffffff;
         join: xor.b32 %r1, %r1, 64; ld.shared.u32 %r2, [%r1]; st.global.u32 [%tb], %r2;";
     assert_eq!(lanes(body), each(|lane| lane ^ 16));
-    let report = Case::new("setp.lt.u32 %p1, %tx, 16; @%p1 bar.warp.sync 0xffffffff; @!%p1 bra end; end: @!%p1 bar.sync 1, 64;").report();
+    let report =
+        Case::new("setp.lt.u32 %p1, %tx, 16; @%p1 bar.warp.sync 0xffffffff; @!%p1 bra end; end: @!%p1 bar.sync 1, 64;")
+            .report();
     assert!(matches!(report.check, Check::Deadlock | Check::Barrier), "{report}");
 }
 
 #[test]
 fn special_registers_say_where_a_thread_is() {
     let of = |register: &str, launch: Launch| {
-        let case = Case::new(&format!("mov.u32 %r1, {register}; mov.u32 %r2, %tid.y; mad.lo.u32 %r2, %r2, %nx, %tx; mul.wide.u32 %rd1, %r2, 4; add.u64 %rd1, %b, %rd1; setp.eq.u32 %p1, %cx, 1; @%p1 st.global.u32 [%rd1], %r1;"));
+        let case = Case::new(&format!(
+            "mov.u32 %r1, {register}; mov.u32 %r2, %tid.y; mad.lo.u32 %r2, %r2, %nx, %tx; mul.wide.u32 %rd1, %r2, 4; add.u64 %rd1, %b, %rd1; setp.eq.u32 %p1, %cx, 1; @%p1 st.global.u32 [%rd1], %r1;"
+        ));
         case.launch(launch).words()[..48].to_vec()
     };
     let launch = Launch { grid: [2, 1, 1], block: [8, 6, 1], shared: 0 };

@@ -319,7 +319,7 @@ impl Context<'_, '_> {
                 held.trace.note(at, access.bytes, owner, stamp.with_lane(lane));
             }
             if let Some(new) = new {
-                held.data[at..end].copy_from_slice(&new[lane][..access.bytes]);
+                copy_bytes(&mut held.data[at..end], &new[lane][..access.bytes]);
             }
         }
         Ok(())
@@ -434,7 +434,7 @@ impl Context<'_, '_> {
         let actor = Actor { stamp: warp.stamp(strong), clocks: &warp.clocks, synced, floor };
         let same = shared.data()[offset..offset + bytes.len()] == *bytes;
         shared.write(&actor, lane, offset, bytes.len(), same)?;
-        shared.data_mut()[offset..offset + bytes.len()].copy_from_slice(bytes);
+        copy_bytes(&mut shared.data_mut()[offset..offset + bytes.len()], bytes);
         Ok(())
     }
 
@@ -472,9 +472,21 @@ impl Context<'_, '_> {
         gather(&self.warp.registers, store, &mut bytes, found);
         for lane in lanes(found) {
             let to = &mut self.warp.local[offsets[lane]..offsets[lane] + access.bytes];
-            to.copy_from_slice(&bytes[lane][..access.bytes]);
+            copy_bytes(to, &bytes[lane][..access.bytes]);
         }
         Ok(())
+    }
+}
+
+/// Copies a few bytes; the common sizes without a call.
+#[inline]
+pub(super) fn copy_bytes(to: &mut [u8], from: &[u8]) {
+    if let (Ok(to), Ok(from)) = (<&mut [u8; 4]>::try_from(&mut *to), <&[u8; 4]>::try_from(from)) {
+        *to = *from;
+    } else if let (Ok(to), Ok(from)) = (<&mut [u8; 16]>::try_from(&mut *to), <&[u8; 16]>::try_from(from)) {
+        *to = *from;
+    } else {
+        to.copy_from_slice(from);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Between its start and the wait that covers it a copy's destination holds NaN patterns (unless the copy was carried
 //! out early) and may not be touched. Groups are counted per thread.
 
-use super::access::{Access, Addresses, Offsets};
+use super::access::{Access, Addresses, Offsets, copy_bytes};
 use super::checks::{Completion, STREAM_COPIES};
 use super::execute::{Context, lanes};
 use super::instr::CpAsync;
@@ -111,7 +111,7 @@ impl Context<'_, '_> {
         let target = &mut self.block.shared.data_mut()[to..to + bytes];
         target.fill(0);
         if let Some(source) = self.grid.memory.bytes(pending.from[lane], read) {
-            target[..read].copy_from_slice(source);
+            copy_bytes(&mut target[..read], source);
         }
     }
 

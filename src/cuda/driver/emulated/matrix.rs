@@ -11,6 +11,7 @@ use super::execute::{Context, lanes};
 use super::instr::{MatrixMove, Mma, MmaType, Space};
 use super::registers::{LANES, Registers, Word};
 use super::report::{Check, Finding, Outcome};
+use super::scalar::rows::vectorised;
 use super::shared::Actor;
 
 const ROWS: usize = 16;
@@ -95,66 +96,87 @@ impl Context<'_, '_> {
     /// `mma.sync` (9.7.14.5.14).
     pub(super) fn mma(&mut self, mma: &Mma) {
         let registers = &mut self.warp.registers;
-        let k = usize::from(mma.k);
-        let (a, b) = operands(registers, mma, k);
-        let mut sum = addend(registers, mma);
-        for (row, sums) in sum.iter_mut().enumerate() {
-            for (factor, column) in a[row].iter().zip(&b).take(k) {
-                for (sum, other) in sums.iter_mut().zip(column) {
-                    *sum += factor * other;
-                }
-            }
-        }
-        store_sum(registers, mma, &sum);
-        self.grid.counters.tensor_flops += 2 * (ROWS * COLUMNS * k) as u64;
+        vectorised(
+            #[inline(always)]
+            || multiply(registers, mma),
+        );
+        self.grid.counters.tensor_flops += 2 * (ROWS * COLUMNS * usize::from(mma.k)) as u64;
     }
 }
 
-/// A by rows and B by k.
-fn operands(registers: &Registers, mma: &Mma, k: usize) -> ([[f32; 16]; ROWS], [[f32; COLUMNS]; 16]) {
+#[inline(always)]
+fn multiply(registers: &mut Registers, mma: &Mma) {
+    let k = usize::from(mma.k);
+    let (a, b) = match mma.kind {
+        MmaType::Bf16 => operands(registers, mma, k, 8, brain),
+        MmaType::F16 => operands(registers, mma, k, 8, half),
+        MmaType::Tf32 => operands(registers, mma, k, 4, tf32),
+    };
+    let mut sum = addend(registers, mma);
+    for (sums, row) in sum.iter_mut().zip(&a) {
+        let mut total = *sums;
+        for (factor, column) in row.iter().zip(&b).take(k) {
+            for (total, other) in total.iter_mut().zip(column) {
+                *total += factor * other;
+            }
+        }
+        *sums = total;
+    }
+    store_sum(registers, mma, &sum);
+}
+
+/// A by rows and B by k. A register of all lanes covers `span` columns of A (rows of B): two a lane for 16-bit
+/// operands, one for tf32.
+#[inline(always)]
+fn operands(
+    registers: &Registers,
+    mma: &Mma,
+    k: usize,
+    span: usize,
+    decode: impl Fn(u32) -> [f32; 2],
+) -> ([[f32; 16]; ROWS], [[f32; COLUMNS]; 16]) {
     let (mut a, mut b) = ([[0.0; 16]; ROWS], [[0.0; COLUMNS]; 16]);
-    let tf32 = mma.kind == MmaType::Tf32;
-    // Columns of A (rows of B) that one register of all lanes covers: two a lane for 16-bit operands, one for tf32.
-    let span = if tf32 { 4 } else { 8 };
+    let each = span / 4;
     for step in 0..k / span {
-        for (high, register) in [mma.a[2 * step], mma.a[2 * step + 1]].into_iter().enumerate() {
-            for (lane, word) in registers.word(register).iter().enumerate() {
-                let row = &mut a[lane / 4 + 8 * high];
-                let values = decode(mma.kind, *word);
-                match tf32 {
-                    true => row[span * step + lane % 4] = values[0],
-                    false => row[span * step + 2 * (lane % 4)..][..2].copy_from_slice(&values),
-                }
+        for high in 0..2 {
+            for (lane, word) in registers.word(mma.a[2 * step + high]).iter().enumerate() {
+                let at = span * step + each * (lane % 4);
+                a[lane / 4 + 8 * high][at..at + each].copy_from_slice(&decode(*word)[..each]);
             }
         }
         for (lane, word) in registers.word(mma.b[step]).iter().enumerate() {
-            let values = decode(mma.kind, *word);
-            if tf32 {
-                b[span * step + lane % 4][lane / 4] = values[0];
-            } else {
-                b[span * step + 2 * (lane % 4)][lane / 4] = values[0];
-                b[span * step + 2 * (lane % 4) + 1][lane / 4] = values[1];
+            let values = decode(*word);
+            for (next, value) in values.into_iter().take(each).enumerate() {
+                b[span * step + each * (lane % 4) + next][lane / 4] = value;
             }
         }
     }
     (a, b)
 }
 
-/// The values in one register: two 16-bit ones, or one tf32 (first), whose low 13 bits do not count.
-#[inline]
-fn decode(kind: MmaType, word: u32) -> [f32; 2] {
-    match kind {
-        MmaType::Bf16 => [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)],
-        MmaType::F16 => [f16::from_bits(word as u16).to_f32(), f16::from_bits((word >> 16) as u16).to_f32()],
-        MmaType::Tf32 => [f32::from_bits(word & 0xffff_e000), 0.0],
-    }
+#[inline(always)]
+fn brain(word: u32) -> [f32; 2] {
+    [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
+}
+
+#[inline(always)]
+fn half(word: u32) -> [f32; 2] {
+    [f16::from_bits(word as u16).to_f32(), f16::from_bits((word >> 16) as u16).to_f32()]
+}
+
+/// The low 13 bits do not count.
+#[inline(always)]
+fn tf32(word: u32) -> [f32; 2] {
+    [f32::from_bits(word & 0xffff_e000), 0.0]
 }
 
 /// Row and first column of each of C's and D's pairs of elements: registers 0 and 1, then 2 and 3.
+#[inline(always)]
 fn pair(lane: usize, high: usize) -> (usize, usize) {
     (lane / 4 + 8 * high, 2 * (lane % 4))
 }
 
+#[inline(always)]
 fn addend(registers: &Registers, mma: &Mma) -> [[f32; COLUMNS]; ROWS] {
     let mut sum = [[0.0; COLUMNS]; ROWS];
     let word = |register: Word, lane: usize| registers.word(register)[lane];
@@ -162,7 +184,7 @@ fn addend(registers: &Registers, mma: &Mma) -> [[f32; COLUMNS]; ROWS] {
         for lane in 0..LANES {
             let (row, column) = pair(lane, high);
             let values = match mma.half_sum {
-                true => decode(MmaType::F16, word(mma.c[high], lane)),
+                true => half(word(mma.c[high], lane)),
                 false => [word(mma.c[2 * high], lane), word(mma.c[2 * high + 1], lane)].map(f32::from_bits),
             };
             sum[row][column..column + 2].copy_from_slice(&values);
@@ -171,15 +193,16 @@ fn addend(registers: &Registers, mma: &Mma) -> [[f32; COLUMNS]; ROWS] {
     sum
 }
 
+#[inline(always)]
 fn store_sum(registers: &mut Registers, mma: &Mma, sum: &[[f32; COLUMNS]; ROWS]) {
     let bits = |value: f32| if value.is_nan() { NAN } else { value.to_bits() };
-    let half = |value: f32| u32::from(if value.is_nan() { 0x7fff } else { f16::from_f32(value).to_bits() });
+    let narrow = |value: f32| u32::from(if value.is_nan() { 0x7fff } else { f16::from_f32(value).to_bits() });
     for high in 0..2 {
         for lane in 0..LANES {
             let (row, column) = pair(lane, high);
             let (first, second) = (sum[row][column], sum[row][column + 1]);
             if mma.half_sum {
-                registers.word_mut(mma.d[high])[lane] = half(first) | half(second) << 16;
+                registers.word_mut(mma.d[high])[lane] = narrow(first) | narrow(second) << 16;
             } else {
                 registers.word_mut(mma.d[2 * high])[lane] = bits(first);
                 registers.word_mut(mma.d[2 * high + 1])[lane] = bits(second);

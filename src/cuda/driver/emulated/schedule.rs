@@ -144,7 +144,8 @@ impl Grid<'_> {
             }
             idle = if self.changes != changes { 0 } else { idle + 1 };
             let full = resident.len() == RESIDENT || waiting.is_empty();
-            let spins = |running: &Resident| running.warps.iter().all(|warp| !warp.is_ready() || warp.spins(self.changes));
+            let spins =
+                |running: &Resident| running.warps.iter().all(|warp| !warp.is_ready() || warp.spins(self.changes));
             if full && idle > 0 && (idle > HOPELESS || resident.iter().all(spins)) {
                 let Some(running) = resident.front() else { continue };
                 return Err(self.hopeless(running, &resident, waiting.len()));

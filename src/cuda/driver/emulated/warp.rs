@@ -140,10 +140,11 @@ impl Warp {
 
     fn preload(&mut self, function: &Function, shape: &Shape, block: [u32; 3]) {
         for (register, value) in &function.constants {
-            (0..LANES).for_each(|lane| self.registers.set_lane(*register, lane, *value));
-            // A predicate's lanes all come from bit 0; a constant one is all ones or all zero.
-            if let Register::Predicate(predicate) = register {
-                self.registers.set_predicate(*predicate, *value as u32, u32::MAX);
+            match register {
+                Register::Sink => {}
+                Register::Word(word) => self.registers.word_mut(*word).fill(*value as u32),
+                Register::Wide(wide) => self.registers.wide_mut(*wide).fill(*value),
+                Register::Predicate(predicate) => self.registers.set_predicate(*predicate, *value as u32, u32::MAX),
             }
         }
         for (register, special) in &function.specials {

@@ -53,7 +53,7 @@ impl Decoder<'_> {
                 Kind::Unsigned(16) => self.word_product_of_shorts(Binary::Mul, kind),
                 Kind::Signed(16) => self.word_product_of_shorts(Binary::MulWideSigned16, kind),
                 Kind::Unsigned(32) | Kind::Signed(32) => {
-                    let (to, from) = (self.to_wide()?, self.words(1, kind)?);
+                    let (to, from) = (self.destination_wide()?, self.words(1, kind)?);
                     self.scalar(Scalar::MulWide(kind == Kind::Signed(32), to, from))
                 }
                 _ => self.unsupported(),
@@ -76,7 +76,7 @@ impl Decoder<'_> {
     }
 
     fn word_product_of_shorts(&mut self, op: Binary, kind: Kind) -> Result<()> {
-        let (to, from) = (self.to_word(32)?, self.words(1, kind)?);
+        let (to, from) = (self.destination_word(32)?, self.words(1, kind)?);
         self.scalar(Scalar::Binary(op, to, from))
     }
 
@@ -117,28 +117,28 @@ impl Decoder<'_> {
 
     /// An operation on two registers of at most 32 bits.
     pub(super) fn binary(&mut self, op: Binary, kind: Kind) -> Result<()> {
-        let (to, from) = (self.to_word(kind.bits())?, self.words(1, kind)?);
+        let (to, from) = (self.destination_word(kind.bits())?, self.words(1, kind)?);
         self.scalar(Scalar::Binary(op, to, from))
     }
 
     /// An operation on two registers of 64 bits.
     pub(super) fn wide_binary(&mut self, op: WideBinary, kind: Kind) -> Result<()> {
-        let (to, from) = (self.to_wide()?, self.wides(1, kind)?);
+        let (to, from) = (self.destination_wide()?, self.wides(1, kind)?);
         self.scalar(Scalar::WideBinary(op, to, from))
     }
 
     fn ternary(&mut self, op: Ternary, kind: Kind) -> Result<()> {
-        let (to, from) = (self.to_word(kind.bits())?, self.words(1, kind)?);
+        let (to, from) = (self.destination_word(kind.bits())?, self.words(1, kind)?);
         self.scalar(Scalar::Ternary(op, to, from))
     }
 
     fn single(&mut self, op: float::Binary, modifiers: Modifiers) -> Result<()> {
-        let (to, from) = (self.to_word(32)?, self.words(1, Kind::F32)?);
+        let (to, from) = (self.destination_word(32)?, self.words(1, Kind::F32)?);
         self.scalar(Scalar::FloatBinary(op, modifiers, to, from))
     }
 
     fn double(&mut self, op: Double, operands: usize) -> Result<()> {
-        let to = self.to_wide()?;
+        let to = self.destination_wide()?;
         let mut from = [self.wide(1, Kind::F64)?; 3];
         for (at, from) in from.iter_mut().enumerate().take(operands).skip(1) {
             *from = self.wide(at + 1, Kind::F64)?;
@@ -151,7 +151,7 @@ impl Decoder<'_> {
         if !brain && !matches!(kind, Kind::F16 | Kind::F16x2) {
             return self.unsupported();
         }
-        let to = self.to_word(kind.bits())?;
+        let to = self.destination_word(kind.bits())?;
         let mut from = [self.word(1, kind)?; 3];
         for (at, from) in from.iter_mut().enumerate().take(operands).skip(1) {
             *from = self.word(at + 1, kind)?;
@@ -261,13 +261,13 @@ impl Decoder<'_> {
 
     /// An operation on one register of at most 32 bits.
     pub(super) fn unary(&mut self, op: Unary, kind: Kind) -> Result<()> {
-        let (to, from) = (self.to_word(kind.bits())?, self.word(1, kind)?);
+        let (to, from) = (self.destination_word(kind.bits())?, self.word(1, kind)?);
         self.scalar(Scalar::Unary(op, to, from))
     }
 
     /// An operation on one register of 64 bits.
     pub(super) fn wide_unary(&mut self, op: WideUnary, kind: Kind) -> Result<()> {
-        let (to, from) = (self.to_wide()?, self.wide(1, kind)?);
+        let (to, from) = (self.destination_wide()?, self.wide(1, kind)?);
         self.scalar(Scalar::WideUnary(op, to, from))
     }
 
@@ -277,7 +277,7 @@ impl Decoder<'_> {
     }
 
     fn rounded_f32(&mut self, op: float::Unary, modifiers: Modifiers) -> Result<()> {
-        let (to, from) = (self.to_word(32)?, self.word(1, Kind::F32)?);
+        let (to, from) = (self.destination_word(32)?, self.word(1, Kind::F32)?);
         self.scalar(Scalar::FloatUnary(op, modifiers, to, from))
     }
 
@@ -342,7 +342,7 @@ impl Decoder<'_> {
             Kind::F32 => {
                 let rounding = self.require(&ROUNDINGS)?;
                 let modifiers = Modifiers { rounding, flush: self.flag("ftz"), saturate: self.flag("sat") };
-                let (to, from) = (self.to_word(32)?, self.words(1, kind)?);
+                let (to, from) = (self.destination_word(32)?, self.words(1, kind)?);
                 self.scalar(Scalar::FloatFused(modifiers, to, from))
             }
             Kind::F64 => {
@@ -370,13 +370,13 @@ impl Decoder<'_> {
             (0, Kind::Unsigned(16) | Kind::Signed(16)) => self.ternary(Ternary::Mad16, kind),
             (0, Kind::Unsigned(32) | Kind::Signed(32)) => self.ternary(Ternary::Mad, kind),
             (0, Kind::Unsigned(64) | Kind::Signed(64)) => {
-                let (to, from) = (self.to_wide()?, self.wides(1, kind)?);
+                let (to, from) = (self.destination_wide()?, self.wides(1, kind)?);
                 self.scalar(Scalar::WideMad(to, from))
             }
             (1, Kind::Unsigned(32)) => self.ternary(Ternary::MadHigh, kind),
             (1, Kind::Signed(32)) => self.ternary(Ternary::MadHighSigned, kind),
             (2, Kind::Unsigned(32) | Kind::Signed(32)) => {
-                let (to, from) = (self.to_wide()?, self.words(1, kind)?);
+                let (to, from) = (self.destination_wide()?, self.words(1, kind)?);
                 let addend = self.wide(3, Kind::Bits(64))?;
                 self.scalar(Scalar::MadWide(kind == Kind::Signed(32), to, from, addend))
             }

@@ -2,6 +2,7 @@
 
 use super::kind::Kind;
 use super::statement::{Decoder, Result};
+use crate::cuda::driver::emulated::registers::Predicate;
 use crate::cuda::driver::emulated::scalar::Scalar;
 use crate::cuda::driver::emulated::scalar::compare::Logic;
 use crate::cuda::driver::emulated::scalar::integer::{
@@ -33,7 +34,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn plain_condition(&mut self, at: usize) -> Result<crate::cuda::driver::emulated::registers::Predicate> {
+    fn plain_condition(&mut self, at: usize) -> Result<Predicate> {
         let guard = self.condition(at)?;
         if guard.negated { self.unsupported() } else { Ok(guard.predicate) }
     }
@@ -76,7 +77,7 @@ impl Decoder<'_> {
             Operand::Integer(table @ 0..256) => table as u8,
             _ => return Err(self.fault("the table is not a number below 256")),
         };
-        let (to, from) = (self.to_word(32)?, self.words(1, kind)?);
+        let (to, from) = (self.destination_word(32)?, self.words(1, kind)?);
         self.scalar(Scalar::Ternary(Ternary::Lop3(table), to, from))
     }
 
@@ -96,11 +97,11 @@ impl Decoder<'_> {
                     (_, true, _) => Binary::ShiftRightSigned,
                     _ => Binary::ShiftRight,
                 };
-                let (to, a, b) = (self.to_word(kind.bits())?, self.word(1, kind)?, self.word(2, U32)?);
+                let (to, a, b) = (self.destination_word(kind.bits())?, self.word(1, kind)?, self.word(2, U32)?);
                 self.scalar(Scalar::Binary(op, to, [a, b]))
             }
             (Kind::Bits(_) | Kind::Unsigned(_) | Kind::Signed(_), 64) => {
-                let (to, a, b) = (self.to_wide()?, self.wide(1, kind)?, self.word(2, U32)?);
+                let (to, a, b) = (self.destination_wide()?, self.wide(1, kind)?, self.word(2, U32)?);
                 self.scalar(match (left, signed) {
                     (true, _) => Scalar::WideShiftLeft(to, a, b),
                     (_, true) => Scalar::WideShiftRightSigned(to, a, b),
@@ -119,7 +120,7 @@ impl Decoder<'_> {
             return self.unsupported();
         }
         let op = if left { Ternary::FunnelLeft { wrap } } else { Ternary::FunnelRight { wrap } };
-        let (to, from) = (self.to_word(32)?, self.words(1, U32)?);
+        let (to, from) = (self.destination_word(32)?, self.words(1, U32)?);
         self.scalar(Scalar::Ternary(op, to, from))
     }
 
@@ -129,7 +130,7 @@ impl Decoder<'_> {
         match kind {
             Kind::Bits(32) => self.unary(word, kind),
             Kind::Bits(64) => {
-                let (to, from) = (self.to_word(32)?, self.wide(1, kind)?);
+                let (to, from) = (self.destination_word(32)?, self.wide(1, kind)?);
                 self.scalar(Scalar::Narrow(wide, to, from))
             }
             _ => self.unsupported(),
@@ -157,7 +158,7 @@ impl Decoder<'_> {
                     (true, false) => Narrow::FindShift,
                     (true, true) => Narrow::FindShiftSigned,
                 };
-                let (to, from) = (self.to_word(32)?, self.wide(1, kind)?);
+                let (to, from) = (self.destination_word(32)?, self.wide(1, kind)?);
                 self.scalar(Scalar::Narrow(op, to, from))
             }
             _ => self.unsupported(),
@@ -181,11 +182,11 @@ impl Decoder<'_> {
         match kind {
             Kind::Unsigned(32) | Kind::Signed(32) => {
                 let op = if signed { Ternary::ExtractSigned } else { Ternary::Extract };
-                let (to, a, [b, c]) = (self.to_word(32)?, self.word(1, kind)?, self.words(2, U32)?);
+                let (to, a, [b, c]) = (self.destination_word(32)?, self.word(1, kind)?, self.words(2, U32)?);
                 self.scalar(Scalar::Ternary(op, to, [a, b, c]))
             }
             Kind::Unsigned(64) | Kind::Signed(64) => {
-                let (to, a, field) = (self.to_wide()?, self.wide(1, kind)?, self.words(2, U32)?);
+                let (to, a, field) = (self.destination_wide()?, self.wide(1, kind)?, self.words(2, U32)?);
                 self.scalar(Scalar::WideExtract(signed, to, a, field))
             }
             _ => self.unsupported(),
@@ -197,11 +198,11 @@ impl Decoder<'_> {
         let kind = self.kind()?;
         match kind {
             Kind::Bits(32) => {
-                let (to, from) = (self.to_word(32)?, self.words(1, kind)?);
+                let (to, from) = (self.destination_word(32)?, self.words(1, kind)?);
                 self.scalar(Scalar::Insert(to, from))
             }
             Kind::Bits(64) => {
-                let (to, from, field) = (self.to_wide()?, self.wides(1, kind)?, self.words(3, U32)?);
+                let (to, from, field) = (self.destination_wide()?, self.wides(1, kind)?, self.words(3, U32)?);
                 self.scalar(Scalar::WideInsert(to, from, field))
             }
             _ => self.unsupported(),
@@ -230,7 +231,7 @@ impl Decoder<'_> {
         if self.kind()? != Kind::Bits(32) {
             return self.unsupported();
         }
-        let (to, from) = (self.to_word(32)?, self.words(1, Kind::Bits(32))?);
+        let (to, from) = (self.destination_word(32)?, self.words(1, Kind::Bits(32))?);
         self.scalar(Scalar::Ternary(mode.map_or(Ternary::Permute, Ternary::PermuteMode), to, from))
     }
 }

@@ -112,7 +112,7 @@ impl Decoder<'_> {
         };
         let compare = self.comparison(from)?;
         let combine = self.combined()?;
-        let to = self.to_word(32)?;
+        let to = self.destination_word(32)?;
         self.scalar(Scalar::Set(Box::new(Set { compare, combine, yes, to })))
     }
 
@@ -124,7 +124,7 @@ impl Decoder<'_> {
         }
         let by = self.condition(3)?;
         if kind.bits() == 64 {
-            let (to, from) = (self.to_wide()?, self.wides(1, kind)?);
+            let (to, from) = (self.destination_wide()?, self.wides(1, kind)?);
             return self.scalar(Scalar::SelectWide(to, from, by));
         }
         let (to, a, b) = (self.operand(0)?, self.operand(1)?, self.operand(2)?);

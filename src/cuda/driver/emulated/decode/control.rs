@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::kind::Kind;
-use super::statement::{Decoder, Result};
+use super::statement::{Decoder, Place, Result};
 use crate::cuda::driver::emulated::instr::{Guard, Op};
 use crate::cuda::driver::emulated::scalar::compare::Logic;
 use crate::cuda::driver::emulated::scalar::float::{self, Double};
@@ -206,7 +206,7 @@ impl<'m> Decoder<'m> {
         callee: &'m ptx::Function,
         results: &'m [Operand],
         arguments: &'m [Operand],
-    ) -> Result<HashMap<&'m str, super::statement::Place>> {
+    ) -> Result<HashMap<&'m str, Place>> {
         if callee.params.len() != arguments.len() || callee.returns.len() != results.len() {
             return Err(self.fault(format!("{} does not take these arguments", callee.name)));
         }
@@ -224,7 +224,7 @@ impl<'m> Decoder<'m> {
     }
 
     /// Decodes the callee here; lanes that a guard excludes branch around it.
-    fn inline(&mut self, callee: &'m ptx::Function, params: HashMap<&'m str, super::statement::Place>) -> Result<()> {
+    fn inline(&mut self, callee: &'m ptx::Function, params: HashMap<&'m str, Place>) -> Result<()> {
         let around = self.take_guard().map(|guard| Guard { negated: !guard.negated, ..guard });
         if around.is_some() {
             self.set_guard(around);

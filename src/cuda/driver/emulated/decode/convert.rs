@@ -127,7 +127,7 @@ impl<'m> Decoder<'m> {
             return self.unsupported();
         }
         let base = if back { window(space).wrapping_neg() } else { window(space) };
-        let (to, from) = (self.to_wide()?, self.wide(1, Kind::Unsigned(64))?);
+        let (to, from) = (self.destination_wide()?, self.wide(1, Kind::Unsigned(64))?);
         self.scalar(Scalar::WideUnary(if base == 0 { WideUnary::Move } else { WideUnary::Offset(base) }, to, from))
     }
 
@@ -243,7 +243,7 @@ impl<'m> Decoder<'m> {
         }
         let rounding = self.require(&[("rn", Rounding::Nearest), ("rz", Rounding::Zero)])?;
         let relu = self.flag("relu");
-        let (destination, operands) = (self.to_word(32)?, self.words(1, Kind::F32)?);
+        let (destination, operands) = (self.destination_word(32)?, self.words(1, Kind::F32)?);
         let pair = ConvertPair { brain: to == Kind::Bf16x2, rounding, relu };
         self.scalar(Scalar::ConvertPair(pair, destination, operands))
     }

@@ -7,7 +7,7 @@ use crate::cuda::driver::emulated::instr::{
 };
 use crate::cuda::driver::emulated::registers::{Predicate, Register, Wide, Word};
 use crate::cuda::driver::emulated::scalar::Scalar;
-use crate::cuda::driver::emulated::scalar::integer::{Narrow, Unary};
+use crate::cuda::driver::emulated::scalar::integer::{Narrow, Unary, WideUnary};
 use crate::cuda::ptx::{Operand, Symbol, type_bytes};
 
 impl<'m> Decoder<'m> {
@@ -162,7 +162,7 @@ impl<'m> Decoder<'m> {
     }
 
     /// Operand 0, to write, of at most 32 bits.
-    pub(super) fn to_word(&mut self, bits: u8) -> Result<Word> {
+    pub(super) fn destination_word(&mut self, bits: u8) -> Result<Word> {
         let operand = self.operand(0)?;
         match self.target_of(operand, bits, false)? {
             (Register::Word(word), _) => Ok(word),
@@ -171,7 +171,7 @@ impl<'m> Decoder<'m> {
     }
 
     /// Operand 0, to write, of 64 bits.
-    pub(super) fn to_wide(&mut self) -> Result<Wide> {
+    pub(super) fn destination_wide(&mut self) -> Result<Wide> {
         let operand = self.operand(0)?;
         match self.target_of(operand, 64, false)? {
             (Register::Wide(wide), _) => Ok(wide),
@@ -300,7 +300,6 @@ impl<'m> Decoder<'m> {
 
     /// Appends a move of the value of operand `from` into a register.
     pub(super) fn push_move(&mut self, to: Register, from: Register) -> Result<()> {
-        use crate::cuda::driver::emulated::scalar::integer::WideUnary;
         let scalar = match (to, from) {
             (Register::Word(to), Register::Word(from)) => Scalar::Unary(Unary::Move, to, from),
             (Register::Wide(to), Register::Wide(from)) => Scalar::WideUnary(WideUnary::Move, to, from),

@@ -44,7 +44,7 @@ impl Decoder<'_> {
         let last = self.count().saturating_sub(1);
         let condition = self.condition(last)?;
         if op == 0 && kind == U32 {
-            return Ok((1, BarrierKind::CountTrue(self.to_word(32)?, condition)));
+            return Ok((1, BarrierKind::CountTrue(self.destination_word(32)?, condition)));
         }
         if op == 0 || kind != Kind::Pred {
             return self.unsupported();
@@ -111,7 +111,7 @@ impl Decoder<'_> {
         let what = self.require(&[("all", 0), ("any", 1), ("uni", 2), ("ballot", 3)])?;
         let kind = self.kind()?;
         let vote = match (what, kind) {
-            (3, Kind::Bits(32)) => VoteKind::Ballot(self.to_word(32)?),
+            (3, Kind::Bits(32)) => VoteKind::Ballot(self.destination_word(32)?),
             (0..=2, Kind::Pred) => {
                 let to = self.operand(0)?;
                 let to = self.predicate_of(to)?;
@@ -160,7 +160,7 @@ impl Decoder<'_> {
             _ => return self.unsupported(),
         };
         self.needs(80)?;
-        let (to, [value, members]) = (self.to_word(32)?, self.words(1, kind)?);
+        let (to, [value, members]) = (self.destination_word(32)?, self.words(1, kind)?);
         self.push(Op::Redux(op, to, value, members));
         Ok(())
     }
@@ -170,7 +170,7 @@ impl Decoder<'_> {
         if self.kind()? != B32 {
             return self.unsupported();
         }
-        let to = self.to_word(32)?;
+        let to = self.destination_word(32)?;
         self.push(Op::ActiveMask(to));
         Ok(())
     }

@@ -218,7 +218,7 @@ fn product(op: Binary, r: &mut Registers, mask: u32, to: Word, from: (Word, Word
         Binary::MulHigh => map2(r, mask, to, from, high),
         Binary::MulHighSigned => map2(r, mask, to, from, high_signed),
         Binary::MulHigh16 => map2(r, mask, to, from, |a, b| a.wrapping_mul(b) >> 16),
-        Binary::MulHighSigned16 => map2(r, mask, to, from, |a, b| low(short(a) * short(b) >> 16)),
+        Binary::MulHighSigned16 => map2(r, mask, to, from, |a, b| low((short(a) * short(b)) >> 16)),
         Binary::Div => map2(r, mask, to, from, |a, b| a.checked_div(b).unwrap_or(u32::MAX)),
         Binary::DivSigned => map2(r, mask, to, from, |a, b| quotient(a.cast_signed(), b.cast_signed())),
         Binary::DivSigned16 => map2(r, mask, to, from, |a, b| quotient(short(a), short(b)) & 0xffff),
@@ -235,11 +235,11 @@ fn product(op: Binary, r: &mut Registers, mask: u32, to: Word, from: (Word, Word
 }
 
 fn high(a: u32, b: u32) -> u32 {
-    (u64::from(a) * u64::from(b) >> 32) as u32
+    ((u64::from(a) * u64::from(b)) >> 32) as u32
 }
 
 fn high_signed(a: u32, b: u32) -> u32 {
-    (i64::from(a.cast_signed()) * i64::from(b.cast_signed()) >> 32) as u32
+    ((i64::from(a.cast_signed()) * i64::from(b.cast_signed())) >> 32) as u32
 }
 
 fn quotient(a: i32, b: i32) -> u32 {
@@ -478,10 +478,10 @@ pub fn wide_binary(op: WideBinary, r: &mut Registers, mask: u32, to: Wide, [a, b
         WideBinary::Add => map2(r, mask, to, from, u64::wrapping_add),
         WideBinary::Sub => map2(r, mask, to, from, u64::wrapping_sub),
         WideBinary::Mul => map2(r, mask, to, from, u64::wrapping_mul),
-        WideBinary::MulHigh => map2(r, mask, to, from, |a, b| (u128::from(a) * u128::from(b) >> 64) as u64),
+        WideBinary::MulHigh => map2(r, mask, to, from, |a, b| ((u128::from(a) * u128::from(b)) >> 64) as u64),
         WideBinary::MulHighSigned => map2(r, mask, to, from, move |a, b| {
             let (a, b) = signed(a, b);
-            (i128::from(a) * i128::from(b) >> 64) as u64
+            ((i128::from(a) * i128::from(b)) >> 64) as u64
         }),
         WideBinary::Div => map2(r, mask, to, from, |a, b| a.checked_div(b).unwrap_or(u64::MAX)),
         WideBinary::DivSigned => map2(r, mask, to, from, move |a, b| {

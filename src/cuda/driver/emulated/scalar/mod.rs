@@ -5,7 +5,7 @@ pub mod convert;
 pub mod float;
 pub mod half;
 pub mod integer;
-mod rows;
+pub(super) mod rows;
 
 use compare::{Logic, Set, SetPredicate};
 use convert::{Convert, ConvertPair};
