@@ -36,6 +36,7 @@ pub mod checkpoint;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;
+pub mod cuda;
 pub mod data;
 pub mod doctor;
 pub mod error;

@@ -13,6 +13,7 @@ macro_rules! println {
 mod bench;
 mod devices;
 mod doctor;
+mod emulate;
 mod pack;
 mod phantom;
 mod plan;
@@ -81,6 +82,7 @@ enum Verb {
     Step(step::Step),
     Bench(bench::Bench),
     Devices(devices::Devices),
+    Emulate(emulate::Emulate),
     Doctor(doctor::Doctor),
 }
 
@@ -104,6 +106,7 @@ pub fn main() -> ExitCode {
         Verb::Step(step) => step.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Devices(devices) => devices.run(),
+        Verb::Emulate(emulate) => emulate.run(),
         Verb::Doctor(doctor) => doctor.run(),
     };
     match result {
