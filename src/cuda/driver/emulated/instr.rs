@@ -144,7 +144,7 @@ pub struct Load {
     pub address: Address,
 }
 
-/// `st` (9.7.9.12): the low bytes of each register.
+/// `st` (9.7.9.11): the low bytes of each register.
 #[derive(Clone, Copy, Debug)]
 pub struct Store {
     /// Where to.
@@ -161,7 +161,7 @@ pub struct Store {
     pub address: Address,
 }
 
-/// What an atomic operation does with the memory's value m and its operand b (9.7.13.6).
+/// What an atomic operation does with the memory's value m and its operand b (9.7.13.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AtomicOp {
     /// m & b.
@@ -224,7 +224,7 @@ impl AtomicType {
     }
 }
 
-/// `atom` (9.7.13.6) and `red` (9.7.13.7). Vector forms are atomic per element.
+/// `atom` (9.7.13.5) and `red` (9.7.13.6). Vector forms are atomic per element.
 #[derive(Clone, Debug)]
 pub struct Atomic {
     /// Where.
@@ -305,7 +305,7 @@ pub struct Shuffle {
     pub members: Word,
 }
 
-/// `vote.sync` (9.7.13.10).
+/// `vote.sync` (9.7.13.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoteKind {
     /// Whether the predicate holds in all members.
@@ -399,7 +399,7 @@ pub struct MatrixMove {
     pub address: Address,
 }
 
-/// Which clock is read (10.22 to 10.25).
+/// Which clock is read (10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Clock {
     /// `%clock`, `%clock64`: cycles.
@@ -421,11 +421,11 @@ pub enum Op {
     Store(Store),
     /// `atom`, `red`.
     Atomic(Box<Atomic>),
-    /// `bra` (9.7.12.2): the lanes that take part go to an instruction.
+    /// `bra` (9.7.12.3): the lanes that take part go to an instruction.
     Branch(u32),
-    /// `brx.idx` (9.7.12.3): lane by lane to the instruction that a register selects.
+    /// `brx.idx` (9.7.12.4): lane by lane to the instruction that a register selects.
     BranchIndexed(Word, Box<[u32]>),
-    /// `exit`, and `ret` of an entry (9.7.12.5, 9.7.12.6).
+    /// `exit`, and `ret` of an entry (9.7.12.6, 9.7.12.7).
     Exit,
     /// `trap` (9.7.19.4), `brkpt`.
     Trap,
@@ -441,15 +441,15 @@ pub enum Op {
     Shuffle(Shuffle),
     /// `vote.sync`: kind, predicate of each lane, members.
     Vote(VoteKind, Guard, Word),
-    /// `match.any.sync` (9.7.13.11): members with the same value. Destination, value, members.
+    /// `match.any.sync` (9.7.13.10): members with the same value. Destination, value, members.
     MatchAny(Word, Register, Word),
     /// `match.all.sync`: members if all have the same value, else 0; and whether. Destination, whether, value, members.
     MatchAll(Word, Option<Predicate>, Register, Word),
     /// `redux.sync`: operation, destination, value, members.
     Redux(ReduxOp, Word, Word, Word),
-    /// `activemask` (9.7.13.13).
+    /// `activemask` (9.7.13.11).
     ActiveMask(Word),
-    /// `elect.sync` (9.7.13.15): elected lane, whether it is this one, members.
+    /// `elect.sync` (9.7.13.14): elected lane, whether it is this one, members.
     Elect(Option<Word>, Predicate, Word),
     /// `cp.async`.
     CpAsync(CpAsync),
