@@ -271,7 +271,7 @@ fn variables_have_places_and_initial_values() {
         ".global .u32 g = {1, 2};",
         ".extern .global .u32 g;",
         ".global .u64 g = other;",
-        ".global .u8 g[999999999999];",
+        ".global .u8 g[4000000000];",
     ] {
         let text = format!(".version 8.0\n.target sm_80\n.address_size 64\n{wrong}\n");
         assert!(decode::variables(&ptx::parse(&text).expect("text")).is_err(), "{wrong}");
