@@ -8,7 +8,7 @@ use crate::harness::Case;
 
 /// 4 matrices of 8×8 16-bit elements: element e of the whole is e.
 fn tiles() -> Vec<u32> {
-    (0..128).map(|word| 2 * word | ((2 * word + 1) << 16)).collect()
+    (0..128).map(|word| (2 * word) | ((2 * word + 1) << 16)).collect()
 }
 
 /// Copies a into shared memory and puts the address of the lane's row into %r1.
