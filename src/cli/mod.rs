@@ -13,6 +13,7 @@ macro_rules! println {
 mod bench;
 mod devices;
 mod doctor;
+mod emulate;
 mod kernels;
 mod pack;
 mod phantom;
@@ -82,6 +83,7 @@ enum Verb {
     Step(step::Step),
     Bench(bench::Bench),
     Devices(devices::Devices),
+    Emulate(emulate::Emulate),
     Doctor(doctor::Doctor),
     Kernels(kernels::Kernels),
 }
@@ -106,6 +108,7 @@ pub fn main() -> ExitCode {
         Verb::Step(step) => step.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Devices(devices) => devices.run(),
+        Verb::Emulate(emulate) => emulate.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Kernels(kernels) => kernels.run(),
     };

@@ -68,6 +68,14 @@ mod tests {
     }
 
     #[test]
+    fn no_text_names_a_place_on_a_machine() {
+        for line in MODULES.iter().flat_map(|module| module.text.lines()) {
+            assert!(!line.trim_start().starts_with(".section"), "{line}");
+            assert!(!line.trim_start().starts_with(".file") || !line.contains(['/', '\\']), "{line}");
+        }
+    }
+
+    #[test]
     fn no_two_kernels_share_a_name() {
         for module in MODULES {
             for entry in module.entries {

@@ -1,5 +1,7 @@
 //! CTA barriers (PTX ISA 9.7.13.1).
 
+use g2d::cuda::driver::emulated::Check;
+
 use crate::harness::Case;
 
 const SHARED: &str = ".shared .align 4 .b32 s[256];";
@@ -71,4 +73,19 @@ fn many_rounds_of_a_tree_reduction_are_clean() {
         skip: shr.u32 %r2, %r2, 1; setp.ne.u32 %p2, %r2, 0; @%p2 bra round;
         bar.sync 0; ld.shared.u32 %r6, [%r0]; st.global.u32 [%tb], %r6;";
     assert_eq!(Case::new(body).module(SHARED).threads(128).words()[..128], [127 * 64; 128]);
+}
+
+#[test]
+fn a_warp_must_not_arrive_twice_at_one_barrier() {
+    let report = Case::new("bar.arrive 1, 64; bar.arrive 1, 64;").threads(64).report();
+    assert_eq!(report.check, Check::Barrier, "{report}");
+    assert!(report.text.contains("arrived already"), "{report}");
+}
+
+#[test]
+fn those_who_wait_are_let_go_before_anybody_arrives_again() {
+    // Warp 1 waits twice; in whatever order, each of warp 0's rounds lets it go once.
+    let body = "setp.lt.u32 %p1, %tx, 32; @!%p1 bra waits; bar.sync 2, 64; bar.arrive 1, 64; bar.sync 2, 64; bar.arrive 1, 64;
+        bra end; waits: bar.arrive 2, 64; bar.sync 1, 64; bar.arrive 2, 64; bar.sync 1, 64; st.global.u32 [%tb], 1; end:";
+    assert_eq!(Case::new(body).threads(64).words()[32..64], [1; 32]);
 }

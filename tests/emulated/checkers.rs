@@ -187,6 +187,12 @@ fn barriers_must_be_used_alike() {
 }
 
 #[test]
+fn halves_of_a_warp_at_two_places_are_reported() {
+    let body = "setp.lt.u32 %p1, %tx, 40; @%p1 bra other; bar.sync 0; bra end; other: bar.sync 0; end:";
+    Case::new(body).threads(64).provokes(Check::Barrier, |checks| checks.barriers = false);
+}
+
+#[test]
 fn a_barrier_in_divergent_code_is_reported() {
     let case = Case::new("setp.lt.u32 %p1, %tx, 40; @%p1 bar.sync 0; bar.sync 1;").threads(64);
     let report = case.report();

@@ -5,8 +5,12 @@
 //! each with its type (`d:b32`), and how far a result may be off, counted in bit patterns. Each line after that is a
 //! case: the inputs in hexadecimal, `->`, the results; `nan` stands for any NaN of 64 bits.
 
-use g2d::cuda::driver::emulated::Emulated;
+use g2d::base::Rng;
+use g2d::cuda::driver::emulated::instr::Op;
+use g2d::cuda::driver::emulated::registers::Registers;
+use g2d::cuda::driver::emulated::{Emulated, decode, scalar};
 use g2d::cuda::driver::{Driver, DriverError, Launch, Stream};
+use g2d::cuda::ptx;
 
 const FILES: [(&str, &str); 7] = [
     ("integer.txt", include_str!("golden/integer.txt")),
@@ -201,5 +205,34 @@ fn files_that_are_no_golden_vectors_are_refused() {
     for case in ["1 2 3 -> 3", "1 2", "1 g -> 3", "1 2 -> 3 4"] {
         let text = format!("origin: x\n\nadd.u32 d, a, b | d:b32 | a:b32 b:b32\n{case}\n");
         assert!(parse(&text).is_err(), "{case}");
+    }
+}
+
+/// Whatever the operation, lanes that do not take part keep their values, and those that do get what they would get if
+/// all did.
+#[test]
+fn operations_touch_the_lanes_of_their_mask_only() {
+    let mut rng = Rng::new(1, 0, 0);
+    for (file, group) in groups() {
+        let module = ptx::parse(&group.ptx()).expect("text");
+        let function = &decode::functions(&module, &|_| None).expect("decodes")[0];
+        for instr in &function.code {
+            let Op::Scalar(op) = &instr.op else { continue };
+            let mut before = Registers::new(function.registers);
+            before.words.iter_mut().flatten().for_each(|word| *word = rng.next_u32());
+            let wide = |rng: &mut Rng| u64::from(rng.next_u32()) << 32 | u64::from(rng.next_u32());
+            before.wides.iter_mut().flatten().for_each(|value| *value = wide(&mut rng));
+            before.predicates.iter_mut().for_each(|predicate| *predicate = rng.next_u32());
+            let (mask, mut all, mut some) = (rng.next_u32(), before.clone(), before.clone());
+            scalar::execute(op, &mut all, u32::MAX);
+            scalar::execute(op, &mut some, mask);
+            for lane in 0..32 {
+                let expected = if mask >> lane & 1 == 1 { &all } else { &before };
+                let same = some.words.iter().zip(&expected.words).all(|(a, b)| a[lane] == b[lane])
+                    && some.wides.iter().zip(&expected.wides).all(|(a, b)| a[lane] == b[lane])
+                    && some.predicates.iter().zip(&expected.predicates).all(|(a, b)| (a ^ b) >> lane & 1 == 0);
+                assert!(same, "{file}:{}: {op:?}, lane {lane} under {mask:#x}", group.line);
+            }
+        }
     }
 }

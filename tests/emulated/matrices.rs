@@ -8,7 +8,7 @@ use crate::harness::Case;
 
 /// 4 matrices of 8×8 16-bit elements: element e of the whole is e.
 fn tiles() -> Vec<u32> {
-    (0..128).map(|word| 2 * word | ((2 * word + 1) << 16)).collect()
+    (0..128).map(|word| (2 * word) | ((2 * word + 1) << 16)).collect()
 }
 
 /// Copies a into shared memory and puts the address of the lane's row into %r1.
@@ -59,73 +59,85 @@ fn stored_matrices_are_those_that_were_loaded() {
     }
 }
 
-/// One product: form, k, and how a 16-bit or tf32 word decodes.
-fn product(form: &str, k: usize, tf32: bool, half_sum: bool, encode: fn(f32) -> u32, decode: fn(u32) -> f32) {
-    let mut rng = Rng::new(3, 0, k as u64);
-    let mut draw = |count: usize| (0..count).map(|_| encode(rng.below(17) as f32 - 8.0)).collect::<Vec<u32>>();
-    let (a, b, c) = (draw(16 * k), draw(k * 8), draw(16 * 8));
-    // Per lane the registers in order: A, B, C.
-    let mut words = Vec::new();
-    for lane in 0..32 {
-        let (group, at) = (lane / 4, lane % 4);
-        let span = if tf32 { 4 } else { 8 };
-        let wide = |of: &dyn Fn(usize) -> u32, base: usize| {
-            if tf32 { of(base + at) } else { of(base + 2 * at) | of(base + 2 * at + 1) << 16 }
-        };
-        for step in 0..k / span {
+/// A form of `mma.sync`, and how its 16-bit or tf32 operands are encoded.
+struct Form {
+    name: &'static str,
+    k: usize,
+    tf32: bool,
+    half_sum: bool,
+    encode: fn(f32) -> u32,
+    decode: fn(u32) -> f32,
+}
+
+impl Form {
+    /// The registers of all lanes, lane after lane: A, B, C.
+    fn fragments(&self, a: &[u32], b: &[u32], c: &[u32]) -> Vec<u32> {
+        let (k, span) = (self.k, if self.tf32 { 4 } else { 8 });
+        let half = |word: u32| u32::from(f16::from_f32((self.decode)(word)).to_bits());
+        let mut words = Vec::new();
+        for lane in 0..32 {
+            let (group, at) = (lane / 4, lane % 4);
+            let wide = |of: &dyn Fn(usize) -> u32, base: usize| match self.tf32 {
+                true => of(base + at),
+                false => of(base + 2 * at) | (of(base + 2 * at + 1) << 16),
+            };
+            for step in 0..k / span {
+                words.extend([0, 8].map(|high| wide(&|column| a[(group + high) * k + column], span * step)));
+            }
+            words.extend((0..k / span).map(|step| wide(&|row| b[row * 8 + group], span * step)));
             for high in [0, 8] {
-                words.push(wide(&|column| a[(group + high) * k + column], span * step));
+                let [first, second] = [0, 1].map(|next| c[(group + high) * 8 + 2 * at + next]);
+                match self.half_sum {
+                    true => words.push(half(first) | (half(second) << 16)),
+                    false => words.extend([first, second].map(|word| (self.decode)(word).to_bits())),
+                }
             }
         }
-        for step in 0..k / span {
-            words.push(wide(&|row| b[row * 8 + group], span * step));
-        }
-        for high in [0, 8] {
-            let [first, second] = [0, 1].map(|next| c[(group + high) * 8 + 2 * at + next]);
-            match half_sum {
-                true => words.push(
-                    u32::from(f16::from_f32(decode(first)).to_bits())
-                        | u32::from(f16::from_f32(decode(second)).to_bits()) << 16,
-                ),
-                false => words.extend([decode(first).to_bits(), decode(second).to_bits()]),
-            }
-        }
+        words
     }
-    let per_lane = words.len() / 32;
-    let loads: String = (0..per_lane).map(|at| format!("ld.global.u32 %r{}, [%rd1+{}];", 10 + at, 4 * at)).collect();
-    let names = |from: usize, count: usize| {
-        let names: Vec<String> = (from..from + count).map(|at| format!("%r{at}")).collect();
-        format!("{{{}}}", names.join(", "))
-    };
-    let (a_count, b_count) = if tf32 { (k / 2, k / 4) } else { (k / 4, k / 8) };
-    let c_count = if half_sum { 2 } else { 4 };
-    let (at_b, at_c) = (10 + a_count, 10 + a_count + b_count);
-    let stores: String = (0..c_count).map(|at| format!("st.global.u32 [%tb+{}], %r{};", 128 * at, 40 + at)).collect();
-    let body = format!(
-        "mul.wide.u32 %rd1, %tx, {}; add.u64 %rd1, %a, %rd1; {loads} mma.sync.aligned.{form} {}, {}, {}, {}; {stores}",
-        4 * per_lane,
-        names(40, c_count),
-        names(10, a_count),
-        names(at_b, b_count),
-        names(at_c, c_count)
-    );
-    let case = Case::new(&body).a(words);
-    let got = case.words();
-    for row in 0..16 {
-        for column in 0..8 {
-            let sum = (0..k).fold(decode(c[row * 8 + column]), |sum, at| {
-                sum + decode(a[row * k + at]) * decode(b[at * 8 + column])
-            });
+
+    /// Loads the fragments, multiplies, stores D register by register.
+    fn body(&self, per_lane: usize) -> String {
+        let names = |from: usize, count: usize| {
+            let names: Vec<String> = (from..from + count).map(|at| format!("%r{at}")).collect();
+            format!("{{{}}}", names.join(", "))
+        };
+        let loads: String =
+            (0..per_lane).map(|at| format!("ld.global.u32 %r{}, [%rd1+{}];", 10 + at, 4 * at)).collect();
+        let (a, b) = if self.tf32 { (self.k / 2, self.k / 4) } else { (self.k / 4, self.k / 8) };
+        let c = if self.half_sum { 2 } else { 4 };
+        let stores: String = (0..c).map(|at| format!("st.global.u32 [%tb+{}], %r{};", 128 * at, 40 + at)).collect();
+        let operands = [names(40, c), names(10, a), names(10 + a, b), names(10 + a + b, c)].join(", ");
+        let (stride, name) = (4 * per_lane, self.name);
+        format!(
+            "mul.wide.u32 %rd1, %tx, {stride}; add.u64 %rd1, %a, %rd1; {loads} mma.sync.aligned.{name} {operands};
+            {stores}"
+        )
+    }
+
+    /// Multiplies small integers, whose sums are exact in any order.
+    fn check(&self) {
+        let (k, decode) = (self.k, self.decode);
+        let mut rng = Rng::new(3, 0, k as u64);
+        let mut draw =
+            |count: usize| (0..count).map(|_| (self.encode)(rng.below(17) as f32 - 8.0)).collect::<Vec<u32>>();
+        let (a, b, c) = (draw(16 * k), draw(k * 8), draw(16 * 8));
+        let words = self.fragments(&a, &b, &c);
+        let case = Case::new(&self.body(words.len() / 32)).a(words);
+        let got = case.words();
+        for (row, column) in (0..16).flat_map(|row| (0..8).map(move |column| (row, column))) {
+            let product = |at: usize| decode(a[row * k + at]) * decode(b[at * 8 + column]);
+            let sum = decode(c[row * 8 + column]) + (0..k).map(product).sum::<f32>();
             let (lane, high) = (row % 8 * 4 + column / 2, row / 8);
-            let value = match half_sum {
+            let value = match self.half_sum {
                 true => f16::from_bits((got[32 * high + lane] >> (16 * (column % 2))) as u16).to_f32(),
                 false => f32::from_bits(got[32 * (2 * high + column % 2) + lane]),
             };
-            assert_eq!(value, sum, "{form}: row {row}, column {column}");
+            assert_eq!(value, sum, "{}: row {row}, column {column}", self.name);
         }
+        let counters = case.run(Options::default()).expect("no fault").counters;
+        assert_eq!(counters.tensor_flops, 2 * 16 * 8 * k as u64);
     }
-    let counters = case.run(Options::default()).expect("no fault").counters;
-    assert_eq!(counters.tensor_flops, 2 * 16 * 8 * k as u64);
 }
 
 #[test]
@@ -134,14 +146,78 @@ fn products_of_every_shape_and_type_are_exact_on_integers() {
     let from_brain = |word: u32| bf16::from_bits(word as u16).to_f32();
     let half = |value: f32| u32::from(f16::from_f32(value).to_bits());
     let from_half = |word: u32| f16::from_bits(word as u16).to_f32();
-    product("m16n8k16.row.col.f32.bf16.bf16.f32", 16, false, false, brain, from_brain);
-    product("m16n8k8.row.col.f32.bf16.bf16.f32", 8, false, false, brain, from_brain);
-    product("m16n8k16.row.col.f32.f16.f16.f32", 16, false, false, half, from_half);
-    product("m16n8k8.row.col.f32.f16.f16.f32", 8, false, false, half, from_half);
-    product("m16n8k16.row.col.f16.f16.f16.f16", 16, false, true, half, from_half);
-    product("m16n8k8.row.col.f16.f16.f16.f16", 8, false, true, half, from_half);
-    product("m16n8k8.row.col.f32.tf32.tf32.f32", 8, true, false, f32::to_bits, f32::from_bits);
-    product("m16n8k4.row.col.f32.tf32.tf32.f32", 4, true, false, f32::to_bits, f32::from_bits);
+    Form {
+        name: "m16n8k16.row.col.f32.bf16.bf16.f32",
+        k: 16,
+        tf32: false,
+        half_sum: false,
+        encode: brain,
+        decode: from_brain,
+    }
+    .check();
+    Form {
+        name: "m16n8k8.row.col.f32.bf16.bf16.f32",
+        k: 8,
+        tf32: false,
+        half_sum: false,
+        encode: brain,
+        decode: from_brain,
+    }
+    .check();
+    Form {
+        name: "m16n8k16.row.col.f32.f16.f16.f32",
+        k: 16,
+        tf32: false,
+        half_sum: false,
+        encode: half,
+        decode: from_half,
+    }
+    .check();
+    Form {
+        name: "m16n8k8.row.col.f32.f16.f16.f32",
+        k: 8,
+        tf32: false,
+        half_sum: false,
+        encode: half,
+        decode: from_half,
+    }
+    .check();
+    Form {
+        name: "m16n8k16.row.col.f16.f16.f16.f16",
+        k: 16,
+        tf32: false,
+        half_sum: true,
+        encode: half,
+        decode: from_half,
+    }
+    .check();
+    Form {
+        name: "m16n8k8.row.col.f16.f16.f16.f16",
+        k: 8,
+        tf32: false,
+        half_sum: true,
+        encode: half,
+        decode: from_half,
+    }
+    .check();
+    Form {
+        name: "m16n8k8.row.col.f32.tf32.tf32.f32",
+        k: 8,
+        tf32: true,
+        half_sum: false,
+        encode: f32::to_bits,
+        decode: f32::from_bits,
+    }
+    .check();
+    Form {
+        name: "m16n8k4.row.col.f32.tf32.tf32.f32",
+        k: 4,
+        tf32: true,
+        half_sum: false,
+        encode: f32::to_bits,
+        decode: f32::from_bits,
+    }
+    .check();
 }
 
 #[test]

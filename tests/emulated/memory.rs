@@ -1,4 +1,4 @@
-//! Loads, stores, atomics, hints: every space, width and vector (PTX ISA 9.7.9, 9.7.13.6).
+//! Loads, stores, atomics, hints: every space, width and vector (PTX ISA 9.7.9, 9.7.13.5).
 
 use g2d::cuda::driver::Launch;
 use g2d::cuda::driver::emulated::{Class, Options};

@@ -1,5 +1,5 @@
 //! Forms of the coverage list that move data, each spelled out: loads and stores of every space, address conversions,
-//! parameters, atomics of every type (PTX ISA 9.7.9, 9.7.13.6, 9.7.13.7).
+//! parameters, atomics of every type (PTX ISA 9.7.9, 9.7.13.5, 9.7.13.6).
 
 use crate::harness::Case;
 

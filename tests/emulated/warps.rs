@@ -170,6 +170,14 @@ fn warp_barriers_may_stand_at_two_places() {
 }
 
 #[test]
+fn constant_predicates_hold_in_all_lanes() {
+    for (value, expected) in [("1", 7), ("-1", 7), ("0", 9)] {
+        let body = format!("mov.pred %p1, {value}; selp.u32 %r1, 7, 9, %p1; st.global.u32 [%tb], %r1;");
+        assert_eq!(lanes(&body), each(|_| expected), "{value}");
+    }
+}
+
+#[test]
 fn special_registers_say_where_a_thread_is() {
     let of = |register: &str, launch: Launch| {
         let case = Case::new(&format!(

@@ -432,18 +432,7 @@ fn encode(spec: &TensorMapSpec) -> Result<TensorMap, DriverError> {
     if !(1..=5).contains(&rank) || spec.strides.len() != rank - 1 || spec.steps.len() != rank || !corners {
         return Err(DriverError::Invalid(format!("a tensor map whose parts differ in rank: {spec:?}")));
     }
-    let dtype = match spec.dtype {
-        TensorType::U8 => sys::CUtensorMapDataType_enum::CU_TENSOR_MAP_DATA_TYPE_UINT8,
-        TensorType::Bf16 => sys::CUtensorMapDataType_enum::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-        TensorType::F16 => sys::CUtensorMapDataType_enum::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-        TensorType::F32 => sys::CUtensorMapDataType_enum::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
-    };
-    let swizzle = match spec.swizzle {
-        Swizzle::None => sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_NONE,
-        Swizzle::B32 => sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_32B,
-        Swizzle::B64 => sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_64B,
-        Swizzle::B128 => sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_128B,
-    };
+    let (dtype, swizzle) = (element(spec.dtype), permutation(spec.swizzle));
     let interleave = sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE;
     let promotion = sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_128B;
     let outside = sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE;
@@ -488,4 +477,22 @@ fn encode(spec: &TensorMapSpec) -> Result<TensorMap, DriverError> {
     };
     call("cuTensorMapEncode", code.result())?;
     Ok(TensorMap(map.opaque))
+}
+
+fn element(dtype: TensorType) -> sys::CUtensorMapDataType {
+    match dtype {
+        TensorType::U8 => sys::CUtensorMapDataType_enum::CU_TENSOR_MAP_DATA_TYPE_UINT8,
+        TensorType::Bf16 => sys::CUtensorMapDataType_enum::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+        TensorType::F16 => sys::CUtensorMapDataType_enum::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        TensorType::F32 => sys::CUtensorMapDataType_enum::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+    }
+}
+
+fn permutation(swizzle: Swizzle) -> sys::CUtensorMapSwizzle {
+    match swizzle {
+        Swizzle::None => sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_NONE,
+        Swizzle::B32 => sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_32B,
+        Swizzle::B64 => sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_64B,
+        Swizzle::B128 => sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_128B,
+    }
 }

@@ -58,7 +58,7 @@ pub struct Variable {
     pub line: u32,
 }
 
-/// A function or an entry (11.3).
+/// A function or an entry (11.2).
 #[derive(Clone, Debug, Default)]
 pub struct Function {
     /// Name.
@@ -96,7 +96,7 @@ pub struct Scope {
     pub ranges: Vec<(String, u32, u32)>,
     /// Labels: index of the statement that follows.
     pub labels: HashMap<String, usize>,
-    /// `.branchtargets` (11.3.5): labels of a table.
+    /// `.branchtargets` (11.3.1): labels of a table.
     pub tables: HashMap<String, Vec<String>>,
 }
 
@@ -114,7 +114,7 @@ pub enum Symbol {
 pub struct Statement {
     /// Line of the text.
     pub line: u32,
-    /// `.loc` (11.5.2) above it: file index and line.
+    /// `.loc` (11.5.4) above it: file index and line.
     pub location: Option<(u32, u32)>,
     /// Guard predicate, and whether it is negated.
     pub guard: Option<(String, bool)>,

@@ -1,4 +1,4 @@
-//! Atomic operations (PTX ISA 9.7.13.6, 9.7.13.7): lane after lane, in an order that the seed chooses.
+//! Atomic operations (PTX ISA 9.7.13.5, 9.7.13.6): lane after lane, in an order that the seed chooses.
 
 use half::{bf16, f16};
 

@@ -31,6 +31,8 @@ pub(super) enum Flow {
     Changed,
     /// The fragment goes on with the next instruction, after others.
     Yield,
+    /// The fragment goes on with the next instruction, after the CTA's barriers have been settled.
+    Pause,
 }
 
 /// One warp at work, with its CTA and the launch.
@@ -132,6 +134,10 @@ impl Context<'_, '_> {
                 op => match self.step(op, index, active)? {
                     Flow::Next => pc += 1,
                     Flow::Changed => return Ok(true),
+                    Flow::Pause => {
+                        self.warp.fragments[index].pc = pc + 1;
+                        return Ok(false);
+                    }
                     Flow::Yield => {
                         self.warp.fragments[index].pc = pc + 1;
                         self.warp.fragments[index].spin(true);
@@ -172,9 +178,7 @@ impl Context<'_, '_> {
                 return Ok(Flow::Changed);
             }
             Op::BranchIndexed(selector, targets) => return self.branch_indexed(*selector, targets, index, active),
-            Op::Barrier(barrier) => {
-                return Ok(if self.barrier(barrier, index, active)? { Flow::Next } else { Flow::Changed });
-            }
+            Op::Barrier(barrier) => return self.barrier(barrier, index, active),
             Op::WarpSync(members) => return self.warp_sync(*members, index, active),
             Op::ActiveMask(to) => {
                 let row = self.warp.registers.word_mut(*to);

@@ -15,7 +15,8 @@
 //! Registers of at most 16 bits live in 32-bit planes, zero-extended; whoever writes one keeps the upper half zero.
 //! Section numbers are those of the PTX ISA manual, version 9.0.
 
-use super::registers::{Predicate, Register, RegisterCounts, Wide, Word};
+pub use super::function::{Function, LaneOrder, Param, SharedVariable, Source, Special, Variable};
+use super::registers::{Predicate, Register, Wide, Word};
 use super::scalar::Scalar;
 
 /// First valid address of a CTA's shared memory; the driver keeps what lies below, and null pointers point there.
@@ -32,133 +33,6 @@ pub const PARAM_WINDOW: u64 = 0x7fff_ff03_0000_0000;
 
 /// Bytes of each of the three windows.
 pub const WINDOW_BYTES: u64 = 1 << 32;
-
-/// One entry of a module, ready to run.
-#[derive(Clone, Debug)]
-pub struct Function {
-    /// Name of the entry.
-    pub name: String,
-    /// Instructions; a branch names an index. The last one never falls through.
-    pub code: Vec<Instr>,
-    /// Sizes of the register planes.
-    pub registers: RegisterCounts,
-    /// Registers to fill with the same value in all lanes when a warp starts. A predicate is all ones or all zero.
-    pub constants: Vec<(Register, u64)>,
-    /// Registers to fill from special registers when a warp starts.
-    pub specials: Vec<(Register, Special)>,
-    /// Parameters in order.
-    pub params: Vec<Param>,
-    /// Bytes of all parameters.
-    pub param_bytes: usize,
-    /// Static shared variables, by address from [`SHARED_BASE`] on.
-    pub shared: Vec<SharedVariable>,
-    /// Bytes of static shared memory; dynamic shared memory begins at [`Function::dynamic_shared`].
-    pub shared_bytes: u32,
-    /// Shared address of dynamic shared memory (`.extern .shared`), at or after the end of the static part.
-    pub dynamic_shared: u32,
-    /// Bytes of local memory per thread: local variables and the arguments of inlined calls.
-    pub local_bytes: u32,
-    /// `.maxntid` (11.4.2): the most threads per CTA, as the product of the three numbers.
-    pub max_threads: Option<[u32; 3]>,
-    /// `.reqntid` (11.4.3): the CTA must have exactly these extents.
-    pub required_threads: Option<[u32; 3]>,
-    /// Files that [`Source::file`] indexes, by `.file` (11.5.3); empty without line information.
-    pub files: Vec<String>,
-}
-
-/// A kernel parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Param {
-    /// Name in the text.
-    pub name: String,
-    /// Byte offset in the parameter buffer.
-    pub offset: usize,
-    /// Bytes.
-    pub bytes: usize,
-    /// Alignment in bytes.
-    pub align: usize,
-}
-
-/// A shared variable with its place, for reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SharedVariable {
-    /// Name in the text.
-    pub name: String,
-    /// Shared address.
-    pub address: u32,
-    /// Bytes; 0 for a dynamic one.
-    pub bytes: u32,
-}
-
-/// A `.global` or `.const` variable of a module; the device gives it memory before the functions are decoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variable {
-    /// Name in the text.
-    pub name: String,
-    /// Whether kernels may only read it (`.const`).
-    pub constant: bool,
-    /// Bytes.
-    pub bytes: usize,
-    /// Alignment in bytes.
-    pub align: usize,
-    /// Initial bytes, as many as `bytes`; a variable without initialiser is zero (5.4.4).
-    pub initial: Vec<u8>,
-}
-
-/// Where an instruction stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Source {
-    /// Line of the PTX text, from 1.
-    pub ptx_line: u32,
-    /// Line of the source by `.loc`; 0 without line information.
-    pub line: u32,
-    /// Index into [`Function::files`]; without meaning where `line` is 0.
-    pub file: u16,
-}
-
-/// A special register that holds one value per thread for the whole launch (10).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Special {
-    /// `%tid.x/y/z`.
-    Tid(u8),
-    /// `%ntid.x/y/z`.
-    Ntid(u8),
-    /// `%ctaid.x/y/z`.
-    Ctaid(u8),
-    /// `%nctaid.x/y/z`.
-    Nctaid(u8),
-    /// `%laneid`.
-    LaneId,
-    /// `%warpid`.
-    WarpId,
-    /// `%nwarpid`.
-    WarpCount,
-    /// `%smid`.
-    SmId,
-    /// `%nsmid`.
-    SmCount,
-    /// `%lanemask_eq`, `_le`, `_lt`, `_ge`, `_gt`.
-    LaneMask(LaneOrder),
-    /// `%dynamic_smem_size`.
-    DynamicSharedBytes,
-    /// `%total_smem_size`: static and dynamic.
-    TotalSharedBytes,
-}
-
-/// Which lanes a `%lanemask` names, relative to the lane itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LaneOrder {
-    /// The lane itself.
-    Equal,
-    /// The lane and those before.
-    LessOrEqual,
-    /// Those before.
-    Less,
-    /// The lane and those after.
-    GreaterOrEqual,
-    /// Those after.
-    Greater,
-}
 
 /// One instruction.
 #[derive(Clone, Debug)]
@@ -270,7 +144,7 @@ pub struct Load {
     pub address: Address,
 }
 
-/// `st` (9.7.9.12): the low bytes of each register.
+/// `st` (9.7.9.11): the low bytes of each register.
 #[derive(Clone, Copy, Debug)]
 pub struct Store {
     /// Where to.
@@ -287,7 +161,7 @@ pub struct Store {
     pub address: Address,
 }
 
-/// What an atomic operation does with the memory's value m and its operand b (9.7.13.6).
+/// What an atomic operation does with the memory's value m and its operand b (9.7.13.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AtomicOp {
     /// m & b.
@@ -350,7 +224,7 @@ impl AtomicType {
     }
 }
 
-/// `atom` (9.7.13.6) and `red` (9.7.13.7). Vector forms are atomic per element.
+/// `atom` (9.7.13.5) and `red` (9.7.13.6). Vector forms are atomic per element.
 #[derive(Clone, Debug)]
 pub struct Atomic {
     /// Where.
@@ -431,7 +305,7 @@ pub struct Shuffle {
     pub members: Word,
 }
 
-/// `vote.sync` (9.7.13.10).
+/// `vote.sync` (9.7.13.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoteKind {
     /// Whether the predicate holds in all members.
@@ -525,7 +399,7 @@ pub struct MatrixMove {
     pub address: Address,
 }
 
-/// Which clock is read (10.22 to 10.25).
+/// Which clock is read (10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Clock {
     /// `%clock`, `%clock64`: cycles.
@@ -547,11 +421,11 @@ pub enum Op {
     Store(Store),
     /// `atom`, `red`.
     Atomic(Box<Atomic>),
-    /// `bra` (9.7.12.2): the lanes that take part go to an instruction.
+    /// `bra` (9.7.12.3): the lanes that take part go to an instruction.
     Branch(u32),
-    /// `brx.idx` (9.7.12.3): lane by lane to the instruction that a register selects.
+    /// `brx.idx` (9.7.12.4): lane by lane to the instruction that a register selects.
     BranchIndexed(Word, Box<[u32]>),
-    /// `exit`, and `ret` of an entry (9.7.12.5, 9.7.12.6).
+    /// `exit`, and `ret` of an entry (9.7.12.6, 9.7.12.7).
     Exit,
     /// `trap` (9.7.19.4), `brkpt`.
     Trap,
@@ -567,15 +441,15 @@ pub enum Op {
     Shuffle(Shuffle),
     /// `vote.sync`: kind, predicate of each lane, members.
     Vote(VoteKind, Guard, Word),
-    /// `match.any.sync` (9.7.13.11): members with the same value. Destination, value, members.
+    /// `match.any.sync` (9.7.13.10): members with the same value. Destination, value, members.
     MatchAny(Word, Register, Word),
     /// `match.all.sync`: members if all have the same value, else 0; and whether. Destination, whether, value, members.
     MatchAll(Word, Option<Predicate>, Register, Word),
     /// `redux.sync`: operation, destination, value, members.
     Redux(ReduxOp, Word, Word, Word),
-    /// `activemask` (9.7.13.13).
+    /// `activemask` (9.7.13.11).
     ActiveMask(Word),
-    /// `elect.sync` (9.7.13.15): elected lane, whether it is this one, members.
+    /// `elect.sync` (9.7.13.14): elected lane, whether it is this one, members.
     Elect(Option<Word>, Predicate, Word),
     /// `cp.async`.
     CpAsync(CpAsync),

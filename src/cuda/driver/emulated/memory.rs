@@ -60,7 +60,10 @@ impl Segment {
             self.written[at + 1] |= (bits >> 8) as u8;
             self.written[at + 2] |= (bits >> 16) as u8;
         } else {
-            (offset..offset + bytes).for_each(|byte| self.written[byte >> 3] |= 1 << (byte & 7));
+            let whole = offset.next_multiple_of(8)..(offset + bytes) / 8 * 8;
+            self.written[whole.start / 8..whole.end / 8].fill(u8::MAX);
+            let ends = (offset..whole.start).chain(whole.end..offset + bytes);
+            ends.for_each(|byte| self.written[byte >> 3] |= 1 << (byte & 7));
         }
     }
 
@@ -73,7 +76,7 @@ impl Segment {
         (offset..offset + bytes).for_each(|byte| self.written[byte >> 3] &= !(1 << (byte & 7)));
     }
 
-    /// Whether all of at most 16 bytes were written.
+    /// Whether all of at most 16 bytes were written: what one lane can read at once.
     #[inline]
     pub fn is_written(&self, offset: usize, bytes: usize) -> bool {
         if self.whole {

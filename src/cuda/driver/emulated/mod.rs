@@ -26,6 +26,7 @@ pub mod decode;
 mod device;
 mod execute;
 mod footprint;
+pub mod function;
 pub mod instr;
 mod limits;
 mod matrix;

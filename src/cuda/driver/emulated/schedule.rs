@@ -121,12 +121,16 @@ impl Grid<'_> {
     pub fn run(&mut self) -> Result<(), Box<Report>> {
         let [x, y, z] = self.shape.launch.grid;
         let count = x as usize * y as usize * z as usize;
-        let mut waiting: VecDeque<usize> = order(self.options.seed, STREAM_BLOCKS, u64::from(self.first), count).into();
+        let seed = self.options.seed;
+        let mut waiting: Box<dyn ExactSizeIterator<Item = usize>> = match seed {
+            0 => Box::new(0..count),
+            _ => Box::new(order(seed, STREAM_BLOCKS, u64::from(self.first), count).into_iter()),
+        };
         let (mut resident, mut spare) = (VecDeque::new(), Vec::new());
         let mut idle = 0;
-        while !(resident.is_empty() && waiting.is_empty()) {
+        while !resident.is_empty() || waiting.len() > 0 {
             if resident.is_empty() || idle > 0 && resident.len() < RESIDENT {
-                let admitted = waiting.pop_front().map(|number| self.admit(number, spare.pop()));
+                let admitted = waiting.next().map(|number| self.admit(number, spare.pop()));
                 resident.extend(admitted);
             }
             let changes = self.changes;
@@ -143,7 +147,7 @@ impl Grid<'_> {
                 }
             }
             idle = if self.changes != changes { 0 } else { idle + 1 };
-            let full = resident.len() == RESIDENT || waiting.is_empty();
+            let full = resident.len() == RESIDENT || waiting.len() == 0;
             let spins =
                 |running: &Resident| running.warps.iter().all(|warp| !warp.is_ready() || warp.spins(self.changes));
             if full && idle > 0 && (idle > HOPELESS || resident.iter().all(spins)) {

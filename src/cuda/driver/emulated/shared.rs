@@ -199,8 +199,10 @@ impl Shared {
                 true => count >= actor.synced && (several || reader != lane),
                 false => count > actor.clocks.of(warp),
             };
+            // Of several readers only the first is known by number.
+            let did = if several { "and other lanes read" } else { "read" };
             if races {
-                return Err(self.race(cell, lane, "writes", "read", (warp, reader)));
+                return Err(self.race(cell, lane, "writes", did, (warp, reader)));
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::clocks::Clocks;
-use super::execute::Context;
+use super::execute::{Context, Flow};
 use super::instr::{Barrier, BarrierKind, Guard};
 use super::order::Knowledge;
 use super::registers::Registers;
@@ -30,6 +30,8 @@ pub struct BarrierState {
     expected: Option<Option<u32>>,
     /// Whether arrivals bring predicates.
     reduces: Option<bool>,
+    /// Warps that arrived as a whole.
+    warps: u32,
     clocks: Option<Clocks>,
     learned: Rc<Knowledge>,
     holds: u32,
@@ -58,11 +60,13 @@ fn holding(registers: &Registers, guard: Guard) -> u32 {
 }
 
 impl Context<'_, '_> {
-    /// A barrier instruction; the fragment waits unless the instruction only arrives. True if it goes on.
-    pub(super) fn barrier(&mut self, barrier: &Barrier, index: usize, active: u32) -> Outcome<bool> {
+    /// A barrier instruction. The fragment waits unless the instruction only arrives; then it pauses where that completes
+    /// the barrier, so that those who wait are let go before anybody arrives again.
+    pub(super) fn barrier(&mut self, barrier: &Barrier, index: usize, active: u32) -> Outcome<Flow> {
         let live = self.warp.live;
         if barrier.aligned && self.checks().barriers && active != live {
-            return Ok(self.warp.assemble(index, active, 0));
+            self.warp.assemble(index, active, 0);
+            return Ok(Flow::Changed);
         }
         let id = self.uniform(self.warp.registers.word(barrier.id), active, "barrier number")?;
         let count = match barrier.threads {
@@ -72,7 +76,9 @@ impl Context<'_, '_> {
         let id = self.check_barrier(id, count, barrier.kind)?;
         // A warp counts as 32 threads where threads are counted in warps.
         let arriving = if barrier.aligned && count.is_some() { 32 } else { active.count_ones() };
+        let live = self.block.live;
         let (warp, state) = (&mut *self.warp, &mut self.block.barriers[id]);
+        state.warps |= u32::from(barrier.aligned) << warp.index;
         state.arrived += arriving;
         state.expected.get_or_insert(count);
         state.reduces.get_or_insert(!matches!(barrier.kind, BarrierKind::Sync | BarrierKind::Arrive));
@@ -89,7 +95,7 @@ impl Context<'_, '_> {
         if barrier.kind == BarrierKind::Arrive {
             warp.clocks.tick(warp.index);
             warp.settle_floor();
-            return Ok(true);
+            return Ok(if state.is_complete(live) { Flow::Pause } else { Flow::Next });
         }
         let waits = State::Barrier(Waiting { id, kind: barrier.kind });
         let fragment = &mut warp.fragments[index];
@@ -99,7 +105,7 @@ impl Context<'_, '_> {
             warp.fragments.swap_remove(index);
         }
         warp.fragments.push(Fragment::new(warp.pc + 1, active, waits));
-        Ok(false)
+        Ok(Flow::Changed)
     }
 
     fn uniform(&self, row: &[u32; 32], active: u32, what: &str) -> Outcome<u32> {
@@ -120,6 +126,9 @@ impl Context<'_, '_> {
         };
         if !self.checks().barriers {
             return Ok(at);
+        }
+        if state.warps >> self.warp.index & 1 == 1 {
+            return fault(format!("barrier {id}: this warp has arrived already and the others have not"));
         }
         let threads = self.grid.shape.threads.next_multiple_of(32) as u32;
         if let Some(count) = count

@@ -144,7 +144,7 @@ impl Warp {
                 Register::Sink => {}
                 Register::Word(word) => self.registers.word_mut(*word).fill(*value as u32),
                 Register::Wide(wide) => self.registers.wide_mut(*wide).fill(*value),
-                Register::Predicate(predicate) => self.registers.set_predicate(*predicate, *value as u32, u32::MAX),
+                Register::Predicate(predicate) => self.registers.predicates[usize::from(predicate.0)] = *value as u32,
             }
         }
         for (register, special) in &function.specials {

@@ -133,7 +133,7 @@ impl<'m> Decoder<'m> {
         target.ok_or_else(|| self.fault(format!("there is no label {name}")))
     }
 
-    /// `bra` (9.7.12.2).
+    /// `bra` (9.7.12.3).
     fn branch(&mut self) -> Result<()> {
         self.flag("uni");
         let Operand::Name(name) = self.operand(0)? else { return Err(self.fault("the target is not a label")) };
@@ -142,7 +142,7 @@ impl<'m> Decoder<'m> {
         Ok(())
     }
 
-    /// `brx.idx` (9.7.12.3).
+    /// `brx.idx` (9.7.12.4).
     fn branch_indexed(&mut self) -> Result<()> {
         self.require(&[("idx", ())])?;
         self.flag("uni");
@@ -157,7 +157,7 @@ impl<'m> Decoder<'m> {
         Ok(())
     }
 
-    /// `ret` (9.7.12.5): an entry ends; an inlined function goes to its end.
+    /// `ret` (9.7.12.6): an entry ends; an inlined function goes to its end.
     fn ret(&mut self) -> Result<()> {
         self.flag("uni");
         if self.frames.len() == 1 {
@@ -169,7 +169,7 @@ impl<'m> Decoder<'m> {
         Ok(())
     }
 
-    /// `call` (9.7.12.4): the function is inlined; its parameters are the variables named in the call.
+    /// `call` (9.7.12.5): the function is inlined; its parameters are the variables named in the call.
     fn call(&mut self) -> Result<()> {
         self.flag("uni");
         let mut lists: [&[Operand]; 2] = [&[]; 2];

@@ -1,4 +1,4 @@
-//! Loads, stores, atomics, asynchronous copies and hints (9.7.9, 9.7.13.6, 9.7.13.7).
+//! Loads, stores, atomics, asynchronous copies and hints (9.7.9, 9.7.13.5, 9.7.13.6).
 
 use super::kind::Kind;
 use super::statement::{Decoder, Result};
@@ -154,7 +154,7 @@ impl<'m> Decoder<'m> {
         self.source(element, kind)
     }
 
-    /// `atom`, `red` (9.7.13.6, 9.7.13.7); atomics are relaxed at the scope of the GPU unless they say otherwise.
+    /// `atom`, `red` (9.7.13.5, 9.7.13.6); atomics are relaxed at the scope of the GPU unless they say otherwise.
     pub(super) fn atomic(&mut self, returns: bool) -> Result<()> {
         let kind = self.kind()?;
         let count = self.take(&[("v2", 2), ("v4", 4), ("v8", 8)]).unwrap_or(1);

@@ -42,6 +42,9 @@ impl From<SyntaxError> for DecodeError {
 /// Highest architecture of the instruction set built so far: `sm_NN`, for NN up to this.
 const NEWEST_TARGET: u32 = 90;
 
+/// Bytes of one variable of a module.
+const MOST_VARIABLE: usize = 1 << 30;
+
 /// The `.global` and `.const` variables of a module, for the device to place and to initialise.
 pub fn variables(module: &Module) -> Result<Vec<Variable>, DecodeError> {
     let global = module.variables.iter().filter(|variable| variable.space != "shared");
@@ -54,6 +57,9 @@ pub fn variables(module: &Module) -> Result<Vec<Variable>, DecodeError> {
             };
             if variable.external {
                 return Err(fault("variables of other modules are not supported"));
+            }
+            if variable.bytes > MOST_VARIABLE {
+                return Err(fault("a variable is above 1 GiB"));
             }
             let mut initial = Vec::with_capacity(variable.bytes);
             let element = type_bytes(&variable.kind).unwrap_or(1);

@@ -187,12 +187,12 @@ impl<'m> Decoder<'m> {
         }
     }
 
-    /// A predicate to read: `p`, `!p`, or 1 and 0.
+    /// A predicate to read: `p`, `!p`, or a number, which holds unless it is 0.
     pub(super) fn condition(&mut self, at: usize) -> Result<Guard> {
         match self.operand(at)? {
             Operand::Name(name) => Ok(Guard { predicate: self.predicate_named(name)?, negated: false }),
             Operand::Not(name) => Ok(Guard { predicate: self.predicate_named(name)?, negated: true }),
-            Operand::Integer(value @ (0 | 1)) => match self.constant(1, *value as u64)? {
+            Operand::Integer(value) => match self.constant(1, if *value == 0 { 0 } else { u64::MAX })? {
                 Register::Predicate(predicate) => Ok(Guard { predicate, negated: false }),
                 _ => self.unsupported(),
             },

@@ -105,7 +105,7 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    /// `vote.sync` (9.7.13.10).
+    /// `vote.sync` (9.7.13.9).
     pub(super) fn vote(&mut self) -> Result<()> {
         self.require(&[("sync", ())])?;
         let what = self.require(&[("all", 0), ("any", 1), ("uni", 2), ("ballot", 3)])?;
@@ -124,7 +124,7 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    /// `match.sync` (9.7.13.11).
+    /// `match.sync` (9.7.13.10).
     pub(super) fn matching(&mut self) -> Result<()> {
         let all = self.require(&[("all", true), ("any", false)])?;
         self.require(&[("sync", ())])?;
@@ -165,7 +165,7 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    /// `activemask` (9.7.13.13).
+    /// `activemask` (9.7.13.11).
     pub(super) fn active_mask(&mut self) -> Result<()> {
         if self.kind()? != B32 {
             return self.unsupported();
@@ -175,7 +175,7 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    /// `elect.sync` (9.7.13.15).
+    /// `elect.sync` (9.7.13.14).
     pub(super) fn elect(&mut self) -> Result<()> {
         self.require(&[("sync", ())])?;
         self.needs(90)?;

@@ -369,7 +369,7 @@ fn selectors(mode: PermuteMode, c: u32) -> u32 {
     select(0) | select(1) << 4 | select(2) << 8 | select(3) << 12
 }
 
-/// `bfe` (9.7.1.20): position and length count to 255.
+/// `bfe` (9.7.1.19): position and length count to 255.
 pub fn extract(a: u64, position: u32, length: u32, bits: u32) -> u64 {
     let (position, length) = (position & 0xff, length & 0xff);
     if position >= bits || length == 0 {
@@ -389,7 +389,7 @@ pub fn extract_signed(a: i64, position: u32, length: u32, bits: u32) -> i64 {
     a >> position.min(bits - 1) << (64 - length) >> (64 - length)
 }
 
-/// `bfi` (9.7.1.21): the low `length` bits of `a` at `position` in `b`.
+/// `bfi` (9.7.1.20): the low `length` bits of `a` at `position` in `b`.
 pub fn insert(a: u64, b: u64, position: u32, length: u32) -> u64 {
     let (position, length) = (position & 0xff, length & 0xff);
     if position >= 64 || length == 0 {
