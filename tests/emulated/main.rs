@@ -12,7 +12,7 @@ mod harness;
 mod kernels;
 mod matrices;
 mod memory;
-mod mutation;
 mod transfer;
+mod mutation;
 mod trial;
 mod warps;
