@@ -8,7 +8,6 @@ use super::memory::{SECTOR, Spot};
 use super::order::Party;
 use super::registers::{LANES, Register, Registers};
 use super::report::{Check, Finding, Outcome};
-use super::shared::Actor;
 
 /// One address per lane.
 pub(super) type Addresses = [u64; LANES];
@@ -111,7 +110,7 @@ impl Context<'_, '_> {
         let bytes = usize::from(store.bytes) * usize::from(store.count);
         let access = Access { what: "write", bytes, strong: is_strong(store.order) };
         if let Order::Release(scope) = store.order {
-            self.release(scope);
+            self.release(scope, active);
         }
         self.grid.changes += 1;
         let addresses = self.addresses(&store.address);
@@ -129,11 +128,9 @@ impl Context<'_, '_> {
     }
 
     /// What a release does before the access itself.
-    pub(super) fn release(&mut self, scope: Scope) {
-        let (warp, owner) = (&mut *self.warp, self.block.serial);
-        let only = (scope == Scope::Cta).then_some(owner);
-        warp.learning.fence(owner, &mut warp.clocks, warp.index, only);
-        warp.settle_floor();
+    pub(super) fn release(&mut self, scope: Scope, active: u32) {
+        let owner = self.block.serial;
+        self.warp.fence(owner, active, (scope == Scope::Cta).then_some(owner));
     }
 
     /// Looks for addresses that are no multiple of the access's size.
@@ -397,8 +394,7 @@ impl Context<'_, '_> {
     fn load_shared(&mut self, load: &Load, addresses: &Addresses, mask: u32, access: Access) -> Outcome {
         let (offsets, found) = self.shared_spots(addresses, mask, access)?;
         let warp = &mut *self.warp;
-        let (stamp, synced, floor) = (warp.stamp(access.strong), warp.synced, warp.floor);
-        let actor = Actor { stamp, clocks: &warp.clocks, synced, floor };
+        let actor = warp.actor(access.strong, self.block.serial);
         for lane in lanes(found) {
             self.block.shared.read(&actor, lane, offsets[lane], access.bytes)?;
         }
@@ -429,9 +425,7 @@ impl Context<'_, '_> {
     /// Writes one lane's bytes to shared memory.
     #[inline]
     pub(super) fn write_shared(&mut self, lane: usize, offset: usize, bytes: &[u8], strong: bool) -> Outcome {
-        let (warp, shared) = (&*self.warp, &mut self.block.shared);
-        let (synced, floor) = (warp.synced, warp.floor);
-        let actor = Actor { stamp: warp.stamp(strong), clocks: &warp.clocks, synced, floor };
+        let (actor, shared) = (self.warp.actor(strong, self.block.serial), &mut self.block.shared);
         let same = shared.data()[offset..offset + bytes.len()] == *bytes;
         shared.write(&actor, lane, offset, bytes.len(), same)?;
         copy_bytes(&mut shared.data_mut()[offset..offset + bytes.len()], bytes);

@@ -8,9 +8,10 @@ use std::hash::{Hash, Hasher};
 use super::clocks::{Clocks, Stamp};
 use super::copy::Copies;
 use super::instr::{Function, LaneOrder, Special};
-use super::order::Learning;
+use super::order::{Known, Learning};
 use super::registers::{LANES, Register, Registers};
 use super::schedule::Shape;
+use super::shared::Actor;
 use super::sync::Waiting;
 
 /// Backward branches after which a fragment lets the other fragments of its warp go first.
@@ -159,6 +160,24 @@ impl Warp {
     #[inline]
     pub fn stamp(&self, strong: bool) -> Stamp {
         Stamp::new(self.clocks.of(self.index), self.index, 0, strong, self.pc)
+    }
+
+    /// Who accesses shared memory, for its checks.
+    #[inline]
+    pub fn actor(&self, strong: bool, owner: u32) -> Actor<'_> {
+        let (stamp, clocks, learned) = (self.stamp(strong), &self.clocks, &self.learning.learned);
+        Actor { stamp, clocks, learned, owner, synced: self.synced, floor: self.floor }
+    }
+
+    /// `fence` (9.7.13.4) by some lanes: what was seen holds; what they did so far, or know of, is released, to the
+    /// CTA `only` or to all.
+    pub fn fence(&mut self, owner: u32, active: u32, only: Option<u32>) {
+        self.learning.acquire(&mut self.clocks, owner);
+        let synced = if active == self.lanes { u32::MAX } else { self.synced };
+        let known = Known::of_lanes(&self.clocks, self.index, active, synced);
+        self.learning.release(owner, &known, only);
+        self.clocks.tick(self.index);
+        self.settle_floor();
     }
 
     /// A synchronisation of all lanes: what follows is later than what was, for all lanes alike.
