@@ -102,8 +102,8 @@ impl Context<'_, '_> {
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
             match &instr.op {
                 Op::Scalar(scalar) => {
-                    self.grid.count(Class::Scalar);
                     if active != 0 {
+                        self.grid.count(scalar.class().into());
                         scalar::execute(scalar, &mut self.warp.registers, active);
                     }
                     pc += 1;
@@ -254,7 +254,7 @@ pub(super) fn scope_of(order: Order) -> Option<Scope> {
 
 fn class(op: &Op) -> Class {
     match op {
-        Op::Scalar(_) => Class::Scalar,
+        Op::Scalar(scalar) => scalar.class().into(),
         Op::Load(load) => class_of(load.space),
         Op::Store(store) => class_of(store.space),
         Op::Discard(..) => Class::Global,
