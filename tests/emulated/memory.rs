@@ -212,6 +212,11 @@ fn traffic_is_counted() {
     let copy = counters("ld.global.u32 %r1, [%ta]; st.global.u32 [%tb], %r1;");
     assert_eq!((copy.global_sectors, copy.global_unique_bytes, copy.global_bytes), (8, 256, 256));
     assert_eq!((copy.instructions(Class::Global), copy.instructions(Class::Private)), (2, 4));
+    let sums = counters(
+        "add.u32 %r1, %tx, 1; mov.f32 %f1, 0f3F800000; add.f32 %f2, %f1, %f1; ex2.approx.f32 %f3, %f2; cvt.rzi.s32.f32 %r2, %f3;",
+    );
+    let of = |class| sums.instructions(class);
+    assert_eq!((of(Class::Float), of(Class::Special), of(Class::Conversion), of(Class::Double)), (1, 1, 1, 0));
     let strided = counters(
         "mul.wide.u32 %rd1, %tx, 32; add.u64 %rd1, %a, %rd1; ld.global.u32 %r1, [%rd1]; ld.global.u32 %r2, [%rd1];",
     );

@@ -1,5 +1,6 @@
 //! Deletes every barrier, wait, commit and fence from every kernel of [`kernels`](crate::kernels), one at a time: each
-//! broken kernel must be reported. Right results are no excuse.
+//! broken kernel must be reported. Right results are no excuse. None of these synchronisations is redundant, so there is no
+//! list of exceptions.
 
 use g2d::cuda::driver::emulated::{Completion, Options};
 
@@ -8,13 +9,6 @@ use crate::kernels::{Kernel, all};
 
 /// What is deleted.
 const SYNCHRONISATION: &[&str] = &["bar.", "barrier.", "membar.", "fence.", "cp.async.commit", "cp.async.wait"];
-
-/// Deletions that leave a right program: kernel, which of its synchronisations (from 0), and why.
-const EQUIVALENT: &[(&str, usize, &str)] = &[(
-    "flag between warps",
-    0,
-    "the warp's lanes store and one of them fences: the model takes a fence to cover all lanes of its warp",
-)];
 
 /// The body without its n-th synchronisation; labels stay.
 fn without(body: &str, number: usize) -> Option<String> {
@@ -64,7 +58,6 @@ fn deleting_any_synchronisation_is_reported() {
             }
         }
     }
-    let known: Vec<(&str, usize)> = EQUIVALENT.iter().map(|(name, number, _)| (*name, *number)).collect();
-    assert_eq!(survivors, known, "of {mutants} mutants");
+    assert!(survivors.is_empty(), "of {mutants} mutants these were not reported: {survivors:?}");
     assert!(mutants >= 30, "only {mutants} mutants: the kernels have lost their synchronisations");
 }

@@ -14,7 +14,7 @@ impl Context<'_, '_> {
     pub(super) fn atomic(&mut self, atomic: &Atomic, active: u32) -> Outcome {
         let access = Access { what: "atomic", bytes: atomic.kind.bytes() * atomic.from.len(), strong: true };
         if let Order::Release(scope) | Order::AcquireRelease(scope) = atomic.order {
-            self.release(scope);
+            self.release(scope, active);
         }
         let addresses = self.addresses(&atomic.address);
         self.by_space(atomic.space, addresses, active, |this, space, addresses, mask| {
@@ -76,9 +76,7 @@ impl Context<'_, '_> {
 
     /// Checks and notes an atomic access to shared memory, which both reads and writes.
     fn claim_shared(&mut self, lane: usize, offset: usize, bytes: usize) -> Outcome {
-        let (warp, shared) = (&*self.warp, &mut self.block.shared);
-        let (synced, floor) = (warp.synced, warp.floor);
-        let actor = super::shared::Actor { stamp: warp.stamp(true), clocks: &warp.clocks, synced, floor };
+        let (actor, shared) = (self.warp.actor(true, self.block.serial), &mut self.block.shared);
         shared.read(&actor, lane, offset, bytes)?;
         shared.write(&actor, lane, offset, bytes, false)
     }

@@ -30,6 +30,13 @@ impl Clocks {
         self.known[warp % MAX_WARPS] += 1;
     }
 
+    /// The same with another count for one warp.
+    pub fn with(&self, warp: usize, count: u32) -> Self {
+        let mut other = self.clone();
+        other.known[warp % MAX_WARPS] = count;
+        other
+    }
+
     /// Learns all that another clock knows.
     pub fn join(&mut self, other: &Self) {
         self.known.iter_mut().zip(&other.known).for_each(|(own, other)| *own = (*own).max(*other));

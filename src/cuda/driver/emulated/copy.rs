@@ -9,7 +9,6 @@ use super::execute::{Context, lanes};
 use super::instr::CpAsync;
 use super::registers::LANES;
 use super::report::Outcome;
-use super::shared::Actor;
 use crate::base::Rng;
 
 /// What destinations hold while a copy is under way: NaN in every float format.
@@ -65,9 +64,7 @@ impl Context<'_, '_> {
         let group = self.warp.copies.committed;
         let pending = Pending { mask, to, from, read, bytes, group, carried_out };
         for lane in lanes(mask) {
-            let warp = &*self.warp;
-            let (synced, floor) = (warp.synced, warp.floor);
-            let actor = Actor { stamp: warp.stamp(false), clocks: &warp.clocks, synced, floor };
+            let actor = self.warp.actor(false, self.block.serial);
             self.block.shared.begin_copy(&actor, lane, to[lane], bytes)?;
             self.block.shared.data_mut()[to[lane]..to[lane] + bytes].fill(POISON);
             if carried_out {

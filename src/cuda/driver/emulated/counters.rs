@@ -1,12 +1,21 @@
 //! What a launch did, counted: hints about cost, not timings.
 
 use super::registers::LANES;
+use super::scalar::ScalarClass;
 
 /// Kinds of instructions that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Registers only: arithmetic, comparisons, conversions, moves.
-    Scalar,
+    /// Integers, bits, moves, selection, predicates.
+    Integer,
+    /// f16, bf16, f32 without approximations.
+    Float,
+    /// f64.
+    Double,
+    /// Approximated functions.
+    Special,
+    /// Conversions.
+    Conversion,
     /// Loads, stores and `discard` of global, constant and generic memory.
     Global,
     /// Loads and stores of shared memory, `ldmatrix`, `stmatrix`.
@@ -31,8 +40,12 @@ pub enum Class {
 
 impl Class {
     /// All classes, in the order of [`Counters::warp_instructions`].
-    pub const ALL: [Self; 11] = [
-        Self::Scalar,
+    pub const ALL: [Self; 15] = [
+        Self::Integer,
+        Self::Float,
+        Self::Double,
+        Self::Special,
+        Self::Conversion,
         Self::Global,
         Self::Shared,
         Self::Private,
@@ -46,11 +59,23 @@ impl Class {
     ];
 }
 
+impl From<ScalarClass> for Class {
+    fn from(class: ScalarClass) -> Self {
+        match class {
+            ScalarClass::Integer => Self::Integer,
+            ScalarClass::Float => Self::Float,
+            ScalarClass::Double => Self::Double,
+            ScalarClass::Special => Self::Special,
+            ScalarClass::Conversion => Self::Conversion,
+        }
+    }
+}
+
 /// Counters of one launch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Instructions that warps executed, by [`Class`].
-    pub warp_instructions: [u64; 11],
+    pub warp_instructions: [u64; 15],
     /// Floating-point operations of matrix instructions: a multiplication and an addition per element and step.
     pub tensor_flops: u64,
     /// 32-byte sectors that accesses to global memory asked for, summed over warp instructions.

@@ -102,8 +102,8 @@ impl Context<'_, '_> {
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
             match &instr.op {
                 Op::Scalar(scalar) => {
-                    self.grid.count(Class::Scalar);
                     if active != 0 {
+                        self.grid.count(scalar.class().into());
                         scalar::execute(scalar, &mut self.warp.registers, active);
                     }
                     pc += 1;
@@ -165,7 +165,7 @@ impl Context<'_, '_> {
                 self.warp.copies.commit(active);
                 self.wait_copies(active, 0);
             }
-            Op::Fence(order) => self.fence(*order),
+            Op::Fence(order) => self.fence(*order, active),
             Op::Prefetch(..) => {}
             Op::Discard(space, address) => self.discard(*space, address, active)?,
             Op::ReadClock(to, clock) => self.read_clock(*to, *clock, active),
@@ -205,12 +205,8 @@ impl Context<'_, '_> {
     }
 
     /// `fence`, `membar` (9.7.13.4): makes what was seen hold, and releases what was done.
-    fn fence(&mut self, order: Order) {
-        let (warp, owner) = (&mut *self.warp, self.block.serial);
-        let scope = scope_of(order);
-        let only = (scope == Some(Scope::Cta)).then_some(owner);
-        warp.learning.fence(owner, &mut warp.clocks, warp.index, only);
-        warp.settle_floor();
+    fn fence(&mut self, order: Order, active: u32) {
+        self.release(scope_of(order).unwrap_or(Scope::System), active);
     }
 
     fn discard(&mut self, space: Space, address: &super::instr::Address, active: u32) -> Outcome {
@@ -258,7 +254,7 @@ pub(super) fn scope_of(order: Order) -> Option<Scope> {
 
 fn class(op: &Op) -> Class {
     match op {
-        Op::Scalar(_) => Class::Scalar,
+        Op::Scalar(scalar) => scalar.class().into(),
         Op::Load(load) => class_of(load.space),
         Op::Store(store) => class_of(store.space),
         Op::Discard(..) => Class::Global,

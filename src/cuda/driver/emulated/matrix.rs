@@ -12,7 +12,6 @@ use super::instr::{MatrixMove, Mma, MmaType, Space};
 use super::registers::{LANES, Registers, Word};
 use super::report::{Check, Finding, Outcome};
 use super::scalar::rows::vectorised;
-use super::shared::Actor;
 
 const ROWS: usize = 16;
 const COLUMNS: usize = 8;
@@ -47,8 +46,7 @@ impl Context<'_, '_> {
     pub(super) fn load_matrix(&mut self, matrices: &MatrixMove) -> Outcome {
         let (offsets, found) = self.matrix_rows(matrices, "ldmatrix")?;
         let warp = &mut *self.warp;
-        let (stamp, synced, floor) = (warp.stamp(false), warp.synced, warp.floor);
-        let actor = Actor { stamp, clocks: &warp.clocks, synced, floor };
+        let actor = warp.actor(false, self.block.serial);
         for lane in lanes(found) {
             self.block.shared.read(&actor, lane, offsets[lane], ROW_BYTES)?;
         }

@@ -11,7 +11,7 @@
 //! | text to instructions | [`decode`] makes [`instr`] |
 //! | registers and arithmetic | [`registers`], [`scalar`] |
 //! | memories | `memory` (global), `shared`, with who wrote what in `clocks` and `order` |
-//! | one warp | `warp` (divergence), `execute` (the loop), `access`, `atomic`, `collective`, `copy`, `matrix` |
+//! | one warp | `warp` (divergence), `execute` (the loop), `access`, `global`, `atomic`, `collective`, `copy`, `matrix` |
 //! | CTA and grid | `sync` (barriers), `schedule` (turns, seeds, deadlock) |
 //! | what comes out | [`report`], [`counters`] |
 
@@ -27,6 +27,7 @@ mod device;
 mod execute;
 mod footprint;
 pub mod function;
+mod global;
 pub mod instr;
 mod limits;
 mod matrix;

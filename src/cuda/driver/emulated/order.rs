@@ -3,7 +3,8 @@
 //! Between CTAs a plain write is seen only through release and acquire (PTX ISA 8.7 to 8.9): a fence, then a strong
 //! write of a flag; there a strong read of the flag, then a fence. So each warp carries what it has learned of other
 //! CTAs, each location that a strong write touched carries what its writer had released, and fences move the one into
-//! the other. Barriers pass knowledge on within a CTA. Fences are taken to cover all lanes of their warp.
+//! the other. Barriers pass knowledge on within a CTA. What a fence releases of its own warp is what the lanes that execute
+//! it did, and what the other lanes did before they last synchronised with them; what it acquires holds for the warp.
 //!
 //! Not followed: reads before an unordered write. A seed that runs the two in the other order makes it a read of an
 //! unordered write, which is found.
@@ -97,30 +98,62 @@ impl Party<'_> {
         if owner < self.first || self.strong && stamp.strong() {
             false
         } else if owner != self.owner {
-            self.learned.of(owner).is_none_or(|known| stamp.clock() > known.of(stamp.warp()))
+            !self.learned.covers(owner, stamp)
         } else if stamp.warp() != self.warp {
-            stamp.clock() > self.clocks.of(stamp.warp())
+            stamp.clock() > self.clocks.of(stamp.warp()) && !self.learned.covers(owner, stamp)
         } else {
-            stamp.lane() != lane && stamp.clock() >= self.synced
+            stamp.lane() != lane && stamp.clock() >= self.synced && !self.learned.covers(owner, stamp)
         }
     }
 }
 
-/// What is known of CTAs: up to where their warps' accesses are seen.
+/// What is known of one CTA: up to where its warps' accesses are seen, and further for some lanes.
+#[derive(Clone, Debug)]
+pub struct Known {
+    clocks: Clocks,
+    /// Warp and lanes whose accesses are seen up to this count.
+    lanes: BTreeMap<(usize, u32), u32>,
+}
+
+impl Known {
+    /// All that a warp knows of its own CTA when `lanes` of it release: of the others what precedes `synced`.
+    pub fn of_lanes(clocks: &Clocks, warp: usize, lanes: u32, synced: u32) -> Self {
+        let now = clocks.of(warp);
+        Self { clocks: clocks.with(warp, now.min(synced - 1)), lanes: BTreeMap::from([((warp, lanes), now)]) }
+    }
+
+    fn covers(&self, stamp: Stamp) -> bool {
+        let of_lane = |((warp, lanes), count): (&(usize, u32), &u32)| {
+            *warp == stamp.warp() && lanes >> stamp.lane() & 1 == 1 && stamp.clock() <= *count
+        };
+        stamp.clock() <= self.clocks.of(stamp.warp()) || self.lanes.iter().any(of_lane)
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.clocks.join(&other.clocks);
+        for (lanes, count) in &other.lanes {
+            let held = self.lanes.entry(*lanes).or_default();
+            *held = (*held).max(*count);
+        }
+        let clocks = &self.clocks;
+        self.lanes.retain(|(warp, _), count| *count > clocks.of(*warp));
+    }
+}
+
+/// What is known of CTAs.
 #[derive(Clone, Debug, Default)]
 pub struct Knowledge {
-    blocks: BTreeMap<u32, Clocks>,
+    blocks: BTreeMap<u32, Known>,
 }
 
 impl Knowledge {
-    /// What is known of one CTA.
-    #[inline]
-    pub fn of(&self, owner: u32) -> Option<&Clocks> {
-        self.blocks.get(&owner)
+    /// Whether an access is seen.
+    pub fn covers(&self, owner: u32, stamp: Stamp) -> bool {
+        self.blocks.get(&owner).is_some_and(|known| known.covers(stamp))
     }
 
-    fn learn(&mut self, owner: u32, clocks: &Clocks) {
-        self.blocks.entry(owner).and_modify(|known| known.join(clocks)).or_insert_with(|| clocks.clone());
+    fn learn(&mut self, owner: u32, more: &Known) {
+        self.blocks.entry(owner).and_modify(|known| known.join(more)).or_insert_with(|| more.clone());
     }
 
     /// Learns all that another knows.
@@ -133,13 +166,13 @@ impl Knowledge {
             return;
         }
         let own = Rc::make_mut(self);
-        other.blocks.iter().for_each(|(owner, clocks)| own.learn(*owner, clocks));
+        other.blocks.iter().for_each(|(owner, known)| own.learn(*owner, known));
     }
 
     /// The same with what a CTA's warp knows of its own CTA.
-    pub fn with(self: &Rc<Self>, owner: u32, clocks: &Clocks) -> Rc<Self> {
+    fn with(self: &Rc<Self>, owner: u32, known: &Known) -> Rc<Self> {
         let mut all = (**self).clone();
-        all.learn(owner, clocks);
+        all.learn(owner, known);
         Rc::new(all)
     }
 }
@@ -209,22 +242,20 @@ pub struct Learning {
 }
 
 impl Learning {
-    /// `fence` (9.7.13.4): what was seen holds; what was done so far is released. `only` restricts to one CTA.
-    pub fn fence(&mut self, owner: u32, clocks: &mut Clocks, warp: usize, only: Option<u32>) {
-        self.acquire(clocks, owner);
-        let knowledge = self.learned.with(owner, clocks);
+    /// Releases all that is learned, and what is known of the own CTA; to one CTA only, or to all.
+    pub fn release(&mut self, owner: u32, known: &Known, only: Option<u32>) {
+        let knowledge = self.learned.with(owner, known);
         match only {
             Some(block) => self.released.block = Some((block, knowledge)),
             None => self.released.all = Some(knowledge),
         }
-        clocks.tick(warp);
     }
 
     /// What was seen holds from here on.
     pub fn acquire(&mut self, clocks: &mut Clocks, owner: u32) {
         let seen = std::mem::take(&mut self.seen);
-        if let Some(own) = seen.of(owner) {
-            clocks.join(own);
+        if let Some(own) = seen.blocks.get(&owner) {
+            clocks.join(&own.clocks);
         }
         self.learned.join(&seen);
     }
@@ -245,19 +276,19 @@ mod tests {
     use super::*;
 
     /// Writer (CTA 1) and reader (CTA 2) of one launch that began with CTA 1.
-    fn seen_by_reader(fence_before: bool, fence_after: bool) -> bool {
+    fn seen_by_reader(fence_before: bool, fencing: u32, fence_after: bool) -> bool {
         let (mut locations, mut trace) = (Locations::default(), Trace::default());
-        let (mut writer, mut clocks) = (Learning::default(), Clocks::new(7));
+        let (mut writer, clocks) = (Learning::default(), Clocks::new(7));
         trace.begin(1, 64, 2);
         trace.note(8, 4, 1, Stamp::new(clocks.of(3), 3, 0, false, 0));
         if fence_before {
-            writer.fence(1, &mut clocks, 3, None);
+            writer.release(1, &Known::of_lanes(&clocks, 3, fencing, 7), None);
         }
         locations.publish(0x1000, writer.released(), true);
         let (mut reader, mut own) = (Learning::default(), Clocks::new(7));
         reader.see(locations.observe(0x1000, 2));
         if fence_after {
-            reader.fence(2, &mut own, 0, None);
+            reader.acquire(&mut own, 2);
         }
         let learned = &reader.learned;
         let party = Party { first: 1, owner: 2, warp: 0, strong: false, synced: 0, clocks: &own, learned };
@@ -266,8 +297,9 @@ mod tests {
 
     #[test]
     fn a_plain_write_is_seen_through_two_fences_and_a_flag() {
-        assert!(seen_by_reader(true, true));
-        assert!(!seen_by_reader(false, true));
-        assert!(!seen_by_reader(true, false));
+        assert!(seen_by_reader(true, 1, true) && seen_by_reader(true, u32::MAX, true));
+        assert!(!seen_by_reader(true, 2, true), "another lane's fence");
+        assert!(!seen_by_reader(false, 1, true));
+        assert!(!seen_by_reader(true, 1, false));
     }
 }

@@ -139,8 +139,7 @@ impl Grid<'_> {
                 let turn = self.turn(&mut running);
                 match turn.map_err(|fault| self.report(&running, fault))? {
                     Turn::Done => {
-                        let base = running.warps.iter().map(|warp| warp.clocks.latest()).max().unwrap_or(0);
-                        spare.push((running.block.shared, base));
+                        spare.push((running.block.shared, running.warps));
                         self.changes += 1;
                     }
                     Turn::Yielded => resident.push_back(running),
@@ -158,25 +157,18 @@ impl Grid<'_> {
         Ok(())
     }
 
-    fn admit(&mut self, number: usize, spare: Option<(Shared, u32)>) -> Resident {
-        let at = thread_index(number, self.shape.launch.grid);
-        let checks = &self.options.checks;
-        let watch =
-            Watch { initialized: checks.initialized, races: checks.shared_races, pending: checks.pending_copies };
-        let (shared, base) = match spare {
-            Some((mut shared, base)) => {
-                let base = shared.restart(base);
-                (shared, base)
-            }
-            None => {
-                let variables = &self.function.shared;
-                let shift = self.footprint.shared_shift;
-                (Shared::new(self.shape.shared_bytes, self.shape.warps, shift, watch, variables), 0)
-            }
-        };
-        let warps = (0..self.shape.warps)
-            .map(|index| Warp::new(self.function, &self.shape, index, at, base, checks.lockstep))
-            .collect();
+    fn admit(&mut self, number: usize, spare: Option<(Shared, Vec<Warp>)>) -> Resident {
+        let (at, checks, shape) = (thread_index(number, self.shape.launch.grid), self.options.checks, self.shape);
+        let (mut shared, mut warps) = spare.unwrap_or_else(|| {
+            let watch =
+                Watch { initialized: checks.initialized, races: checks.shared_races, pending: checks.pending_copies };
+            let (shift, variables) = (self.footprint.shared_shift, &self.function.shared);
+            let warps = (0..shape.warps).map(|index| Warp::new(self.function, &shape, index));
+            (Shared::new(shape.shared_bytes, shape.warps, shift, watch, variables), warps.collect())
+        });
+        let base = warps.iter().map(|warp| warp.clocks.latest()).max().unwrap_or(0);
+        let base = shared.restart(base);
+        warps.iter_mut().for_each(|warp| warp.start(self.function, &shape, at, base, checks.lockstep));
         let block = Block {
             at,
             serial: self.first + number as u32,

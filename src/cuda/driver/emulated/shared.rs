@@ -6,6 +6,7 @@
 
 use super::clocks::{Clocks, Stamp};
 use super::instr::{SHARED_BASE, SharedVariable};
+use super::order::Knowledge;
 use super::report::{Check, Finding, Outcome};
 
 const WRITTEN: u8 = 1;
@@ -34,6 +35,10 @@ pub struct Actor<'a> {
     pub stamp: Stamp,
     /// What its warp knows.
     pub clocks: &'a Clocks,
+    /// What it has learned through fences.
+    pub learned: &'a Knowledge,
+    /// Number of its CTA.
+    pub owner: u32,
     /// Count from which on the warp's lanes are not ordered among themselves.
     pub synced: u32,
     /// What happened at or before this count is ordered before the access, whoever did it.
@@ -195,9 +200,10 @@ impl Shared {
         let own = actor.stamp.warp();
         for (warp, entry) in self.reads[cell * self.warps..(cell + 1) * self.warps].iter().enumerate() {
             let (count, reader, several) = (entry >> 6, (entry & 31) as usize, entry & SEVERAL != 0);
+            let learned = || !several && actor.learned.covers(actor.owner, Stamp::new(count, warp, reader, false, 0));
             let races = match warp == own {
-                true => count >= actor.synced && (several || reader != lane),
-                false => count > actor.clocks.of(warp),
+                true => count >= actor.synced && (several || reader != lane) && !learned(),
+                false => count > actor.clocks.of(warp) && !learned(),
             };
             // Of several readers only the first is known by number.
             let did = if several { "and other lanes read" } else { "read" };
@@ -260,21 +266,24 @@ fn unordered(actor: &Actor<'_>, write: Stamp, lane: usize) -> bool {
     if actor.stamp.strong() && write.strong() {
         false
     } else if write.warp() == actor.stamp.warp() {
-        write.lane() != lane && write.clock() >= actor.synced
+        write.lane() != lane && write.clock() >= actor.synced && !actor.learned.covers(actor.owner, write)
     } else {
-        write.clock() > actor.clocks.of(write.warp())
+        write.clock() > actor.clocks.of(write.warp()) && !actor.learned.covers(actor.owner, write)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     const ALL: Watch = Watch { initialized: true, races: true, pending: true };
 
     fn actor(clocks: &Clocks, warp: usize, synced: u32) -> Actor<'_> {
+        static NOTHING: LazyLock<Knowledge> = LazyLock::new(Knowledge::default);
         let stamp = Stamp::new(clocks.of(warp), warp, 0, false, 9);
-        Actor { stamp, clocks, synced, floor: 0 }
+        Actor { stamp, clocks, learned: &NOTHING, owner: 0, synced, floor: 0 }
     }
 
     fn check(outcome: Outcome) -> Option<Check> {

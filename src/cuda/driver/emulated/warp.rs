@@ -8,9 +8,10 @@ use std::hash::{Hash, Hasher};
 use super::clocks::{Clocks, Stamp};
 use super::copy::Copies;
 use super::instr::{Function, LaneOrder, Special};
-use super::order::Learning;
+use super::order::{Known, Learning};
 use super::registers::{LANES, Register, Registers};
 use super::schedule::Shape;
+use super::shared::Actor;
 use super::sync::Waiting;
 
 /// Backward branches after which a fragment lets the other fragments of its warp go first.
@@ -110,23 +111,21 @@ pub struct Warp {
 }
 
 impl Warp {
-    /// Warp `index` of a CTA whose counts begin after `base`, at the kernel's first instruction.
-    pub fn new(function: &Function, shape: &Shape, index: usize, block: [u32; 3], base: u32, lockstep: bool) -> Self {
+    /// Warp `index` of every CTA of a launch, before it starts in one.
+    pub fn new(function: &Function, shape: &Shape, index: usize) -> Self {
         let threads = shape.threads - index * LANES;
         let lanes = if threads >= LANES { u32::MAX } else { (1 << threads) - 1 };
-        let mut clocks = Clocks::new(base);
-        clocks.tick(index);
         let mut warp = Self {
             index,
             lanes,
-            live: lanes,
+            live: 0,
             registers: Registers::new(function.registers),
             local: vec![0; function.local_bytes as usize * LANES],
-            fragments: vec![Fragment::new(0, lanes, State::Ready)],
+            fragments: Vec::new(),
             pc: 0,
-            synced: if lockstep { u32::MAX } else { base + 1 },
-            clocks,
-            floor: base,
+            synced: 0,
+            clocks: Clocks::new(0),
+            floor: 0,
             learning: Learning::default(),
             copies: Copies::default(),
             slice: SLICE,
@@ -134,20 +133,35 @@ impl Warp {
             yields: [0; 4],
             spins_since: None,
         };
-        warp.preload(function, shape, block);
-        warp
-    }
-
-    fn preload(&mut self, function: &Function, shape: &Shape, block: [u32; 3]) {
         for (register, value) in &function.constants {
             match register {
                 Register::Sink => {}
-                Register::Word(word) => self.registers.word_mut(*word).fill(*value as u32),
-                Register::Wide(wide) => self.registers.wide_mut(*wide).fill(*value),
-                Register::Predicate(predicate) => self.registers.predicates[usize::from(predicate.0)] = *value as u32,
+                Register::Word(word) => warp.registers.word_mut(*word).fill(*value as u32),
+                Register::Wide(wide) => warp.registers.wide_mut(*wide).fill(*value),
+                Register::Predicate(predicate) => warp.registers.predicates[usize::from(predicate.0)] = *value as u32,
             }
         }
-        for (register, special) in &function.specials {
+        warp.load_specials(function, shape, [0; 3], |_| true);
+        warp
+    }
+
+    /// Starts in a CTA whose counts begin after `base`, at the kernel's first instruction. What the code does not set
+    /// itself keeps what the warp of an earlier CTA left: registers and local memory.
+    pub fn start(&mut self, function: &Function, shape: &Shape, block: [u32; 3], base: u32, lockstep: bool) {
+        self.live = self.lanes;
+        self.fragments.clear();
+        self.fragments.push(Fragment::new(0, self.lanes, State::Ready));
+        self.clocks = Clocks::new(base);
+        self.clocks.tick(self.index);
+        self.synced = if lockstep { u32::MAX } else { base + 1 };
+        self.floor = base;
+        (self.learning, self.copies) = (Learning::default(), Copies::default());
+        (self.slice, self.yields, self.spins_since) = (SLICE, [0; 4], None);
+        self.load_specials(function, shape, block, |special| matches!(special, Special::Ctaid(_) | Special::SmId));
+    }
+
+    fn load_specials(&mut self, function: &Function, shape: &Shape, block: [u32; 3], which: fn(&Special) -> bool) {
+        for (register, special) in function.specials.iter().filter(|(_, special)| which(special)) {
             for lane in 0..LANES {
                 let value = special_value(*special, shape, block, self.index, lane);
                 self.registers.set_lane(*register, lane, value);
@@ -159,6 +173,24 @@ impl Warp {
     #[inline]
     pub fn stamp(&self, strong: bool) -> Stamp {
         Stamp::new(self.clocks.of(self.index), self.index, 0, strong, self.pc)
+    }
+
+    /// Who accesses shared memory, for its checks.
+    #[inline]
+    pub fn actor(&self, strong: bool, owner: u32) -> Actor<'_> {
+        let (stamp, clocks, learned) = (self.stamp(strong), &self.clocks, &self.learning.learned);
+        Actor { stamp, clocks, learned, owner, synced: self.synced, floor: self.floor }
+    }
+
+    /// `fence` (9.7.13.4) by some lanes: what was seen holds; what they did so far, or know of, is released, to the
+    /// CTA `only` or to all.
+    pub fn fence(&mut self, owner: u32, active: u32, only: Option<u32>) {
+        self.learning.acquire(&mut self.clocks, owner);
+        let synced = if active == self.lanes { u32::MAX } else { self.synced };
+        let known = Known::of_lanes(&self.clocks, self.index, active, synced);
+        self.learning.release(owner, &known, only);
+        self.clocks.tick(self.index);
+        self.settle_floor();
     }
 
     /// A synchronisation of all lanes: what follows is later than what was, for all lanes alike.
