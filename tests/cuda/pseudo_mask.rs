@@ -258,6 +258,14 @@ fn telling() -> Vec<Case> {
         (PseudoMask { height: 20, quantile: Real(0.3), ..bilinear }, [1, 2, 6, 6], Map::Wild, 1.0),
         (PseudoMask { body: false, smooth: None, quantile: Real(0.999), ..bilinear }, [1, 1, 45, 33], Map::Wild, 1.0),
         (PseudoMask { height: 8, width: 8, body: false, ..op }, [1, 1, 8, 8], Map::Attention, 1.0),
+        (PseudoMask { height: 8, width: 8, body: false, quantile: Real(0.7), ..op }, [1, 1, 8, 8], Map::Attention, 1.0),
+        (PseudoMask { body: false, ..op }, [1, 1, 3, 3], Map::Infinite, 1.0),
+        (PseudoMask { body: false, ..op }, [1, 1, 3, 3], Map::Nan, 1.0),
+        // Most cells have no pixel, so neither has the NaN.
+        (PseudoMask { height: 3, width: 3, body: false, ..op }, [1, 1, 8, 8], Map::Nan, 1.0),
+        // Outside of the outermost centres scores are equal but for roundings, and the cut falls among them.
+        (PseudoMask { quantile: Real(0.97), ..bilinear }, [1, 3, 2, 2], Map::Attention, 1.0),
+        (PseudoMask { height: 20, quantile: Real(0.97), ..bilinear }, [1, 3, 2, 2], Map::Attention, 1.0),
         (PseudoMask { compare: Compare::Above, quantile: Real(0.25), ..op }, [1, 1, 2, 2], Map::Constant, 0.8),
     ];
     let build = |(seed, (op, shape, kind, body))| Case::new(op, shape, kind, body, seed as u64);
@@ -273,12 +281,14 @@ fn faults_are_found() {
     let cases = telling();
     let faults = [
         ("add.rn.f32 total, total, value", "mov.f32 total, value"),
+        ("ld.param.f32 factor, [select+56]", "mov.f32 factor, 0f00000000"),
+        ("and.pred p, p, q;", ""),
         ("setp.lt.and.u32 p, j, tid, p", "setp.le.and.u32 p, j, tid, p"),
         ("setp.lt.or.f32 p, score, own, p", "setp.le.or.f32 p, score, own, p"),
         ("setp.lt.and.u32 p, below, end, p", "setp.le.and.u32 p, below, end, p"),
         ("or.pred bad, bad, p;\n    setp.nan.f32 p, value, value", "setp.nan.f32 p, value, value"),
-        ("selp.u32 shift, 10, 0, p", "selp.u32 shift, 11, 0, p"),
-        ("mov.u32 digits, 2047", "mov.u32 digits, 1023"),
+        ("selp.u32 shift, 10, 0, p", "selp.u32 shift, 9, 0, p"),
+        ("and.b32 digit, digit, 2047", "and.b32 digit, digit, 1023"),
         ("setp.eq.and.u32 inside, n, prefix, inside", "setp.le.and.u32 inside, n, prefix, inside"),
         ("shfl.sync.up.b32 t|p, upto, 8, 0", "shfl.sync.up.b32 t|p, upto, 4, 0"),
         ("@above_it min.u32 least, least, key", "min.u32 least, least, key"),

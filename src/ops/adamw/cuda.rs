@@ -1,4 +1,4 @@
-//! [`AdamW`](super::AdamW) on CUDA: `ptx/hand/adamw.ptx`. All parameters in one launch, cut into pieces of a block each.
+//! [`AdamW`] on CUDA: `ptx/hand/adamw.ptx`. All parameters in one launch, cut into pieces of a block each.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -1,4 +1,4 @@
-//! [`PseudoMask`](super::PseudoMask) on CUDA: `ptx/hand/pseudo_mask.ptx`. One kernel finds the cut of each image and
+//! [`PseudoMask`] on CUDA: `ptx/hand/pseudo_mask.ptx`. One kernel finds the cut of each image and
 //! a bit for each pixel, a second one makes numbers of the bits and smooths them.
 
 use bytemuck::{Pod, Zeroable};
