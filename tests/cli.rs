@@ -445,7 +445,7 @@ fn a_kernel_is_emulated_and_its_fault_is_reported() {
         assert!(ended.errors.contains(word), "{word}: {}", ended.errors);
     }
     kernel("st.global.f32 [%d3], %f3;\nfrobnicate.f32 %f3;");
-    refused(&folder, line, &["line 14", "frobnicate.f32"]);
+    refused(&folder, line, &["line 15", "frobnicate.f32"]);
     kernel("");
     refused(&folder, "emulate own.ptx --kernel other", &["`own`"]);
     refused(&folder, "emulate own.ptx --kernel own --arg f32[64]", &["to: 8 bytes", "by: 4 bytes"]);
