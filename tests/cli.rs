@@ -441,11 +441,11 @@ fn a_kernel_is_emulated_and_its_fault_is_reported() {
     kernel("st.global.f32 [%d3+4], %f3;");
     let ended = g2d(&folder, line);
     assert_eq!(ended.code, Some(2), "{ended:?}");
-    for word in ["own.ptx", "line 13", "argument 0", "race"] {
+    for word in ["kernel `own`", "line 12", "argument 0", "race", "seed 0"] {
         assert!(ended.errors.contains(word), "{word}: {}", ended.errors);
     }
     kernel("st.global.f32 [%d3], %f3;\nfrobnicate.f32 %f3;");
-    refused(&folder, line, &["line 14", "frobnicate.f32"]);
+    refused(&folder, line, &["line 15", "frobnicate.f32"]);
     kernel("");
     refused(&folder, "emulate own.ptx --kernel other", &["`own`"]);
     refused(&folder, "emulate own.ptx --kernel own --arg f32[64]", &["to: 8 bytes", "by: 4 bytes"]);

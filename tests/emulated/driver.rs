@@ -186,3 +186,19 @@ fn a_faulty_launch_says_so_and_the_device_goes_on() {
     assert!(device.report().is_none());
     assert_eq!(words(&device, at, 32), [1; 32]);
 }
+
+#[test]
+fn what_cannot_be_is_refused_and_not_tried() {
+    let device = Emulated::new(Options { checks: Checks::none(), ..Options::default() });
+    let at = device.allocate(64).expect("memory");
+    assert!(device.fill(at, 0, u64::MAX, S).is_err() && device.copy(at, at, u64::MAX, S).is_err());
+    let module = device.load("add.ptx", ADD).expect("load");
+    let kernel = device.function(module, "bounded").expect("there");
+    assert!(device.launch(kernel, Launch::linear(1, 32).with_shared(u32::MAX), &[], S).is_err());
+    assert!(device.launch(kernel, Launch { grid: [u32::MAX; 3], block: [1; 3], shared: 0 }, &[], S).is_err());
+    for declaration in [".local .b8 v[2000000];", ".shared .b8 v[50000];"] {
+        let body = format!("{{ {declaration} .reg .b64 %rd<2>; mov.u64 %rd1, v; ret; }}");
+        let ptx = format!(".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry large() {body}");
+        assert!(device.load("large.ptx", &ptx).is_err(), "{declaration}");
+    }
+}

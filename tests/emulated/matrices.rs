@@ -59,6 +59,9 @@ fn stored_matrices_are_those_that_were_loaded() {
     }
 }
 
+/// How a number becomes an operand, and back.
+type Code = (fn(f32) -> u32, fn(u32) -> f32);
+
 /// A form of `mma.sync`, and how its 16-bit or tf32 operands are encoded.
 struct Form {
     name: &'static str,
@@ -142,82 +145,22 @@ impl Form {
 
 #[test]
 fn products_of_every_shape_and_type_are_exact_on_integers() {
-    let brain = |value: f32| u32::from(bf16::from_f32(value).to_bits());
-    let from_brain = |word: u32| bf16::from_bits(word as u16).to_f32();
-    let half = |value: f32| u32::from(f16::from_f32(value).to_bits());
-    let from_half = |word: u32| f16::from_bits(word as u16).to_f32();
-    Form {
-        name: "m16n8k16.row.col.f32.bf16.bf16.f32",
-        k: 16,
-        tf32: false,
-        half_sum: false,
-        encode: brain,
-        decode: from_brain,
+    let brain: Code = (|value| bf16::from_f32(value).to_bits().into(), |word| bf16::from_bits(word as u16).to_f32());
+    let half: Code = (|value| f16::from_f32(value).to_bits().into(), |word| f16::from_bits(word as u16).to_f32());
+    let single: Code = (f32::to_bits, f32::from_bits);
+    for (name, k, (encode, decode)) in [
+        ("m16n8k16.row.col.f32.bf16.bf16.f32", 16, brain),
+        ("m16n8k8.row.col.f32.bf16.bf16.f32", 8, brain),
+        ("m16n8k16.row.col.f32.f16.f16.f32", 16, half),
+        ("m16n8k8.row.col.f32.f16.f16.f32", 8, half),
+        ("m16n8k16.row.col.f16.f16.f16.f16", 16, half),
+        ("m16n8k8.row.col.f16.f16.f16.f16", 8, half),
+        ("m16n8k8.row.col.f32.tf32.tf32.f32", 8, single),
+        ("m16n8k4.row.col.f32.tf32.tf32.f32", 4, single),
+    ] {
+        let (tf32, half_sum) = (name.contains("tf32"), name.contains("col.f16"));
+        Form { name, k, tf32, half_sum, encode, decode }.check();
     }
-    .check();
-    Form {
-        name: "m16n8k8.row.col.f32.bf16.bf16.f32",
-        k: 8,
-        tf32: false,
-        half_sum: false,
-        encode: brain,
-        decode: from_brain,
-    }
-    .check();
-    Form {
-        name: "m16n8k16.row.col.f32.f16.f16.f32",
-        k: 16,
-        tf32: false,
-        half_sum: false,
-        encode: half,
-        decode: from_half,
-    }
-    .check();
-    Form {
-        name: "m16n8k8.row.col.f32.f16.f16.f32",
-        k: 8,
-        tf32: false,
-        half_sum: false,
-        encode: half,
-        decode: from_half,
-    }
-    .check();
-    Form {
-        name: "m16n8k16.row.col.f16.f16.f16.f16",
-        k: 16,
-        tf32: false,
-        half_sum: true,
-        encode: half,
-        decode: from_half,
-    }
-    .check();
-    Form {
-        name: "m16n8k8.row.col.f16.f16.f16.f16",
-        k: 8,
-        tf32: false,
-        half_sum: true,
-        encode: half,
-        decode: from_half,
-    }
-    .check();
-    Form {
-        name: "m16n8k8.row.col.f32.tf32.tf32.f32",
-        k: 8,
-        tf32: true,
-        half_sum: false,
-        encode: f32::to_bits,
-        decode: f32::from_bits,
-    }
-    .check();
-    Form {
-        name: "m16n8k4.row.col.f32.tf32.tf32.f32",
-        k: 4,
-        tf32: true,
-        half_sum: false,
-        encode: f32::to_bits,
-        decode: f32::from_bits,
-    }
-    .check();
 }
 
 #[test]

@@ -159,7 +159,7 @@ impl State {
     fn perform(&mut self, command: &Command) -> Result<(), DriverError> {
         match command {
             Command::Copy { to, from, bytes } => {
-                let overlap = to.0 < from.0 + bytes && from.0 < to.0 + bytes;
+                let overlap = to.0 < from.0.saturating_add(*bytes) && from.0 < to.0.saturating_add(*bytes);
                 let done = if overlap { None } else { self.memory.copy(to.0, from.0, *bytes as usize) };
                 done.ok_or_else(|| self.nowhere("copy", &[*to, *from], *bytes))
             }
@@ -189,7 +189,9 @@ impl State {
         }
         let threads = launch.block.iter().try_fold(1u32, |product, extent| product.checked_mul(*extent)).unwrap_or(0);
         let blocks = launch.grid.iter().try_fold(1u32, |product, extent| product.checked_mul(*extent)).unwrap_or(0);
-        if threads == 0 || u64::from(threads) > limits::THREADS || blocks == 0 || parameters.len() != code.param_bytes {
+        let shared = u64::from(code.shared_bytes) + u64::from(launch.shared);
+        let possible = shared <= limits::SHARED_MOST.into() && parameters.len() == code.param_bytes;
+        if !possible || threads == 0 || u64::from(threads) > limits::THREADS || blocks == 0 {
             let text = format!("`{}` cannot be launched so: {launch:?}, {} bytes", code.name, parameters.len());
             return Err(DriverError::Invalid(text));
         }

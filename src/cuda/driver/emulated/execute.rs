@@ -110,23 +110,19 @@ impl Context<'_, '_> {
                 }
                 Op::Branch(target) => {
                     self.grid.count(Class::Control);
-                    let (target, back) = (*target as usize, *target as usize <= pc);
+                    let target = *target as usize;
                     if active != mask && active != 0 {
-                        self.warp.fragments[index].mask = mask & !active;
-                        self.warp.fragments[index].pc = pc + 1;
-                        self.warp.fragments.push(Fragment::new(target, active, State::Ready));
+                        self.diverge(index, target, active);
                         return Ok(true);
                     }
+                    let back = active != 0 && target <= pc;
                     pc = if active == 0 { pc + 1 } else { target };
-                    if back && active != 0 {
+                    if back {
                         self.warp.fragments[index].pc = pc;
                         *budget = budget.saturating_sub(1);
-                        if *budget == 0 {
-                            return Ok(false);
-                        }
-                        if !alone {
+                        if *budget == 0 || !alone {
                             self.warp.fragments[index].spin(false);
-                            return Ok(true);
+                            return Ok(*budget != 0);
                         }
                     }
                 }
@@ -150,6 +146,14 @@ impl Context<'_, '_> {
                 return Ok(true);
             }
         }
+    }
+
+    /// Some lanes of a fragment branch, the others go on.
+    fn diverge(&mut self, index: usize, target: usize, active: u32) {
+        let fragment = &mut self.warp.fragments[index];
+        fragment.mask &= !active;
+        fragment.pc = self.warp.pc + 1;
+        self.warp.fragments.push(Fragment::new(target, active, State::Ready));
     }
 
     fn step(&mut self, op: &Op, index: usize, active: u32) -> Outcome<Flow> {

@@ -156,7 +156,8 @@ impl Memory {
         let segment = (address >> 32).checked_sub(FIRST)? as usize;
         let offset = address as u32 as usize;
         let held = self.segments.get(segment)?.as_ref()?;
-        (offset + bytes <= held.data.len()).then_some(Spot { segment, offset })
+        let rest = held.data.len().checked_sub(offset)?;
+        (bytes <= rest).then_some(Spot { segment, offset })
     }
 
     /// A segment that [`Self::spot`] named.
@@ -289,6 +290,7 @@ mod tests {
         let mut memory = Memory::default();
         let at = memory.allocate("a".into(), 16);
         assert!(memory.spot(at + 12, 4).is_some() && memory.spot(at + 13, 4).is_none());
+        assert!(memory.fill(at + 4, 0, usize::MAX).is_none() && memory.write(at + 17, &[]).is_none());
         assert!(memory.spot(at - 4, 4).is_none() && memory.spot(0, 1).is_none() && memory.spot(u64::MAX, 1).is_none());
         assert!(memory.outside(at - 4, 4, "read", 0).text.contains("4 bytes before a"));
         assert!(memory.free(at) && !memory.free(at) && memory.spot(at, 1).is_none());
