@@ -62,6 +62,9 @@ pub enum Error {
     /// Texts that make no batch.
     #[error(transparent)]
     Text(#[from] crate::model::batch::TextError),
+    /// The folder of kernels that cannot be brought up to date.
+    #[error(transparent)]
+    Kernels(#[from] crate::kernels::WriteError),
     /// A request that cannot be met.
     #[error("{0}")]
     Usage(String),

@@ -36,9 +36,11 @@ pub mod checkpoint;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;
+pub mod cuda;
 pub mod data;
 pub mod doctor;
 pub mod error;
+pub mod kernels;
 pub mod model;
 pub mod ops;
 pub mod program;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const VERBS: [&str; 8] = ["pretrain", "pack", "phantom", "plan", "step", "bench", "devices", "doctor"];
+const VERBS: [&str; 10] =
+    ["pretrain", "pack", "phantom", "plan", "step", "bench", "emulate", "kernels", "devices", "doctor"];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// How a command ended.
@@ -458,4 +459,35 @@ fn a_terminated_run_saves_and_says_how_to_go_on() {
     let more = done(&folder, &format!("pretrain --resume --out run --steps {}", steps + 2));
     assert!(more.contains(&format!("{} steps", steps + 2)), "{more}");
     assert_eq!(fs::read_to_string(&metrics).unwrap().matches("loss.total").count(), steps + 2);
+}
+
+#[test]
+fn a_kernel_is_emulated_and_its_fault_is_reported() {
+    let folder = empty("emulate");
+    let kernel = |store: &str| {
+        let text = format!(
+            ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry own(.param .u64 to, .param .f32 by)\n{{\n\
+             .reg .b32 %r<3>; .reg .b64 %d<4>; .reg .f32 %f<4>;\nld.param.u64 %d1, [to];\nld.param.f32 %f1, [by];\n\
+             mov.u32 %r1, %tid.x;\nmul.wide.u32 %d2, %r1, 4;\nadd.u64 %d3, %d1, %d2;\nld.global.f32 %f2, [%d3];\n\
+             mul.f32 %f3, %f2, %f1;\n{store}\nret;\n}}\n"
+        );
+        fs::write(folder.join("own.ptx"), text).unwrap();
+    };
+    kernel("st.global.f32 [%d3], %f3;");
+    let line = "emulate own.ptx --kernel own --block 64 --arg f32[64]=range --arg f32:1.5";
+    let out = done(&folder, line);
+    assert!(out.contains("no fault") && out.contains("argument 0: 0 1.5 3 4.5 6 7.5 9 10.5 …"), "{out}");
+    kernel("st.global.f32 [%d3+4], %f3;");
+    let ended = g2d(&folder, line);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    for word in ["kernel `own`", "line 12", "argument 0", "race", "seed 0"] {
+        assert!(ended.errors.contains(word), "{word}: {}", ended.errors);
+    }
+    kernel("st.global.f32 [%d3], %f3;\nfrobnicate.f32 %f3;");
+    refused(&folder, line, &["line 15", "frobnicate.f32"]);
+    kernel("");
+    refused(&folder, "emulate own.ptx --kernel other", &["`own`"]);
+    refused(&folder, "emulate own.ptx --kernel own --arg f32[64]", &["to: 8 bytes", "by: 4 bytes"]);
+    refused(&folder, "emulate own.ptx --kernel own --arg f33:1", &["f33:1"]);
+    refused(&folder, "emulate none.ptx --kernel own", &["none.ptx"]);
 }

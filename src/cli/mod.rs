@@ -13,6 +13,8 @@ macro_rules! println {
 mod bench;
 mod devices;
 mod doctor;
+mod emulate;
+mod kernels;
 mod model;
 mod pack;
 mod phantom;
@@ -82,7 +84,9 @@ enum Verb {
     Step(step::Step),
     Bench(bench::Bench),
     Devices(devices::Devices),
+    Emulate(emulate::Emulate),
     Doctor(doctor::Doctor),
+    Kernels(kernels::Kernels),
 }
 
 /// Runs the command. Exit codes: 0 done, 2 input that cannot be used (one sentence on standard error).
@@ -105,7 +109,9 @@ pub fn main() -> ExitCode {
         Verb::Step(step) => step.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Devices(devices) => devices.run(),
+        Verb::Emulate(emulate) => emulate.run(),
         Verb::Doctor(doctor) => doctor.run(),
+        Verb::Kernels(kernels) => kernels.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 pub mod check;
 pub mod grad;
 pub mod host;
+mod kernel_call;
 pub mod memory;
 pub mod op;
 pub mod pass;
@@ -10,6 +11,7 @@ pub mod record;
 
 pub use check::Checked;
 pub use host::{Case, HostIo};
+pub use kernel_call::KernelCall;
 pub use op::{Backward, Candidate, Cost, Misfit, Operation, Outputs, Pass, Size};
 pub use pass::layout::StateLayout;
 pub use pass::precision::Precision;

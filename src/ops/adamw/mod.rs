@@ -11,6 +11,7 @@
 //! step counts, weights and moments decay.
 
 mod cpu;
+pub mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

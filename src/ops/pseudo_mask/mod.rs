@@ -7,6 +7,7 @@
 //! of its image zero. By definition not differentiable.
 
 mod cpu;
+pub mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -94,6 +95,11 @@ impl PseudoMask {
         let last = self.height * self.width - 1;
         let rank = (last as f64 * self.quantile.0).min(last as f64);
         (rank as usize, rank.ceil() as usize, rank.fract())
+    }
+
+    /// Whether torch multiplies the weights of both axes first: on small planes.
+    pub(crate) fn multiplies_weights_first(&self) -> bool {
+        self.height + self.width <= 128
     }
 
     /// The quantile between its two order statistics: torch's lerp, which goes from the nearer end, so that the cut

@@ -51,7 +51,7 @@ pub fn upsample<N: Number>(op: &PseudoMask, cells: &[N], rows: usize, columns: u
             plane.push(match op.upsample {
                 Upsample::Nearest => cells[y * rows / op.height * columns + x * columns / op.width],
                 Upsample::Bilinear => {
-                    let small = op.height + op.width <= SMALL;
+                    let small = op.multiplies_weights_first();
                     let at = |row: usize, column: usize| cells[row * columns + column];
                     interpolate(at, taps(y, op.height, rows), taps(x, op.width, columns), small)
                 }
@@ -60,9 +60,6 @@ pub fn upsample<N: Number>(op: &PseudoMask, cells: &[N], rows: usize, columns: u
     }
     plane
 }
-
-/// Up to this height plus width torch multiplies the weights of both axes first.
-const SMALL: usize = 128;
 
 /// The four cells beside a pixel's centre, weighted, rounded where torch rounds (with fused multiply-adds): beyond the
 /// outermost centres many pixels have the same score but for roundings, and the cut may fall among them.

@@ -1,0 +1,248 @@
+//! `g2d emulate`: runs a kernel of one's own on the emulated device, under its checkers.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::base::Rng;
+use crate::cuda::driver::Launch;
+use crate::cuda::driver::emulated::Class;
+use crate::cuda::driver::emulated::trial::{Argument, Outcome, Trial};
+use crate::error::Error;
+
+/// Runs one kernel of a PTX file without a GPU and reports races, stray accesses and missing waits.
+#[derive(Args)]
+#[command(after_help = "Arguments, one --arg per parameter of the kernel, in order:
+  f32:1.5           a number; types: f16 bf16 f32 f64 u8 s32 u32 s64 u64
+  f32[1024]         a buffer that nobody wrote yet
+  f32[1024]=0       a buffer of one number
+  u32[1024]=range   0, 1, 2, …
+  f32[1024]=normal  random numbers
+  u8=@weights.bin   a buffer with the bytes of a file
+
+Examples:
+  g2d emulate scale.ptx --kernel scale --grid 8 --block 128 --arg f32[1024]=range --arg f32:2 --arg u32:1024
+  g2d emulate gemm.ptx --kernel gemm --grid 2,2 --block 256 --shared 65536 --seeds 16 --arg bf16[4096]=normal")]
+pub struct Emulate {
+    /// The PTX text.
+    file: PathBuf,
+    /// Name of the kernel.
+    #[arg(long)]
+    kernel: String,
+    /// Blocks: x, or x,y or x,y,z.
+    #[arg(long, default_value = "1")]
+    grid: String,
+    /// Threads of a block: x, or x,y or x,y,z.
+    #[arg(long, default_value = "32")]
+    block: String,
+    /// Bytes of dynamic shared memory.
+    #[arg(long, default_value_t = 0)]
+    shared: u32,
+    /// A parameter (see below).
+    #[arg(long = "arg", value_name = "ARGUMENT")]
+    arguments: Vec<String>,
+    /// Run with so many orders of warps and blocks.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// Run with this seed only, to replay a report.
+    #[arg(long, conflicts_with = "seeds")]
+    seed: Option<u64>,
+}
+
+impl Emulate {
+    /// Runs it.
+    pub fn run(&self) -> Result<(), Error> {
+        let ptx = std::fs::read_to_string(&self.file).map_err(Error::io(&self.file))?;
+        let parsed = self.arguments.iter().map(|text| argument(text)).collect::<Result<Vec<_>, _>>()?;
+        let (kinds, arguments): (Vec<_>, Vec<_>) = parsed.into_iter().unzip();
+        let launch = Launch { grid: extents(&self.grid)?, block: extents(&self.block)?, shared: self.shared };
+        let seeds = self.seed.map_or(0..self.seeds, |seed| seed..seed.saturating_add(1));
+        let file = self.file.display().to_string();
+        let trial = Trial { file: &file, ptx: &ptx, kernel: &self.kernel, launch, arguments, seeds };
+        let outcome = trial.run().map_err(|error| Error::Usage(error.to_string()))?;
+        let buffers = kinds.iter().zip(&trial.arguments).enumerate();
+        let buffers = buffers.filter(|(_, (_, argument))| !matches!(argument, Argument::Value(_)));
+        let buffers: Vec<(usize, Kind)> = buffers.map(|(at, (kind, _))| (at, *kind)).collect();
+        print!("{}", text(&outcome, &buffers));
+        Ok(())
+    }
+}
+
+/// What the kernel did, and the beginning of every buffer.
+fn text(outcome: &Outcome, buffers: &[(usize, Kind)]) -> String {
+    let counters = &outcome.counters;
+    let mut text = format!("no fault; {} warp instructions\n", counters.total_instructions());
+    for class in Class::ALL.into_iter().filter(|&class| counters.instructions(class) > 0) {
+        text += &format!("  {:15} {}\n", format!("{class:?}").to_lowercase(), counters.instructions(class));
+    }
+    text += &format!(
+        "global memory: {} bytes asked for in {} sectors, {} bytes touched; shared memory: {} conflicts\n",
+        counters.global_bytes, counters.global_sectors, counters.global_unique_bytes, counters.shared_conflicts
+    );
+    if counters.tensor_flops > 0 {
+        text += &format!("matrices: {} floating-point operations\n", counters.tensor_flops);
+    }
+    for ((at, kind), bytes) in buffers.iter().zip(&outcome.buffers) {
+        let numbers = bytes.chunks_exact(kind.bytes()).take(8).map(|bytes| kind.show(bytes));
+        let more = if bytes.len() > 8 * kind.bytes() { " …" } else { "" };
+        text += &format!("argument {at}: {}{more}\n", numbers.collect::<Vec<_>>().join(" "));
+    }
+    if let Some(difference) = outcome.difference {
+        let (argument, kind) = buffers[difference.buffer];
+        let element = difference.byte / kind.bytes();
+        text += &format!(
+            "seed {} gives another result: argument {argument} differs first in element {element}\n",
+            difference.seed
+        );
+    }
+    text
+}
+
+/// `x`, `x,y` or `x,y,z`.
+fn extents(text: &str) -> Result<[u32; 3], Error> {
+    let wrong = || Error::Usage(format!("`{text}` is not one to three positive numbers such as 8,2"));
+    let numbers = text.split(',').map(|number| number.trim().parse().ok().filter(|&number: &u32| number > 0));
+    let numbers = numbers.collect::<Option<Vec<u32>>>().filter(|numbers| numbers.len() <= 3).ok_or_else(wrong)?;
+    Ok(std::array::from_fn(|at| numbers.get(at).copied().unwrap_or(1)))
+}
+
+/// Type of the numbers of an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    F16,
+    Bf16,
+    F32,
+    F64,
+    U8,
+    S32,
+    U32,
+    S64,
+    U64,
+}
+
+impl Kind {
+    fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "f16" => Self::F16,
+            "bf16" => Self::Bf16,
+            "f32" => Self::F32,
+            "f64" => Self::F64,
+            "u8" => Self::U8,
+            "s32" => Self::S32,
+            "u32" => Self::U32,
+            "s64" => Self::S64,
+            "u64" => Self::U64,
+            _ => return None,
+        })
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::F16 | Self::Bf16 => 2,
+            Self::F32 | Self::S32 | Self::U32 => 4,
+            Self::F64 | Self::S64 | Self::U64 => 8,
+        }
+    }
+
+    /// A written number, if it is one of this type.
+    fn number(self, text: &str) -> Option<Vec<u8>> {
+        Some(match self {
+            Self::U8 => text.parse::<u8>().ok()?.to_le_bytes().to_vec(),
+            Self::S32 => text.parse::<i32>().ok()?.to_le_bytes().to_vec(),
+            Self::U32 => text.parse::<u32>().ok()?.to_le_bytes().to_vec(),
+            Self::S64 => text.parse::<i64>().ok()?.to_le_bytes().to_vec(),
+            Self::U64 => text.parse::<u64>().ok()?.to_le_bytes().to_vec(),
+            _ => self.nearest(text.parse().ok()?),
+        })
+    }
+
+    /// The number of this type nearest to a value.
+    fn nearest(self, value: f64) -> Vec<u8> {
+        match self {
+            Self::F16 => half::f16::from_f64(value).to_le_bytes().to_vec(),
+            Self::Bf16 => half::bf16::from_f64(value).to_le_bytes().to_vec(),
+            Self::F32 => (value as f32).to_le_bytes().to_vec(),
+            Self::F64 => value.to_le_bytes().to_vec(),
+            Self::U8 => vec![value as u8],
+            Self::S32 => (value as i32).to_le_bytes().to_vec(),
+            Self::U32 => (value as u32).to_le_bytes().to_vec(),
+            Self::S64 => (value as i64).to_le_bytes().to_vec(),
+            Self::U64 => (value as u64).to_le_bytes().to_vec(),
+        }
+    }
+
+    /// A stored number as text.
+    fn show(self, bytes: &[u8]) -> String {
+        let bits = bytes.iter().rev().fold(0, |bits, &byte| bits << 8 | u64::from(byte));
+        match self {
+            Self::F16 => half::f16::from_bits(bits as u16).to_string(),
+            Self::Bf16 => half::bf16::from_bits(bits as u16).to_string(),
+            Self::F32 => f32::from_bits(bits as u32).to_string(),
+            Self::F64 => f64::from_bits(bits).to_string(),
+            Self::U8 | Self::U32 | Self::U64 => bits.to_string(),
+            Self::S32 => (bits as u32).cast_signed().to_string(),
+            Self::S64 => bits.cast_signed().to_string(),
+        }
+    }
+}
+
+/// Most bytes of one buffer; above it, the text of an argument is a mistake.
+const MOST_BYTES: usize = 1 << 32;
+
+/// `TYPE:NUMBER`, `TYPE[COUNT]`, `TYPE[COUNT]=FILL` or `TYPE=@FILE`.
+fn argument(text: &str) -> Result<(Kind, Argument), Error> {
+    let wrong = || Error::Usage(format!("`{text}` is not an argument such as f32:1.5, f32[1024]=normal or u8=@FILE"));
+    let end = text.find([':', '[', '=']).ok_or_else(wrong)?;
+    let kind = Kind::parse(&text[..end]).ok_or_else(wrong)?;
+    let rest = &text[end..];
+    if let Some(number) = rest.strip_prefix(':') {
+        return Ok((kind, Argument::Value(kind.number(number).ok_or_else(wrong)?)));
+    }
+    if let Some(path) = rest.strip_prefix("=@") {
+        return Ok((kind, Argument::Buffer(std::fs::read(path).map_err(Error::io(path))?)));
+    }
+    let (count, fill) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).ok_or_else(wrong)?;
+    let count: usize = count.parse().map_err(|_| wrong())?;
+    let bytes = count.checked_mul(kind.bytes()).filter(|&bytes| bytes <= MOST_BYTES).ok_or_else(wrong)?;
+    let argument = match fill.strip_prefix('=') {
+        None if fill.is_empty() => Argument::Uninitialized(bytes),
+        None => return Err(wrong()),
+        Some("range") => Argument::Buffer((0..count).flat_map(|at| kind.nearest(at as f64)).collect()),
+        Some("normal") => {
+            let mut rng = Rng::new(0, 0, 0);
+            Argument::Buffer((0..count).flat_map(|_| kind.nearest(rng.normal())).collect())
+        }
+        Some(number) => Argument::Buffer(kind.number(number).ok_or_else(wrong)?.repeat(count)),
+    };
+    Ok((kind, argument))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read() {
+        let read = |text: &str| argument(text).unwrap_or_else(|error| panic!("{error}")).1;
+        assert_eq!(read("f32:1.5"), Argument::Value(1.5f32.to_le_bytes().to_vec()));
+        assert_eq!(read("bf16:-2"), Argument::Value(vec![0, 0xc0]));
+        assert_eq!(read("u64:18446744073709551615"), Argument::Value(vec![255; 8]));
+        assert_eq!(read("f64[3]"), Argument::Uninitialized(24));
+        assert_eq!(read("s32[2]=-1"), Argument::Buffer(vec![255; 8]));
+        assert_eq!(read("u8[3]=range"), Argument::Buffer(vec![0, 1, 2]));
+        assert!(matches!(read("f16[5]=normal"), Argument::Buffer(bytes) if bytes.len() == 10));
+    }
+
+    #[test]
+    fn broken_arguments_are_refused() {
+        for text in ["", "f32", "f33:1", "f32:x", "u8:256", "u32:-1", "f32[2", "f32[x]", "f32[2]x", "f32[2]=y", "u8=@"]
+        {
+            assert!(argument(text).is_err(), "{text}");
+        }
+        for text in ["", "0", "1,2,3,4", "a", "-1"] {
+            assert!(extents(text).is_err(), "{text}");
+        }
+        assert_eq!(extents("8,2").expect("two extents"), [8, 2, 1]);
+    }
+}

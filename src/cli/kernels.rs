@@ -1,0 +1,47 @@
+//! `g2d kernels`: which kernels this program carries; after an edit, their manifest.
+
+use std::path::Path;
+
+use crate::error::Error;
+use crate::kernels::{self, MODULES, Origin, STALE};
+
+/// Lists the CUDA kernels in this program, or writes ptx/ of the repository anew.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  g2d kernels\n  g2d kernels --write\n\n\
+                        After an edit of ptx/hand or kernels/, build, run `g2d kernels --write` in the repository's \
+                        folder and build again. kernels/toolchain.sh fetches the compiler and the assembler.")]
+pub struct Kernels {
+    /// Write what was compiled and the manifest into ptx/ of the current folder. Where the environment variable
+    /// G2D_PTXAS names an assembler, it must take every file without spilling registers.
+    #[arg(long)]
+    write: bool,
+}
+
+impl Kernels {
+    /// Runs the command.
+    pub fn run(self) -> Result<(), Error> {
+        if self.write {
+            let written = kernels::write(Path::new("."), std::env::var_os("G2D_PTXAS").as_deref())?;
+            for path in &written {
+                println!("ptx/{path}");
+            }
+            println!("{} files written", written.len());
+            return Ok(());
+        }
+        for module in MODULES {
+            let origin = match module.origin {
+                Origin::Hand => "written by hand",
+                Origin::Compiled => "compiled now",
+                Origin::Committed => "compiled before",
+            };
+            println!("ptx/{}: {origin}, for {}", module.path, module.target);
+            for entry in module.entries {
+                println!("  {:40} {:5} bytes of parameters", entry.symbol, entry.parameter_bytes);
+            }
+        }
+        for path in STALE {
+            println!("ptx/{path}: left out, its sources have changed");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! What the emulated device looks for, and how it schedules: every checker has a switch, every choice a seed.
+
+use crate::base::Rng;
+
+/// Which checkers run. All of them by default.
+///
+/// An access that a switched-off checker would have reported goes on as well as it can: reads outside any allocation
+/// give zero and writes there are dropped, misaligned accesses are done byte by byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// Accesses outside an allocation, outside shared memory or outside the thread's local memory.
+    pub bounds: bool,
+    /// Addresses that are no multiple of the access's size.
+    pub alignment: bool,
+    /// Reads of global or shared memory that nobody wrote.
+    pub initialized: bool,
+    /// Conflicting accesses to shared memory that nothing orders.
+    pub shared_races: bool,
+    /// Conflicting accesses to global memory that nothing orders: between the warps of a CTA, and between CTAs of one
+    /// launch, where plain writes are seen only through release and acquire (PTX ISA 8).
+    pub global_races: bool,
+    /// Accesses to what an asynchronous copy is still writing.
+    pub pending_copies: bool,
+    /// Barriers used with different or impossible thread counts or numbers, or reached by a part of a warp.
+    pub barriers: bool,
+    /// Warp-wide instructions that not all named lanes execute, and shuffles from lanes outside their members.
+    pub collectives: bool,
+    /// Launches that a driver would refuse.
+    pub limits: bool,
+    /// Accepts that lanes of one warp see each other's memory accesses without `bar.warp.sync`, as if they always ran
+    /// in step. Off by default: since sm_70 they need not.
+    pub lockstep: bool,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self::all(true)
+    }
+}
+
+impl Checks {
+    /// No checker at all; launches run fastest.
+    pub fn none() -> Self {
+        Self::all(false)
+    }
+
+    /// Every checker on, or every one off; lanes run in step where nobody looks.
+    fn all(on: bool) -> Self {
+        Self {
+            bounds: on,
+            alignment: on,
+            initialized: on,
+            shared_races: on,
+            global_races: on,
+            pending_copies: on,
+            barriers: on,
+            collectives: on,
+            limits: on,
+            lockstep: !on,
+        }
+    }
+}
+
+/// When an asynchronous copy takes effect. A right program gives the same result with each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Completion {
+    /// As late as the program allows, at the wait that covers it.
+    #[default]
+    Late,
+    /// At once.
+    Early,
+    /// Each copy one or the other, by the seed.
+    Random,
+}
+
+/// How the device behaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Checkers.
+    pub checks: Checks,
+    /// When asynchronous copies take effect.
+    pub completion: Completion,
+    /// Orders warps, CTAs and the lanes of atomics; 0 is the natural order. The same seed gives the same run.
+    pub seed: u64,
+}
+
+/// Streams of random numbers, one per kind of choice, so that one does not shift another.
+pub(super) const STREAM_BLOCKS: u32 = 1;
+pub(super) const STREAM_WARPS: u32 = 2;
+pub(super) const STREAM_LANES: u32 = 3;
+pub(super) const STREAM_COPIES: u32 = 4;
+
+/// The indices 0..count in the order that the seed gives them.
+pub(super) fn order(seed: u64, stream: u32, index: u64, count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    if seed != 0 {
+        Rng::new(seed, stream, index).shuffle(&mut order);
+    }
+    order
+}

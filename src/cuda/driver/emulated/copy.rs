@@ -1,0 +1,136 @@
+//! `cp.async` (PTX ISA 9.7.9.25.3): copies that take effect as late, or as early, as the program allows.
+//!
+//! Between its start and the wait that covers it a copy's destination holds NaN patterns (unless the copy was carried
+//! out early) and may not be touched. Groups are counted per thread.
+
+use super::access::{Access, Addresses, Offsets, copy_bytes};
+use super::checks::{Completion, STREAM_COPIES};
+use super::execute::{Context, lanes};
+use super::instr::CpAsync;
+use super::registers::LANES;
+use super::report::Outcome;
+use crate::base::Rng;
+
+/// What destinations hold while a copy is under way: NaN in every float format.
+const POISON: u8 = 0xff;
+
+/// One instruction's copies, of those lanes that have not waited yet.
+#[derive(Clone, Debug)]
+struct Pending {
+    mask: u32,
+    to: Offsets,
+    from: Addresses,
+    /// Bytes read per lane; the rest is zero.
+    read: [u8; LANES],
+    bytes: usize,
+    group: [u32; LANES],
+    carried_out: bool,
+}
+
+/// The copies that a warp has started.
+#[derive(Clone, Debug, Default)]
+pub struct Copies {
+    pending: Vec<Pending>,
+    /// Groups that each lane has closed.
+    committed: [u32; LANES],
+}
+
+impl Copies {
+    /// `cp.async.commit_group`: the copies so far are a group.
+    pub fn commit(&mut self, active: u32) {
+        lanes(active).for_each(|lane| self.committed[lane] += 1);
+    }
+}
+
+impl Context<'_, '_> {
+    /// `cp.async`.
+    pub(super) fn copy_async(&mut self, copy: &CpAsync, active: u32) -> Outcome {
+        let bytes = usize::from(copy.bytes);
+        let access = |what| Access { what, bytes, strong: false };
+        let (targets, from) = (self.addresses(&copy.to), self.addresses(&copy.from));
+        self.check_alignment(&targets, active, access("copy"))?;
+        let ignored = copy.ignore_source.map_or(0, |guard| self.guarded(guard, active));
+        let mut read = [copy.bytes; LANES];
+        if let Some(sizes) = copy.source_bytes {
+            let row = self.warp.registers.word(sizes);
+            (0..LANES).for_each(|lane| read[lane] = copy.bytes.min(row[lane].min(255) as u8));
+        }
+        lanes(ignored).for_each(|lane| read[lane] = 0);
+        let reads = lanes(active).filter(|lane| read[*lane] > 0).fold(0, |mask, lane| mask | 1 << lane);
+        self.check_alignment(&from, reads, access("copy"))?;
+        self.check_sources(&from, &read, reads)?;
+        let (to, mask) = self.shared_spots(&targets, active, access("copy"))?;
+        let carried_out = self.is_early();
+        let group = self.warp.copies.committed;
+        let pending = Pending { mask, to, from, read, bytes, group, carried_out };
+        for lane in lanes(mask) {
+            let actor = self.warp.actor(false, self.block.serial);
+            self.block.shared.begin_copy(&actor, lane, to[lane], bytes)?;
+            self.block.shared.data_mut()[to[lane]..to[lane] + bytes].fill(POISON);
+            if carried_out {
+                self.carry_out(&pending, lane);
+            }
+        }
+        self.warp.copies.pending.push(pending);
+        Ok(())
+    }
+
+    /// Checks what the lanes will read. Most copies read as much in every lane, so they are checked size by size.
+    fn check_sources(&mut self, from: &Addresses, read: &[u8; LANES], reads: u32) -> Outcome {
+        let mut rest = reads;
+        while rest != 0 {
+            let size = read[rest.trailing_zeros() as usize % LANES];
+            let alike = lanes(rest).filter(|lane| read[*lane] == size).fold(0, |mask, lane| mask | 1 << lane);
+            rest &= !alike;
+            let access = Access { what: "copy from", bytes: usize::from(size), strong: false };
+            let mut left = alike;
+            while let Some((segment, offsets, found)) = self.global_spots(from, &mut left, access)? {
+                self.count_global(segment, &offsets, found, access.bytes);
+                self.check_global_read(segment, &offsets, found, access, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_early(&mut self) -> bool {
+        match self.grid.options.completion {
+            Completion::Late => false,
+            Completion::Early => true,
+            Completion::Random => {
+                self.grid.choices += 1;
+                Rng::new(self.grid.options.seed, STREAM_COPIES, self.grid.choices).chance(0.5)
+            }
+        }
+    }
+
+    fn carry_out(&mut self, pending: &Pending, lane: usize) {
+        let (to, bytes, read) = (pending.to[lane], pending.bytes, usize::from(pending.read[lane]));
+        let target = &mut self.block.shared.data_mut()[to..to + bytes];
+        target.fill(0);
+        if let Some(source) = self.grid.memory.bytes(pending.from[lane], read) {
+            copy_bytes(&mut target[..read], source);
+        }
+    }
+
+    /// `cp.async.wait_group`: all but the `youngest` last groups of each lane are complete.
+    pub(super) fn wait_copies(&mut self, active: u32, youngest: u32) {
+        let mut copies = std::mem::take(&mut self.warp.copies.pending);
+        let stamp = self.warp.stamp(false);
+        for pending in &mut copies {
+            let closed = |lane: &usize| {
+                u64::from(pending.group[*lane]) + u64::from(youngest) < u64::from(self.warp.copies.committed[*lane])
+            };
+            let done = lanes(pending.mask & active).filter(closed).fold(0, |mask, lane| mask | 1 << lane);
+            for lane in lanes(done) {
+                if !pending.carried_out {
+                    self.carry_out(pending, lane);
+                }
+                self.block.shared.end_copy(stamp, lane, pending.to[lane], pending.bytes);
+            }
+            pending.mask &= !done;
+        }
+        copies.retain(|pending| pending.mask != 0);
+        self.warp.copies.pending = copies;
+        self.grid.changes += 1;
+    }
+}

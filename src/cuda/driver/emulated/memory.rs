@@ -1,0 +1,299 @@
+//! Global memory: every allocation in a 4 GiB segment of its own, with a map of what was written.
+//!
+//! An address is `segment << 32 | offset`, so that one comparison finds every overrun, however far it goes, and a
+//! negative offset lands in another segment.
+
+use super::order::Trace;
+use super::report::{Check, Finding, Outcome};
+
+/// Bytes of the sectors that memory traffic is counted in.
+pub const SECTOR: usize = 32;
+
+/// First segment; below it lie addresses that are mistakes.
+const FIRST: u64 = 1;
+
+/// One allocation.
+#[derive(Debug)]
+pub struct Segment {
+    /// Name for reports.
+    pub label: String,
+    /// Contents.
+    pub data: Vec<u8>,
+    /// Bit i of byte b: byte 8 b + i was written.
+    written: Vec<u8>,
+    /// Whether all was written.
+    whole: bool,
+    /// Whether kernels may only read it.
+    pub constant: bool,
+    /// Who wrote what in the current launch.
+    pub trace: Trace,
+    /// Bit per sector touched in the launch `touched_in`.
+    touched: Vec<u64>,
+    touched_in: u32,
+}
+
+impl Segment {
+    fn new(label: String, bytes: usize) -> Self {
+        Self {
+            label,
+            data: vec![0; bytes],
+            written: vec![0; bytes.div_ceil(8) + 8],
+            whole: false,
+            constant: false,
+            trace: Trace::default(),
+            touched: Vec::new(),
+            touched_in: 0,
+        }
+    }
+
+    /// Marks bytes as written.
+    pub fn mark(&mut self, offset: usize, bytes: usize) {
+        if self.whole {
+            return;
+        }
+        if bytes >= self.data.len() {
+            self.whole = true;
+        } else if bytes <= 16 {
+            let bits = ((1u32 << bytes) - 1) << (offset & 7);
+            let at = offset >> 3;
+            self.written[at] |= bits as u8;
+            self.written[at + 1] |= (bits >> 8) as u8;
+            self.written[at + 2] |= (bits >> 16) as u8;
+        } else {
+            let whole = offset.next_multiple_of(8)..(offset + bytes) / 8 * 8;
+            self.written[whole.start / 8..whole.end / 8].fill(u8::MAX);
+            let ends = (offset..whole.start).chain(whole.end..offset + bytes);
+            ends.for_each(|byte| self.written[byte >> 3] |= 1 << (byte & 7));
+        }
+    }
+
+    /// Marks bytes as never written.
+    pub fn forget(&mut self, offset: usize, bytes: usize) {
+        if self.whole {
+            self.whole = false;
+            self.written.fill(u8::MAX);
+        }
+        (offset..offset + bytes).for_each(|byte| self.written[byte >> 3] &= !(1 << (byte & 7)));
+    }
+
+    /// Whether all of at most 16 bytes were written: what one lane can read at once.
+    #[inline]
+    pub fn is_written(&self, offset: usize, bytes: usize) -> bool {
+        if self.whole {
+            return true;
+        }
+        let at = offset >> 3;
+        let bits =
+            u32::from(self.written[at]) | u32::from(self.written[at + 1]) << 8 | u32::from(self.written[at + 2]) << 16;
+        let wanted = ((1u32 << bytes) - 1) << (offset & 7);
+        bits & wanted == wanted
+    }
+
+    /// Whether all bytes were written, so that no read of this segment needs a check.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Forgets what earlier launches wrote and touched, before their numbers are used again.
+    pub fn forget_launches(&mut self) {
+        (self.trace, self.touched_in) = (Trace::default(), 0);
+    }
+
+    /// Marks a sector as touched in a launch; says whether it was not before.
+    #[inline]
+    pub fn touch(&mut self, sector: usize, launch: u32) -> bool {
+        if self.touched_in != launch {
+            self.touched_in = launch;
+            self.touched.clear();
+            self.touched.resize(self.data.len().div_ceil(SECTOR * 64), 0);
+        }
+        let (word, bit) = (sector >> 6, 1u64 << (sector & 63));
+        let new = self.touched[word] & bit == 0;
+        self.touched[word] |= bit;
+        new
+    }
+}
+
+/// All global memory of the device.
+#[derive(Debug, Default)]
+pub struct Memory {
+    segments: Vec<Option<Segment>>,
+    allocated: u64,
+}
+
+/// A segment and an offset in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// Index of the segment.
+    pub segment: usize,
+    /// Byte offset.
+    pub offset: usize,
+}
+
+impl Memory {
+    /// Gives memory an address.
+    pub fn allocate(&mut self, label: String, bytes: usize) -> u64 {
+        self.segments.push(Some(Segment::new(label, bytes)));
+        self.allocated += bytes as u64;
+        (self.segments.len() as u64 - 1 + FIRST) << 32
+    }
+
+    /// Takes memory back; false if no allocation begins there. Its address is never given again.
+    pub fn free(&mut self, address: u64) -> bool {
+        let Some(Spot { segment, offset: 0 }) = self.spot(address, 0) else { return false };
+        self.allocated -= self.segments[segment].take().map_or(0, |gone| gone.data.len() as u64);
+        true
+    }
+
+    /// Bytes allocated now.
+    pub fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// Where `bytes` bytes at an address lie, if all of them lie in one allocation.
+    #[inline]
+    pub fn spot(&self, address: u64, bytes: usize) -> Option<Spot> {
+        let segment = (address >> 32).checked_sub(FIRST)? as usize;
+        let offset = address as u32 as usize;
+        let held = self.segments.get(segment)?.as_ref()?;
+        let rest = held.data.len().checked_sub(offset)?;
+        (bytes <= rest).then_some(Spot { segment, offset })
+    }
+
+    /// A segment that [`Self::spot`] named.
+    #[inline]
+    pub fn segment(&self, index: usize) -> Option<&Segment> {
+        self.segments.get(index)?.as_ref()
+    }
+
+    /// A segment that [`Self::spot`] named, to write.
+    #[inline]
+    pub fn segment_mut(&mut self, index: usize) -> Option<&mut Segment> {
+        self.segments.get_mut(index)?.as_mut()
+    }
+
+    /// The segment that an address falls into, whatever its offset.
+    pub fn segment_of(&mut self, address: u64) -> Option<&mut Segment> {
+        self.segment_mut((address >> 32).checked_sub(FIRST)? as usize)
+    }
+
+    /// All segments there are.
+    pub fn segments_mut(&mut self) -> impl Iterator<Item = &mut Segment> {
+        self.segments.iter_mut().flatten()
+    }
+
+    /// Bytes at an address, if they lie in one allocation.
+    pub fn bytes(&self, address: u64, count: usize) -> Option<&[u8]> {
+        let spot = self.spot(address, count)?;
+        self.segment(spot.segment)?.data.get(spot.offset..spot.offset + count)
+    }
+
+    /// The fault of an access that lies in no allocation, or goes beyond one.
+    pub fn outside(&self, address: u64, bytes: usize, what: &str, lane: usize) -> Box<Finding> {
+        let inside = (address >> 32).checked_sub(FIRST).and_then(|index| self.segments.get(index as usize));
+        let offset = address & 0xffff_ffff;
+        let place = match inside {
+            Some(Some(held)) => format!("byte {offset} of {}, which has {} bytes", held.label, held.data.len()),
+            Some(None) => "memory that was freed".to_owned(),
+            None => self.below(address),
+        };
+        Finding::new(Check::Bounds, lane, format!("{what} of {bytes} bytes at {address:#x}: {place}"))
+    }
+
+    /// Where an address lies that belongs to no segment: before the first byte of one, if it is close to it.
+    fn below(&self, address: u64) -> String {
+        let next = ((address >> 32) + 1).checked_sub(FIRST).and_then(|index| self.segments.get(index as usize));
+        match next {
+            Some(Some(held)) if address as u32 > 0xf000_0000 => {
+                format!("{} bytes before {}", (1u64 << 32) - u64::from(address as u32), held.label)
+            }
+            _ => "no allocation".to_owned(),
+        }
+    }
+
+    /// Name and offset of an address, for reports.
+    pub fn describe(&self, address: u64) -> String {
+        let held = self.spot(address, 1).and_then(|spot| Some((self.segment(spot.segment)?, spot.offset)));
+        held.map_or_else(|| format!("{address:#x}"), |(held, offset)| format!("byte {offset} of {}", held.label))
+    }
+
+    /// Writes from the host.
+    pub fn write(&mut self, address: u64, bytes: &[u8]) -> Option<()> {
+        let spot = self.spot(address, bytes.len())?;
+        let segment = self.segment_mut(spot.segment)?;
+        segment.data[spot.offset..spot.offset + bytes.len()].copy_from_slice(bytes);
+        segment.mark(spot.offset, bytes.len());
+        Some(())
+    }
+
+    /// Writes one value many times.
+    pub fn fill(&mut self, address: u64, value: u8, count: usize) -> Option<()> {
+        let spot = self.spot(address, count)?;
+        let segment = self.segment_mut(spot.segment)?;
+        segment.data[spot.offset..spot.offset + count].fill(value);
+        segment.mark(spot.offset, count);
+        Some(())
+    }
+
+    /// Copies within the device, with what is known about what was written.
+    pub fn copy(&mut self, to: u64, from: u64, count: usize) -> Option<()> {
+        let (source, target) = (self.spot(from, count)?, self.spot(to, count)?);
+        let held = self.segment(source.segment)?;
+        let data = held.data[source.offset..source.offset + count].to_vec();
+        let gaps: Vec<usize> = match held.is_whole() {
+            true => Vec::new(),
+            false => (0..count).filter(|byte| !held.is_written(source.offset + byte, 1)).collect(),
+        };
+        let segment = self.segment_mut(target.segment)?;
+        segment.data[target.offset..target.offset + count].copy_from_slice(&data);
+        segment.mark(target.offset, count);
+        gaps.iter().for_each(|byte| segment.forget(target.offset + byte, 1));
+        Some(())
+    }
+
+    /// Looks for bytes that a kernel reads and nobody wrote.
+    pub fn require_written(&self, spot: Spot, bytes: usize, lane: usize) -> Outcome {
+        let Some(held) = self.segment(spot.segment) else { return Ok(()) };
+        if held.is_written(spot.offset, bytes) {
+            return Ok(());
+        }
+        let text = format!("{bytes} bytes at byte {} of {} were never written", spot.offset, held.label);
+        Err(Finding::new(Check::Initialized, lane, text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_known_one_by_one() {
+        let mut memory = Memory::default();
+        let at = memory.allocate("a".into(), 100);
+        let spot = |offset| Spot { segment: 0, offset };
+        assert!(memory.require_written(spot(5), 1, 0).is_err());
+        memory.write(at + 5, &[1, 2, 3]).expect("in bounds");
+        assert!(memory.require_written(spot(5), 3, 0).is_ok());
+        assert!(memory.require_written(spot(4), 4, 0).is_err());
+        assert!(memory.require_written(spot(5), 4, 0).is_err());
+        memory.fill(at, 0, 100).expect("in bounds");
+        assert!(memory.segment(0).is_some_and(Segment::is_whole));
+        memory.segment_mut(0).expect("there").forget(50, 2);
+        assert!(memory.require_written(spot(48), 2, 0).is_ok() && memory.require_written(spot(48), 3, 0).is_err());
+        let other = memory.allocate("b".into(), 100);
+        memory.copy(other, at, 100).expect("in bounds");
+        assert!(memory.require_written(Spot { segment: 1, offset: 51 }, 1, 0).is_err(), "gaps are copied");
+    }
+
+    #[test]
+    fn nothing_lies_outside() {
+        let mut memory = Memory::default();
+        let at = memory.allocate("a".into(), 16);
+        assert!(memory.spot(at + 12, 4).is_some() && memory.spot(at + 13, 4).is_none());
+        assert!(memory.fill(at + 4, 0, usize::MAX).is_none() && memory.write(at + 17, &[]).is_none());
+        assert!(memory.spot(at - 4, 4).is_none() && memory.spot(0, 1).is_none() && memory.spot(u64::MAX, 1).is_none());
+        assert!(memory.outside(at - 4, 4, "read", 0).text.contains("4 bytes before a"));
+        assert!(memory.free(at) && !memory.free(at) && memory.spot(at, 1).is_none());
+        assert_ne!(memory.allocate("c".into(), 16), at, "addresses are not used twice");
+    }
+}

@@ -1,0 +1,48 @@
+//! A CUDA device that executes PTX on the CPU and sees what a GPU hides.
+//!
+//! [`Emulated`] runs the PTX that ships under the same host code, and looks for what goes unnoticed on a GPU until it
+//! does not: accesses out of bounds, misaligned or before anything was written; races in shared and in global memory;
+//! copies that nobody waited for; misused barriers, divergence in warp-wide instructions, deadlocks. The first fault
+//! ends the launch with a [`Report`]. It computes what the PTX ISA manual says; it knows nothing of time, of registers
+//! as the vendor's assembler allots them, nor of the inner rounding of tensor cores.
+//!
+//! | piece | module |
+//! |---|---|
+//! | text to instructions | [`decode`] makes [`instr`] |
+//! | registers and arithmetic | [`registers`], [`scalar`] |
+//! | memories | `memory` (global), `shared`, with who wrote what in `clocks` and `order` |
+//! | one warp | `warp` (divergence), `execute` (the loop), `access`, `global`, `atomic`, `collective`, `copy`, `matrix` |
+//! | CTA and grid | `sync` (barriers), `schedule` (turns, seeds, deadlock) |
+//! | what comes out | [`report`], [`counters`] |
+
+mod access;
+mod atomic;
+pub mod checks;
+mod clocks;
+mod collective;
+mod copy;
+pub mod counters;
+pub mod decode;
+mod device;
+mod execute;
+mod footprint;
+pub mod function;
+mod global;
+pub mod instr;
+mod limits;
+mod matrix;
+mod memory;
+mod order;
+pub mod registers;
+pub mod report;
+pub mod scalar;
+mod schedule;
+mod shared;
+mod sync;
+pub mod trial;
+mod warp;
+
+pub use checks::{Checks, Completion, Options};
+pub use counters::{Class, Counters};
+pub use device::Emulated;
+pub use report::{Check, Place, Report};

@@ -1,0 +1,305 @@
+//! Order of accesses to global memory: who wrote what in this launch, and who has learned of it.
+//!
+//! Between CTAs a plain write is seen only through release and acquire (PTX ISA 8.7 to 8.9): a fence, then a strong
+//! write of a flag; there a strong read of the flag, then a fence. So each warp carries what it has learned of other
+//! CTAs, each location that a strong write touched carries what its writer had released, and fences move the one into
+//! the other. Barriers pass knowledge on within a CTA. What a fence releases of its own warp is what the lanes that execute
+//! it did, and what the other lanes did before they last synchronised with them; what it acquires holds for the warp.
+//!
+//! Not followed: reads before an unordered write. A seed that runs the two in the other order makes it a read of an
+//! unordered write, which is found.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use super::clocks::{Clocks, Stamp};
+
+/// Who wrote each granule of a segment last, by plain or strong writes, in the launches so far.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// Number of the CTA; CTAs are numbered through over all launches, from 1 on.
+    owners: Vec<u32>,
+    stamps: Vec<Stamp>,
+    shift: u32,
+    /// First CTA of the launch that wrote here last.
+    since: u32,
+}
+
+impl Trace {
+    /// Whether anything was written in the launch whose first CTA is `first`.
+    #[inline]
+    pub fn is_of(&self, first: u32) -> bool {
+        self.since == first
+    }
+
+    /// Prepares for writes of a launch into a segment of `bytes` bytes, told apart in granules of `1 << shift` bytes.
+    pub fn begin(&mut self, first: u32, bytes: usize, shift: u32) {
+        if self.shift != shift || self.owners.is_empty() {
+            *self = Self { owners: vec![0; (bytes >> shift) + 1], stamps: Vec::new(), shift, since: first };
+            self.stamps = vec![Stamp::default(); (bytes >> shift) + 1];
+        }
+        self.since = first;
+    }
+
+    #[inline]
+    fn cells(&self, offset: usize, bytes: usize) -> std::ops::Range<usize> {
+        offset >> self.shift..((offset + bytes - 1) >> self.shift) + 1
+    }
+
+    /// Notes a write.
+    #[inline]
+    pub fn note(&mut self, offset: usize, bytes: usize, owner: u32, stamp: Stamp) {
+        let cells = self.cells(offset, bytes);
+        if let (Some(owners), Some(stamps)) = (self.owners.get_mut(cells.clone()), self.stamps.get_mut(cells)) {
+            owners.fill(owner);
+            stamps.fill(stamp);
+        }
+    }
+
+    /// The first earlier write of this launch to these bytes that `party` may not touch yet.
+    #[inline]
+    pub fn conflict(&self, offset: usize, bytes: usize, party: &Party<'_>, lane: usize) -> Option<(u32, Stamp)> {
+        let cells = self.cells(offset, bytes);
+        let owners = self.owners.get(cells.clone())?.iter();
+        let mut pairs = owners.zip(self.stamps.get(cells)?);
+        pairs.find(|(owner, stamp)| party.unordered(**owner, **stamp, lane)).map(|(owner, stamp)| (*owner, *stamp))
+    }
+
+    /// Whether any of these bytes was written in the launch whose first CTA is `first`.
+    pub fn written_since(&self, offset: usize, bytes: usize, first: u32) -> Option<(u32, Stamp)> {
+        let cells = self.cells(offset, bytes);
+        let mut pairs = self.owners.get(cells.clone())?.iter().zip(self.stamps.get(cells)?);
+        pairs.find(|(owner, _)| **owner >= first).map(|(owner, stamp)| (*owner, *stamp))
+    }
+}
+
+/// Who makes an access, and what it knows.
+pub struct Party<'a> {
+    /// First CTA of the launch.
+    pub first: u32,
+    /// Its own CTA.
+    pub owner: u32,
+    /// Its warp.
+    pub warp: usize,
+    /// Whether the access is strong.
+    pub strong: bool,
+    /// Count of the warp from which on its lanes are not ordered among themselves; none if they run in step.
+    pub synced: u32,
+    /// What it knows of its own CTA.
+    pub clocks: &'a Clocks,
+    /// What it knows of others.
+    pub learned: &'a Knowledge,
+}
+
+impl Party<'_> {
+    /// Whether an earlier write may not be touched yet.
+    #[inline]
+    fn unordered(&self, owner: u32, stamp: Stamp, lane: usize) -> bool {
+        if owner < self.first || self.strong && stamp.strong() {
+            false
+        } else if owner != self.owner {
+            !self.learned.covers(owner, stamp)
+        } else if stamp.warp() != self.warp {
+            stamp.clock() > self.clocks.of(stamp.warp()) && !self.learned.covers(owner, stamp)
+        } else {
+            stamp.lane() != lane && stamp.clock() >= self.synced && !self.learned.covers(owner, stamp)
+        }
+    }
+}
+
+/// What is known of one CTA: up to where its warps' accesses are seen, and further for some lanes.
+#[derive(Clone, Debug)]
+pub struct Known {
+    clocks: Clocks,
+    /// Warp and lanes whose accesses are seen up to this count.
+    lanes: BTreeMap<(usize, u32), u32>,
+}
+
+impl Known {
+    /// All that a warp knows of its own CTA when `lanes` of it release: of the others what precedes `synced`.
+    pub fn of_lanes(clocks: &Clocks, warp: usize, lanes: u32, synced: u32) -> Self {
+        let now = clocks.of(warp);
+        Self { clocks: clocks.with(warp, now.min(synced - 1)), lanes: BTreeMap::from([((warp, lanes), now)]) }
+    }
+
+    fn covers(&self, stamp: Stamp) -> bool {
+        let of_lane = |((warp, lanes), count): (&(usize, u32), &u32)| {
+            *warp == stamp.warp() && lanes >> stamp.lane() & 1 == 1 && stamp.clock() <= *count
+        };
+        stamp.clock() <= self.clocks.of(stamp.warp()) || self.lanes.iter().any(of_lane)
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.clocks.join(&other.clocks);
+        for (lanes, count) in &other.lanes {
+            let held = self.lanes.entry(*lanes).or_default();
+            *held = (*held).max(*count);
+        }
+        let clocks = &self.clocks;
+        self.lanes.retain(|(warp, _), count| *count > clocks.of(*warp));
+    }
+}
+
+/// What is known of CTAs.
+#[derive(Clone, Debug, Default)]
+pub struct Knowledge {
+    blocks: BTreeMap<u32, Known>,
+}
+
+impl Knowledge {
+    /// Whether an access is seen.
+    pub fn covers(&self, owner: u32, stamp: Stamp) -> bool {
+        self.blocks.get(&owner).is_some_and(|known| known.covers(stamp))
+    }
+
+    fn learn(&mut self, owner: u32, more: &Known) {
+        self.blocks.entry(owner).and_modify(|known| known.join(more)).or_insert_with(|| more.clone());
+    }
+
+    /// Learns all that another knows.
+    pub fn join(self: &mut Rc<Self>, other: &Rc<Self>) {
+        if Rc::ptr_eq(self, other) || other.blocks.is_empty() {
+            return;
+        }
+        if self.blocks.is_empty() {
+            *self = Rc::clone(other);
+            return;
+        }
+        let own = Rc::make_mut(self);
+        other.blocks.iter().for_each(|(owner, known)| own.learn(*owner, known));
+    }
+
+    /// The same with what a CTA's warp knows of its own CTA.
+    fn with(self: &Rc<Self>, owner: u32, known: &Known) -> Rc<Self> {
+        let mut all = (**self).clone();
+        all.learn(owner, known);
+        Rc::new(all)
+    }
+}
+
+/// What was released: to all, and (by fences of CTA scope) to one CTA only.
+#[derive(Clone, Debug, Default)]
+pub struct Released {
+    all: Option<Rc<Knowledge>>,
+    block: Option<(u32, Rc<Knowledge>)>,
+}
+
+impl Released {
+    fn is_empty(&self) -> bool {
+        self.all.is_none() && self.block.is_none()
+    }
+
+    /// Adds what another one released.
+    fn join(&mut self, other: &Self) {
+        if let Some(knowledge) = &other.all {
+            self.all.get_or_insert_default().join(knowledge);
+        }
+        match (&mut self.block, &other.block) {
+            (Some((own, held)), Some((block, knowledge))) if own == block => held.join(knowledge),
+            (_, None) => {}
+            (held, other) => *held = other.clone(),
+        }
+    }
+}
+
+/// Locations that strong writes touched in a launch, by address: what their value's writers had released.
+#[derive(Debug, Default)]
+pub struct Locations {
+    records: HashMap<u64, Released>,
+}
+
+impl Locations {
+    /// A strong write. One that also reads (an atomic) keeps what earlier writers released there.
+    pub fn publish(&mut self, address: u64, released: &Released, keeps: bool) {
+        if released.is_empty() && (keeps || self.records.is_empty()) {
+            return;
+        }
+        let record = self.records.entry(address).or_default();
+        if !keeps {
+            *record = Released::default();
+        }
+        record.join(released);
+    }
+
+    /// What a strong read by a CTA can learn there.
+    pub fn observe(&self, address: u64, owner: u32) -> impl Iterator<Item = &Rc<Knowledge>> {
+        let record = self.records.get(&address);
+        let all = record.and_then(|record| record.all.as_ref());
+        let block = record.and_then(|record| record.block.as_ref()).filter(|(block, _)| *block == owner);
+        all.into_iter().chain(block.map(|(_, knowledge)| knowledge))
+    }
+}
+
+/// What a warp has learned of others, and what it is about to learn or has released.
+#[derive(Clone, Debug, Default)]
+pub struct Learning {
+    /// What holds for its accesses from here on.
+    pub learned: Rc<Knowledge>,
+    /// What strong reads saw; a fence makes it hold.
+    seen: Rc<Knowledge>,
+    /// What the last fence covered; strong writes publish it.
+    released: Released,
+}
+
+impl Learning {
+    /// Releases all that is learned, and what is known of the own CTA; to one CTA only, or to all.
+    pub fn release(&mut self, owner: u32, known: &Known, only: Option<u32>) {
+        let knowledge = self.learned.with(owner, known);
+        match only {
+            Some(block) => self.released.block = Some((block, knowledge)),
+            None => self.released.all = Some(knowledge),
+        }
+    }
+
+    /// What was seen holds from here on.
+    pub fn acquire(&mut self, clocks: &mut Clocks, owner: u32) {
+        let seen = std::mem::take(&mut self.seen);
+        if let Some(own) = seen.blocks.get(&owner) {
+            clocks.join(&own.clocks);
+        }
+        self.learned.join(&seen);
+    }
+
+    /// A strong read saw a location.
+    pub fn see<'k>(&mut self, knowledge: impl Iterator<Item = &'k Rc<Knowledge>>) {
+        knowledge.for_each(|knowledge| self.seen.join(knowledge));
+    }
+
+    /// What a strong write publishes.
+    pub fn released(&self) -> &Released {
+        &self.released
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writer (CTA 1) and reader (CTA 2) of one launch that began with CTA 1.
+    fn seen_by_reader(fence_before: bool, fencing: u32, fence_after: bool) -> bool {
+        let (mut locations, mut trace) = (Locations::default(), Trace::default());
+        let (mut writer, clocks) = (Learning::default(), Clocks::new(7));
+        trace.begin(1, 64, 2);
+        trace.note(8, 4, 1, Stamp::new(clocks.of(3), 3, 0, false, 0));
+        if fence_before {
+            writer.release(1, &Known::of_lanes(&clocks, 3, fencing, 7), None);
+        }
+        locations.publish(0x1000, writer.released(), true);
+        let (mut reader, mut own) = (Learning::default(), Clocks::new(7));
+        reader.see(locations.observe(0x1000, 2));
+        if fence_after {
+            reader.acquire(&mut own, 2);
+        }
+        let learned = &reader.learned;
+        let party = Party { first: 1, owner: 2, warp: 0, strong: false, synced: 0, clocks: &own, learned };
+        trace.conflict(8, 4, &party, 0).is_none()
+    }
+
+    #[test]
+    fn a_plain_write_is_seen_through_two_fences_and_a_flag() {
+        assert!(seen_by_reader(true, 1, true) && seen_by_reader(true, u32::MAX, true));
+        assert!(!seen_by_reader(true, 2, true), "another lane's fence");
+        assert!(!seen_by_reader(false, 1, true));
+        assert!(!seen_by_reader(true, 1, false));
+    }
+}

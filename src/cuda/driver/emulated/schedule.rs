@@ -1,0 +1,303 @@
+//! Running a launch: CTAs in the seed's order, their warps in turn, and what is said when nothing can go on.
+//!
+//! CTAs run one after another. Only when one spins without anything changing are more of them made resident, so that
+//! a grid-wide barrier completes; nothing may rely on more than [`RESIDENT`] of them, as on a GPU.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::super::Launch;
+use super::checks::{Options, STREAM_BLOCKS, STREAM_WARPS, order};
+use super::counters::{Class, Counters};
+use super::execute::{Context, Stop};
+use super::footprint::Footprint;
+use super::instr::{Function, Op};
+use super::memory::Memory;
+use super::order::Locations;
+use super::registers::LANES;
+use super::report::{Check, Finding, Place, Report};
+use super::shared::{Shared, Watch};
+use super::sync::{BARRIERS, BarrierState, settle};
+use super::warp::{State, Warp, thread_index};
+
+/// CTAs that are resident at once at most: two on each of 132 multiprocessors.
+const RESIDENT: usize = 264;
+
+/// Rounds over all resident CTAs in which memory does not change, after which the launch is given up even if registers
+/// do: some million iterations.
+const HOPELESS: u32 = 1024;
+
+/// The shape of a launch and what follows from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Grid, block, dynamic shared memory.
+    pub launch: Launch,
+    /// Threads of a CTA.
+    pub threads: usize,
+    /// Warps of a CTA.
+    pub warps: usize,
+    /// Bytes of shared memory, static and dynamic.
+    pub shared_bytes: usize,
+    /// Multiprocessors of the device.
+    pub multiprocessors: u32,
+}
+
+impl Shape {
+    /// Number of a CTA (x fastest).
+    pub fn block_number(&self, [x, y, z]: [u32; 3]) -> u64 {
+        let [nx, ny, _] = self.launch.grid.map(u64::from);
+        u64::from(x) + nx * (u64::from(y) + ny * u64::from(z))
+    }
+}
+
+/// A launch under way.
+pub struct Grid<'g> {
+    /// The kernel.
+    pub function: &'g Function,
+    /// Checkers, completion, seed.
+    pub options: Options,
+    /// Global memory.
+    pub memory: &'g mut Memory,
+    /// The kernel's arguments.
+    pub params: &'g [u8],
+    /// Shape.
+    pub shape: Shape,
+    /// What the kernel's accesses look like.
+    pub footprint: Footprint,
+    /// Number of its first CTA; they are numbered through over all launches.
+    pub first: u32,
+    /// Counters.
+    pub counters: Counters,
+    /// Global memory that strong writes touched.
+    pub locations: Locations,
+    /// Instructions so far: the clock.
+    pub steps: u64,
+    /// Changes that a waiting thread could see.
+    pub changes: u64,
+    /// Random choices so far, so that each has a stream of its own.
+    pub choices: u64,
+}
+
+/// What the warps of a CTA share.
+pub struct Block {
+    /// Position in the grid.
+    pub at: [u32; 3],
+    /// Number over all launches.
+    pub serial: u32,
+    /// Shared memory.
+    pub shared: Shared,
+    /// Shared memory that strong writes touched.
+    pub locations: Locations,
+    /// Barriers.
+    pub barriers: [BarrierState; BARRIERS],
+    /// Barriers at which some have arrived, bit by bit.
+    pub begun: u32,
+    /// Threads that have not exited.
+    pub live: u32,
+}
+
+/// A CTA under way.
+struct Resident {
+    block: Block,
+    warps: Vec<Warp>,
+    rounds: u64,
+}
+
+/// A fault with the warp and instruction it belongs to.
+type Fault = (Box<Finding>, usize, usize);
+
+enum Turn {
+    Done,
+    Yielded,
+}
+
+impl Grid<'_> {
+    /// Counts a warp instruction.
+    #[inline]
+    pub fn count(&mut self, class: Class) {
+        self.counters.warp_instructions[class as usize] += 1;
+    }
+
+    /// Runs all CTAs.
+    pub fn run(&mut self) -> Result<(), Box<Report>> {
+        let [x, y, z] = self.shape.launch.grid;
+        let count = x as usize * y as usize * z as usize;
+        let seed = self.options.seed;
+        let mut waiting: Box<dyn ExactSizeIterator<Item = usize>> = match seed {
+            0 => Box::new(0..count),
+            _ => Box::new(order(seed, STREAM_BLOCKS, u64::from(self.first), count).into_iter()),
+        };
+        let (mut resident, mut spare) = (VecDeque::new(), Vec::new());
+        let mut idle = 0;
+        while !resident.is_empty() || waiting.len() > 0 {
+            if resident.is_empty() || idle > 0 && resident.len() < RESIDENT {
+                let admitted = waiting.next().map(|number| self.admit(number, spare.pop()));
+                resident.extend(admitted);
+            }
+            let changes = self.changes;
+            for _ in 0..resident.len() {
+                let Some(mut running) = resident.pop_front() else { break };
+                let turn = self.turn(&mut running);
+                match turn.map_err(|fault| self.report(&running, fault))? {
+                    Turn::Done => {
+                        spare.push((running.block.shared, running.warps));
+                        self.changes += 1;
+                    }
+                    Turn::Yielded => resident.push_back(running),
+                }
+            }
+            idle = if self.changes != changes { 0 } else { idle + 1 };
+            let full = resident.len() == RESIDENT || waiting.len() == 0;
+            let spins =
+                |running: &Resident| running.warps.iter().all(|warp| !warp.is_ready() || warp.spins(self.changes));
+            if full && idle > 0 && (idle > HOPELESS || resident.iter().all(spins)) {
+                let Some(running) = resident.front() else { continue };
+                return Err(self.hopeless(running, &resident, waiting.len()));
+            }
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, number: usize, spare: Option<(Shared, Vec<Warp>)>) -> Resident {
+        let (at, checks, shape) = (thread_index(number, self.shape.launch.grid), self.options.checks, self.shape);
+        let (mut shared, mut warps) = spare.unwrap_or_else(|| {
+            let watch =
+                Watch { initialized: checks.initialized, races: checks.shared_races, pending: checks.pending_copies };
+            let (shift, variables) = (self.footprint.shared_shift, &self.function.shared);
+            let warps = (0..shape.warps).map(|index| Warp::new(self.function, &shape, index));
+            (Shared::new(shape.shared_bytes, shape.warps, shift, watch, variables), warps.collect())
+        });
+        let base = warps.iter().map(|warp| warp.clocks.latest()).max().unwrap_or(0);
+        let base = shared.restart(base);
+        warps.iter_mut().for_each(|warp| warp.start(self.function, &shape, at, base, checks.lockstep));
+        let block = Block {
+            at,
+            serial: self.first + number as u32,
+            shared,
+            locations: Locations::default(),
+            barriers: Default::default(),
+            begun: 0,
+            live: self.shape.threads as u32,
+        };
+        Resident { block, warps, rounds: 0 }
+    }
+
+    /// Gives every warp of a CTA its turns until all have ended or those that can run spin.
+    fn turn(&mut self, running: &mut Resident) -> Result<Turn, Fault> {
+        loop {
+            let seed = self.options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(running.block.serial);
+            let seed = if self.options.seed == 0 { 0 } else { seed | 1 };
+            running.rounds += 1;
+            let (mut ran, mut spins) = (false, false);
+            for index in order(seed, STREAM_WARPS, running.rounds, running.warps.len()) {
+                if !running.warps[index].is_ready() {
+                    continue;
+                }
+                if running.warps[index].spins(self.changes) {
+                    spins = true;
+                    continue;
+                }
+                let (block, warp) = (&mut running.block, &mut running.warps[index]);
+                let stop = Context { grid: self, block, warp }.run();
+                match stop.map_err(|finding| (finding, index, running.warps[index].pc))? {
+                    Stop::Yielded => {
+                        running.warps[index].note_yield(self.changes);
+                        spins = true;
+                    }
+                    Stop::Done | Stop::Blocked => ran = true,
+                }
+                let (block, warps) = (&mut running.block, &mut running.warps);
+                if block.begun != 0 && settle(&mut block.barriers, &mut block.begun, block.live, warps) {
+                    ran = true;
+                    self.changes += 1;
+                }
+            }
+            if running.block.live == 0 {
+                return Ok(Turn::Done);
+            }
+            if !ran && !spins {
+                return Err(self.deadlock(running));
+            }
+            if !ran {
+                return Ok(Turn::Yielded);
+            }
+        }
+    }
+
+    /// What every warp of a CTA that cannot go on waits for.
+    fn deadlock(&self, running: &Resident) -> Fault {
+        let mut first = None;
+        let mut check = Check::Deadlock;
+        let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for warp in &running.warps {
+            for fragment in &warp.fragments {
+                let (pc, what) = self.obstacle(running, warp, fragment.state, fragment.pc, fragment.mask);
+                if fragment.state == State::Gathering {
+                    let barrier = matches!(self.function.code.get(pc).map(|instr| &instr.op), Some(Op::Barrier(_)));
+                    check = if barrier { Check::Barrier } else { Check::Collective };
+                    first = Some((warp.index, pc));
+                }
+                first = first.or(Some((warp.index, pc)));
+                places.entry(format!("{what} at {}", Place::of(self.function, pc))).or_default().push(warp.index);
+            }
+        }
+        let places: Vec<String> = places.into_iter().map(|(what, warps)| format!("warps {warps:?} {what}")).collect();
+        let (warp, pc) = first.unwrap_or_default();
+        let text = format!("no warp of the block can go on: {}", places.join("; "));
+        (Finding::new(check, None, text), warp, pc)
+    }
+
+    fn obstacle(&self, running: &Resident, warp: &Warp, state: State, pc: usize, mask: u32) -> (usize, String) {
+        match state {
+            State::Ready => (pc, "could run".to_owned()),
+            State::Gathering => {
+                let gone = warp.lanes & !warp.live;
+                let elsewhere = warp.live & !mask;
+                let text =
+                    format!("lanes {mask:#010x} wait for others (elsewhere {elsewhere:#010x}, ended {gone:#010x})");
+                (pc, text)
+            }
+            State::WarpSync(members) => {
+                (pc - 1, format!("lanes {mask:#010x} wait in bar.warp.sync for {:#010x}", members & warp.live & !mask))
+            }
+            State::Barrier(waiting) => {
+                let (arrived, needed) = running.block.barriers[waiting.id].progress(running.block.live);
+                (pc - 1, format!("wait at barrier {} ({arrived} of {needed} threads arrived)", waiting.id))
+            }
+        }
+    }
+
+    /// The report of CTAs that spin for ever.
+    fn hopeless(&self, running: &Resident, resident: &VecDeque<Resident>, waiting: usize) -> Box<Report> {
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        for warp in resident.iter().flat_map(|running| &running.warps) {
+            for fragment in &warp.fragments {
+                *places.entry(Place::of(self.function, fragment.pc.max(warp.pc)).to_string()).or_default() += 1;
+            }
+        }
+        let places: Vec<String> =
+            places.into_iter().map(|(place, warps)| format!("{warps} warps at {place}")).collect();
+        let text = format!(
+            "{} blocks spin and no memory changes: {}; {waiting} blocks wait for them to end",
+            resident.len(),
+            places.join(", ")
+        );
+        let stuck = running.warps.iter().find(|warp| warp.live != 0).map_or((0, 0), |warp| (warp.index, warp.pc));
+        self.report(running, (Finding::new(Check::Deadlock, None, text), stuck.0, stuck.1))
+    }
+
+    fn report(&self, running: &Resident, (finding, warp, pc): Fault) -> Box<Report> {
+        let lane = finding.lane.map(|lane| (lane, thread_index(warp * LANES + lane, self.shape.launch.block)));
+        Box::new(Report {
+            check: finding.check,
+            kernel: self.function.name.clone(),
+            place: Place::of(self.function, pc),
+            block: running.block.at,
+            warp,
+            lane,
+            text: finding.text,
+            other: finding.other.map(|pc| Place::of(self.function, pc)),
+            seed: self.options.seed,
+            completion: self.options.completion,
+        })
+    }
+}

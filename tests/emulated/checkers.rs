@@ -1,0 +1,255 @@
+//! Every checker: provoked, with a report that names what a person needs, and silent when switched off.
+
+use g2d::cuda::driver::Launch;
+use g2d::cuda::driver::emulated::{Check, Checks, Options};
+
+use crate::harness::Case;
+
+const SHARED: &str = ".shared .align 16 .b32 s[256];";
+
+/// Puts the address of the thread's word of `s` into %r1.
+const MINE: &str = "mov.u32 %r0, s; shl.b32 %r1, %tx, 2; add.u32 %r1, %r0, %r1;";
+
+#[test]
+fn reads_beyond_an_allocation_are_reported_at_any_distance() {
+    for (offset, words) in [("1024", "byte 1024 of a, which has 1024 bytes"), ("-4", "4 bytes before a")] {
+        let case = Case::new(&format!("ld.global.u32 %r1, [%a+{offset}]; st.global.u32 [%tb], %r1;"));
+        let report = case.provokes(Check::Bounds, |checks| checks.bounds = false);
+        assert!(report.text.contains(words), "{report}");
+        assert_eq!(report.lane, Some((0, [0, 0, 0])));
+    }
+    let case = Case::new("st.global.u32 [%ta+900], %tx;");
+    let report = case.provokes(Check::Bounds, |checks| checks.bounds = false);
+    assert_eq!(report.lane, Some((31, [31, 0, 0])), "the first lane that is outside: 4 · 31 + 900 + 4 > 1024");
+}
+
+#[test]
+fn reads_of_memory_that_is_nobodys_are_reported() {
+    let case = Case::new("mov.u64 %rd1, 64; ld.global.u32 %r1, [%rd1];");
+    case.provokes(Check::Bounds, |checks| checks.bounds = false);
+    let case = Case::new("mov.u32 %r1, 5000; ld.shared.u32 %r2, [%r1];");
+    case.provokes(Check::Bounds, |checks| checks.bounds = false);
+    let case = Case::new(".local .align 4 .b32 l[2]; mov.u64 %rd1, l; ld.local.u32 %r2, [%rd1+8];");
+    case.provokes(Check::Bounds, |checks| checks.bounds = false);
+}
+
+#[test]
+fn misaligned_accesses_are_reported() {
+    let case = Case::new("ld.global.u32 %r1, [%a+2]; st.global.u32 [%tb], %r1;");
+    let report = case.provokes(Check::Alignment, |checks| checks.alignment = false);
+    assert!(report.text.contains("4 bytes"), "{report}");
+    let case = Case::new("ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%a+8];");
+    case.provokes(Check::Alignment, |checks| checks.alignment = false);
+}
+
+#[test]
+fn uninitialised_reads_are_reported() {
+    let case = Case::new("ld.global.u32 %r1, [%tc];");
+    let report = case.provokes(Check::Initialized, |checks| checks.initialized = false);
+    assert!(report.text.contains("of c"), "{report}");
+    let case = Case::new(&format!("{MINE} ld.shared.u32 %r2, [%r1];")).module(SHARED);
+    let report = case.provokes(Check::Initialized, |checks| checks.initialized = false);
+    assert!(report.text.contains("`s`"), "{report}");
+}
+
+/// Reverses a CTA's words through shared memory; without `between` its warps race.
+fn reversal(between: &str) -> Case {
+    Case::new(&format!(
+        "{MINE}
+        ld.global.u32 %r2, [%ta];
+        st.shared.u32 [%r1], %r2;
+        {between}
+        sub.u32 %r3, 127, %tx;
+        shl.b32 %r3, %r3, 2;
+        add.u32 %r3, %r0, %r3;
+        ld.shared.u32 %r4, [%r3];
+        st.global.u32 [%tb], %r4;"
+    ))
+    .module(SHARED)
+    .threads(128)
+}
+
+#[test]
+fn shared_races_are_reported_with_both_parties() {
+    assert_eq!(reversal("bar.sync 0;").words()[..128], (0..128).rev().collect::<Vec<_>>());
+    // In the natural order the first warp reads what nobody wrote; in others it races.
+    let options =
+        |seed| Options { seed, checks: Checks { initialized: false, ..Checks::default() }, ..Options::default() };
+    let report = reversal("").run(options(0)).expect_err("a race");
+    assert_eq!(report.check, Check::SharedRace, "{report}");
+    assert!(report.text.contains("`s`") && report.text.contains("which warp"), "{report}");
+    let checks = Checks { shared_races: false, initialized: false, ..Checks::default() };
+    assert!(reversal("").run(Options { checks, ..Options::default() }).is_ok());
+}
+
+#[test]
+fn lanes_of_a_warp_race_unless_they_synchronise_or_lockstep_is_granted() {
+    let body = |between: &str| {
+        let body = format!(
+            "{MINE} st.shared.u32 [%r1], %tx; {between} xor.b32 %r1, %r1, 4; ld.shared.u32 %r2, [%r1]; st.global.u32 [%tb], %r2;"
+        );
+        Case::new(&body).module(SHARED)
+    };
+    assert_eq!(body("bar.warp.sync 0xffffffff;").words()[..4], [1, 0, 3, 2]);
+    body("").provokes(Check::SharedRace, |checks| checks.shared_races = false);
+    body("").provokes(Check::SharedRace, |checks| checks.lockstep = true);
+}
+
+#[test]
+fn writing_what_others_still_read_is_a_race() {
+    let body = |between: &str| {
+        let body = format!(
+            "{MINE}
+            st.shared.u32 [%r1], %tx;
+            bar.sync 0;
+            ld.shared.u32 %r2, [%r0];
+            {between}
+            st.shared.u32 [%r1], %r2;"
+        );
+        Case::new(&body).module(SHARED).threads(64)
+    };
+    body("bar.sync 0;").words();
+    let report = body("").provokes(Check::SharedRace, |checks| checks.shared_races = false);
+    assert!(report.text.contains("read"), "{report}");
+}
+
+#[test]
+fn two_writers_of_different_values_race_and_of_the_same_do_not() {
+    let body =
+        |value: &str| Case::new(&format!("mov.u32 %r0, s; st.shared.u32 [%r0], {value};")).module(SHARED).threads(64);
+    body("7").words();
+    body("%tx").provokes(Check::SharedRace, |checks| checks.shared_races = false);
+}
+
+#[test]
+fn plain_writes_of_other_blocks_are_reported() {
+    // Block 1 reads what block 0 wrote.
+    let case = Case::new(
+        "setp.ne.u32 %p1, %cx, 0;
+        @!%p1 st.global.u32 [%tb], 5;
+        @%p1 ld.global.u32 %r1, [%b];
+        @%p1 st.global.u32 [%tb], %r1;",
+    )
+    .launch(Launch::linear(2, 32));
+    let report = case.provokes(Check::GlobalRace, |checks| checks.global_races = false);
+    assert!(report.text.contains("block (0,0,0)") && report.text.contains("of b"), "{report}");
+}
+
+#[test]
+fn warps_of_a_block_race_in_global_memory_too() {
+    let case = |between: &str| {
+        Case::new(&format!(
+            "st.global.u32 [%tb], %tx; {between} xor.b32 %r1, %tx, 32; mul.wide.u32 %rd1, %r1, 4;
+            add.u64 %rd1, %b, %rd1; ld.global.u32 %r2, [%rd1]; st.global.u32 [%tb+512], %r2;"
+        ))
+        .threads(64)
+    };
+    case("bar.sync 0;").words();
+    case("").report();
+    let checks = Checks { global_races: false, ..Checks::default() };
+    assert!(case("").run(Options { checks, ..Options::default() }).is_ok());
+}
+
+#[test]
+fn non_coherent_loads_must_not_see_what_the_launch_wrote() {
+    let case = Case::new("st.global.u32 [%tb], 5; ld.global.nc.u32 %r1, [%tb];");
+    let report = case.provokes(Check::GlobalRace, |checks| checks.global_races = false);
+    assert!(report.text.contains("ld.global.nc"), "{report}");
+}
+
+#[test]
+fn copies_must_be_waited_for() {
+    let case = Case::new(
+        "mov.u32 %r0, s; shl.b32 %r1, %tx, 2; add.u32 %r1, %r0, %r1;
+        cp.async.ca.shared.global [%r1], [%ta], 4;
+        cp.async.commit_group;
+        ld.shared.u32 %r2, [%r1];",
+    )
+    .module(SHARED);
+    let report = case.provokes(Check::PendingCopy, |checks| checks.pending_copies = false);
+    assert!(report.text.contains("copies") && report.other.is_some(), "{report}");
+}
+
+#[test]
+fn barriers_must_be_used_alike() {
+    for (body, words) in [
+        ("bar.sync 1, 40;", "whole warps"),
+        ("bar.sync 1, 0;", "whole warps"),
+        ("bar.sync 1, 128;", "whole warps"),
+        ("mov.u32 %r1, 16; bar.sync %r1;", "0 to 15"),
+        ("setp.lt.u32 %p1, %tx, 32; @%p1 bar.sync 1, 64; @!%p1 bar.sync 1, 32;", "others arrived"),
+        ("barrier.sync %tx, 64;", "in one lane"),
+    ] {
+        let report = Case::new(body).threads(64).report();
+        assert_eq!(report.check, Check::Barrier, "{report}");
+        assert!(report.text.contains(words), "{report}");
+    }
+}
+
+#[test]
+fn halves_of_a_warp_at_two_places_are_reported() {
+    let body = "setp.lt.u32 %p1, %tx, 40; @%p1 bra other; bar.sync 0; bra end; other: bar.sync 0; end:";
+    Case::new(body).threads(64).provokes(Check::Barrier, |checks| checks.barriers = false);
+}
+
+#[test]
+fn a_barrier_in_divergent_code_is_reported() {
+    let case = Case::new("setp.lt.u32 %p1, %tx, 40; @%p1 bar.sync 0; bar.sync 1;").threads(64);
+    let report = case.report();
+    assert_eq!(report.check, Check::Barrier, "{report}");
+    assert!(report.text.contains("lanes 0x000000ff"), "{report}");
+}
+
+#[test]
+fn divergence_in_collectives_is_reported() {
+    for body in [
+        "setp.lt.u32 %p1, %tx, 16; @%p1 shfl.sync.bfly.b32 %r1, %tx, 1, 31, 0xffffffff;",
+        "setp.lt.u32 %p1, %tx, 16; @%p1 vote.sync.ballot.b32 %r1, %p1, 0xffffffff;",
+        "setp.lt.u32 %p1, %tx, 16; @%p1 redux.sync.add.u32 %r1, %tx, 0xffffffff;",
+        "setp.lt.u32 %p1, %tx, 16; @%p1 match.any.sync.b32 %r1, %tx, 0xffffffff;",
+        "shfl.sync.bfly.b32 %r1, %tx, 1, 31, 0x0000ffff;",
+        "setp.lt.u32 %p1, %tx, 16; @%p1 shfl.sync.bfly.b32 %r1, %tx, 16, 31, 0x0000ffff;",
+    ] {
+        let case = Case::new(&format!("{body} vote.sync.any.pred %p2, %p1, 0xffffffff;"));
+        case.provokes(Check::Collective, |checks| checks.collectives = false);
+    }
+    // A partial warp cannot multiply matrices.
+    let mma = "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f0,%f1,%f2,%f3}, {%r0,%r1,%r2,%r3}, {%r4,%r5}, {%f0,%f1,%f2,%f3};";
+    Case::new(mma).threads(24).provokes(Check::Collective, |checks| checks.collectives = false);
+}
+
+#[test]
+fn deadlocks_name_every_waiting_place() {
+    let case = Case::new("setp.lt.u32 %p1, %tx, 32; @%p1 bar.sync 1, 64; @!%p1 bar.sync 2, 64;").threads(64);
+    let report = case.report();
+    assert_eq!(report.check, Check::Deadlock, "{report}");
+    assert!(report.text.contains("barrier 1 (32 of 64") && report.text.contains("barrier 2 (32 of 64"), "{report}");
+    assert!(report.text.contains("PTX line"), "{report}");
+}
+
+#[test]
+fn threads_that_spin_for_ever_are_reported() {
+    let case = Case::new("wait: ld.volatile.global.u32 %r1, [%b]; setp.eq.u32 %p1, %r1, 0; @%p1 bra wait;");
+    let report = case.report();
+    assert_eq!(report.check, Check::Deadlock, "{report}");
+    assert!(report.text.contains("spin"), "{report}");
+}
+
+#[test]
+fn traps_are_reported() {
+    assert_eq!(Case::new("trap;").report().check, Check::Trap);
+}
+
+#[test]
+fn a_report_names_kernel_line_thread_and_seed() {
+    let case = Case::new("setp.eq.u32 %p1, %tx, 3; @%p1 ld.global.u32 %r1, [%a+4096];").launch(Launch::linear(2, 64));
+    let report = case.run(Options { seed: 5, ..Options::default() }).expect_err("out of bounds");
+    let text = report.to_string();
+    let line = case.ptx().lines().position(|line| line.contains("4096")).expect("the line") + 1;
+    for part in ["out of bounds", &format!("PTX line {line}"), "lane 3", "thread (3,0,0)", "seed 5", "of a"] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+    assert_eq!(report.kernel, "kernel");
+    let again = case.run(Options { seed: 5, ..Options::default() }).expect_err("out of bounds");
+    assert_eq!(report, again, "the same seed gives the same report");
+}

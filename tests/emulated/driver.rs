@@ -1,0 +1,204 @@
+//! The device as a driver: memory, modules, limits, streams, events, graphs.
+
+use g2d::cuda::driver::emulated::{Checks, Emulated, Options};
+use g2d::cuda::driver::{Address, Driver, DriverError, Event, Graph, Launch, Module, Resource, Stream};
+
+const ADD: &str = "
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry add(.param .u64 to, .param .u32 by)
+{
+    .reg .b64 %rd<4>;
+    .reg .b32 %r<4>;
+    ld.param.u64 %rd1, [to];
+    ld.param.u32 %r1, [by];
+    mov.u32 %r2, %tid.x;
+    mul.wide.u32 %rd2, %r2, 4;
+    add.u64 %rd1, %rd1, %rd2;
+    ld.global.u32 %r3, [%rd1];
+    add.u32 %r3, %r3, %r1;
+    st.global.u32 [%rd1], %r3;
+    ret;
+}
+.visible .entry bounded() .maxntid 64, 1, 1 { ret; }
+.visible .entry fixed() .reqntid 32, 2, 1 { ret; }
+.visible .entry static_shared() { .shared .align 4 .b8 s[40000]; .reg .b32 %r<2>; mov.u32 %r1, s; ret; }
+";
+
+const S: Stream = Stream::DEFAULT;
+
+fn parameters(to: Address, by: u32) -> Vec<u8> {
+    [&to.0.to_le_bytes()[..], &by.to_le_bytes()].concat()
+}
+
+fn words(device: &Emulated, at: Address, count: usize) -> Vec<u32> {
+    let mut bytes = vec![0; 4 * count];
+    device.download(at, &mut bytes, S).expect("download");
+    bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
+}
+
+#[test]
+fn memory_is_copied_and_filled() {
+    let device = Emulated::default();
+    let (a, b) = (device.allocate(16).expect("a"), device.allocate(16).expect("b"));
+    assert!(a.0 % 256 == 0 && b.0 % 256 == 0 && a != b);
+    device.upload(a, &[1, 0, 0, 0, 2, 0, 0, 0], S).expect("upload");
+    device.fill(a.offset(8), 3, 8, S).expect("fill");
+    device.copy(b, a, 16, S).expect("copy");
+    assert_eq!(words(&device, b, 4), [1, 2, 0x0303_0303, 0x0303_0303]);
+    for refused in [
+        device.upload(a.offset(9), &[0; 8], S),
+        device.fill(a, 0, 17, S),
+        device.copy(b, a, 17, S),
+        device.copy(a.offset(4), a, 8, S),
+        device.upload(a, &[0], Stream(99)),
+        device.free(a.offset(4)),
+    ] {
+        assert!(matches!(refused, Err(DriverError::Invalid(_))), "{refused:?}");
+    }
+    device.free(a).expect("free");
+    assert!(device.free(a).is_err() && device.upload(a, &[0], S).is_err());
+    assert!(matches!(device.allocate(0), Err(DriverError::Limit { .. })));
+    assert!(matches!(device.allocate(1 << 40), Err(DriverError::Limit { .. })));
+}
+
+#[test]
+fn modules_give_functions_with_their_attributes() {
+    let device = Emulated::default();
+    let module = device.load("add.ptx", ADD).expect("load");
+    let add = device.function(module, "add").expect("add");
+    let attributes = device.attributes(add).expect("attributes");
+    assert_eq!((attributes.parameter_bytes, attributes.static_shared, attributes.max_threads), (12, 0, 1024));
+    let bounded = device.function(module, "bounded").expect("bounded");
+    assert_eq!(device.attributes(bounded).expect("attributes").max_threads, 64);
+    let error = device.function(module, "absent").expect_err("there is none");
+    assert_eq!(error.to_string(), "module `add.ptx` has no kernel `absent`");
+    let broken = device.load("broken.ptx", &ADD.replace("add.u32", "add.u33")).expect_err("no such type");
+    assert!(broken.to_string().contains("broken.ptx") && broken.to_string().contains("add.u33"), "{broken}");
+    device.destroy(Resource::Module(module)).expect("destroy");
+    assert!(device.function(module, "add").is_err() && device.attributes(add).is_err());
+    assert!(device.destroy(Resource::Module(module)).is_err() && device.function(Module(0), "add").is_err());
+}
+
+#[test]
+fn launches_beyond_the_limits_are_refused() {
+    let device = Emulated::default();
+    let module = device.load("add.ptx", ADD).expect("load");
+    let function = |name| device.function(module, name).expect("there");
+    let launch = |name, launch| device.launch(function(name), launch, &[], S);
+    let shape = |grid, block| Launch { grid, block, shared: 0 };
+    for (name, shape, what) in [
+        ("bounded", shape([1, 1, 1], [65, 1, 1]), "threads per block of `bounded`, by its .maxntid is 65"),
+        ("static_shared", shape([1, 1, 1], [1025, 1, 1]), "block size along x"),
+        ("static_shared", shape([1, 1, 1], [32, 32, 2]), "threads per block of `static_shared` is 2048"),
+        ("static_shared", shape([1, 1, 1], [1, 1, 65]), "block size along z"),
+        ("static_shared", shape([1, 65_536, 1], [1, 1, 1]), "grid size along y"),
+        ("static_shared", shape([0, 1, 1], [1, 1, 1]), "nothing along x"),
+        ("fixed", shape([1, 1, 1], [64, 1, 1]), "must have blocks of [32, 2, 1] threads"),
+        ("bounded", Launch::linear(1, 32).with_shared(49_153), "dynamic shared memory of `bounded` is 49153"),
+    ] {
+        let error = launch(name, shape).expect_err(what);
+        assert!(error.to_string().contains(what), "{error}");
+    }
+    launch("fixed", shape([1, 1, 1], [32, 2, 1])).expect("as required");
+    let error = device.launch(function("add"), Launch::linear(1, 1), &[0; 8], S).expect_err("12 bytes");
+    assert!(error.to_string().contains("takes 12 bytes"), "{error}");
+    let error = device.launch(function("add"), Launch::linear(1, 1), &[0; 16], S).expect_err("12 bytes");
+    assert!(error.to_string().contains("takes 12 bytes"), "{error}");
+    // Without the check what can run does.
+    device.set_options(Options { checks: Checks { limits: false, ..Checks::default() }, ..Options::default() });
+    launch("bounded", shape([1, 1, 1], [65, 1, 1])).expect("unchecked");
+    assert!(launch("bounded", shape([1, 1, 1], [2048, 1, 1])).is_err(), "no block has 2048 threads");
+}
+
+#[test]
+fn more_shared_memory_must_be_allowed() {
+    let device = Emulated::default();
+    let module = device.load("add.ptx", ADD).expect("load");
+    let kernel = device.function(module, "static_shared").expect("there");
+    let launch = |bytes| device.launch(kernel, Launch::linear(1, 32).with_shared(bytes), &[], S);
+    assert!(launch(100_000).is_err());
+    device.allow_shared(kernel, 100_000).expect("allowed");
+    launch(100_000).expect("allowed");
+    let most = device.properties().shared_per_block - 40_000;
+    assert!(matches!(device.allow_shared(kernel, most + 1), Err(DriverError::Limit { .. })));
+    device.allow_shared(kernel, most).expect("static and dynamic together");
+    launch(most).expect("all there is");
+}
+
+#[test]
+fn graphs_do_what_was_recorded() {
+    let device = Emulated::default();
+    let module = device.load("add.ptx", ADD).expect("load");
+    let add = device.function(module, "add").expect("add");
+    let (at, to) = (device.allocate(128).expect("memory"), device.allocate(128).expect("memory"));
+    let stream = device.stream().expect("stream");
+    device.begin_capture(stream).expect("capture");
+    device.fill(at, 0, 128, stream).expect("recorded");
+    device.launch(add, Launch::linear(1, 32), &parameters(at, 5), stream).expect("recorded");
+    device.launch(add, Launch::linear(1, 32), &parameters(at, 2), stream).expect("recorded");
+    device.copy(to, at, 128, stream).expect("recorded");
+    assert!(device.upload(at, &[0], stream).is_err() && device.begin_capture(stream).is_err());
+    let graph = device.end_capture(stream).expect("graph");
+    assert!(device.end_capture(stream).is_err() && device.begin_capture(S).is_err());
+    for _ in 0..2 {
+        device.launch_graph(graph, stream).expect("launched");
+        assert_eq!(words(&device, to, 32), [7; 32]);
+    }
+    device.destroy(Resource::Graph(graph)).expect("destroyed");
+    assert!(device.launch_graph(graph, stream).is_err() && device.launch_graph(Graph(0), stream).is_err());
+    device.destroy(Resource::Stream(stream)).expect("destroyed");
+    assert!(device.synchronize(stream).is_err());
+}
+
+#[test]
+fn events_tell_the_emulated_time() {
+    let device = Emulated::default();
+    let module = device.load("add.ptx", ADD).expect("load");
+    let add = device.function(module, "add").expect("add");
+    let at = device.allocate(128).expect("memory");
+    device.fill(at, 0, 128, S).expect("fill");
+    let (start, end) = (device.event().expect("event"), device.event().expect("event"));
+    assert!(device.elapsed(start, end).is_err(), "not recorded");
+    device.record(start, S).expect("recorded");
+    device.launch(add, Launch::linear(1, 32), &parameters(at, 5), S).expect("launched");
+    device.record(end, S).expect("recorded");
+    device.wait(S, end).expect("passed");
+    device.synchronize(S).expect("done");
+    assert_eq!(device.elapsed(start, end).expect("both passed"), 9e-6, "nine instructions of one warp");
+    device.destroy(Resource::Event(start)).expect("destroyed");
+    assert!(device.wait(S, start).is_err() && device.record(Event(0), S).is_err());
+}
+
+#[test]
+fn a_faulty_launch_says_so_and_the_device_goes_on() {
+    let device = Emulated::default();
+    let module = device.load("add.ptx", ADD).expect("load");
+    let add = device.function(module, "add").expect("add");
+    let at = device.allocate(128).expect("memory");
+    assert!(device.label(at, "weights") && !device.label(at.offset(4), "nothing"));
+    let error = device.launch(add, Launch::linear(1, 32), &parameters(at, 1), S).expect_err("never written");
+    assert!(matches!(&error, DriverError::Fault { kernel, .. } if kernel == "add"), "{error}");
+    assert!(error.to_string().contains("weights") && device.report().is_some(), "{error}");
+    device.fill(at, 0, 128, S).expect("fill");
+    device.launch(add, Launch::linear(1, 32), &parameters(at, 1), S).expect("fine now");
+    assert!(device.report().is_none());
+    assert_eq!(words(&device, at, 32), [1; 32]);
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_not_tried() {
+    let device = Emulated::new(Options { checks: Checks::none(), ..Options::default() });
+    let at = device.allocate(64).expect("memory");
+    assert!(device.fill(at, 0, u64::MAX, S).is_err() && device.copy(at, at, u64::MAX, S).is_err());
+    let module = device.load("add.ptx", ADD).expect("load");
+    let kernel = device.function(module, "bounded").expect("there");
+    assert!(device.launch(kernel, Launch::linear(1, 32).with_shared(u32::MAX), &[], S).is_err());
+    assert!(device.launch(kernel, Launch { grid: [u32::MAX; 3], block: [1; 3], shared: 0 }, &[], S).is_err());
+    for declaration in [".local .b8 v[2000000];", ".shared .b8 v[50000];"] {
+        let body = format!("{{ {declaration} .reg .b64 %rd<2>; mov.u64 %rd1, v; ret; }}");
+        let ptx = format!(".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry large() {body}");
+        assert!(device.load("large.ptx", &ptx).is_err(), "{declaration}");
+    }
+}

@@ -1,0 +1,68 @@
+//! A kernel of one's own under the checkers: arguments, faults, results that depend on the order.
+
+use g2d::cuda::driver::Launch;
+use g2d::cuda::driver::emulated::trial::{Argument, Trial, TrialError};
+
+fn trial<'a>(ptx: &'a str, arguments: &[Argument]) -> Trial<'a> {
+    Trial {
+        file: "own.ptx",
+        ptx,
+        kernel: "own",
+        launch: Launch::linear(2, 32),
+        arguments: arguments.to_vec(),
+        seeds: 0..6,
+    }
+}
+
+fn kernel(body: &str) -> String {
+    format!(
+        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry own(.param .u32 n, .param .u64 to)\n{{\n\
+         .reg .b32 %r<9>; .reg .b64 %d<9>; .reg .f32 %f<9>; .reg .pred %p<3>;\n ld.param.u64 %d1, [to];\n\
+         ld.param.u32 %r1, [n]; mov.u32 %r2, %tid.x; mov.u32 %r3, %ctaid.x; mad.lo.u32 %r4, %r3, 32, %r2;\n\
+         mul.wide.u32 %d2, %r4, 4; add.u64 %d3, %d1, %d2;\n{body}\n ret;\n}}\n"
+    )
+}
+
+fn value(n: u32) -> Argument {
+    Argument::Value(n.to_le_bytes().to_vec())
+}
+
+#[test]
+fn a_right_kernel_gives_its_results_and_counters() {
+    let ptx = kernel("add.u32 %r5, %r4, %r1; st.global.u32 [%d3], %r5;");
+    let outcome = trial(&ptx, &[value(7), Argument::Uninitialized(256)]).run().expect("no fault");
+    let expected: Vec<u8> = (7..71u32).flat_map(u32::to_le_bytes).collect();
+    assert_eq!((outcome.buffers, outcome.difference), (vec![expected], None));
+    assert!(outcome.counters.total_instructions() >= 20);
+}
+
+#[test]
+fn a_fault_is_reported_with_argument_line_and_seed() {
+    let ptx = kernel("st.global.u32 [%d3+4], %r4;");
+    let error = trial(&ptx, &[value(7), Argument::Uninitialized(256)]).run().expect_err("beyond the end").to_string();
+    for part in ["own", "argument 1", "lane 31", "seed 0"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
+fn a_result_that_depends_on_the_order_is_found() {
+    let ptx = kernel("atom.global.add.u32 %r5, [%d1], 1; add.u64 %d3, %d3, 4; st.global.u32 [%d3], %r5;");
+    let outcome = trial(&ptx, &[value(7), Argument::Buffer(vec![0; 260])]).run().expect("no fault");
+    let difference = outcome.difference.expect("tickets are drawn in any order");
+    assert!(difference.seed > 0 && difference.buffer == 0 && difference.byte >= 4, "{difference:?}");
+}
+
+#[test]
+fn arguments_must_be_those_of_the_kernel() {
+    let ptx = kernel("");
+    for wrong in [vec![], vec![value(7)], vec![Argument::Uninitialized(8), Argument::Uninitialized(8)]] {
+        let error = trial(&ptx, &wrong).run().expect_err("wrong arguments");
+        assert!(matches!(&error, TrialError::Arguments { parameters, .. } if parameters.contains("u64 to")), "{error}");
+    }
+    let fine = [value(7), Argument::Uninitialized(8)];
+    let other = Trial { kernel: "other", ..trial(&ptx, &fine) };
+    assert!(other.run().expect_err("no such kernel").to_string().contains("`own`"));
+    assert!(Trial { seeds: 0..0, ..trial(&ptx, &fine) }.run().is_err());
+    assert!(matches!(trial("{", &fine).run(), Err(TrialError::Syntax { .. })));
+}
