@@ -20,12 +20,12 @@ pub struct Doctor {
     /// Folder of shards made by `g2d pack`: every digest is compared. Without it the run draws phantoms.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Size of the model.
-    #[arg(long, default_value = "tiny", value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]
-    preset: String,
-    /// Whose mask, losses and schedule.
-    #[arg(long, default_value = "default", value_parser = clap::builder::PossibleValuesParser::new(RECIPES))]
-    recipe: String,
+    /// Size of the model; by default as `g2d pretrain`.
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]
+    preset: Option<String>,
+    /// Whose mask, losses and schedule; by default as `g2d pretrain`.
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(RECIPES))]
+    recipe: Option<String>,
     /// How numbers are stored: exact or mixed.
     #[arg(long, value_enum, default_value = "exact")]
     precision: super::PrecisionWord,
@@ -46,7 +46,10 @@ pub struct Doctor {
 impl Doctor {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
-        let size = Config::preset(&self.preset)?.image_size;
+        let size = match &self.preset {
+            Some(preset) => Config::preset(preset)?.image_size,
+            None => PHANTOMS.size,
+        };
         let phantoms =
             || quickstart::to_write(&pretrain::phantoms_in(Path::new(pretrain::RUNS)), Phantoms { size, ..PHANTOMS });
         let diagnosis = doctor::examine(&Question {

@@ -9,7 +9,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::Device;
 use crate::data::Dataset;
-use crate::data::augment::Recipe;
 use crate::error::Error;
 use crate::model::config::{PRESETS, RECIPES};
 use crate::train::config::RunConfig;
@@ -19,9 +18,9 @@ use crate::train::run::{self, Data, Event, Manifest, Run, Summary};
 use crate::train::validate::Validation;
 
 /// The phantoms of a run without data.
-pub(super) const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, threads: 0, size: 128 };
+pub(super) const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, threads: 0, size: 192 };
 /// Its steps.
-const PHANTOM_STEPS: u64 = 1500;
+const PHANTOM_STEPS: u64 = 1100;
 /// Passes over one's own data by default.
 const EPOCHS: u64 = 20;
 
@@ -37,7 +36,7 @@ pub struct Pretrain {
     /// Folder of shards made by `g2d pack`; without it phantoms are drawn.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Size of the model; by default tiny.
+    /// Size of the model; by default tiny, and without data tiny as tuned for the first run (docs/training.md).
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]
     preset: Option<String>,
     /// Whose mask, losses and schedule: ours (default), the paper's, or the released code's.
@@ -162,12 +161,13 @@ impl Pretrain {
         Ok(Run { folder, config, manifest, data, stop_at, resume: false, threads: self.threads })
     }
 
-    /// Preset, recipe, tuned defaults, then the file, then the flags.
+    /// The tuned defaults of preset and recipe, or of the first run, then the file, then the flags.
     fn settings(&self, vocab_size: usize, horizon: u64) -> Result<RunConfig, Error> {
-        let mut config = defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size, horizon)?;
-        if self.data.is_none() && self.preset.is_none() && self.recipe() == "default" && self.weights.is_none() {
-            config.train.augment = Recipe::None; // phantoms vary by themselves: docs/training.md
-        }
+        let first = self.data.is_none() && self.preset.is_none() && self.recipe.is_none() && self.weights.is_none();
+        let mut config = match first {
+            true => defaults::first_run(vocab_size, horizon)?,
+            false => defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size, horizon)?,
+        };
         if let Some(path) = &self.config {
             let text = fs::read_to_string(path).map_err(Error::io(path))?;
             super::settings::apply_toml(&mut config, &text)

@@ -22,10 +22,10 @@ use crate::train::session;
 pub struct Question {
     /// A packed data set, if there is one already.
     pub data: Option<PathBuf>,
-    /// Size of the model.
-    pub preset: String,
+    /// Size of the model. Without preset, recipe and data it is the first run that is asked about.
+    pub preset: Option<String>,
     /// Whose mask, losses and schedule.
-    pub recipe: String,
+    pub recipe: Option<String>,
     /// How numbers are stored.
     pub precision: Precision,
     /// Bytes of data that the run writes before it starts.
@@ -83,8 +83,14 @@ pub fn examine(question: &Question) -> Result<Diagnosis, Error> {
         Some(Err(check)) => (Some(check), None),
     };
     let vocabulary = dataset.as_ref().map_or(defaults::VOCABULARY, Dataset::vocab_size);
-    let start = Start::of(&question.recipe, false);
-    let mut config = defaults::settings(&question.preset, &question.recipe, start, vocabulary, 1)?;
+    let mut config = match (&question.data, &question.preset, &question.recipe) {
+        (None, None, None) => defaults::first_run(vocabulary, 1)?,
+        (_, preset, recipe) => {
+            let recipe = recipe.as_deref().unwrap_or("default");
+            let preset = preset.as_deref().unwrap_or("tiny");
+            defaults::settings(preset, recipe, Start::of(recipe, false), vocabulary, 1)?
+        }
+    };
     config.train.precision = question.precision;
     config.train.batch = question.batch.unwrap_or(config.train.batch);
     config.train.text_length = question.text_length.unwrap_or(config.train.text_length);

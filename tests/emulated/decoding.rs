@@ -267,12 +267,9 @@ fn variables_have_places_and_initial_values() {
     let places: Vec<_> = function.shared.iter().map(|v| (v.name.as_str(), v.address - SHARED_BASE, v.bytes)).collect();
     assert_eq!(places, [("a", 0, 5), ("b", 8, 8), ("dynamic", 64, 0)]);
     assert_eq!((function.shared_bytes, function.dynamic_shared), (16, SHARED_BASE + 64));
-    for wrong in [
-        ".global .u32 g = {1, 2};",
-        ".extern .global .u32 g;",
-        ".global .u64 g = other;",
-        ".global .u8 g[4000000000];",
-    ] {
+    for wrong in
+        [".global .u32 g = {1, 2};", ".extern .global .u32 g;", ".global .u64 g = other;", ".global .u8 g[4000000000];"]
+    {
         let text = format!(".version 8.0\n.target sm_80\n.address_size 64\n{wrong}\n");
         assert!(decode::variables(&ptx::parse(&text).expect("text")).is_err(), "{wrong}");
     }

@@ -12,7 +12,7 @@ mod harness;
 mod kernels;
 mod matrices;
 mod memory;
-mod transfer;
 mod mutation;
+mod transfer;
 mod trial;
 mod warps;
