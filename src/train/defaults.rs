@@ -72,15 +72,14 @@ pub fn settings(
 
 /// The settings of the first run, the one that is given neither data nor a preset nor a recipe: `tiny`, changed so that
 /// a few minutes on phantoms give masks that lie on the findings (docs/training.md has what was compared). More cells
-/// of attention, blended instead of square; a thinner decoder, which pays for them; wider heads and a milder
-/// temperature, which find something to look at sooner; and no augmentation, for phantoms vary by themselves.
+/// of attention, blended instead of square; a thinner decoder, which pays for them; a milder temperature, which finds
+/// something to look at sooner; and no augmentation, for phantoms vary by themselves.
 pub fn first_run(vocab_size: usize, horizon: u64) -> Result<RunConfig, ConfigError> {
     let mut config = settings("tiny", "default", Start::Scratch, vocab_size, horizon)?;
     config.model.image_size = 192;
     config.model.mask_upsample = MaskUpsample::Bilinear;
     config.model.quantile = 0.8;
     config.model.decoder_channels = vec![16, 8, 8, 8, 8];
-    config.model.attention_head_dim = 32;
     config.model.temperature = 0.12;
     config.train.augment = Recipe::None;
     Ok(config)
