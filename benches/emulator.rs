@@ -25,9 +25,9 @@ const HEAD: &str = ".version 8.0\n.target sm_80\n.address_size 64\n";
 /// c = f(a, b): 256 threads per block; `body` makes `z` of `x` and `y`.
 fn elementwise(body: &str) -> String {
     format!(
-        "{HEAD}.visible .entry kernel(.param .u64 a, .param .u64 b, .param .u64 c, .param .u32 n) {{
+        "{HEAD}.visible .entry kernel(.param .u64 a, .param .u64 b, .param .u64 c, .param .u32 count) {{
         .reg .b32 i, t, n; .reg .b64 p, q, r; .reg .f32 x, y, z, u, v; .reg .pred beyond;
-        ld.param.u64 p, [a]; ld.param.u64 q, [b]; ld.param.u64 r, [c]; ld.param.u32 n, [n];
+        ld.param.u64 p, [a]; ld.param.u64 q, [b]; ld.param.u64 r, [c]; ld.param.u32 n, [count];
         mov.u32 i, %ctaid.x; mov.u32 t, %tid.x; mad.lo.u32 i, i, 256, t; setp.ge.u32 beyond, i, n; @beyond ret;
         mad.wide.u32 p, i, 4, p; mad.wide.u32 q, i, 4, q; mad.wide.u32 r, i, 4, r;
         ld.global.f32 x, [p]; ld.global.f32 y, [q]; {body} st.global.f32 [r], z; ret; }}"
