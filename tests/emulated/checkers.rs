@@ -114,6 +114,19 @@ fn writing_what_others_still_read_is_a_race() {
 }
 
 #[test]
+fn a_writer_that_read_too_is_not_named_as_the_other_reader() {
+    for (writer, other) in [("0", "warp 0 lane 31 and other lanes read"), ("31", "other lanes of warp 0 read")] {
+        let body = format!(
+            "mov.u32 %r0, s; setp.eq.u32 %p1, %tx, {writer}; @%p1 st.shared.u32 [%r0], 1; bar.warp.sync -1;
+            ld.shared.u32 %r1, [%r0]; @%p1 st.shared.u32 [%r0], 2; st.global.u32 [%tb], %r1;"
+        );
+        let report = Case::new(&body).module(SHARED).report();
+        assert_eq!(report.check, Check::SharedRace, "{report}");
+        assert!(report.text.contains(other), "{report}");
+    }
+}
+
+#[test]
 fn two_writers_of_different_values_race_and_of_the_same_do_not() {
     let body =
         |value: &str| Case::new(&format!("mov.u32 %r0, s; st.shared.u32 [%r0], {value};")).module(SHARED).threads(64);

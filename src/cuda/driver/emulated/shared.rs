@@ -135,7 +135,7 @@ impl Shared {
             }
             let (entry, now) = (&mut self.reads[cell * self.warps + actor.stamp.warp()], actor.stamp.clock() << 6);
             *entry = match *entry {
-                same if same >> 6 == now >> 6 && same & 31 != lane as u32 => same | SEVERAL,
+                same if same >> 6 == now >> 6 && same & 31 != lane as u32 => now | SEVERAL | lane as u32,
                 same if same >> 6 == now >> 6 => same,
                 _ => now | lane as u32,
             };
@@ -205,11 +205,18 @@ impl Shared {
                 true => count >= actor.synced && (several || reader != lane) && !learned(),
                 false => count > actor.clocks.of(warp) && !learned(),
             };
-            // Of several readers only the first is known by number.
-            let did = if several { "and other lanes read" } else { "read" };
-            if races {
-                return Err(self.race(cell, lane, "writes", did, (warp, reader)));
+            if !races {
+                continue;
             }
+            // Of several readers only the last is known by number, and that may be the writer.
+            return Err(match several {
+                true if (warp, reader) == (own, lane) => {
+                    let text = format!("writes {}, which other lanes of warp {warp} read", self.describe(cell));
+                    Finding::new(Check::SharedRace, lane, text + ", and nothing orders the two")
+                }
+                true => self.race(cell, lane, "writes", "and other lanes read", (warp, reader)),
+                false => self.race(cell, lane, "writes", "read", (warp, reader)),
+            });
         }
         Ok(())
     }
