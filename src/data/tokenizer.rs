@@ -136,6 +136,11 @@ impl Tokenizer {
 
     fn from_json(json: &Value, path: &Path) -> Result<Self, Error> {
         let fault = |what: String| Error::Tokenizer { path: path.to_owned(), what };
+        if let Some(piece) = unmergeable(&json["model"]) {
+            return Err(fault(format!(
+                "the merge with {piece:?} lacks the continuing_subword_prefix; give a BERT one"
+            )));
+        }
         let json = json.to_string();
         let inner = tokenizers::Tokenizer::from_bytes(&json).map_err(|error| {
             fault(format!("not a tokenizer ({error}); give a vocab.txt of BERT or a tokenizer.json"))
@@ -203,4 +208,16 @@ fn lower(mut normalizer: Value) -> Value {
         Some(_) => json!({"type": "Sequence", "normalizers": [normalizer, {"type": "Lowercase"}]}),
         None => json!({"type": "Lowercase"}),
     }
+}
+
+/// A piece that a byte-pair model merges onto another though it lacks the prefix of pieces that continue a word: the
+/// library would cut the prefix off all the same, and panic where the piece is shorter.
+fn unmergeable(model: &Value) -> Option<&str> {
+    let prefix = model["continuing_subword_prefix"].as_str().filter(|prefix| !prefix.is_empty())?;
+    let merges = model["merges"].as_array()?.iter();
+    let mut right = merges.filter_map(|merge| match merge {
+        Value::String(both) => both.split_once(' ').map(|(_, right)| right),
+        _ => merge.get(1).and_then(Value::as_str),
+    });
+    right.find(|piece| !piece.starts_with(prefix))
 }
