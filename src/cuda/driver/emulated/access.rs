@@ -97,8 +97,7 @@ impl Context<'_, '_> {
             }
         })?;
         if matches!(load.order, Order::Acquire(_)) {
-            self.warp.learning.acquire(&mut self.warp.clocks, self.block.serial);
-            self.warp.settle_floor();
+            self.warp.acquire(self.block.serial);
         }
         Ok(())
     }
@@ -110,10 +109,10 @@ impl Context<'_, '_> {
         if let Order::Release(scope) = store.order {
             self.release(scope, active);
         }
-        self.grid.changes += 1;
         let addresses = self.addresses(&store.address);
         self.by_space(store.space, addresses, active, |this, space, addresses, mask| {
             this.check_alignment(addresses, mask, access)?;
+            this.grid.changes += u64::from(space != Space::Local);
             match space {
                 Space::Shared => this.store_shared(store, addresses, mask, access),
                 Space::Local => this.store_local(store, addresses, mask, access),
@@ -128,7 +127,7 @@ impl Context<'_, '_> {
     /// What a release does before the access itself.
     pub(super) fn release(&mut self, scope: Scope, active: u32) {
         let owner = self.block.serial;
-        self.warp.fence(owner, active, (scope == Scope::Cta).then_some(owner));
+        self.warp.release(owner, active, (scope == Scope::Cta).then_some(owner));
     }
 
     /// Looks for addresses that are no multiple of the access's size.

@@ -29,8 +29,7 @@ impl Context<'_, '_> {
             }
         })?;
         if matches!(atomic.order, Order::Acquire(_) | Order::AcquireRelease(_)) {
-            self.warp.learning.acquire(&mut self.warp.clocks, self.block.serial);
-            self.warp.settle_floor();
+            self.warp.acquire(self.block.serial);
         }
         Ok(())
     }

@@ -208,9 +208,14 @@ impl Context<'_, '_> {
         Ok(Flow::Changed)
     }
 
-    /// `fence`, `membar` (9.7.13.4): makes what was seen hold, and releases what was done.
+    /// `fence`, `membar` (9.7.13.4): makes what was seen hold, or releases what was done, or both.
     fn fence(&mut self, order: Order, active: u32) {
-        self.release(scope_of(order).unwrap_or(Scope::System), active);
+        if !matches!(order, Order::Release(_)) {
+            self.warp.acquire(self.block.serial);
+        }
+        if !matches!(order, Order::Acquire(_)) {
+            self.release(scope_of(order).unwrap_or(Scope::System), active);
+        }
     }
 
     fn discard(&mut self, space: Space, address: &super::instr::Address, active: u32) -> Outcome {
