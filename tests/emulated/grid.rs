@@ -101,6 +101,34 @@ fn a_release_does_not_acquire_and_an_acquire_does_not_release() {
 }
 
 #[test]
+fn cta_scope_orders_nothing_between_blocks() {
+    let (fence, narrow) = ("fence.acq_rel.gpu;", "fence.acq_rel.cta;");
+    let wrong = [
+        passed_on("", "release.gpu", "acquire.cta", ""),
+        passed_on(fence, "relaxed.cta", "relaxed.gpu", fence),
+        passed_on(fence, "relaxed.gpu", "relaxed.cta", fence),
+        passed_on(fence, "relaxed.gpu", "relaxed.gpu", narrow),
+        passed_on(narrow, "relaxed.gpu", "relaxed.gpu", fence),
+        Case::new("red.relaxed.cta.global.add.u32 [%b], 1;").launch(Launch::linear(2, 32)),
+    ];
+    wrong.iter().for_each(|case| assert_eq!(case.report().check, Check::GlobalRace, "{}", case.body));
+    assert_eq!(passed_on(fence, "relaxed.gpu", "relaxed.gpu", fence).words()[0], 41);
+}
+
+#[test]
+fn cta_scope_orders_the_warps_of_a_block() {
+    let body = "setp.ne.u32 %p1, %tx, 0; setp.ne.u32 %p2, %tx, 32; setp.lt.u32 %p3, %tx, 32; @!%p3 bra reader;
+        @%p1 bra end; st.global.u32 [%c], 41; st.release.cta.global.u32 [%b+4], 1; bra end; reader: @%p2 bra end;
+        wait: ld.acquire.cta.global.u32 %r1, [%b+4]; setp.eq.u32 %p4, %r1, 0; @%p4 bra wait;
+        ld.global.u32 %r2, [%c]; st.global.u32 [%b], %r2; end:";
+    for (release, acquire) in [("cta", "cta"), ("gpu", "cta"), ("cta", "gpu")] {
+        let body = body.replace("release.cta", &format!("release.{release}"));
+        let case = Case::new(&body.replace("acquire.cta", &format!("acquire.{acquire}"))).threads(64);
+        assert_eq!(case.words()[0], 41, "{release}, {acquire}");
+    }
+}
+
+#[test]
 fn seeds_permute_blocks() {
     let case = Case::new("setp.eq.u32 %p1, %tx, 0; @%p1 atom.global.add.u32 %r1, [%b+64], 1; @%p1 mul.wide.u32 %rd1, %cx, 4; @%p1 add.u64 %rd1, %b, %rd1; @%p1 st.global.u32 [%rd1], %r1;")
         .launch(Launch::linear(8, 32));

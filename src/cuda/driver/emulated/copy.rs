@@ -46,7 +46,7 @@ impl Context<'_, '_> {
     /// `cp.async`.
     pub(super) fn copy_async(&mut self, copy: &CpAsync, active: u32) -> Outcome {
         let bytes = usize::from(copy.bytes);
-        let access = |what| Access { what, bytes, strong: false };
+        let access = |what| Access::weak(what, bytes);
         let (targets, from) = (self.addresses(&copy.to), self.addresses(&copy.from));
         self.check_alignment(&targets, active, access("copy"))?;
         let ignored = copy.ignore_source.map_or(0, |guard| self.guarded(guard, active));
@@ -82,7 +82,7 @@ impl Context<'_, '_> {
             let size = read[rest.trailing_zeros() as usize % LANES];
             let alike = lanes(rest).filter(|lane| read[*lane] == size).fold(0, |mask, lane| mask | 1 << lane);
             rest &= !alike;
-            let access = Access { what: "copy from", bytes: usize::from(size), strong: false };
+            let access = Access::weak("copy from", usize::from(size));
             let mut left = alike;
             while let Some((segment, offsets, found)) = self.global_spots(from, &mut left, access)? {
                 self.count_global(segment, &offsets, found, access.bytes);

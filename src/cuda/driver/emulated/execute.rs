@@ -210,11 +210,12 @@ impl Context<'_, '_> {
 
     /// `fence`, `membar` (9.7.13.4): makes what was seen hold, or releases what was done, or both.
     fn fence(&mut self, order: Order, active: u32) {
+        let scope = scope_of(order).unwrap_or(Scope::System);
         if !matches!(order, Order::Release(_)) {
-            self.warp.acquire(self.block.serial);
+            self.warp.acquire(self.block.serial, is_wide(scope));
         }
         if !matches!(order, Order::Acquire(_)) {
-            self.release(scope_of(order).unwrap_or(Scope::System), active);
+            self.release(scope, active);
         }
     }
 
@@ -248,6 +249,11 @@ impl Context<'_, '_> {
         };
         lanes(active).for_each(|lane| self.warp.registers.set_lane(to, lane, now));
     }
+}
+
+/// Whether a scope takes in other CTAs. A cluster is one CTA: launches have no others.
+pub(super) fn is_wide(scope: Scope) -> bool {
+    matches!(scope, Scope::Gpu | Scope::System)
 }
 
 /// The scope of an order that has one.

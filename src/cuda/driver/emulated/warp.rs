@@ -182,17 +182,17 @@ impl Warp {
         Actor { stamp, clocks, learned, owner, synced: self.synced, floor: self.floor }
     }
 
-    /// Acquires (8.8): what strong reads saw holds.
-    pub fn acquire(&mut self, owner: u32) {
-        self.learning.acquire(&mut self.clocks, owner);
+    /// Acquires (8.8): what strong reads saw holds; without `wide` only what the own CTA wrote.
+    pub fn acquire(&mut self, owner: u32, wide: bool) {
+        self.learning.acquire(&mut self.clocks, owner, wide);
         self.settle_floor();
     }
 
-    /// Releases (8.8) by some lanes: what they did so far, or know of, to the CTA `only` or to all.
-    pub fn release(&mut self, owner: u32, active: u32, only: Option<u32>) {
+    /// Releases (8.8) by some lanes: what they did so far, or know of, to the own CTA or to all.
+    pub fn release(&mut self, owner: u32, active: u32, wide: bool) {
         let synced = if active == self.lanes { u32::MAX } else { self.synced };
         let known = Known::of_lanes(&self.clocks, self.index, active, synced);
-        self.learning.release(owner, &known, only);
+        self.learning.release(owner, &known, wide);
         self.clocks.tick(self.index);
         self.settle_floor();
     }
