@@ -251,6 +251,9 @@ fn calls_that_cannot_be_inlined_are_refused() {
     assert!(with("call.uni twice;").is_err());
     assert!(with("{ .param .b32 a; call.uni twice, (a); }").is_err());
     assert!(with("call.uni (%r1), twice, (%r2);").is_err());
+    let doubling = (1..40).map(|n| format!(".func f{n}() {{ call f{0}; call f{0}; }}\n", n - 1)).collect::<String>();
+    let text = module("sm_80", "call f39;").replace(".visible", &format!(".func f0() {{ }}\n{doubling}.visible"));
+    assert!(decoded(&text).expect_err("2^39 calls").contains("calls"));
 }
 
 #[test]

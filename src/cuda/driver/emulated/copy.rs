@@ -8,7 +8,7 @@ use super::checks::{Completion, STREAM_COPIES};
 use super::execute::{Context, lanes};
 use super::instr::CpAsync;
 use super::registers::LANES;
-use super::report::Outcome;
+use super::report::{Check, Finding, Outcome};
 use crate::base::Rng;
 
 /// What destinations hold while a copy is under way: NaN in every float format.
@@ -53,6 +53,11 @@ impl Context<'_, '_> {
         let mut read = [copy.bytes; LANES];
         if let Some(sizes) = copy.source_bytes {
             let row = self.warp.registers.word(sizes);
+            let long = |lane: &usize| row[*lane] > u32::from(copy.bytes);
+            if let Some(lane) = lanes(active & !ignored).find(long).filter(|_| self.checks().bounds) {
+                let text = format!("cp.async of {bytes} bytes with a source of {}, which is more", row[lane]);
+                return Err(Finding::new(Check::Bounds, lane, text));
+            }
             (0..LANES).for_each(|lane| read[lane] = copy.bytes.min(row[lane].min(255) as u8));
         }
         lanes(ignored).for_each(|lane| read[lane] = 0);

@@ -98,7 +98,7 @@ impl Context<'_, '_> {
                 return Err(Finding::new(Check::Trap, None, "the code ends here without `ret` or `exit`"));
             };
             self.warp.pc = pc;
-            self.grid.steps += 1;
+            self.grid.tick()?;
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
             match &instr.op {
                 Op::Scalar(scalar) => {
