@@ -47,18 +47,23 @@ pub struct Emulate {
     /// Run with this seed only, to replay a report.
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
+    /// Give a launch up after so many warp instructions.
+    #[arg(long, default_value_t = 1_000_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
 }
 
 impl Emulate {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
         let ptx = std::fs::read_to_string(&self.file).map_err(Error::io(&self.file))?;
-        let parsed = self.arguments.iter().map(|text| argument(text)).collect::<Result<Vec<_>, _>>()?;
+        let mut left = MOST_BYTES;
+        let parsed = self.arguments.iter().map(|text| argument(text, &mut left)).collect::<Result<Vec<_>, _>>()?;
         let (kinds, arguments): (Vec<_>, Vec<_>) = parsed.into_iter().unzip();
         let launch = Launch { grid: extents(&self.grid)?, block: extents(&self.block)?, shared: self.shared };
         let seeds = self.seed.map_or(0..self.seeds, |seed| seed..seed.saturating_add(1));
         let file = self.file.display().to_string();
-        let trial = Trial { file: &file, ptx: &ptx, kernel: &self.kernel, launch, arguments, seeds };
+        let limit = Some(self.limit);
+        let trial = Trial { file: &file, ptx: &ptx, kernel: &self.kernel, launch, arguments, seeds, limit };
         let outcome = trial.run().map_err(|error| Error::Usage(error.to_string()))?;
         let buffers = kinds.iter().zip(&trial.arguments).enumerate();
         let buffers = buffers.filter(|(_, (_, argument))| !matches!(argument, Argument::Value(_)));
@@ -187,11 +192,19 @@ impl Kind {
     }
 }
 
-/// Most bytes of one buffer; above it, the text of an argument is a mistake.
-const MOST_BYTES: usize = 1 << 32;
+/// Most bytes of all buffers together: a run holds each of them several times.
+const MOST_BYTES: u64 = 1 << 30;
 
-/// `TYPE:NUMBER`, `TYPE[COUNT]`, `TYPE[COUNT]=FILL` or `TYPE=@FILE`.
-fn argument(text: &str) -> Result<(Kind, Argument), Error> {
+/// Takes the bytes of a buffer out of those that are left.
+fn take(text: &str, bytes: u64, left: &mut u64) -> Result<(), Error> {
+    *left = left.checked_sub(bytes).ok_or_else(|| {
+        Error::Usage(format!("with `{text}` the buffers hold more than {MOST_BYTES} bytes; make them smaller"))
+    })?;
+    Ok(())
+}
+
+/// `TYPE:NUMBER`, `TYPE[COUNT]`, `TYPE[COUNT]=FILL` or `TYPE=@FILE`, if its buffer fits into the bytes that are left.
+fn argument(text: &str, left: &mut u64) -> Result<(Kind, Argument), Error> {
     let wrong = || Error::Usage(format!("`{text}` is not an argument such as f32:1.5, f32[1024]=normal or u8=@FILE"));
     let end = text.find([':', '[', '=']).ok_or_else(wrong)?;
     let kind = Kind::parse(&text[..end]).ok_or_else(wrong)?;
@@ -200,11 +213,13 @@ fn argument(text: &str) -> Result<(Kind, Argument), Error> {
         return Ok((kind, Argument::Value(kind.number(number).ok_or_else(wrong)?)));
     }
     if let Some(path) = rest.strip_prefix("=@") {
+        take(text, std::fs::metadata(path).map_err(Error::io(path))?.len(), left)?;
         return Ok((kind, Argument::Buffer(std::fs::read(path).map_err(Error::io(path))?)));
     }
     let (count, fill) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).ok_or_else(wrong)?;
     let count: usize = count.parse().map_err(|_| wrong())?;
-    let bytes = count.checked_mul(kind.bytes()).filter(|&bytes| bytes <= MOST_BYTES).ok_or_else(wrong)?;
+    let bytes = count.saturating_mul(kind.bytes());
+    take(text, bytes as u64, left)?;
     let argument = match fill.strip_prefix('=') {
         None if fill.is_empty() => Argument::Uninitialized(bytes),
         None => return Err(wrong()),
@@ -224,7 +239,7 @@ mod tests {
 
     #[test]
     fn arguments_are_read() {
-        let read = |text: &str| argument(text).unwrap_or_else(|error| panic!("{error}")).1;
+        let read = |text: &str| argument(text, &mut 100).unwrap_or_else(|error| panic!("{error}")).1;
         assert_eq!(read("f32:1.5"), Argument::Value(1.5f32.to_le_bytes().to_vec()));
         assert_eq!(read("bf16:-2"), Argument::Value(vec![0, 0xc0]));
         assert_eq!(read("u64:18446744073709551615"), Argument::Value(vec![255; 8]));
@@ -235,10 +250,20 @@ mod tests {
     }
 
     #[test]
+    fn buffers_have_a_limit_together() {
+        let mut left = MOST_BYTES;
+        assert!(argument("u8[1000]=0", &mut left).is_ok() && left == MOST_BYTES - 1000);
+        for text in ["u8[4000000000]=0", "f32[268435400]", "u8[1073741824]=range", "u64[18446744073709551615]"] {
+            let error = argument(text, &mut left).expect_err(text).to_string();
+            assert!(error.contains("more than 1073741824 bytes"), "{error}");
+        }
+    }
+
+    #[test]
     fn broken_arguments_are_refused() {
         for text in ["", "f32", "f33:1", "f32:x", "u8:256", "u32:-1", "f32[2", "f32[x]", "f32[2]x", "f32[2]=y", "u8=@"]
         {
-            assert!(argument(text).is_err(), "{text}");
+            assert!(argument(text, &mut 100).is_err(), "{text}");
         }
         for text in ["", "0", "1,2,3,4", "a", "-1"] {
             assert!(extents(text).is_err(), "{text}");

@@ -52,6 +52,9 @@ fn barriers_reduce_predicates() {
     assert_eq!((reduce("or.pred %p2, 0, %p1", 0), reduce("or.pred %p2, 0, %p1", 1)), (0, 1));
     assert_eq!((reduce("and.pred %p2, 0, %p1", 96), reduce("and.pred %p2, 0, %p1", 95)), (1, 0));
     assert_eq!(reduce("and.pred %p2, 0, !%p1", 0), 1);
+    let partial = "setp.lt.u32 %p1, %tx, LIMIT; bar.red.and.pred %p2, 0, 64, %p1; selp.u32 %r1, 1, 0, %p2; st.global.u32 [%tb], %r1;";
+    let partial = |limit: &str| Case::new(&partial.replace("LIMIT", limit)).threads(40).words()[0];
+    assert_eq!((partial("40"), partial("39")), (1, 0), "the last warp has 8 threads, and counts as 32");
     let count = "setp.lt.u32 %p1, %tx, 41; bar.red.popc.u32 %r1, 0, %p1; st.global.u32 [%tb], %r1;";
     assert_eq!(Case::new(count).threads(96).words()[..96], [41; 96]);
     let counted = "setp.lt.u32 %p1, %tx, 41; bar.red.popc.u32 %r1, 2, 96, !%p1; st.global.u32 [%tb], %r1;";

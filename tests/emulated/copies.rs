@@ -101,6 +101,7 @@ fn sources_and_destinations_are_checked() {
         ("cp.async.cg.shared.global [%r1+4], [%a], 16;", Check::Alignment),
         ("cp.async.cg.shared.global [%r1+2048], [%a], 16;", Check::Bounds),
         ("cp.async.ca.shared.global [%r1], [%c], 4;", Check::Initialized),
+        ("mov.u32 %r2, 5; cp.async.ca.shared.global [%r1], [%a], 4, %r2; cp.async.wait_all;", Check::Bounds),
     ] {
         let report = Case::new(&format!("mov.u32 %r1, s; {body}")).module(SHARED).threads(1).report();
         assert_eq!(report.check, check, "{report}");

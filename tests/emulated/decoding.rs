@@ -251,6 +251,9 @@ fn calls_that_cannot_be_inlined_are_refused() {
     assert!(with("call.uni twice;").is_err());
     assert!(with("{ .param .b32 a; call.uni twice, (a); }").is_err());
     assert!(with("call.uni (%r1), twice, (%r2);").is_err());
+    let doubling = (1..40).map(|n| format!(".func f{n}() {{ call f{0}; call f{0}; }}\n", n - 1)).collect::<String>();
+    let text = module("sm_80", "call f39;").replace(".visible", &format!(".func f0() {{ }}\n{doubling}.visible"));
+    assert!(decoded(&text).expect_err("2^39 calls").contains("calls"));
 }
 
 #[test]
@@ -263,13 +266,22 @@ fn variables_have_places_and_initial_values() {
     let found: Vec<_> = variables.iter().map(|v| (v.name.as_str(), v.constant, v.align, v.initial.clone())).collect();
     let g = vec![1, 0, 0, 0, 2, 0, 0, 0, 0x30, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(found, [("g", false, 8, g), ("c", true, 4, vec![0, 0, 0x80, 0x3f]), ("z", false, 1, vec![0; 3])]);
+    let narrow = text.replace("ret; }", ".reg .b32 %r<2>; mov.u32 %r1, g; ret; }");
+    assert!(decoded(&narrow).expect_err("a global address in 32 bits").contains("64 bits"));
     let function = &decoded(text).expect("decodes")[0];
     let places: Vec<_> = function.shared.iter().map(|v| (v.name.as_str(), v.address - SHARED_BASE, v.bytes)).collect();
     assert_eq!(places, [("a", 0, 5), ("b", 8, 8), ("dynamic", 64, 0)]);
     assert_eq!((function.shared_bytes, function.dynamic_shared), (16, SHARED_BASE + 64));
-    for wrong in
-        [".global .u32 g = {1, 2};", ".extern .global .u32 g;", ".global .u64 g = other;", ".global .u8 g[4000000000];"]
-    {
+    for wrong in [
+        ".global .f32 g = 1;",
+        ".global .f64 g = 0f3F800000;",
+        ".global .f16 g = 0f3F800000;",
+        ".global .u32 g = 1.0;",
+        ".global .u32 g = {1, 2};",
+        ".extern .global .u32 g;",
+        ".global .u64 g = other;",
+        ".global .u8 g[4000000000];",
+    ] {
         let text = format!(".version 8.0\n.target sm_80\n.address_size 64\n{wrong}\n");
         assert!(decode::variables(&ptx::parse(&text).expect("text")).is_err(), "{wrong}");
     }

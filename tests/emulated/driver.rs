@@ -202,3 +202,21 @@ fn what_cannot_be_is_refused_and_not_tried() {
         assert!(device.load("large.ptx", &ptx).is_err(), "{declaration}");
     }
 }
+
+#[test]
+fn variables_of_modules_count_as_device_memory() {
+    let device = Emulated::default();
+    let variables: String = (0..17).map(|n| format!(".global .b8 x{n}[1073741824];\n")).collect();
+    let text = format!(".version 8.0\n.target sm_80\n.address_size 64\n{variables}.entry k() {{ ret; }}");
+    assert!(matches!(device.load("big.ptx", &text), Err(DriverError::OutOfMemory { bytes, .. }) if bytes == 17 << 30));
+}
+
+#[test]
+fn a_grid_beyond_32_bits_is_refused_by_name() {
+    let device = Emulated::default();
+    let module = device.load("add.ptx", ADD).expect("loads");
+    let kernel = device.function(module, "bounded").expect("there");
+    let launch = Launch { grid: [1 << 17, 1 << 15, 1], block: [1, 1, 1], shared: 0 };
+    let error = device.launch(kernel, launch, &[], S).expect_err("too many blocks");
+    assert!(matches!(&error, DriverError::Limit { what, asked, .. } if what.contains("blocks") && *asked == 1 << 32));
+}

@@ -77,6 +77,57 @@ fn release_and_acquire_accesses_order_without_fences() {
     assert_eq!(case("release.cta", "acquire.gpu").report().check, Check::GlobalRace);
 }
 
+/// One block passes a word on through a flag, with these fences or accesses before and after it.
+fn passed_on(before: &str, write: &str, read: &str, after: &str) -> Case {
+    Case::new(&format!(
+        "setp.ne.u32 %p1, %tx, 0; @%p1 bra end; setp.eq.u32 %p2, %cx, 1; @%p2 bra reader;
+        st.global.u32 [%c], 41; {before} st.{write}.global.u32 [%b+4], 1; bra end;
+        reader: ld.{read}.global.u32 %r1, [%b+4]; setp.eq.u32 %p3, %r1, 0; @%p3 bra reader;
+        {after} ld.global.u32 %r2, [%c]; st.global.u32 [%b], %r2; end:"
+    ))
+    .launch(Launch::linear(2, 32))
+}
+
+#[test]
+fn a_release_does_not_acquire_and_an_acquire_does_not_release() {
+    let (acquire, release) = ("fence.acquire.gpu;", "fence.release.gpu;");
+    assert_eq!(passed_on(release, "relaxed.gpu", "relaxed.gpu", acquire).words()[0], 41);
+    let wrong = [
+        passed_on(release, "relaxed.gpu", "relaxed.gpu", release),
+        passed_on(acquire, "relaxed.gpu", "relaxed.gpu", acquire),
+        passed_on("", "release.gpu", "relaxed.gpu", "st.release.gpu.global.u32 [%b+8], 1;"),
+    ];
+    wrong.iter().for_each(|case| assert_eq!(case.report().check, Check::GlobalRace, "{}", case.body));
+}
+
+#[test]
+fn cta_scope_orders_nothing_between_blocks() {
+    let (fence, narrow) = ("fence.acq_rel.gpu;", "fence.acq_rel.cta;");
+    let wrong = [
+        passed_on("", "release.gpu", "acquire.cta", ""),
+        passed_on(fence, "relaxed.cta", "relaxed.gpu", fence),
+        passed_on(fence, "relaxed.gpu", "relaxed.cta", fence),
+        passed_on(fence, "relaxed.gpu", "relaxed.gpu", narrow),
+        passed_on(narrow, "relaxed.gpu", "relaxed.gpu", fence),
+        Case::new("red.relaxed.cta.global.add.u32 [%b], 1;").launch(Launch::linear(2, 32)),
+    ];
+    wrong.iter().for_each(|case| assert_eq!(case.report().check, Check::GlobalRace, "{}", case.body));
+    assert_eq!(passed_on(fence, "relaxed.gpu", "relaxed.gpu", fence).words()[0], 41);
+}
+
+#[test]
+fn cta_scope_orders_the_warps_of_a_block() {
+    let body = "setp.ne.u32 %p1, %tx, 0; setp.ne.u32 %p2, %tx, 32; setp.lt.u32 %p3, %tx, 32; @!%p3 bra reader;
+        @%p1 bra end; st.global.u32 [%c], 41; st.release.cta.global.u32 [%b+4], 1; bra end; reader: @%p2 bra end;
+        wait: ld.acquire.cta.global.u32 %r1, [%b+4]; setp.eq.u32 %p4, %r1, 0; @%p4 bra wait;
+        ld.global.u32 %r2, [%c]; st.global.u32 [%b], %r2; end:";
+    for (release, acquire) in [("cta", "cta"), ("gpu", "cta"), ("cta", "gpu")] {
+        let body = body.replace("release.cta", &format!("release.{release}"));
+        let case = Case::new(&body.replace("acquire.cta", &format!("acquire.{acquire}"))).threads(64);
+        assert_eq!(case.words()[0], 41, "{release}, {acquire}");
+    }
+}
+
 #[test]
 fn seeds_permute_blocks() {
     let case = Case::new("setp.eq.u32 %p1, %tx, 0; @%p1 atom.global.add.u32 %r1, [%b+64], 1; @%p1 mul.wide.u32 %rd1, %cx, 4; @%p1 add.u64 %rd1, %b, %rd1; @%p1 st.global.u32 [%rd1], %r1;")
@@ -105,4 +156,11 @@ fn neighbouring_bytes_of_two_blocks_do_not_race() {
         ld.global.u8 %r1, [%rd1]; add.u32 %r1, %r1, 1; st.global.u8 [%rd1], %r1;";
     let words = Case::new(body).launch(Launch::linear(3, 31)).words();
     assert_eq!(words[..23], [0x0606_0606; 23]);
+}
+
+#[test]
+fn a_loop_that_changes_memory_is_no_spin() {
+    // Registers and program counter are the same whenever the warp yields; only the counter in memory moves on.
+    let body = "count: atom.global.add.u32 %r1, [%b], 1; setp.lt.u32 %p1, %r1, 100000; mov.u32 %r1, 0; @%p1 bra count;";
+    assert_eq!(Case::new(body).launch(Launch::linear(2, 1)).words()[0], 100_002);
 }

@@ -11,6 +11,7 @@ fn trial<'a>(ptx: &'a str, arguments: &[Argument]) -> Trial<'a> {
         launch: Launch::linear(2, 32),
         arguments: arguments.to_vec(),
         seeds: 0..6,
+        limit: None,
     }
 }
 
@@ -51,6 +52,20 @@ fn a_result_that_depends_on_the_order_is_found() {
     let outcome = trial(&ptx, &[value(7), Argument::Buffer(vec![0; 260])]).run().expect("no fault");
     let difference = outcome.difference.expect("tickets are drawn in any order");
     assert!(difference.seed > 0 && difference.buffer == 0 && difference.byte >= 4, "{difference:?}");
+}
+
+#[test]
+fn a_kernel_that_does_not_end_is_given_up_at_its_line() {
+    let ptx = kernel("again:\n st.global.u32 [%d1], 1;\n bra again;");
+    let launch = Launch::linear(1, 1);
+    let endless = Trial { limit: Some(5000), launch, ..trial(&ptx, &[value(7), Argument::Uninitialized(256)]) };
+    let error = endless.run().expect_err("it never ends").to_string();
+    assert!(error.contains("5000 warp instructions") && error.contains("line 1"), "{error}");
+    let ptx = kernel("st.global.u32 [%d3], %r4;");
+    let ends = Trial { limit: Some(5000), ..trial(&ptx, &[value(7), Argument::Uninitialized(256)]) };
+    assert!(ends.run().is_ok());
+    let wide = Trial { launch: Launch::linear(i32::MAX as u32, 1), limit: Some(500), seeds: 1..2, ..endless };
+    assert!(wide.run().is_err(), "a seed orders any grid at once");
 }
 
 #[test]

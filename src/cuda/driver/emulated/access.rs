@@ -1,6 +1,6 @@
 //! Loads and stores (PTX ISA 9.7.9): addresses, alignment, shared, local and parameter memory, and the bytes of 32 lanes.
 
-use super::execute::{Context, lanes, scope_of};
+use super::execute::{Context, is_wide, lanes, scope_of};
 use super::instr::{
     Address, Base, LOCAL_WINDOW, Load, Order, PARAM_WINDOW, SHARED_WINDOW, Scope, Space, Store, WINDOW_BYTES,
 };
@@ -22,6 +22,21 @@ pub(super) struct Access {
     pub bytes: usize,
     /// Whether it is volatile, relaxed or stronger.
     pub strong: bool,
+    /// Whether it is so at a scope that takes in other CTAs.
+    pub wide: bool,
+}
+
+impl Access {
+    /// A plain access.
+    pub(super) fn weak(what: &'static str, bytes: usize) -> Self {
+        Self { what, bytes, strong: false, wide: false }
+    }
+
+    /// An access with a memory order (8.4).
+    pub(super) fn ordered(what: &'static str, bytes: usize, order: Order) -> Self {
+        let scope = scope_of(order);
+        Self { what, bytes, strong: scope.is_some(), wide: scope.is_some_and(is_wide) }
+    }
 }
 
 /// The state space that a generic address lies in, and the address there.
@@ -33,11 +48,6 @@ pub(super) fn resolve(address: u64) -> (Space, u64) {
     }
     let found = windows.into_iter().find(|(base, _)| address.wrapping_sub(*base) < WINDOW_BYTES);
     found.map_or((Space::Global, address), |(base, space)| (space, address - base))
-}
-
-/// Whether a memory order makes an access strong (8.4).
-pub(super) fn is_strong(order: Order) -> bool {
-    scope_of(order).is_some()
 }
 
 /// Whether the offsets of all 32 lanes follow each other without gaps.
@@ -86,7 +96,7 @@ impl Context<'_, '_> {
     /// `ld`.
     pub(super) fn load(&mut self, load: &Load, active: u32) -> Outcome {
         let bytes = usize::from(load.bytes) * usize::from(load.count);
-        let access = Access { what: "read", bytes, strong: is_strong(load.order) };
+        let access = Access::ordered("read", bytes, load.order);
         let addresses = self.addresses(&load.address);
         self.by_space(load.space, addresses, active, |this, space, addresses, mask| {
             this.check_alignment(addresses, mask, access)?;
@@ -96,9 +106,8 @@ impl Context<'_, '_> {
                 Space::Global | Space::Const | Space::Generic => this.load_global(load, addresses, mask, access),
             }
         })?;
-        if matches!(load.order, Order::Acquire(_)) {
-            self.warp.learning.acquire(&mut self.warp.clocks, self.block.serial);
-            self.warp.settle_floor();
+        if let Order::Acquire(scope) = load.order {
+            self.warp.acquire(self.block.serial, is_wide(scope));
         }
         Ok(())
     }
@@ -106,14 +115,14 @@ impl Context<'_, '_> {
     /// `st`.
     pub(super) fn store(&mut self, store: &Store, active: u32) -> Outcome {
         let bytes = usize::from(store.bytes) * usize::from(store.count);
-        let access = Access { what: "write", bytes, strong: is_strong(store.order) };
+        let access = Access::ordered("write", bytes, store.order);
         if let Order::Release(scope) = store.order {
             self.release(scope, active);
         }
-        self.grid.changes += 1;
         let addresses = self.addresses(&store.address);
         self.by_space(store.space, addresses, active, |this, space, addresses, mask| {
             this.check_alignment(addresses, mask, access)?;
+            this.grid.changes += u64::from(space != Space::Local);
             match space {
                 Space::Shared => this.store_shared(store, addresses, mask, access),
                 Space::Local => this.store_local(store, addresses, mask, access),
@@ -128,7 +137,7 @@ impl Context<'_, '_> {
     /// What a release does before the access itself.
     pub(super) fn release(&mut self, scope: Scope, active: u32) {
         let owner = self.block.serial;
-        self.warp.fence(owner, active, (scope == Scope::Cta).then_some(owner));
+        self.warp.release(owner, active, is_wide(scope));
     }
 
     /// Looks for addresses that are no multiple of the access's size.
@@ -172,7 +181,7 @@ impl Context<'_, '_> {
         }
         if access.strong {
             for lane in lanes(found) {
-                warp.learning.see(self.block.locations.observe(addresses[lane], self.block.serial));
+                warp.learning.see(self.block.locations.observe(addresses[lane], self.block.serial), access.wide);
             }
         }
         read_rows(&mut warp.registers, load, self.block.shared.data(), &offsets, found);
@@ -188,7 +197,7 @@ impl Context<'_, '_> {
             self.write_shared(lane, offsets[lane], &bytes[lane][..access.bytes], access.strong)?;
             if access.strong {
                 let released = self.warp.learning.released();
-                self.block.locations.publish(addresses[lane], released, false);
+                self.block.locations.publish(addresses[lane], released, false, access.wide);
             }
         }
         Ok(())

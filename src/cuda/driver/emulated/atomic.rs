@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use super::access::{Access, Addresses, Offsets};
 use super::checks::{STREAM_LANES, order};
-use super::execute::{Context, lanes};
+use super::execute::{Context, is_wide, lanes};
 use super::instr::{Atomic, AtomicOp, AtomicType, Order, Space};
 use super::registers::LANES;
 use super::report::{Check, Finding, Outcome};
@@ -12,7 +12,7 @@ use super::report::{Check, Finding, Outcome};
 impl Context<'_, '_> {
     /// `atom`, `red`.
     pub(super) fn atomic(&mut self, atomic: &Atomic, active: u32) -> Outcome {
-        let access = Access { what: "atomic", bytes: atomic.kind.bytes() * atomic.from.len(), strong: true };
+        let access = Access::ordered("atomic", atomic.kind.bytes() * atomic.from.len(), atomic.order);
         if let Order::Release(scope) | Order::AcquireRelease(scope) = atomic.order {
             self.release(scope, active);
         }
@@ -28,9 +28,8 @@ impl Context<'_, '_> {
                 }
             }
         })?;
-        if matches!(atomic.order, Order::Acquire(_) | Order::AcquireRelease(_)) {
-            self.warp.learning.acquire(&mut self.warp.clocks, self.block.serial);
-            self.warp.settle_floor();
+        if let Order::Acquire(scope) | Order::AcquireRelease(scope) = atomic.order {
+            self.warp.acquire(self.block.serial, is_wide(scope));
         }
         Ok(())
     }
@@ -47,8 +46,8 @@ impl Context<'_, '_> {
             self.count_global(segment, &offsets, found, access.bytes);
             self.check_global_read(segment, &offsets, found, access, false)?;
             self.write_global(segment, &offsets, found, access, None)?;
-            self.observe(addresses, found);
-            self.publish(addresses, found, true);
+            self.observe(addresses, found, access.wide);
+            self.publish(addresses, found, true, access.wide);
             for lane in self.lane_order().into_iter().filter(|lane| found >> lane & 1 == 1) {
                 let Some(held) = self.grid.memory.segment_mut(segment) else { continue };
                 let bytes = &mut held.data[offsets[lane]..offsets[lane] + access.bytes];
@@ -63,8 +62,8 @@ impl Context<'_, '_> {
         let (offsets, found): (Offsets, u32) = self.shared_spots(addresses, mask, access)?;
         for lane in lanes(found) {
             self.claim_shared(lane, offsets[lane], access.bytes)?;
-            self.warp.learning.see(self.block.locations.observe(addresses[lane], self.block.serial));
-            self.block.locations.publish(addresses[lane], self.warp.learning.released(), true);
+            self.warp.learning.see(self.block.locations.observe(addresses[lane], self.block.serial), access.wide);
+            self.block.locations.publish(addresses[lane], self.warp.learning.released(), true, access.wide);
         }
         for lane in self.lane_order().into_iter().filter(|lane| found >> lane & 1 == 1) {
             let bytes = &mut self.block.shared.data_mut()[offsets[lane]..offsets[lane] + access.bytes];

@@ -82,6 +82,8 @@ pub struct Options {
     pub completion: Completion,
     /// Orders warps, CTAs and the lanes of atomics; 0 is the natural order. The same seed gives the same run.
     pub seed: u64,
+    /// Warp instructions after which a launch is given up; no limit if none.
+    pub limit: Option<u64>,
 }
 
 /// Streams of random numbers, one per kind of choice, so that one does not shift another.
@@ -90,6 +92,31 @@ pub(super) const STREAM_WARPS: u32 = 2;
 pub(super) const STREAM_LANES: u32 = 3;
 pub(super) const STREAM_COPIES: u32 = 4;
 
+/// Rounds of the Feistel network that orders CTAs.
+const ROUNDS: usize = 6;
+
+/// The numbers 0..count in the order that the seed gives them, one by one, as a grid has up to 2^32 of them: a Feistel
+/// network permutes the numbers below a power of four, and those beyond the count are passed over.
+pub(super) fn permuted(seed: u64, stream: u32, index: u64, count: u64) -> impl Iterator<Item = u64> {
+    let half = (64 - count.saturating_sub(1).leading_zeros()).div_ceil(2).max(1);
+    let low = (1u64 << half) - 1;
+    let mut rng = Rng::new(seed, stream, index);
+    let keys: [u64; ROUNDS] = std::array::from_fn(|_| rng.next_u32().into());
+    let mix = move |value: u64, key: u64| {
+        let mixed = (value ^ key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32 & low
+    };
+    let place = move |number: u64| {
+        if seed == 0 {
+            return number;
+        }
+        let (left, right) = keys.iter().fold((number >> half, number & low), |(l, r), &key| (r, l ^ mix(r, key)));
+        left << half | right
+    };
+    let all = if count == 0 { 0 } else { 1u64 << (2 * half) };
+    (0..all).map(place).filter(move |number| *number < count).take(count as usize)
+}
+
 /// The indices 0..count in the order that the seed gives them.
 pub(super) fn order(seed: u64, stream: u32, index: u64, count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
@@ -97,4 +124,23 @@ pub(super) fn order(seed: u64, stream: u32, index: u64, count: usize) -> Vec<usi
         Rng::new(seed, stream, index).shuffle(&mut order);
     }
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_comes_once_and_seeds_differ() {
+        for count in [0, 1, 2, 3, 8, 100, 4097] {
+            for seed in 0..4 {
+                let mut numbers: Vec<u64> = permuted(seed, STREAM_BLOCKS, 1, count).collect();
+                numbers.sort_unstable();
+                assert_eq!(numbers, (0..count).collect::<Vec<_>>(), "{count}, seed {seed}");
+            }
+        }
+        let first = |seed| permuted(seed, STREAM_BLOCKS, 1, 1 << 31).take(8).collect::<Vec<_>>();
+        assert_eq!(first(0), (0..8).collect::<Vec<_>>());
+        assert!(first(1) != first(2) && first(1) != first(0) && first(1) == first(1));
+    }
 }

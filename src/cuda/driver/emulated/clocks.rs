@@ -58,16 +58,22 @@ impl Clocks {
 pub struct Stamp(u64);
 
 impl Stamp {
-    /// Bits 0-4 lane, 5-9 warp, 10 strong, 11-33 instruction, 34-63 count.
+    /// Bits 0-4 lane, 5-9 warp, 10 strong, 11 strong between CTAs, 12-33 instruction, 34-63 count.
     pub fn new(clock: u32, warp: usize, lane: usize, strong: bool, pc: usize) -> Self {
-        let pc = (pc as u64).min(0x7f_ffff);
-        Self(u64::from(clock) << 34 | pc << 11 | u64::from(strong) << 10 | (warp as u64 & 31) << 5 | lane as u64 & 31)
+        let pc = (pc as u64).min(0x3f_ffff);
+        Self(u64::from(clock) << 34 | pc << 12 | u64::from(strong) << 10 | (warp as u64 & 31) << 5 | lane as u64 & 31)
     }
 
     /// The same by another lane.
     #[inline]
     pub fn with_lane(self, lane: usize) -> Self {
         Self(self.0 & !31 | lane as u64 & 31)
+    }
+
+    /// The same with a scope that takes in other CTAs, or without.
+    #[inline]
+    pub fn with_wide(self, wide: bool) -> Self {
+        Self(self.0 & !(1 << 11) | u64::from(wide) << 11)
     }
 
     /// The warp's count.
@@ -99,9 +105,15 @@ impl Stamp {
         self.0 >> 10 & 1 == 1
     }
 
+    /// Whether it is strong at a scope that takes in other CTAs.
+    #[inline]
+    pub fn wide(self) -> bool {
+        self.0 >> 11 & 1 == 1
+    }
+
     /// Index of the instruction.
     pub fn pc(self) -> usize {
-        (self.0 >> 11 & 0x7f_ffff) as usize
+        (self.0 >> 12 & 0x3f_ffff) as usize
     }
 }
 
@@ -113,6 +125,7 @@ mod tests {
     fn a_stamp_gives_back_what_it_was_made_of() {
         let stamp = Stamp::new((1 << 30) - 1, 31, 17, true, 123_456);
         assert_eq!((stamp.clock(), stamp.warp(), stamp.lane()), ((1 << 30) - 1, 31, 17));
+        assert!(stamp.with_wide(true).wide() && !stamp.wide() && stamp.with_wide(true).pc() == 123_456);
         assert!(stamp.strong() && stamp.pc() == 123_456 && stamp.with_lane(3).lane() == 3);
     }
 

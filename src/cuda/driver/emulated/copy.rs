@@ -8,7 +8,7 @@ use super::checks::{Completion, STREAM_COPIES};
 use super::execute::{Context, lanes};
 use super::instr::CpAsync;
 use super::registers::LANES;
-use super::report::Outcome;
+use super::report::{Check, Finding, Outcome};
 use crate::base::Rng;
 
 /// What destinations hold while a copy is under way: NaN in every float format.
@@ -46,13 +46,18 @@ impl Context<'_, '_> {
     /// `cp.async`.
     pub(super) fn copy_async(&mut self, copy: &CpAsync, active: u32) -> Outcome {
         let bytes = usize::from(copy.bytes);
-        let access = |what| Access { what, bytes, strong: false };
+        let access = |what| Access::weak(what, bytes);
         let (targets, from) = (self.addresses(&copy.to), self.addresses(&copy.from));
         self.check_alignment(&targets, active, access("copy"))?;
         let ignored = copy.ignore_source.map_or(0, |guard| self.guarded(guard, active));
         let mut read = [copy.bytes; LANES];
         if let Some(sizes) = copy.source_bytes {
             let row = self.warp.registers.word(sizes);
+            let long = |lane: &usize| row[*lane] > u32::from(copy.bytes);
+            if let Some(lane) = lanes(active & !ignored).find(long).filter(|_| self.checks().bounds) {
+                let text = format!("cp.async of {bytes} bytes with a source of {}, which is more", row[lane]);
+                return Err(Finding::new(Check::Bounds, lane, text));
+            }
             (0..LANES).for_each(|lane| read[lane] = copy.bytes.min(row[lane].min(255) as u8));
         }
         lanes(ignored).for_each(|lane| read[lane] = 0);
@@ -82,7 +87,7 @@ impl Context<'_, '_> {
             let size = read[rest.trailing_zeros() as usize % LANES];
             let alike = lanes(rest).filter(|lane| read[*lane] == size).fold(0, |mask, lane| mask | 1 << lane);
             rest &= !alike;
-            let access = Access { what: "copy from", bytes: usize::from(size), strong: false };
+            let access = Access::weak("copy from", usize::from(size));
             let mut left = alike;
             while let Some((segment, offsets, found)) = self.global_spots(from, &mut left, access)? {
                 self.count_global(segment, &offsets, found, access.bytes);

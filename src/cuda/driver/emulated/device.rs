@@ -188,7 +188,7 @@ impl State {
             limits::check_launch(&code, &launch, parameters.len(), loaded.allowed_shared)?;
         }
         let threads = launch.block.iter().try_fold(1u32, |product, extent| product.checked_mul(*extent)).unwrap_or(0);
-        let blocks = launch.grid.iter().try_fold(1u32, |product, extent| product.checked_mul(*extent)).unwrap_or(0);
+        let blocks = limits::count_blocks(&code, &launch)?;
         let shared = u64::from(code.shared_bytes) + u64::from(launch.shared);
         let possible = shared <= limits::SHARED_MOST.into() && parameters.len() == code.param_bytes;
         if !possible || threads == 0 || u64::from(threads) > limits::THREADS || blocks == 0 {
@@ -216,6 +216,7 @@ impl State {
             counters: Counters::default(),
             locations: Locations::default(),
             steps: self.steps,
+            end: self.options.limit.map_or(u64::MAX, |limit| self.steps.saturating_add(limit)),
             changes: 0,
             choices: 0,
         };
@@ -240,10 +241,22 @@ impl State {
         first
     }
 
+    /// Whether so many more bytes can be allocated.
+    fn room(&self, bytes: u64) -> Result<(), DriverError> {
+        let allocated = self.memory.allocated();
+        if allocated.saturating_add(bytes) > MEMORY {
+            return Err(DriverError::OutOfMemory { bytes, allocated, total: MEMORY });
+        }
+        Ok(())
+    }
+
     /// Loads a module: its variables first, since code holds their addresses.
     fn load(&mut self, name: &str, text: &str) -> Result<Module, DriverError> {
         let failed = |log: String| DriverError::Load { module: name.to_owned(), log };
         let ast = ptx::parse(text).map_err(|error| failed(error.to_string()))?;
+        let bytes = ast.variables.iter().filter(|variable| variable.space != "shared");
+        let bytes = bytes.fold(0, |sum: u64, variable| sum.saturating_add(variable.bytes as u64));
+        self.room(bytes)?;
         let variables = decode::variables(&ast).map_err(|error| failed(error.to_string()))?;
         let mut addresses = HashMap::new();
         for variable in &variables {
@@ -304,10 +317,7 @@ impl Driver for Emulated {
             let what = "bytes of one allocation (at least 1)".to_owned();
             return Err(DriverError::Limit { what, asked: bytes, allowed: ALLOCATION });
         }
-        let allocated = state.memory.allocated();
-        if allocated + bytes > MEMORY {
-            return Err(DriverError::OutOfMemory { bytes, allocated, total: MEMORY });
-        }
+        state.room(bytes)?;
         let label = format!("allocation of {bytes} bytes");
         Ok(Address(state.memory.allocate(label, bytes as usize)))
     }

@@ -98,7 +98,7 @@ impl Context<'_, '_> {
                 return Err(Finding::new(Check::Trap, None, "the code ends here without `ret` or `exit`"));
             };
             self.warp.pc = pc;
-            self.grid.steps += 1;
+            self.grid.tick()?;
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
             match &instr.op {
                 Op::Scalar(scalar) => {
@@ -208,9 +208,15 @@ impl Context<'_, '_> {
         Ok(Flow::Changed)
     }
 
-    /// `fence`, `membar` (9.7.13.4): makes what was seen hold, and releases what was done.
+    /// `fence`, `membar` (9.7.13.4): makes what was seen hold, or releases what was done, or both.
     fn fence(&mut self, order: Order, active: u32) {
-        self.release(scope_of(order).unwrap_or(Scope::System), active);
+        let scope = scope_of(order).unwrap_or(Scope::System);
+        if !matches!(order, Order::Release(_)) {
+            self.warp.acquire(self.block.serial, is_wide(scope));
+        }
+        if !matches!(order, Order::Acquire(_)) {
+            self.release(scope, active);
+        }
     }
 
     fn discard(&mut self, space: Space, address: &super::instr::Address, active: u32) -> Outcome {
@@ -243,6 +249,11 @@ impl Context<'_, '_> {
         };
         lanes(active).for_each(|lane| self.warp.registers.set_lane(to, lane, now));
     }
+}
+
+/// Whether a scope takes in other CTAs. A cluster is one CTA: launches have no others.
+pub(super) fn is_wide(scope: Scope) -> bool {
+    matches!(scope, Scope::Gpu | Scope::System)
 }
 
 /// The scope of an order that has one.

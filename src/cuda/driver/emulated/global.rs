@@ -55,7 +55,7 @@ impl Context<'_, '_> {
             self.count_global(segment, &offsets, found, access.bytes);
             self.check_global_read(segment, &offsets, found, access, load.non_coherent)?;
             if access.strong {
-                self.observe(addresses, found);
+                self.observe(addresses, found, access.wide);
             }
             if let Some(held) = self.grid.memory.segment(segment) {
                 read_rows(&mut self.warp.registers, load, &held.data, &offsets, found);
@@ -75,7 +75,7 @@ impl Context<'_, '_> {
             gather(&self.warp.registers, store, &mut bytes, found);
             self.write_global(segment, &offsets, found, access, Some(&bytes))?;
             if access.strong {
-                self.publish(addresses, found, false);
+                self.publish(addresses, found, false, access.wide);
             }
         }
         Ok(())
@@ -127,7 +127,7 @@ impl Context<'_, '_> {
         if !self.checks().global_races || !held.trace.is_of(self.grid.first) {
             return Ok(());
         }
-        let party = self.party(access.strong);
+        let party = self.party(access);
         for lane in lanes(mask) {
             if let Some(other) = held.trace.conflict(offsets[lane], access.bytes, &party, lane) {
                 return Err(self.global_race("reads", segment, offsets[lane], lane, other));
@@ -154,7 +154,7 @@ impl Context<'_, '_> {
         new: Option<&[[u8; 32]; LANES]>,
     ) -> Outcome {
         let (first, shift, races) = (self.grid.first, self.grid.footprint.global_shift, self.checks().global_races);
-        let (stamp, owner) = (self.warp.stamp(access.strong), self.block.serial);
+        let (stamp, owner) = (self.warp.stamp(access.strong).with_wide(access.wide), self.block.serial);
         let Some(held) = self.grid.memory.segment_mut(segment) else { return Ok(()) };
         if held.constant {
             let text = format!("write to constant memory, {}", held.label);
@@ -168,6 +168,7 @@ impl Context<'_, '_> {
             owner,
             warp: self.warp.index,
             strong: access.strong,
+            wide: access.wide,
             synced: self.warp.synced,
             clocks: &self.warp.clocks,
             learned: &self.warp.learning.learned,
@@ -190,12 +191,13 @@ impl Context<'_, '_> {
         Ok(())
     }
 
-    fn party(&self, strong: bool) -> Party<'_> {
+    fn party(&self, access: Access) -> Party<'_> {
         Party {
             first: self.grid.first,
             owner: self.block.serial,
             warp: self.warp.index,
-            strong,
+            strong: access.strong,
+            wide: access.wide,
             synced: self.warp.synced,
             clocks: &self.warp.clocks,
             learned: &self.warp.learning.learned,
@@ -226,16 +228,16 @@ impl Context<'_, '_> {
     }
 
     /// Strong reads learn what the writers of these locations had released.
-    pub(super) fn observe(&mut self, addresses: &Addresses, mask: u32) {
+    pub(super) fn observe(&mut self, addresses: &Addresses, mask: u32, wide: bool) {
         for lane in lanes(mask) {
-            self.warp.learning.see(self.grid.locations.observe(addresses[lane], self.block.serial));
+            self.warp.learning.see(self.grid.locations.observe(addresses[lane], self.block.serial), wide);
         }
     }
 
     /// Strong writes publish what the warp has released.
-    pub(super) fn publish(&mut self, addresses: &Addresses, mask: u32, keeps: bool) {
+    pub(super) fn publish(&mut self, addresses: &Addresses, mask: u32, keeps: bool, wide: bool) {
         for lane in lanes(mask) {
-            self.grid.locations.publish(addresses[lane], self.warp.learning.released(), keeps);
+            self.grid.locations.publish(addresses[lane], self.warp.learning.released(), keeps, wide);
         }
     }
 }

@@ -26,6 +26,15 @@ fn bound(what: String, asked: u64, allowed: u64) -> Result<(), DriverError> {
     if asked <= allowed { Ok(()) } else { Err(DriverError::Limit { what, asked, allowed }) }
 }
 
+/// Blocks of a launch; the emulated device numbers them with 32 bits.
+pub fn count_blocks(function: &Function, launch: &Launch) -> Result<u32, DriverError> {
+    let most = u32::MAX - 1;
+    let product = launch.grid.iter().try_fold(1u64, |product, extent| product.checked_mul((*extent).into()));
+    let blocks = product.unwrap_or(u64::MAX);
+    bound(format!("blocks of one launch of `{}` on the emulated device", function.name), blocks, most.into())?;
+    Ok(blocks as u32)
+}
+
 /// Looks at a kernel when its module is loaded.
 pub fn check_function(function: &Function) -> Result<(), DriverError> {
     let name = &function.name;

@@ -25,7 +25,7 @@ const NAN: u32 = 0x7fff_ffff;
 impl Context<'_, '_> {
     /// Offsets of the rows: lane 8 i + r names row r of matrix i; lanes beyond the last matrix name nothing.
     fn matrix_rows(&mut self, matrices: &MatrixMove, what: &'static str) -> Outcome<(Offsets, u32)> {
-        let access = Access { what, bytes: ROW_BYTES, strong: false };
+        let access = Access::weak(what, ROW_BYTES);
         let mask = u32::MAX >> (LANES - 8 * usize::from(matrices.count));
         let (mut offsets, mut found) = ([0; LANES], 0);
         let addresses = self.addresses(&matrices.address);

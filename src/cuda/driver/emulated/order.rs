@@ -83,6 +83,8 @@ pub struct Party<'a> {
     pub warp: usize,
     /// Whether the access is strong.
     pub strong: bool,
+    /// Whether it is so at a scope that takes in other CTAs.
+    pub wide: bool,
     /// Count of the warp from which on its lanes are not ordered among themselves; none if they run in step.
     pub synced: u32,
     /// What it knows of its own CTA.
@@ -95,10 +97,12 @@ impl Party<'_> {
     /// Whether an earlier write may not be touched yet.
     #[inline]
     fn unordered(&self, owner: u32, stamp: Stamp, lane: usize) -> bool {
-        if owner < self.first || self.strong && stamp.strong() {
+        if owner < self.first {
             false
         } else if owner != self.owner {
-            !self.learned.covers(owner, stamp)
+            !(self.wide && stamp.wide()) && !self.learned.covers(owner, stamp)
+        } else if self.strong && stamp.strong() {
+            false
         } else if stamp.warp() != self.warp {
             stamp.clock() > self.clocks.of(stamp.warp()) && !self.learned.covers(owner, stamp)
         } else {
@@ -177,7 +181,7 @@ impl Knowledge {
     }
 }
 
-/// What was released: to all, and (by fences of CTA scope) to one CTA only.
+/// What was released: to all, and (by whatever scope) to the releasing CTA itself.
 #[derive(Clone, Debug, Default)]
 pub struct Released {
     all: Option<Rc<Knowledge>>,
@@ -189,9 +193,9 @@ impl Released {
         self.all.is_none() && self.block.is_none()
     }
 
-    /// Adds what another one released.
-    fn join(&mut self, other: &Self) {
-        if let Some(knowledge) = &other.all {
+    /// Adds what another one released; without `wide` only to the CTA itself.
+    fn join(&mut self, other: &Self, wide: bool) {
+        if let Some(knowledge) = other.all.as_ref().filter(|_| wide) {
             self.all.get_or_insert_default().join(knowledge);
         }
         match (&mut self.block, &other.block) {
@@ -210,7 +214,8 @@ pub struct Locations {
 
 impl Locations {
     /// A strong write. One that also reads (an atomic) keeps what earlier writers released there.
-    pub fn publish(&mut self, address: u64, released: &Released, keeps: bool) {
+    /// Without `wide`, by its scope only its own CTA can learn there.
+    pub fn publish(&mut self, address: u64, released: &Released, keeps: bool, wide: bool) {
         if released.is_empty() && (keeps || self.records.is_empty()) {
             return;
         }
@@ -218,15 +223,15 @@ impl Locations {
         if !keeps {
             *record = Released::default();
         }
-        record.join(released);
+        record.join(released, wide);
     }
 
-    /// What a strong read by a CTA can learn there.
-    pub fn observe(&self, address: u64, owner: u32) -> impl Iterator<Item = &Rc<Knowledge>> {
+    /// What a strong read by a CTA can learn there: from all, and from its own CTA.
+    pub fn observe(&self, address: u64, owner: u32) -> [Option<&Rc<Knowledge>>; 2] {
         let record = self.records.get(&address);
         let all = record.and_then(|record| record.all.as_ref());
         let block = record.and_then(|record| record.block.as_ref()).filter(|(block, _)| *block == owner);
-        all.into_iter().chain(block.map(|(_, knowledge)| knowledge))
+        [all, block.map(|(_, knowledge)| knowledge)]
     }
 }
 
@@ -235,25 +240,29 @@ impl Locations {
 pub struct Learning {
     /// What holds for its accesses from here on.
     pub learned: Rc<Knowledge>,
-    /// What strong reads saw; a fence makes it hold.
+    /// What strong reads saw, and what of it the own CTA had written; a fence makes it hold.
     seen: Rc<Knowledge>,
+    seen_own: Rc<Knowledge>,
     /// What the last fence covered; strong writes publish it.
     released: Released,
 }
 
 impl Learning {
-    /// Releases all that is learned, and what is known of the own CTA; to one CTA only, or to all.
-    pub fn release(&mut self, owner: u32, known: &Known, only: Option<u32>) {
+    /// Releases all that is learned, and what is known of the own CTA; to all, or to that CTA only.
+    pub fn release(&mut self, owner: u32, known: &Known, wide: bool) {
         let knowledge = self.learned.with(owner, known);
-        match only {
-            Some(block) => self.released.block = Some((block, knowledge)),
-            None => self.released.all = Some(knowledge),
+        if wide {
+            self.released.all = Some(Rc::clone(&knowledge));
         }
+        self.released.block = Some((owner, knowledge));
     }
 
-    /// What was seen holds from here on.
-    pub fn acquire(&mut self, clocks: &mut Clocks, owner: u32) {
-        let seen = std::mem::take(&mut self.seen);
+    /// What was seen holds from here on; without `wide` only what the own CTA had written.
+    pub fn acquire(&mut self, clocks: &mut Clocks, owner: u32, wide: bool) {
+        let mut seen = std::mem::take(&mut self.seen_own);
+        if wide {
+            seen.join(&std::mem::take(&mut self.seen));
+        }
         if let Some(own) = seen.blocks.get(&owner) {
             clocks.join(&own.clocks);
         }
@@ -261,8 +270,9 @@ impl Learning {
     }
 
     /// A strong read saw a location.
-    pub fn see<'k>(&mut self, knowledge: impl Iterator<Item = &'k Rc<Knowledge>>) {
-        knowledge.for_each(|knowledge| self.seen.join(knowledge));
+    pub fn see(&mut self, [all, own]: [Option<&Rc<Knowledge>>; 2], wide: bool) {
+        all.into_iter().filter(|_| wide).for_each(|knowledge| self.seen.join(knowledge));
+        own.into_iter().for_each(|knowledge| self.seen_own.join(knowledge));
     }
 
     /// What a strong write publishes.
@@ -282,16 +292,16 @@ mod tests {
         trace.begin(1, 64, 2);
         trace.note(8, 4, 1, Stamp::new(clocks.of(3), 3, 0, false, 0));
         if fence_before {
-            writer.release(1, &Known::of_lanes(&clocks, 3, fencing, 7), None);
+            writer.release(1, &Known::of_lanes(&clocks, 3, fencing, 7), true);
         }
-        locations.publish(0x1000, writer.released(), true);
+        locations.publish(0x1000, writer.released(), true, true);
         let (mut reader, mut own) = (Learning::default(), Clocks::new(7));
-        reader.see(locations.observe(0x1000, 2));
+        reader.see(locations.observe(0x1000, 2), true);
         if fence_after {
-            reader.acquire(&mut own, 2);
+            reader.acquire(&mut own, 2, true);
         }
         let learned = &reader.learned;
-        let party = Party { first: 1, owner: 2, warp: 0, strong: false, synced: 0, clocks: &own, learned };
+        let party = Party { first: 1, owner: 2, warp: 0, strong: false, wide: false, synced: 0, clocks: &own, learned };
         trace.conflict(8, 4, &party, 0).is_none()
     }
 

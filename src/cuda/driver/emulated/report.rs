@@ -28,6 +28,8 @@ pub enum Check {
     Deadlock,
     /// `trap`, or an instruction that cannot be executed with these operands.
     Trap,
+    /// More warp instructions than [`Options::limit`](super::Options::limit) allows.
+    Limit,
 }
 
 impl Check {
@@ -43,6 +45,7 @@ impl Check {
             Self::Collective => "divergence in a warp-wide instruction",
             Self::Deadlock => "deadlock",
             Self::Trap => "trap",
+            Self::Limit => "limit of instructions",
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::super::Launch;
-use super::checks::{Options, STREAM_BLOCKS, STREAM_WARPS, order};
+use super::checks::{Options, STREAM_BLOCKS, STREAM_WARPS, order, permuted};
 use super::counters::{Class, Counters};
 use super::execute::{Context, Stop};
 use super::footprint::Footprint;
@@ -14,7 +14,7 @@ use super::instr::{Function, Op};
 use super::memory::Memory;
 use super::order::Locations;
 use super::registers::LANES;
-use super::report::{Check, Finding, Place, Report};
+use super::report::{Check, Finding, Outcome, Place, Report};
 use super::shared::{Shared, Watch};
 use super::sync::{BARRIERS, BarrierState, settle};
 use super::warp::{State, Warp, thread_index};
@@ -71,6 +71,8 @@ pub struct Grid<'g> {
     pub locations: Locations,
     /// Instructions so far: the clock.
     pub steps: u64,
+    /// The clock at which the launch is given up.
+    pub end: u64,
     /// Changes that a waiting thread could see.
     pub changes: u64,
     /// Random choices so far, so that each has a stream of its own.
@@ -117,20 +119,30 @@ impl Grid<'_> {
         self.counters.warp_instructions[class as usize] += 1;
     }
 
+    /// Moves the clock on; a launch that has reached its limit is given up.
+    #[inline]
+    pub fn tick(&mut self) -> Outcome {
+        self.steps += 1;
+        if self.steps > self.end { Err(self.too_long()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn too_long(&self) -> Box<Finding> {
+        let limit = self.options.limit.unwrap_or_default();
+        Finding::new(Check::Limit, None, format!("the launch has run {limit} warp instructions and goes on here"))
+    }
+
     /// Runs all CTAs.
     pub fn run(&mut self) -> Result<(), Box<Report>> {
         let [x, y, z] = self.shape.launch.grid;
-        let count = x as usize * y as usize * z as usize;
-        let seed = self.options.seed;
-        let mut waiting: Box<dyn ExactSizeIterator<Item = usize>> = match seed {
-            0 => Box::new(0..count),
-            _ => Box::new(order(seed, STREAM_BLOCKS, u64::from(self.first), count).into_iter()),
-        };
+        let mut left = u64::from(x) * u64::from(y) * u64::from(z);
+        let mut waiting = permuted(self.options.seed, STREAM_BLOCKS, self.first.into(), left);
         let (mut resident, mut spare) = (VecDeque::new(), Vec::new());
         let mut idle = 0;
-        while !resident.is_empty() || waiting.len() > 0 {
+        while !resident.is_empty() || left > 0 {
             if resident.is_empty() || idle > 0 && resident.len() < RESIDENT {
-                let admitted = waiting.next().map(|number| self.admit(number, spare.pop()));
+                let admitted = waiting.next().map(|number| self.admit(number as usize, spare.pop()));
+                left -= u64::from(admitted.is_some());
                 resident.extend(admitted);
             }
             let changes = self.changes;
@@ -146,12 +158,12 @@ impl Grid<'_> {
                 }
             }
             idle = if self.changes != changes { 0 } else { idle + 1 };
-            let full = resident.len() == RESIDENT || waiting.len() == 0;
+            let full = resident.len() == RESIDENT || left == 0;
             let spins =
                 |running: &Resident| running.warps.iter().all(|warp| !warp.is_ready() || warp.spins(self.changes));
             if full && idle > 0 && (idle > HOPELESS || resident.iter().all(spins)) {
                 let Some(running) = resident.front() else { continue };
-                return Err(self.hopeless(running, &resident, waiting.len()));
+                return Err(self.hopeless(running, &resident, left));
             }
         }
         Ok(())
@@ -267,7 +279,7 @@ impl Grid<'_> {
     }
 
     /// The report of CTAs that spin for ever.
-    fn hopeless(&self, running: &Resident, resident: &VecDeque<Resident>, waiting: usize) -> Box<Report> {
+    fn hopeless(&self, running: &Resident, resident: &VecDeque<Resident>, waiting: u64) -> Box<Report> {
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         for warp in resident.iter().flat_map(|running| &running.warps) {
             for fragment in &warp.fragments {

@@ -34,7 +34,9 @@ pub struct BarrierState {
     warps: u32,
     clocks: Option<Clocks>,
     learned: Rc<Knowledge>,
+    /// Threads whose predicate holds, and those whose does not.
     holds: u32,
+    fails: u32,
 }
 
 impl BarrierState {
@@ -89,7 +91,9 @@ impl Context<'_, '_> {
         }
         if let BarrierKind::CountTrue(_, guard) | BarrierKind::All(_, guard) | BarrierKind::Any(_, guard) = barrier.kind
         {
-            state.holds += (holding(&warp.registers, guard) & active).count_ones();
+            let holds = (holding(&warp.registers, guard) & active).count_ones();
+            state.holds += holds;
+            state.fails += active.count_ones() - holds;
         }
         self.block.begun |= 1 << id;
         if barrier.kind == BarrierKind::Arrive {
@@ -183,7 +187,7 @@ fn release(warp: &mut Warp, id: usize, done: &BarrierState) {
                 let row = registers.word_mut(to);
                 (0..32).filter(|lane| fragment.mask >> lane & 1 == 1).for_each(|lane| row[lane] = done.holds);
             }
-            BarrierKind::All(to, _) => registers.set_predicate(to, all(done.holds == done.arrived), fragment.mask),
+            BarrierKind::All(to, _) => registers.set_predicate(to, all(done.fails == 0), fragment.mask),
             BarrierKind::Any(to, _) => registers.set_predicate(to, all(done.holds > 0), fragment.mask),
         }
     }

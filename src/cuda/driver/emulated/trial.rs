@@ -30,6 +30,8 @@ pub struct Trial<'a> {
     pub arguments: Vec<Argument>,
     /// Seeds to run with, at least one. Seed 0 is the natural order with copies completed late.
     pub seeds: std::ops::Range<u64>,
+    /// Warp instructions after which a launch is given up.
+    pub limit: Option<u64>,
 }
 
 /// What a trial without a fault gives.
@@ -97,7 +99,8 @@ impl Trial<'_> {
         let mut first: Option<Outcome> = None;
         for seed in self.seeds.clone() {
             let completion = if seed == 0 { Completion::Late } else { Completion::Random };
-            let (buffers, counters) = self.once(&offsets, Options { seed, completion, ..Options::default() })?;
+            let (buffers, counters) =
+                self.once(&offsets, Options { seed, completion, limit: self.limit, ..Options::default() })?;
             match &mut first {
                 None => first = Some(Outcome { buffers, counters, difference: None }),
                 Some(first) if first.difference.is_none() => first.difference = differs(&first.buffers, &buffers, seed),

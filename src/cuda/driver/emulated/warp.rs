@@ -104,9 +104,9 @@ pub struct Warp {
     /// Backward branches that it may take before it yields.
     pub slice: u32,
     warps: usize,
-    /// Digests of its state when it last yielded.
-    yields: [u64; 4],
-    /// Memory changes at the time when it yielded in a state in which it had yielded before.
+    /// Digests of its state when it last yielded, and how often memory had changed by then.
+    yields: [(u64, u64); 4],
+    /// Memory changes at the time when it yielded in a state in which it had yielded before, with memory unchanged.
     spins_since: Option<u64>,
 }
 
@@ -130,7 +130,7 @@ impl Warp {
             copies: Copies::default(),
             slice: SLICE,
             warps: shape.warps,
-            yields: [0; 4],
+            yields: Default::default(),
             spins_since: None,
         };
         for (register, value) in &function.constants {
@@ -156,7 +156,7 @@ impl Warp {
         self.synced = if lockstep { u32::MAX } else { base + 1 };
         self.floor = base;
         (self.learning, self.copies) = (Learning::default(), Copies::default());
-        (self.slice, self.yields, self.spins_since) = (SLICE, [0; 4], None);
+        (self.slice, self.yields, self.spins_since) = (SLICE, Default::default(), None);
         self.load_specials(function, shape, block, |special| matches!(special, Special::Ctaid(_) | Special::SmId));
     }
 
@@ -182,13 +182,17 @@ impl Warp {
         Actor { stamp, clocks, learned, owner, synced: self.synced, floor: self.floor }
     }
 
-    /// `fence` (9.7.13.4) by some lanes: what was seen holds; what they did so far, or know of, is released, to the
-    /// CTA `only` or to all.
-    pub fn fence(&mut self, owner: u32, active: u32, only: Option<u32>) {
-        self.learning.acquire(&mut self.clocks, owner);
+    /// Acquires (8.8): what strong reads saw holds; without `wide` only what the own CTA wrote.
+    pub fn acquire(&mut self, owner: u32, wide: bool) {
+        self.learning.acquire(&mut self.clocks, owner, wide);
+        self.settle_floor();
+    }
+
+    /// Releases (8.8) by some lanes: what they did so far, or know of, to the own CTA or to all.
+    pub fn release(&mut self, owner: u32, active: u32, wide: bool) {
         let synced = if active == self.lanes { u32::MAX } else { self.synced };
         let known = Known::of_lanes(&self.clocks, self.index, active, synced);
-        self.learning.release(owner, &known, only);
+        self.learning.release(owner, &known, wide);
         self.clocks.tick(self.index);
         self.settle_floor();
     }
@@ -211,16 +215,19 @@ impl Warp {
     }
 
     /// The warp yields after `changes` changes of memory. If it is where it was at an earlier yield, with the same
-    /// registers, it will only come here again until memory changes.
+    /// registers, it may wait for others and gets short slices. If neither it nor anybody else has changed memory since
+    /// then, it will only come here again until memory changes.
     pub fn note_yield(&mut self, changes: u64) {
         let mut hasher = std::hash::DefaultHasher::new();
         (&self.registers.words, &self.registers.wides, &self.registers.predicates).hash(&mut hasher);
         self.fragments.iter().for_each(|fragment| (fragment.pc, fragment.mask).hash(&mut hasher));
+        self.local.hash(&mut hasher);
         let digest = hasher.finish();
-        self.spins_since = self.yields.contains(&digest).then_some(changes);
-        self.slice = if self.spins_since.is_some() { SHORT_SLICE } else { SLICE.min(2 * self.slice) };
+        self.spins_since = self.yields.contains(&(digest, changes)).then_some(changes);
+        let repeats = self.yields.iter().any(|(earlier, _)| *earlier == digest);
+        self.slice = if repeats { SHORT_SLICE } else { SLICE.min(2 * self.slice) };
         self.yields.rotate_right(1);
-        self.yields[0] = digest;
+        self.yields[0] = (digest, changes);
     }
 
     /// Whether running it would change nothing, as memory has not changed since it began to spin.

@@ -13,6 +13,9 @@ use crate::cuda::ptx::{self, Operand};
 /// Inlined calls within each other.
 const DEEPEST_CALL: usize = 64;
 
+/// Inlined calls of one entry: calls of functions that call others multiply.
+const MOST_CALLS: usize = 1 << 16;
+
 /// Instructions of one entry with everything inlined.
 const MOST_INSTRUCTIONS: usize = 1 << 22;
 
@@ -194,6 +197,10 @@ impl<'m> Decoder<'m> {
         let inside = self.frames.iter().any(|frame| frame.function.name == *name);
         if inside || self.frames.len() > DEEPEST_CALL {
             return Err(self.fault(format!("{name} calls itself; recursion is not supported")));
+        }
+        self.calls += 1;
+        if self.calls > MOST_CALLS {
+            return Err(self.fault(format!("the kernel has more than {MOST_CALLS} calls, each of which is inlined")));
         }
         let params = self.arguments(callee, results, arguments)?;
         self.end()?;

@@ -64,14 +64,7 @@ pub fn variables(module: &Module) -> Result<Vec<Variable>, DecodeError> {
             let mut initial = Vec::with_capacity(variable.bytes);
             let element = type_bytes(&variable.kind).unwrap_or(1);
             for value in &variable.initial {
-                let bits = match *value {
-                    Operand::Integer(value) => value as u64,
-                    Operand::F32(bits) => u64::from(bits),
-                    Operand::F64(bits) if variable.kind == "f32" => u64::from((f64::from_bits(bits) as f32).to_bits()),
-                    Operand::F64(bits) => bits,
-                    _ => return Err(fault("addresses as initial values are not supported")),
-                };
-                let bytes = bits.to_le_bytes();
+                let bytes = initial_bits(value, &variable.kind).map_err(fault)?.to_le_bytes();
                 initial.extend_from_slice(bytes.get(..element).ok_or_else(|| fault("initial values have 64 bits"))?);
             }
             if initial.len() > variable.bytes {
@@ -83,6 +76,22 @@ pub fn variables(module: &Module) -> Result<Vec<Variable>, DecodeError> {
             Ok(Variable { name, constant, bytes, align, initial })
         })
         .collect()
+}
+
+/// The bits of one initial value (5.4.4) of a type.
+fn initial_bits(value: &Operand, kind: &str) -> Result<u64, &'static str> {
+    match (value, kind) {
+        (_, "f16" | "f16x2" | "bf16" | "bf16x2" | "tf32" | "pred") => {
+            Err("variables of this type have no initial value")
+        }
+        (Operand::Integer(_), "f32" | "f64") => Err("an integer stands where a float belongs"),
+        (&Operand::Integer(value), _) => Ok(value as u64),
+        (&Operand::F32(bits), "f32" | "b32") => Ok(bits.into()),
+        (&Operand::F64(bits), "f32") => Ok((f64::from_bits(bits) as f32).to_bits().into()),
+        (&Operand::F64(bits), "f64" | "b64") => Ok(bits),
+        (Operand::F32(_) | Operand::F64(_), _) => Err("a float of another type stands here"),
+        _ => Err("addresses as initial values are not supported"),
+    }
 }
 
 /// All entries of a module, with calls inlined. `address` tells where a variable of [`variables`] lies.

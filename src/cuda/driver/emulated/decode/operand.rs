@@ -97,6 +97,9 @@ impl<'m> Decoder<'m> {
             return Ok(Register::Word(self.special(special)?));
         }
         match self.place_named(name)? {
+            Some((Space::Global | Space::Const, _)) if kind.bits() < 64 => {
+                Err(self.fault(format!("the address of {name} has 64 bits instead of {}", kind.bits())))
+            }
             Some((_, address)) if kind.bits() >= 32 => {
                 self.constant(kind.bits(), address.wrapping_add_signed(offset) & u64::MAX >> (64 - kind.bits()))
             }
