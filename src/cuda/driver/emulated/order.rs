@@ -100,7 +100,7 @@ impl Party<'_> {
         if owner < self.first {
             false
         } else if owner != self.owner {
-            !(self.wide && stamp.wide()) && !self.learned.covers(owner, stamp)
+            !(self.wide && stamp.wide() || self.learned.covers(owner, stamp))
         } else if self.strong && stamp.strong() {
             false
         } else if stamp.warp() != self.warp {
