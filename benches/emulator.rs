@@ -164,7 +164,9 @@ impl Bench {
     }
 }
 
-const MODES: [(&str, fn() -> Checks); 2] = [("every check", Checks::default), ("no check", Checks::none)];
+type Mode = (&'static str, fn() -> Checks);
+
+const MODES: [Mode; 2] = [("every check", Checks::default), ("no check", Checks::none)];
 
 /// Warp instructions per second; the first results must be near `expected`.
 fn measure_elementwise(
