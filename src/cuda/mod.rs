@@ -4,4 +4,7 @@
 //! emulated device. The PTX that runs on either is the text that ships.
 
 pub mod driver;
+mod modules;
 pub mod ptx;
+
+pub use modules::Modules;

@@ -1,8 +1,10 @@
 //! The kernels that ship: every PTX text with its entries, as `build.rs` found them in `ptx/`, and the manifest's upkeep.
 
+mod library;
 pub mod manifest;
 mod write;
 
+pub use library::{Library, Text};
 pub use write::{WriteError, write};
 
 /// One PTX text.

@@ -1,9 +1,9 @@
 //! Runs an op on host memory with everything poisoned that it may not read and everything it has to write.
 
-use g2d::base::{DType, Kind, Number, Rng, Shape, Spec};
-use g2d::ops::{self, Op};
-use g2d::program::host::{CaseData, Extent, HostInput, HostOutput};
-use g2d::program::{Case, HostIo, Size};
+use crate::base::{DType, Kind, Number, Rng, Shape, Spec};
+use crate::ops::{self, Op};
+use crate::program::host::{CaseData, Extent, HostInput, HostOutput};
+use crate::program::{Case, HostIo, Size};
 
 use super::compare::{DRAWN, Storage, Yardstick, compare};
 
@@ -121,20 +121,31 @@ pub fn launch<N: Number>(op: &Op, kernel: Kernel<'_, N>, inputs: &[(Spec, Data<N
     made
 }
 
+/// Values with their specs, as launches take and give them.
+pub type Values<N> = Vec<(Spec, Data<N>)>;
+
 /// Runs a case: rows behind its extent are poisoned, and what comes out must be written in full, finite, and untouched
 /// behind the extent.
-pub fn run<N: Number>(case: &Case<Op>, kernel: Kernel<'_, N>) -> Result<Vec<(Spec, Data<N>)>, String> {
-    let mut inputs: Vec<(Spec, Data<N>)> = case.inputs.iter().map(|(spec, data)| (*spec, Data::of(data))).collect();
+pub fn run<N: Number>(case: &Case<Op>, kernel: Kernel<'_, N>) -> Result<Values<N>, String> {
+    run_by(case, |inputs, byte| Ok(launch(&case.op, kernel, inputs, byte)))
+}
+
+/// The same for whatever launches: `launch` takes inputs and the byte with which bytes are poisoned, and gives outputs.
+pub fn run_by<N: Number>(
+    case: &Case<Op>,
+    mut launch: impl FnMut(&[(Spec, Data<N>)], u8) -> Result<Values<N>, String>,
+) -> Result<Values<N>, String> {
+    let mut inputs: Values<N> = case.inputs.iter().map(|(spec, data)| (*spec, Data::of(data))).collect();
     for (spec, data) in &mut inputs {
         data.poison_behind(real_elements(spec.shape, case.extent));
     }
-    let made = launch(&case.op, kernel, &inputs, 0xAA);
+    let made = launch(&inputs, 0xAA)?;
     for (at, (spec, data)) in made.iter().enumerate() {
         let real = real_elements(spec.shape, case.extent);
         check_written(data, real).map_err(|what| format!("output {at} {}: {what}", spec.shape))?;
     }
     if made.iter().any(|(spec, _)| spec.kind == Kind::Bytes) {
-        let again = launch(&case.op, kernel, &inputs, 0x55);
+        let again = launch(&inputs, 0x55)?;
         for (at, ((spec, first), (_, second))) in made.iter().zip(&again).enumerate() {
             let real = real_elements(spec.shape, case.extent);
             if spec.kind == Kind::Bytes && first.to_f64(real) != second.to_f64(real) {
@@ -187,6 +198,11 @@ pub type Flat = (Spec, Vec<f64>);
 /// Runs a case and flattens what comes out, rounded as it is stored.
 pub fn flat<N: Number>(case: &Case<Op>, kernel: Kernel<'_, N>, storage: Storage) -> Result<Vec<Flat>, String> {
     let outputs = run::<N>(case, kernel)?;
+    Ok(flattened(case, outputs, storage))
+}
+
+/// The real elements of outputs, rounded as they are stored.
+pub fn flattened<N: Number>(case: &Case<Op>, outputs: Values<N>, storage: Storage) -> Vec<Flat> {
     let flatten = |(spec, data): (Spec, Data<N>)| {
         let mut numbers = data.to_f64(real_elements(spec.shape, case.extent));
         if storage == Storage::Bf16 && spec.kind == Kind::Activation {
@@ -194,7 +210,7 @@ pub fn flat<N: Number>(case: &Case<Op>, kernel: Kernel<'_, N>, storage: Storage)
         }
         (spec, numbers)
     };
-    Ok(outputs.into_iter().map(flatten).collect())
+    outputs.into_iter().map(flatten).collect()
 }
 
 /// What a result is held against: truth, plain result and yardstick of every output.
