@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use common::fixtures::{Tensor, Tensors, cases, name, read, rms};
 use common::ledger;
 use g2d::program::{Kernels, Precision};
+use g2d::train::Device;
 use g2d::train::case;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -52,7 +53,8 @@ fn step(case: &Path, precision: Precision, kernels: Kernels, threads: usize) -> 
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("spec");
     fs::create_dir_all(&folder).unwrap();
     let out = folder.join(format!("{}-{}-{kernels:?}-{threads}.safetensors", name(case), precision.name()));
-    let report = case::run(case, &out, precision, kernels, threads).unwrap_or_else(|error| panic!("{error}"));
+    let report =
+        case::run(case, &out, precision, Device::Cpu, kernels, threads).unwrap_or_else(|error| panic!("{error}"));
     assert!(report.total.is_finite());
     out
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
-use super::Device;
+use super::DeviceWord;
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::model::config::{PRESETS, RECIPES};
@@ -66,9 +66,9 @@ pub struct Pretrain {
     /// Weights to start from, under published names (safetensors). The published learning rate applies then.
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// What to run on.
-    #[arg(long, value_enum, default_value = "cpu")]
-    device: Device,
+    /// What to run on: auto (the best real device), cpu, cuda[:N] or cuda-emulated; a resumed run stays on its own.
+    #[arg(long)]
+    device: Option<DeviceWord>,
     /// Threads; 0: all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -82,7 +82,6 @@ pub(super) const RUNS: &str = "runs";
 impl Pretrain {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
-        let Device::Cpu = self.device;
         let cancelled = super::cancelled()?;
         let run = if self.resume { self.resumed()? } else { self.fresh(cancelled)? };
         let bar = bar(run.stop_at);
@@ -145,6 +144,7 @@ impl Pretrain {
         let horizon = self.settings(data.train.vocab_size(), stop_at)?.train.schedule.steps;
         let config = self.settings(data.train.vocab_size(), horizon)?;
         config.validate()?;
+        let device = self.device.unwrap_or(DeviceWord::Auto).resolve();
         let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io(path));
         let manifest = Manifest {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -156,9 +156,9 @@ impl Pretrain {
             data_digest: data.train.digest().into(),
             held_out: held_out.as_deref().map(absolute).transpose()?,
             weights: self.weights.as_deref().map(absolute).transpose()?,
-            device: "cpu".into(),
+            device: device.to_string(),
         };
-        Ok(Run { folder, config, manifest, data, stop_at, resume: false, threads: self.threads })
+        Ok(Run { folder, config, manifest, data, stop_at, resume: false, device, threads: self.threads })
     }
 
     /// The tuned defaults of preset and recipe, or of the first run, then the file, then the flags.
@@ -230,7 +230,9 @@ impl Pretrain {
             (None, Some(epochs)) => epochs * per_epoch.max(1) as u64,
             (None, None) => manifest.horizon,
         };
-        Ok(Run { folder, config, manifest, data, stop_at, resume: true, threads: self.threads })
+        let own = || manifest.device.parse().map_err(|why| Error::Usage(format!("{}: {why}", folder.display())));
+        let device = self.device.map_or_else(own, |word| Ok(word.resolve()))?;
+        Ok(Run { folder, config, manifest, data, stop_at, resume: true, device, threads: self.threads })
     }
 }
 

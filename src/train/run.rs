@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::config::RunConfig;
+use super::device::Device;
 use super::metrics::{MaskMemory, StepLine, ValidationLine};
 use super::session::{Films, Options, Session};
 use super::validate::{Validation, validate};
@@ -89,6 +90,8 @@ pub struct Run {
     pub stop_at: u64,
     /// Continues from the newest checkpoint in the folder.
     pub resume: bool,
+    /// What it runs on.
+    pub device: Device,
     /// Threads; 0: all cores.
     pub threads: usize,
 }
@@ -251,6 +254,7 @@ fn open(run: &Run) -> Result<Session, Error> {
     let train = &run.config.train;
     Session::open(Options {
         precision: train.precision,
+        device: run.device,
         kernels: Kernels::Best,
         groups: train.groups.clone(),
         seed: train.seed,

@@ -1,8 +1,5 @@
 //! Runs a case on a CUDA device: everything in memory of its own, outputs poisoned.
 
-use bytemuck::cast_slice;
-use half::bf16;
-
 use super::cases::{self, Data, Flat, Values};
 use super::compare::Storage;
 use crate::base::{DType, Kind, Spec};
@@ -31,6 +28,15 @@ pub fn precision(storage: Storage) -> Precision {
         Storage::F64 => Precision::F64,
         Storage::F32 => Precision::Exact,
         Storage::Bf16 => Precision::Mixed,
+    }
+}
+
+/// How activations are stored by a plan of this precision.
+pub fn storage(precision: Precision) -> Storage {
+    match precision {
+        Precision::F64 => Storage::F64,
+        Precision::Exact => Storage::F32,
+        Precision::Mixed => Storage::Bf16,
     }
 }
 
@@ -153,34 +159,20 @@ fn launch(
     Ok(targets.iter().map(read).collect::<Result<_, _>>()?)
 }
 
-/// Numbers as a device stores them.
+/// Values as a device stores them.
 fn encode(data: &Data<f64>, dtype: DType) -> Vec<u8> {
-    match (data, dtype) {
-        (Data::Numbers(numbers), DType::F64) => cast_slice(numbers).to_vec(),
-        (Data::Numbers(numbers), DType::Bf16) => {
-            cast_slice(&numbers.iter().map(|&number| bf16::from_f64(number)).collect::<Vec<_>>()).to_vec()
-        }
-        (Data::Numbers(numbers), _) => {
-            cast_slice(&numbers.iter().map(|&number| number as f32).collect::<Vec<_>>()).to_vec()
-        }
-        (Data::Indices(indices), _) => cast_slice(indices).to_vec(),
-        (Data::Bytes(bytes), _) => bytes.clone(),
+    match data {
+        Data::Numbers(numbers) => dtype.encode(numbers.iter().copied()),
+        Data::Indices(indices) => bytemuck::cast_slice(indices).to_vec(),
+        Data::Bytes(bytes) => bytes.clone(),
     }
 }
 
-/// The opposite of [`encode`]. Downloaded bytes are not aligned, hence the copies.
+/// The opposite of [`encode`].
 fn decode(bytes: &[u8], dtype: DType) -> Data<f64> {
     match dtype {
-        DType::F64 => Data::Numbers(bytemuck::pod_collect_to_vec(bytes)),
-        DType::F32 => {
-            let numbers: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
-            Data::Numbers(numbers.into_iter().map(f64::from).collect())
-        }
-        DType::Bf16 => {
-            let numbers: Vec<bf16> = bytemuck::pod_collect_to_vec(bytes);
-            Data::Numbers(numbers.into_iter().map(f64::from).collect())
-        }
         DType::I32 => Data::Indices(bytemuck::pod_collect_to_vec(bytes)),
         DType::U8 => Data::Bytes(bytes.to_vec()),
+        _ => Data::Numbers(dtype.decode(bytes)),
     }
 }

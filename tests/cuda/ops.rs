@@ -62,7 +62,7 @@ fn check(position: usize, variant: usize, size: Size, draw: u64, ran: &mut Ran) 
             let checked = spot.check(&mut modules, kernel, expected);
             ran.entries.extend(modules.asked().map(str::to_owned));
             match checked {
-                Ok(()) => drop(ran.kernels.insert(format!("{}/{kernel}", op.name()))),
+                Ok(_) => drop(ran.kernels.insert(format!("{}/{kernel}", op.name()))),
                 Err(Failure::Refused(_)) => {}
                 Err(failure) => return Err(format!("{kernel}, {}: {failure}", cases::name(storage))),
             }
