@@ -17,6 +17,7 @@ mod cpu;
 mod geometry;
 mod image;
 mod reference;
+mod cpu_upsampled;
 
 use self::geometry::Geometry;
 use crate::base::{Kind, Number, Rng, Spec};
