@@ -11,11 +11,13 @@ use super::DeviceWord;
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::model::config::{PRESETS, RECIPES};
+use crate::train::Device;
 use crate::train::config::RunConfig;
 use crate::train::defaults::{self, Start};
 use crate::train::quickstart::{self, Phantoms};
 use crate::train::run::{self, Data, Event, Manifest, Run, Summary};
 use crate::train::validate::Validation;
+use crate::verify::last_step::{self, Repeated};
 
 /// The phantoms of a run without data.
 pub(super) const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, threads: 0, size: 192 };
@@ -86,15 +88,35 @@ impl Pretrain {
         let run = if self.resume { self.resumed()? } else { self.fresh(cancelled)? };
         let bar = bar(run.stop_at);
         let mut last_line = None;
-        let summary = run::run(&run, &mut |event| show(&bar, self.json, event, &mut last_line), cancelled);
+        // The first run ends with a look at the GPU kernels that it did not use.
+        let look = self.first() && run.device == Device::Cpu;
+        let mut repeated = None;
+        let mut observe = |event: Event<'_>| match event {
+            Event::Finished(session, films, text) if look => {
+                bar.set_message("repeating launches on the emulated CUDA device");
+                repeated = Some(last_step::repeat(session, films, text));
+            }
+            event => show(&bar, self.json, event, &mut last_line),
+        };
+        let summary = run::run(&run, &mut observe, cancelled);
         bar.finish_and_clear();
-        let summary = summary?;
+        let (summary, repeated) = (summary?, repeated.transpose()?.unwrap_or_default());
         if self.json {
-            println!("{}", serde_json::to_string(&summary).unwrap_or_default());
+            let mut report = serde_json::to_value(&summary).unwrap_or_default();
+            report["emulated"] = serde_json::to_value(&repeated).unwrap_or_default();
+            println!("{report}");
         } else {
-            print!("{}", text(&run, &summary));
+            print!("{}{}", text(&run, &summary), on_the_emulated_device(&repeated));
         }
-        Ok(())
+        match repeated.iter().find_map(|launch| launch.failure.as_ref().map(|what| (launch, what))) {
+            Some((launch, what)) => Err(Error::Usage(format!("{} on the emulated device: {what}", launch.op))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it is the first run: neither data nor model were named.
+    fn first(&self) -> bool {
+        self.data.is_none() && self.preset.is_none() && self.recipe.is_none() && self.weights.is_none() && !self.resume
     }
 
     fn preset(&self) -> &str {
@@ -163,8 +185,7 @@ impl Pretrain {
 
     /// The tuned defaults of preset and recipe, or of the first run, then the file, then the flags.
     fn settings(&self, vocab_size: usize, horizon: u64) -> Result<RunConfig, Error> {
-        let first = self.data.is_none() && self.preset.is_none() && self.recipe.is_none() && self.weights.is_none();
-        let mut config = match first {
+        let mut config = match self.first() {
             true => defaults::first_run(vocab_size, horizon)?,
             false => defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size, horizon)?,
         };
@@ -287,8 +308,30 @@ fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>)
             bar.set_message(message);
         }
         Event::Validated(step, validation) if !json => say(format!("after step {step}: {}", found(validation))),
-        Event::Validated(..) | Event::Saved(_) => {}
+        Event::Validated(..) | Event::Saved(_) | Event::Finished(..) => {}
     }
+}
+
+fn on_the_emulated_device(launches: &[Repeated]) -> String {
+    if launches.is_empty() {
+        return String::new();
+    }
+    let mut text = "launches of the last batch, from the PTX that ships, on the emulated CUDA device:\n".to_owned();
+    for launch in launches {
+        let kernels: Vec<String> = launch.kernels.iter().map(|(symbol, file)| format!("{symbol} ({file})")).collect();
+        let mask = match launch.same {
+            Some(true) => "; mask equal to the processor's",
+            Some(false) => "; MASK DIFFERS from the processor's",
+            None => "",
+        };
+        let verdict = match &launch.failure {
+            Some(what) => format!("FAILED: {what}"),
+            None => format!("{:.2} of the tolerance, no checker report{mask}", launch.used),
+        };
+        let (op, instructions) = (launch.op, launch.instructions as f64 / 1e6);
+        text += &format!("  {op:26} {instructions:7.2} M instructions  {verdict}\n    {}\n", kernels.join(", "));
+    }
+    text
 }
 
 fn found(validation: &Validation) -> String {

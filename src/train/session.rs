@@ -99,6 +99,17 @@ pub struct StepMetrics {
     pub mask_area: f64,
 }
 
+/// What one launch of a step read and made, value by value.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// Its position in the plan.
+    pub at: usize,
+    /// Numbers of its inputs.
+    pub inputs: Vec<Vec<f64>>,
+    /// Numbers of its outputs.
+    pub outputs: Vec<Vec<f64>>,
+}
+
 /// What a batch gives in running-statistics mode, row by row.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
@@ -362,6 +373,33 @@ impl Session {
             };
             (0..plan.launches.len()).map(time).collect()
         })
+    }
+
+    /// Does the step of this batch again as far as the launches at `wanted` go, and takes what these read and made.
+    /// Running statistics are put back, and the update is not reached; what comes behind it in the plan cannot be taken.
+    pub fn take(&mut self, films: Films<'_>, text: &TextBatch, wanted: &[usize]) -> Result<Vec<Taken>, Error> {
+        let plan = self.step_plan();
+        self.write_inputs(&plan, films, Some(text))?;
+        self.machine.keep_statistics()?;
+        let update = plan.launches.iter().position(|launch| launch.op.name() == "adamw").unwrap_or(plan.launches.len());
+        let last = wanted.iter().copied().filter(|&at| at < update).max();
+        let machine = &mut self.machine;
+        let taken = self.pool.install(|| {
+            let mut taken = Vec::new();
+            for (at, launch) in plan.launches.iter().enumerate().take(last.map_or(0, |last| last + 1)) {
+                let read = |machine: &Machine, buffers: &[usize]| {
+                    buffers.iter().map(|&buffer| machine.read(&plan.buffers[buffer])).collect::<Result<Vec<_>, _>>()
+                };
+                let inputs = if wanted.contains(&at) { Some(read(machine, &launch.inputs)?) } else { None };
+                machine.run(&plan, at)?;
+                if let Some(inputs) = inputs {
+                    taken.push(Taken { at, inputs, outputs: read(machine, &launch.outputs)? });
+                }
+            }
+            Ok::<_, Error>(taken)
+        });
+        self.machine.restore_statistics()?;
+        taken
     }
 
     /// The threads it computes on.

@@ -56,6 +56,15 @@ impl<N: Number> Data<N> {
         }
     }
 
+    /// Numbers that were stored as `dtype`.
+    pub fn stored(numbers: Vec<f64>, dtype: DType) -> Self {
+        match dtype {
+            DType::I32 => Self::Indices(numbers.into_iter().map(|number| number as i32).collect()),
+            DType::U8 => Self::Bytes(numbers.into_iter().map(|number| number as u8).collect()),
+            _ => Self::Numbers(numbers.into_iter().map(N::of).collect()),
+        }
+    }
+
     /// The same numbers in another type.
     pub fn to<M: Number>(&self) -> Data<M> {
         match self {

@@ -61,7 +61,7 @@ pub fn run(
 ) -> Result<Vec<Flat>, Failure> {
     let mut failure = None;
     let launched = cases::run_by::<f64>(case, |inputs, byte| {
-        launch(modules, &case.op, kernel, inputs, byte, precision(storage)).map_err(|why| {
+        launch(modules, &case.op, kernel, inputs, byte, precision(storage), &mut |_| {}).map_err(|why| {
             failure = Some(why);
             String::new()
         })
@@ -104,14 +104,16 @@ impl Drop for Room<'_> {
     }
 }
 
-/// One launch. Outputs start out poisoned, or as the input they overwrite; that input is then poisoned.
-fn launch(
+/// One launch. Outputs start out poisoned, or as the input they overwrite; that input is then poisoned. `launched` is told
+/// the name of each kernel behind its launch.
+pub(super) fn launch(
     modules: &mut Modules,
     op: &Op,
     kernel: &'static str,
     inputs: &[(Spec, Data<f64>)],
     byte: u8,
     precision: Precision,
+    launched: &mut dyn FnMut(&str),
 ) -> Result<Values<f64>, Failure> {
     let specs: Vec<Spec> = inputs.iter().map(|&(spec, _)| spec).collect();
     let inferred = op.infer(&specs)?;
@@ -147,6 +149,7 @@ fn launch(
     }
     for call in &asked.calls {
         room.modules.launch(call, Stream::DEFAULT)?;
+        launched(call.symbol);
     }
     room.modules.driver.synchronize(Stream::DEFAULT)?;
     let read = |buffer: &DeviceBuffer| -> Result<(Spec, Data<f64>), DriverError> {

@@ -5,6 +5,7 @@ pub mod cases;
 pub mod compare;
 pub mod cpu;
 pub mod device;
+pub mod last_step;
 pub mod shadow;
 pub mod suite;
 

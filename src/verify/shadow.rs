@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::cases::{self, Data, Values};
 use super::compare::{Yardstick, compare};
 use super::device::storage;
-use crate::base::{DType, Kind, Spec};
+use crate::base::{Kind, Spec};
 use crate::cuda::Replay;
 use crate::cuda::replay::ReplayError;
 use crate::program::Checked;
@@ -57,13 +57,7 @@ pub fn shadow(
 fn read(replay: &Replay, plan: &Plan, buffers: &[usize]) -> Result<Values<f64>, ReplayError> {
     let value = |&buffer: &usize| {
         let buffer = &plan.buffers[buffer];
-        let numbers = replay.read(buffer)?;
-        let data = match buffer.dtype {
-            DType::I32 => Data::Indices(numbers.into_iter().map(|number| number as i32).collect()),
-            DType::U8 => Data::Bytes(numbers.into_iter().map(|number| number as u8).collect()),
-            _ => Data::Numbers(numbers),
-        };
-        Ok((buffer.spec, data))
+        Ok((buffer.spec, Data::stored(replay.read(buffer)?, buffer.dtype)))
     };
     buffers.iter().map(value).collect()
 }
@@ -78,7 +72,8 @@ fn extent(plan: &Plan, launch: &Launch, given: &Values<f64>) -> Option<Extent> {
     Some(Extent { capacity: plan.buffers[ids].spec.shape.elements(), rows })
 }
 
-fn judge(plan: &Plan, launch: &Launch, given: &Values<f64>, got: &Values<f64>) -> Result<f64, String> {
+/// How much of the tolerance the outputs of a launch use up, given what its inputs held; or what is wrong with them.
+pub(super) fn judge(plan: &Plan, launch: &Launch, given: &Values<f64>, got: &Values<f64>) -> Result<f64, String> {
     let narrow: Values<f32> = given.iter().map(|(spec, data)| (*spec, data.to())).collect();
     let truth = cases::launch::<f64>(&launch.op, &|io| launch.op.reference(io), given, 0);
     let plain = cases::launch::<f32>(&launch.op, &|io| launch.op.reference(io), &narrow, 0);
