@@ -20,7 +20,7 @@ use crate::train::validate::Validation;
 use crate::verify::last_step::{self, Repeated};
 
 /// The phantoms of a run without data.
-pub(super) const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, threads: 0, size: 192 };
+pub(super) const PHANTOMS: Phantoms = Phantoms { train: 4000, held_out: 320, threads: 0, size: 192 };
 /// Its steps.
 const PHANTOM_STEPS: u64 = 1000;
 /// Passes over one's own data by default.

@@ -98,6 +98,7 @@ pub fn validate(
     let (batch, side) = (session.options().batch, session.options().config.image_size);
     let dim = session.options().config.projection_dim;
     let mut found = Gathered { central: vec![Vec::new(); CENTRAL_SIDES.len()], ..Gathered::default() };
+    let squares = CENTRAL_SIDES.map(|part| (0..side * side).map(|at| is_central(at, side, part)).collect::<Vec<bool>>());
     for part in samples.chunks(batch) {
         let mut padded = part.to_vec();
         padded.resize(batch, part[0]); // what fills the last batch is not counted
@@ -112,8 +113,8 @@ pub fn validate(
             let plane = at * side * side..(at + 1) * side * side;
             found.dice.push(dice(&truth, |pixel| out.logits[plane.start + pixel] > 0.0));
             found.pseudo.push(dice(&truth, |pixel| out.mask[plane.start + pixel] > 0.5));
-            for (central, part) in found.central.iter_mut().zip(CENTRAL_SIDES) {
-                central.push(dice(&truth, |pixel| is_central(pixel, side, part)));
+            for (central, square) in found.central.iter_mut().zip(&squares) {
+                central.push(dice(&truth, |pixel| square[pixel]));
             }
         }
     }

@@ -11,8 +11,9 @@ use crate::base::{Number, Real};
 use crate::cpu::simd;
 use crate::program::HostIo;
 
-/// Rows of a block, about.
+/// Rows of a block, at least, about; and its numbers.
 const BLOCK_ROWS: usize = 256;
+const BLOCK: usize = 1 << 13;
 /// Least length of an inner loop.
 const WIDTH: usize = 64;
 
@@ -37,7 +38,7 @@ fn width(channels: usize) -> usize {
 
 /// Numbers in a block.
 fn block(channels: usize) -> usize {
-    width(channels) * (BLOCK_ROWS * channels / width(channels))
+    width(channels) * ((BLOCK_ROWS * channels).max(BLOCK) / width(channels))
 }
 
 /// A vector over channels, repeated to the length of an inner loop.

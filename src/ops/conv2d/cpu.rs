@@ -19,8 +19,8 @@ use crate::cpu::tile::{self, LANES, Product};
 use crate::ops::linear;
 use crate::program::{Candidate, HostIo};
 
-/// Numbers of a band of padded rows, about.
-const BAND: usize = 1 << 17;
+/// Numbers of a band of padded rows, about: it stays in a core's second cache beside what is read and written.
+const BAND: usize = 1 << 15;
 /// Bands of a whole batch, at least if they are not too low.
 const BANDS: usize = 16;
 /// Numbers of windows copied out at a time, about.

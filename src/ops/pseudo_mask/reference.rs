@@ -46,14 +46,15 @@ pub fn mean_of_heads<N: Number>(map: &[N], heads: usize) -> Vec<N> {
 /// Cells to pixels.
 pub fn upsample<N: Number>(op: &PseudoMask, cells: &[N], rows: usize, columns: usize) -> Vec<N> {
     let mut plane = Vec::with_capacity(op.height * op.width);
+    let small = op.multiplies_weights_first();
+    let across: Vec<[(usize, N); 2]> = (0..op.width).map(|x| taps(x, op.width, columns)).collect();
     for y in 0..op.height {
-        for x in 0..op.width {
+        let down = taps(y, op.height, rows);
+        for (x, &across) in across.iter().enumerate() {
             plane.push(match op.upsample {
                 Upsample::Nearest => cells[y * rows / op.height * columns + x * columns / op.width],
                 Upsample::Bilinear => {
-                    let small = op.multiplies_weights_first();
-                    let at = |row: usize, column: usize| cells[row * columns + column];
-                    interpolate(at, taps(y, op.height, rows), taps(x, op.width, columns), small)
+                    interpolate(|row: usize, column: usize| cells[row * columns + column], down, across, small)
                 }
             });
         }
