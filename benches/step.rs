@@ -4,6 +4,7 @@ use criterion::Throughput;
 use g2d::bench::step::{Stepper, Work};
 use g2d::model::config::Config;
 use g2d::program::Precision;
+use g2d::train::Device;
 
 mod settings;
 
@@ -17,6 +18,7 @@ fn main() {
             text_length: 64,
             real_tokens: None,
             precision: Precision::Exact,
+            device: Device::Cpu,
             threads: 0,
         })
         .expect("a preset can be trained");

@@ -15,6 +15,7 @@ use crate::model::batch::TextBatch;
 use crate::model::config::Config;
 use crate::program::Precision;
 use crate::program::plan::Launch;
+use crate::train::Device;
 use crate::train::session::{Films, Options, Session};
 
 /// Stream of the random films and texts.
@@ -34,6 +35,8 @@ pub struct Work {
     pub real_tokens: Option<usize>,
     /// How numbers are stored.
     pub precision: Precision,
+    /// What it runs on.
+    pub device: Device,
     /// Threads; 0: all cores.
     pub threads: usize,
 }
@@ -46,8 +49,8 @@ pub struct Report {
     /// Seconds of a step.
     pub step_s: Spread,
     /// Seconds it would take at the ceilings: for each launch those of its FLOP or of its compulsory bytes, whichever
-    /// are more. What is still in a cache can be copied faster.
-    pub floor_s: f64,
+    /// are more. What is still in a cache can be copied faster. `None` where there are no ceilings.
+    pub floor_s: Option<f64>,
     /// FLOP of a step by the plan, per second of the median step, in GFLOP/s.
     pub gflops: f64,
     /// Seconds from nothing to a model in memory with its plans.
@@ -70,10 +73,12 @@ pub struct Report {
     pub warmup: usize,
     /// Version of this crate.
     pub version: &'static str,
-    /// What it was measured on.
+    /// What it ran on.
+    pub device: String,
+    /// The machine around it.
     pub machine: Processor,
-    /// What the machine does at best on these threads.
-    pub ceilings: Ceilings,
+    /// What the processor does at best on these threads; `None` on another device.
+    pub ceilings: Option<Ceilings>,
     /// Where the time of one step goes, the largest part first.
     pub ops: Vec<OpTime>,
     /// The launches one by one, in order.
@@ -97,9 +102,9 @@ pub struct OpTime {
     /// Part of all launches' time, in percent.
     pub percent: f64,
     /// Percent of the multiply-add ceiling.
-    pub percent_multiply_add: f64,
+    pub percent_multiply_add: Option<f64>,
     /// Percent of the copy ceiling, by compulsory bytes.
-    pub percent_copy: f64,
+    pub percent_copy: Option<f64>,
 }
 
 /// A session with one batch of random films and reports, to be stepped again and again.
@@ -121,6 +126,7 @@ impl Stepper {
         let options = Options {
             threads: work.threads,
             precision: work.precision,
+            device: work.device,
             ..Options::new(work.config.clone(), work.batch, work.text_length)
         };
         let side = work.config.image_size;
@@ -142,6 +148,11 @@ impl Stepper {
         self.session.step(Films::Bytes(&self.pixels, &self.augmentation), &self.text, 1e-5)?;
         Ok(start.elapsed().as_secs_f64())
     }
+
+    /// The session that it steps.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
 }
 
 /// Times `steps` steps behind `warmup` others.
@@ -162,8 +173,8 @@ pub fn run(work: &Work, warmup: usize, steps: usize) -> Result<Report, Error> {
     let peak_memory = machine::peak_memory();
     let step_s = Spread::of(times);
     let session = &mut stepper.session;
-    let ceilings = session.pool().install(machine::ceilings);
-    let launches = launches(session, &ceilings)?;
+    let ceilings = (work.device == Device::Cpu).then(|| session.pool().install(machine::ceilings));
+    let launches = launches(session, ceilings.as_ref())?;
     Ok(Report {
         samples_per_s: work.batch as f64 / step_s.median,
         floor_s: launches.iter().map(OpTime::floor).sum(),
@@ -179,6 +190,7 @@ pub fn run(work: &Work, warmup: usize, steps: usize) -> Result<Report, Error> {
         steps,
         warmup,
         version: env!("CARGO_PKG_VERSION"),
+        device: work.device.to_string(),
         machine: processor(),
         ops: by_kind(&launches),
         launches,
@@ -198,7 +210,7 @@ fn text(work: &Work, rng: &mut Rng) -> Result<TextBatch, Error> {
 }
 
 /// The median time of each launch over a few replays.
-fn launches(session: &mut Session, ceilings: &Ceilings) -> Result<Vec<OpTime>, Error> {
+fn launches(session: &mut Session, ceilings: Option<&Ceilings>) -> Result<Vec<OpTime>, Error> {
     const REPLAYS: usize = 3;
     let plan = session.step_plan();
     let replays: Vec<Vec<f64>> = (0..REPLAYS).map(|_| session.time_launches()).collect::<Result<_, Error>>()?;
@@ -213,8 +225,8 @@ fn launches(session: &mut Session, ceilings: &Ceilings) -> Result<Vec<OpTime>, E
         launches: 1,
         seconds,
         percent: 100.0 * seconds / whole,
-        percent_multiply_add: launch.cost.flops as f64 / seconds / 1e7 / ceilings.multiply_add_gflops,
-        percent_copy: launch.cost.bytes as f64 / seconds / 1e7 / ceilings.copy_gb_per_s,
+        percent_multiply_add: ceilings.map(|at| launch.cost.flops as f64 / seconds / 1e7 / at.multiply_add_gflops),
+        percent_copy: ceilings.map(|at| launch.cost.bytes as f64 / seconds / 1e7 / at.copy_gb_per_s),
     };
     Ok(plan.launches.iter().zip(seconds).map(time).collect())
 }
@@ -235,13 +247,14 @@ fn by_kind(launches: &[OpTime]) -> Vec<OpTime> {
 
 impl OpTime {
     /// Seconds of a launch at the ceilings.
-    fn floor(&self) -> f64 {
-        self.seconds * self.percent_multiply_add.max(self.percent_copy) / 100.0
+    fn floor(&self) -> Option<f64> {
+        Some(self.seconds * self.percent_multiply_add?.max(self.percent_copy?) / 100.0)
     }
 
     fn add(&mut self, other: &Self) {
         let seconds = self.seconds + other.seconds;
-        let mean = |own: f64, others: f64| (own * self.seconds + others * other.seconds) / seconds;
+        let mean =
+            |own: Option<f64>, others: Option<f64>| Some((own? * self.seconds + others? * other.seconds) / seconds);
         self.percent_multiply_add = mean(self.percent_multiply_add, other.percent_multiply_add);
         self.percent_copy = mean(self.percent_copy, other.percent_copy);
         self.percent += other.percent;

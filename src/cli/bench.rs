@@ -94,6 +94,7 @@ impl Step {
             text_length: self.model.text_length(&config),
             real_tokens: self.real_tokens,
             precision: self.model.precision(),
+            device: self.model.device(),
             threads: self.threads,
             config,
         };
@@ -156,44 +157,43 @@ impl Loader {
 }
 
 fn text(report: &Report, launches: bool) -> String {
-    let ceilings = &report.ceilings;
     let mut text = format!(
-        "{:.1} samples/s: a step of {} pairs takes {:.1} ms ({:.1} to {:.1}; floor {:.1}), {:.1} GFLOP/s on {} threads\n\
-         opened in {:.2} s, first step {:.2} s, peak memory {:.0} MiB\n\
-         ceilings: {:.0} GFLOP/s multiply-add ({}), {:.1} GB/s copy\n\n\
-         {:22} {:10} {:>8} {:>9} {:>6} {:>7} {:>7}\n",
+        "{:.1} samples/s on {}: a step of {} pairs takes {:.1} ms ({:.1} to {:.1}{}), {:.1} GFLOP/s on {} threads\n\
+         opened in {:.2} s, first step {:.2} s, peak memory {:.0} MiB\n",
         report.samples_per_s,
+        report.device,
         report.batch,
         report.step_s.median * 1e3,
         report.step_s.lower * 1e3,
         report.step_s.upper * 1e3,
-        report.floor_s * 1e3,
+        report.floor_s.map_or_else(String::new, |floor| format!("; floor {:.1}", floor * 1e3)),
         report.gflops,
         report.threads,
         report.open_s,
         report.first_step_s,
         report.peak_memory.unwrap_or(0) as f64 / f64::from(1 << 20),
-        ceilings.multiply_add_gflops,
-        ceilings.instructions,
-        ceilings.copy_gb_per_s,
-        "op",
-        "kernel",
-        "launches",
-        "ms",
-        "%",
-        "% fma",
-        "% copy",
     );
+    if let Some(ceilings) = &report.ceilings {
+        text += &format!(
+            "ceilings: {:.0} GFLOP/s multiply-add ({}), {:.1} GB/s copy\n",
+            ceilings.multiply_add_gflops, ceilings.instructions, ceilings.copy_gb_per_s,
+        );
+    }
+    text += &format!(
+        "\n{:22} {:10} {:>8} {:>9} {:>6} {:>7} {:>7}\n",
+        "op", "kernel", "launches", "ms", "%", "% fma", "% copy",
+    );
+    let percent = |of: Option<f64>| of.map_or_else(|| "-".into(), |percent| format!("{percent:.1}"));
     for op in if launches { &report.launches } else { &report.ops } {
         text += &format!(
-            "{:22} {:10} {:8} {:9.2} {:6.1} {:7.1} {:7.1}  {}\n",
+            "{:22} {:10} {:8} {:9.2} {:6.1} {:>7} {:>7}  {}\n",
             op.op,
             op.kernel,
             op.launches,
             op.seconds * 1e3,
             op.percent,
-            op.percent_multiply_add,
-            op.percent_copy,
+            percent(op.percent_multiply_add),
+            percent(op.percent_copy),
             op.scope,
         );
     }

@@ -6,9 +6,17 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::DeviceWord;
+use crate::bench::step::{Stepper, Work};
 use crate::error::Error;
 use crate::kernels::Library;
+use crate::model::config::{Config, PRESETS, RECIPES};
+use crate::program::Precision;
+use crate::train::Device;
+use crate::verify::shadow::shadow;
 use crate::verify::suite::{Report, Suite};
+
+/// Tokens of a report in a shadowed step, at most.
+const TEXT_LENGTH: usize = 64;
 
 /// Holds every kernel of a device against the definition of its op: random shapes and numbers, poisoned outputs, f32 and
 /// bf16 storage, the written tolerance. On cuda-emulated the PTX that ships runs under every checker, without a GPU.
@@ -17,7 +25,8 @@ use crate::verify::suite::{Report, Suite};
     g2d verify                                        every kernel of the best device here\n  \
     g2d verify --device cuda-emulated                 every CUDA kernel, without a GPU\n  \
     g2d verify --device cuda-emulated --op conv2d --op linear --cases 20 --seed 7\n  \
-    g2d verify --device cuda-emulated --ptx target/ptx   texts under development in the place of those that ship\n\n\
+    g2d verify --device cuda-emulated --ptx target/ptx   texts under development in the place of those that ship\n  \
+    g2d verify --device cuda-emulated --shadow micro  whole steps, launch by launch\n\n\
     A line: op.pass/kernel, cases passed, cases it does not take, part of the tolerance used up at worst.\n\
     Exit code 2 if a case fails, a pass is covered by no kernel, or an entry of ptx/ is launched by no case.")]
 pub struct Verify {
@@ -36,6 +45,11 @@ pub struct Verify {
     /// Folder laid out like ptx/ whose texts are taken in the place of those that ship.
     #[arg(long, value_name = "FOLDER")]
     ptx: Option<PathBuf>,
+    /// Instead of drawn cases: steps of this preset, of every recipe, stored as f32 and as bf16; every launch is held
+    /// against its op's definition on the very numbers it was given.
+    #[arg(long, value_name = "PRESET", conflicts_with_all = ["ops", "cases", "seed", "ptx"],
+        value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]
+    shadow: Option<String>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -55,10 +69,15 @@ impl Verify {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(super::style("{msg} {bar:30} {pos}/{len} {elapsed}"));
         bar.set_message(format!("kernels of {device}"));
-        let report = suite.run(&|done, all| {
-            bar.set_length(all as u64);
-            bar.set_position(done as u64);
-        });
+        let report = match &self.shadow {
+            Some(preset) => shadows(preset, device, &bar),
+            None => suite
+                .run(&|done, all| {
+                    bar.set_length(all as u64);
+                    bar.set_position(done as u64);
+                })
+                .map_err(Error::from),
+        };
         bar.finish_and_clear();
         let report = report?;
         if self.json {
@@ -73,6 +92,33 @@ impl Verify {
     }
 }
 
+/// Steps of two pairs, launch by launch.
+fn shadows(preset: &str, device: Device, bar: &ProgressBar) -> Result<Report, Error> {
+    let mut report = Report::default();
+    for recipe in RECIPES {
+        for precision in [Precision::Exact, Precision::Mixed] {
+            let config = Config { warmup_steps: 0, ..Config::preset(preset)?.with_recipe(recipe)? };
+            let text_length = config.max_positions.min(TEXT_LENGTH);
+            let work = Work { config, batch: 2, text_length, real_tokens: None, precision, device, threads: 0 };
+            let mut stepper = Stepper::open(&work)?;
+            stepper.step()?;
+            bar.set_position(0);
+            bar.set_length(stepper.session().step_plan().launches.len() as u64);
+            for launch in shadow(stepper.session(), &mut |_| bar.inc(1))? {
+                let line = report.kernels.entry(launch.kernel).or_default();
+                match launch.failure {
+                    None => (line.passed, line.used) = (line.passed + 1, line.used.max(launch.used)),
+                    Some(what) => {
+                        let place = format!("launch {} ({})", launch.at, launch.scope);
+                        line.failure.get_or_insert(format!("{place} of recipe {recipe}, {}: {what}", precision.name()));
+                    }
+                }
+            }
+        }
+    }
+    Ok(report)
+}
+
 fn text(report: &Report) -> String {
     let mut text = String::new();
     for (name, line) in &report.kernels {
@@ -84,7 +130,11 @@ fn text(report: &Report) -> String {
         text += &format!("{name:36} {:4} passed {:4} not taken  {verdict}\n", line.passed, line.refused);
     }
     let (cases, kernels) = (report.kernels.values().map(|line| line.passed).sum::<usize>(), report.kernels.len());
-    text + &format!("{cases} cases of {kernels} kernels, {} entries launched\n", report.entries.len())
+    text += &format!("{cases} cases of {kernels} kernels");
+    if !report.entries.is_empty() {
+        text += &format!(", {} entries launched", report.entries.len());
+    }
+    text + "\n"
 }
 
 fn verdict(report: &Report, device: &str) -> String {

@@ -382,24 +382,38 @@ impl Session {
         self.write_inputs(&plan, films, Some(text))?;
         self.machine.keep_statistics()?;
         let update = plan.launches.iter().position(|launch| launch.op.name() == "adamw").unwrap_or(plan.launches.len());
-        let last = wanted.iter().copied().filter(|&at| at < update).max();
-        let machine = &mut self.machine;
-        let taken = self.pool.install(|| {
-            let mut taken = Vec::new();
-            for (at, launch) in plan.launches.iter().enumerate().take(last.map_or(0, |last| last + 1)) {
+        let end = wanted.iter().filter(|&&at| at < update).max().map_or(0, |last| last + 1);
+        let mut taken = Vec::new();
+        let watched = self.launch_by_launch(end, &|at| wanted.contains(&at), &mut |launch| taken.push(launch));
+        self.machine.restore_statistics()?;
+        watched.map(|()| taken)
+    }
+
+    /// Replays the last step launch by launch and shows what each read and made. The model is trained by that step again.
+    pub fn watch(&mut self, look: &mut (dyn FnMut(Taken) + Send)) -> Result<(), Error> {
+        self.launch_by_launch(self.step_plan().launches.len(), &|_| true, look)
+    }
+
+    fn launch_by_launch(
+        &mut self,
+        end: usize,
+        wanted: &(dyn Fn(usize) -> bool + Sync),
+        look: &mut (dyn FnMut(Taken) + Send),
+    ) -> Result<(), Error> {
+        let (plan, machine) = (self.step_plan(), &mut self.machine);
+        self.pool.install(|| {
+            for (at, launch) in plan.launches.iter().enumerate().take(end) {
                 let read = |machine: &Machine, buffers: &[usize]| {
                     buffers.iter().map(|&buffer| machine.read(&plan.buffers[buffer])).collect::<Result<Vec<_>, _>>()
                 };
-                let inputs = if wanted.contains(&at) { Some(read(machine, &launch.inputs)?) } else { None };
+                let inputs = wanted(at).then(|| read(machine, &launch.inputs)).transpose()?;
                 machine.run(&plan, at)?;
                 if let Some(inputs) = inputs {
-                    taken.push(Taken { at, inputs, outputs: read(machine, &launch.outputs)? });
+                    look(Taken { at, inputs, outputs: read(machine, &launch.outputs)? });
                 }
             }
-            Ok::<_, Error>(taken)
-        });
-        self.machine.restore_statistics()?;
-        taken
+            Ok(())
+        })
     }
 
     /// The threads it computes on.

@@ -98,7 +98,8 @@ pub fn validate(
     let (batch, side) = (session.options().batch, session.options().config.image_size);
     let dim = session.options().config.projection_dim;
     let mut found = Gathered { central: vec![Vec::new(); CENTRAL_SIDES.len()], ..Gathered::default() };
-    let squares = CENTRAL_SIDES.map(|part| (0..side * side).map(|at| is_central(at, side, part)).collect::<Vec<bool>>());
+    let squares =
+        CENTRAL_SIDES.map(|part| (0..side * side).map(|at| is_central(at, side, part)).collect::<Vec<bool>>());
     for part in samples.chunks(batch) {
         let mut padded = part.to_vec();
         padded.resize(batch, part[0]); // what fills the last batch is not counted

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::cases::{Data, Values};
+use super::cases::Data;
 use super::device::{self, Failure};
-use super::shadow::judge;
+use super::shadow::{judge, values};
 use crate::cuda::Modules;
 use crate::cuda::driver::emulated::{Emulated, Options};
 use crate::error::Error;
 use crate::kernels::Library;
 use crate::model::batch::TextBatch;
-use crate::program::plan::{Buffer, Launch};
+use crate::program::plan::Launch;
 use crate::train::session::{Films, Session, Taken};
 
 /// Launches are picked until they promise more floating-point operations than this, which the device does in seconds.
@@ -73,13 +73,8 @@ fn on_device(session: &Session, taken: &Taken) -> Repeated {
         same: None,
         failure: None,
     };
-    let values = |buffers: &[usize], numbers: &[Vec<f64>]| -> Values<f64> {
-        let buffers = buffers.iter().map(|&buffer| &plan.buffers[buffer]);
-        let value =
-            |(buffer, numbers): (&Buffer, &Vec<f64>)| (buffer.spec, Data::stored(numbers.clone(), buffer.dtype));
-        buffers.zip(numbers).map(value).collect()
-    };
-    let (inputs, outputs) = (values(&launch.inputs, &taken.inputs), values(&launch.outputs, &taken.outputs));
+    let inputs = values(&plan, &launch.inputs, taken.inputs.clone());
+    let outputs = values(&plan, &launch.outputs, taken.outputs.clone());
     let emulated = Arc::new(Emulated::new(Options::default()));
     let library = Library::shipped();
     let mut modules = Modules::new(emulated.clone(), library.clone());

@@ -1,19 +1,16 @@
 //! A real plan, launch by launch: what each launch makes of the numbers that lie in its inputs, against the reference on
 //! the same numbers.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
 use super::cases::{self, Data, Values};
 use super::compare::{Yardstick, compare};
 use super::device::storage;
 use crate::base::{Kind, Spec};
-use crate::cuda::Replay;
-use crate::cuda::replay::ReplayError;
-use crate::program::Checked;
+use crate::error::Error;
 use crate::program::host::Extent;
 use crate::program::plan::{Launch, Plan};
+use crate::train::session::Session;
 
 /// What became of one launch.
 #[derive(Clone, Debug, Serialize)]
@@ -30,36 +27,29 @@ pub struct Shadowed {
     pub failure: Option<String>,
 }
 
-/// Runs every launch of a plan on its device and looks at what it made. Inputs and states must have been written.
-pub fn shadow(
-    replay: &mut Replay,
-    plan: &Arc<Checked>,
-    observe: &mut dyn FnMut(&Shadowed),
-) -> Result<Vec<Shadowed>, ReplayError> {
+/// Does the last step of a session again, on its device, and looks at what every launch made of what it was given.
+pub fn shadow(session: &mut Session, observe: &mut (dyn FnMut(&Shadowed) + Send)) -> Result<Vec<Shadowed>, Error> {
+    let plan = session.step_plan();
     let mut all = Vec::new();
-    for (at, launch) in plan.launches.iter().enumerate() {
-        let given = read(replay, plan, &launch.inputs)?;
-        replay.run(plan, at)?;
-        let got = read(replay, plan, &launch.outputs)?;
-        let verdict = judge(plan, launch, &given, &got);
-        let (used, failure) = match verdict {
+    session.watch(&mut |taken| {
+        let launch = &plan.launches[taken.at];
+        let (given, got) = (values(&plan, &launch.inputs, taken.inputs), values(&plan, &launch.outputs, taken.outputs));
+        let (used, failure) = match judge(&plan, launch, &given, &got) {
             Ok(used) => (used, None),
             Err(what) => (f64::NAN, Some(what)),
         };
         let kernel = format!("{}/{}", launch.op.name(), launch.kernel);
-        let shadowed = Shadowed { at, scope: launch.scope.clone(), kernel, used, failure };
+        let shadowed = Shadowed { at: taken.at, scope: launch.scope.clone(), kernel, used, failure };
         observe(&shadowed);
         all.push(shadowed);
-    }
+    })?;
     Ok(all)
 }
 
-fn read(replay: &Replay, plan: &Plan, buffers: &[usize]) -> Result<Values<f64>, ReplayError> {
-    let value = |&buffer: &usize| {
-        let buffer = &plan.buffers[buffer];
-        Ok((buffer.spec, Data::stored(replay.read(buffer)?, buffer.dtype)))
-    };
-    buffers.iter().map(value).collect()
+/// What buffers held, as their ops take it.
+pub(super) fn values(plan: &Plan, buffers: &[usize], numbers: Vec<Vec<f64>>) -> Values<f64> {
+    let buffers = buffers.iter().map(|&buffer| &plan.buffers[buffer]);
+    buffers.zip(numbers).map(|(buffer, numbers)| (buffer.spec, Data::stored(numbers, buffer.dtype))).collect()
 }
 
 /// How many rows of packed text are real, if the launch is told: if it takes the row offsets.
