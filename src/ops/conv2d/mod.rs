@@ -14,6 +14,7 @@
 //! The gradient by the bias is [`Linear`]'s pass of that name on dy.
 
 mod cpu;
+mod cuda_mma;
 mod geometry;
 mod image;
 mod reference;
@@ -21,7 +22,7 @@ mod reference;
 use self::geometry::Geometry;
 use crate::base::{Kind, Number, Rng, Spec};
 use crate::ops::linear::Linear;
-use crate::program::{Backward, Candidate, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// What is computed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -266,6 +267,14 @@ impl Operation for Conv2d {
     fn run_cpu<N: Number>(&self, kernel: &'static str, io: &mut HostIo<'_, N>) {
         let geometry = Geometry::new(self, io);
         cpu::run(self, &geometry, kernel, io);
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda_mma::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda_mma::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

@@ -9,10 +9,12 @@
 //! | `BiasGrad` | dy, offsets? | db \[O\] = Σ of the rows of dy |
 
 pub(super) mod cpu;
+mod cuda_mma;
+pub mod matmul;
 mod reference;
 
 use crate::base::{Kind, Number, Rng, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// What is computed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -171,6 +173,14 @@ impl Operation for Linear {
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {
         cpu::run(self, io);
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        if self.pass == Pass::BiasGrad { &[] } else { &[cuda_mma::KERNEL] }
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda_mma::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
