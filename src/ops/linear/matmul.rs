@@ -184,9 +184,7 @@ impl Product {
         let product = KernelCall::linear(cut.tile.symbol(), blocks, cut.tile.threads(), &parameters);
         let mut calls = vec![KernelCall { grid: [blocks, slices as u32, 1], ..product }];
         if slices > 1 {
-            let count = count("numbers of the result", m.saturating_mul(n))?;
-            let reduce = Reduce { partials: at.partials, out: at.out, count, slices: slices as u32 };
-            calls.push(KernelCall::linear(REDUCE, count.div_ceil(1024), 256, &reduce));
+            calls.push(reduce(at.partials, at.out, m.saturating_mul(n), slices)?);
         }
         Ok(calls)
     }
@@ -204,6 +202,12 @@ impl Product {
             format!("rows of {} and {} numbers, multiples of {CHUNK} are needed", rows[0], rows[1])
         })
     }
+}
+
+/// The launch that adds `slices` partial sums of `numbers` numbers each, in their order; all of them f32.
+pub fn reduce(partials: u64, out: u64, numbers: usize, slices: usize) -> Result<KernelCall, Misfit> {
+    let (count, slices) = (count("numbers of a sum", numbers)?, count("slices", slices)?);
+    Ok(KernelCall::linear(REDUCE, count.div_ceil(256), 256, &Reduce { partials, out, count, slices }))
 }
 
 /// Asks for a product; `extent` is the address of the number of rows that are there.
@@ -261,7 +265,7 @@ mod tests {
         let cut = Cut { tile: Tile::Large, slice: 64 };
         let calls = product.calls(cut, false, AT).unwrap();
         assert_eq!(calls[0].grid, [4, 2, 1]);
-        assert_eq!((calls[1].symbol, calls[1].grid), (REDUCE, [27, 1, 1]), "27200 numbers");
+        assert_eq!((calls[1].symbol, calls[1].grid), (REDUCE, [107, 1, 1]), "27200 numbers");
         assert_eq!(product.workspace_bytes(cut), 2 * 200 * 136 * 4);
         assert_eq!(product.workspace_bytes(Cut { slice: 128, ..cut }), 0);
     }

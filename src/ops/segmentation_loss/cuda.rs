@@ -10,9 +10,9 @@ use crate::program::{DeviceBuffer, DeviceIo, KernelCall, Misfit, Pass};
 
 /// Name of the kernels within the op.
 pub const KERNEL: &str = "chunks";
-const SUMS: &str = "segmentation_loss_sums_sm80";
+const SUMS: &str = "segmentation_loss_sums_any_sm80";
 const FINISH: &str = "segmentation_loss_finish_f32_sm80";
-const GRADIENT: &str = "segmentation_loss_bwd_sm80";
+const GRADIENT: &str = "segmentation_loss_bwd_any_sm80";
 /// Pixels of a chunk: 16 for each thread of a block.
 const CHUNK: usize = 4096;
 const THREADS: u32 = 256;
