@@ -15,6 +15,7 @@
 
 mod cpu;
 pub mod cuda;
+mod cuda_mma;
 mod geometry;
 mod image;
 mod reference;
@@ -271,11 +272,11 @@ impl Operation for Conv2d {
     }
 
     fn cuda(&self) -> &'static [&'static str] {
-        &[cuda::KERNEL]
+        &[cuda_mma::KERNEL, cuda::KERNEL]
     }
 
-    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
-        cuda::run(self, io)
+    fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        if kernel == cuda_mma::KERNEL { cuda_mma::run(self, io) } else { cuda::run(self, io) }
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

@@ -10,6 +10,8 @@
 
 pub(super) mod cpu;
 pub mod cuda;
+mod cuda_mma;
+pub mod matmul;
 mod reference;
 
 use crate::base::{Kind, Number, Rng, Spec};
@@ -175,11 +177,11 @@ impl Operation for Linear {
     }
 
     fn cuda(&self) -> &'static [&'static str] {
-        &[cuda::KERNEL]
+        &[cuda_mma::KERNEL, cuda::KERNEL]
     }
 
-    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
-        cuda::run(self, io)
+    fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        if kernel == cuda_mma::KERNEL { cuda_mma::run(self, io) } else { cuda::run(self, io) }
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
