@@ -14,8 +14,8 @@ const SYMBOL: &str = "attention_pool_attend_any_sm80";
 /// Extents of a case: images, rows and columns of cells, heads, features of a head or of a cell.
 type Extents = [usize; 5];
 
-/// A case like those of the op; the gradient of the context may be exact where the projections are not.
-fn draw(pass: usize, [batch, height, width, heads, size]: Extents, context: Spec, draw: u64) -> Case<Op> {
+/// A case like those of the op; queries, keys and values are as large as `scale` says, and the gradient of the context may be exact where the projections are not.
+fn draw(pass: usize, [batch, height, width, heads, size]: Extents, context: Spec, scale: f64, draw: u64) -> Case<Op> {
     let rng = &mut Rng::new(draw, 8, 0);
     let (tokens, inner) = (height * width + 1, heads * size);
     let qkv = Spec::activation([batch, tokens, 3 * inner]);
@@ -28,10 +28,10 @@ fn draw(pass: usize, [batch, height, width, heads, size]: Extents, context: Spec
             let dt = Spec::activation([batch, tokens, size]);
             Case::new(AttentionPool::TokensBwd { height, width }).normal(dt, 1.0, rng)
         }
-        2 => Case::new(AttentionPool::Attend { heads, height, width }).normal(qkv, 1.0, rng),
+        2 => Case::new(AttentionPool::Attend { heads, height, width }).normal(qkv, scale, rng),
         _ => {
             let (shares, context) = (2.0 / tokens as f64, Spec { shape: [batch, inner].into(), ..context });
-            let case = Case::new(AttentionPool::AttendBwd { heads }).normal(context, 1.0, rng).normal(qkv, 1.0, rng);
+            let case = Case::new(AttentionPool::AttendBwd { heads }).normal(context, 1.0, rng).normal(qkv, scale, rng);
             let case = case.uniform(Spec::exact([batch, heads, height, width]), 0.0, shares, rng);
             case.uniform(Spec::exact([batch, heads]), 0.0, shares, rng)
         }
@@ -39,8 +39,8 @@ fn draw(pass: usize, [batch, height, width, heads, size]: Extents, context: Spec
     case.map(Op::from)
 }
 
-fn trial(pass: usize, extents: Extents, context: Spec, seed: u64, storage: Storage) -> Trial {
-    Trial::new(|at| draw(pass, extents, context, seed.wrapping_add(at)), storage, "blocks")
+fn trial(pass: usize, extents: Extents, context: Spec, scale: f64, seed: u64, storage: Storage) -> Trial {
+    Trial::new(|at| draw(pass, extents, context, scale, seed.wrapping_add(at)), storage, "blocks")
 }
 
 proptest! {
@@ -50,14 +50,15 @@ proptest! {
         pass in 0..4usize,
         extents in (prop_oneof![3 => 1..4usize, 1 => 30..40usize], 1..7usize, 1..8usize, 1..4usize, 1..90usize),
         exact_context: bool,
+        scale in prop_oneof![4 => Just(1.0), 1 => Just(6.0)],
         half: bool,
         seed: u64,
     ) {
         let extents = [extents.0, extents.1, extents.2, extents.3, extents.4];
         let context = if exact_context { Spec::exact([1]) } else { Spec::activation([1]) };
         let storage = if half { Storage::Bf16 } else { Storage::F32 };
-        if let Err(why) = trial(pass, extents, context, seed, storage).check(seed, SYMBOL, None) {
-            prop_assert!(false, "pass {} of {:?}, {:?}: {}", pass, extents, storage, why);
+        if let Err(why) = trial(pass, extents, context, scale, seed, storage).check(seed, SYMBOL, None) {
+            prop_assert!(false, "pass {} of {:?}, scale {}, {:?}: {}", pass, extents, scale, storage, why);
         }
     }
 }
@@ -73,9 +74,11 @@ fn telling() -> Vec<Trial> {
             ([2, 17, 16, 2, 7], Storage::F32),
             ([2, 1, 2, 2, 33], Storage::Bf16),
         ] {
-            trials.push(trial(pass, extents, Spec::activation([1]), 5, storage));
+            trials.push(trial(pass, extents, Spec::activation([1]), 1.0, 5, storage));
         }
     }
+    // Scores whose exponentials overflow.
+    trials.push(trial(2, [2, 3, 3, 2, 16], Spec::activation([1]), 8.0, 5, Storage::F32));
     trials
 }
 

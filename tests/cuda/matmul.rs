@@ -11,6 +11,9 @@ use super::device::{Device, cases, catch, each_is_needed};
 
 pub const SYMBOLS: &[&str] = &["matmul_mma_bf16_128x128_sm80", "matmul_mma_bf16_64x64_sm80", "matmul_reduce_f32_sm80"];
 
+/// More than any result, and a bf16.
+const UNWRITTEN: f32 = 131072.0;
+
 #[derive(Clone, Debug)]
 struct Case {
     product: Product,
@@ -37,12 +40,12 @@ impl Case {
         Operands { a: whole(m * k), b: whole(k * n), bias: whole(n) }
     }
 
-    /// The result by the definition; NaN where nothing may be written.
+    /// The result by the definition, and [`UNWRITTEN`] where nothing may be written.
     fn expected(&self, Operands { a, b, bias }: &Operands) -> Vec<f32> {
         let Product { form, m, n, k } = self.product;
         let rows = if form == Form::ByWeight { m } else { self.extent.unwrap_or(m) };
         let inner = if form == Form::ByWeight { self.extent.unwrap_or(k) } else { k };
-        let mut out = vec![f32::NAN; m * n];
+        let mut out = vec![UNWRITTEN; m * n];
         for (i, row) in out.chunks_mut(n).enumerate().take(rows) {
             row.copy_from_slice(&if self.bias { bias.clone() } else { vec![0.0; n] });
             for l in 0..inner {
@@ -67,7 +70,11 @@ impl Case {
                 b[extent * n..].fill(bf16::NAN);
             }
         }
-        let out = if self.half { device.put(&vec![bf16::NAN; m * n]) } else { device.poison(m * n) };
+        let out = if self.half {
+            device.put(&vec![bf16::from_f32(UNWRITTEN); m * n])
+        } else {
+            device.put(&vec![UNWRITTEN; m * n])
+        };
         let at = Addresses {
             a: device.put(&a).0,
             b: device.put(&b).0,
@@ -89,8 +96,7 @@ impl Case {
             expected.iter_mut().for_each(|number| *number = bf16::from_f32(*number).to_f32());
         }
         let got = self.kernel(&operands, seed, text)?;
-        let same = |got: f32, wanted: f32| got == wanted || got.is_nan() && wanted.is_nan();
-        match (0..got.len()).find(|&at| !same(got[at], expected[at])) {
+        match (0..got.len()).find(|&at| got[at] != expected[at]) {
             Some(at) => {
                 let (row, column) = (at / self.product.n, at % self.product.n);
                 Err(format!("{} instead of {} in row {row}, column {column} of {self:?}", got[at], expected[at]))

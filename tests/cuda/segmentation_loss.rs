@@ -79,7 +79,7 @@ fn faults_are_found() {
         ("add.u32 end, chunk, 4096", "add.u32 end, chunk, 4092"),
         ("min.u32 end, end, pixels", ""),
         ("selp.u32 width, 4, 1, wide", "mov.u32 width, 4"),
-        ("fma.rn.f32 r, i, 0f3102E308, r", "mov.f32 i, r"),
+        ("fma.rn.f32 r, i, 0fBF317218, r", "fma.rn.f32 r, i, 0fBF317200, r"),
         ("fma.rn.f32 u, u, r, 0f3C088889", "mul.rn.f32 u, u, r"),
         ("selp.f32 sigmoid, r, share, negative", "mov.f32 sigmoid, share"),
         ("selp.f32 chance, x, sigmoid, raw", "mov.f32 chance, sigmoid"),
