@@ -200,8 +200,10 @@ impl Operation for Linear {
         ][variant];
         let output = if bias && !packed { Kind::Exact } else { Kind::Activation };
         let rows = batch * side;
+        // Packed values are told from others by their capacity.
+        let capacity = (rows + 3..).find(|capacity| ![inputs, outputs].contains(capacity)).expect("one of three");
         let matrix = |features: usize| match packed {
-            true => Spec::activation([rows + 3, features]),
+            true => Spec::activation([capacity, features]),
             false => Spec::activation([batch, side, features]),
         };
         let (x, dy, weight) = (matrix(inputs), matrix(outputs), Spec::exact([outputs, inputs]));
@@ -222,6 +224,6 @@ impl Operation for Linear {
             return case;
         }
         let offsets = (0..=batch).map(|sequence| (sequence * side) as i32).collect();
-        case.indices([batch + 1], offsets).packed(rows + 3, rows)
+        case.indices([batch + 1], offsets).packed(capacity, rows)
     }
 }
