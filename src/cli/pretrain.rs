@@ -22,7 +22,7 @@ use crate::verify::last_step::{self, Repeated};
 /// The phantoms of a run without data.
 pub(super) const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, threads: 0, size: 192 };
 /// Its steps.
-const PHANTOM_STEPS: u64 = 1400;
+const PHANTOM_STEPS: u64 = 1000;
 /// Passes over one's own data by default.
 const EPOCHS: u64 = 20;
 
@@ -163,7 +163,8 @@ impl Pretrain {
             (None, None) => EPOCHS * per_epoch,
         };
         // What follows from the schedule's horizon follows from the one that was asked for.
-        let horizon = self.settings(data.train.vocab_size(), stop_at)?.train.schedule.steps;
+        let asked = if self.first() { defaults::first_horizon(stop_at) } else { stop_at };
+        let horizon = self.settings(data.train.vocab_size(), asked)?.train.schedule.steps;
         let config = self.settings(data.train.vocab_size(), horizon)?;
         config.validate()?;
         let device = self.device.unwrap_or(DeviceWord::Auto).resolve();
