@@ -5,5 +5,6 @@ mod adamw;
 #[path = "../common/mod.rs"]
 mod common;
 mod device;
+mod long_rows;
 mod ops;
 mod pseudo_mask;

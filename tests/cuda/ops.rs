@@ -25,7 +25,8 @@ use super::device;
 /// Shapes tried for each kind of case and storage.
 const SHAPES: u32 = 10;
 
-fn modules(seed: u64) -> Modules {
+/// An emulated device with the texts to be tried.
+pub fn modules(seed: u64) -> Modules {
     let library = match std::env::var_os("G2D_PTX") {
         Some(folder) => Library::with_folder(Path::new(&folder)).expect("a folder of PTX texts"),
         None => Library::shipped(),
