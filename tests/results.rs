@@ -1,5 +1,5 @@
-//! The table of speeds in README.md is made from benches/results/*.json. `G2D_BLESS=1 cargo test --release --test
-//! results` writes it.
+//! The tables in README.md: speeds are made from benches/results/*.json, kernels from what this program carries.
+//! `G2D_BLESS=1 cargo test --release --test results` writes them.
 
 mod common;
 
@@ -7,9 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::ledger;
+use g2d::kernels::{MODULES, Origin};
 use serde::Deserialize;
 
 const BEGIN: &str = "<!-- made from benches/results by tests/results.rs -->\n";
+const KERNELS: &str = "<!-- made from ptx/ by tests/results.rs -->\n";
 const END: &str = "<!-- end -->\n";
 
 /// One line of a file in benches/results, as benches/peers/compare writes it: a work done by both programs.
@@ -138,25 +140,46 @@ fn table(files: &[(String, String)]) -> String {
     format!("{table}\nNot quoted, for the rules ask for more; `benches/peers/compare` measures again:\n\n{refused}\n")
 }
 
-/// A text with what stands between the markers replaced.
-fn with_table(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
+/// What the PTX texts are written in, and where they have run.
+fn kernels() -> String {
+    let mut table = String::from(
+        "\n| kernels of | written as | source | entries | checked on the emulated device | executed on hardware |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    let stem = |path: &str| path.rsplit('/').next().unwrap_or(path).trim_end_matches(".ptx").to_owned();
+    let mut modules: Vec<_> = MODULES.iter().collect();
+    modules.sort_by_key(|module| (stem(module.path), module.path));
+    for module in modules {
+        let stem = stem(module.path);
+        let (written, source) = match module.origin {
+            Origin::Hand => ("PTX by hand", format!("ptx/{}", module.path)),
+            _ => ("CUDA C++ with inline PTX", format!("kernels/{stem}.cu")),
+        };
+        table += &format!("| {stem} | {written} | [{source}]({source}) | {} | yes | no |\n", module.entries.len());
+    }
+    table + "\n"
+}
+
+/// A text with what stands behind a marker replaced.
+fn with_table(text: &str, begin: &str, table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
     let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}{table}{END}{after}"))
+    Some(format!("{before}{begin}{table}{END}{after}"))
 }
 
 #[test]
-fn the_readme_shows_what_was_measured() {
+fn the_readme_shows_what_was_measured_and_what_ships() {
     let path = root("README.md");
     let readme = fs::read_to_string(&path).expect("README.md can be read");
     let files = results();
-    let made = with_table(&readme, &table(&files)).expect("README.md has both markers of the table");
+    let made = with_table(&readme, BEGIN, &table(&files)).expect("README.md has both markers of the table of speeds");
+    let made = with_table(&made, KERNELS, &kernels()).expect("README.md has both markers of the table of kernels");
     if std::env::var_os("G2D_BLESS").is_some() {
         fs::write(&path, &made).expect("README.md can be written");
     } else {
-        assert!(made == readme, "README.md's table of speeds is not what benches/results says; G2D_BLESS=1 writes it");
+        assert!(made == readme, "README.md's tables are not what benches/results and ptx/ say; G2D_BLESS=1 writes them");
     }
-    ledger::ran("results", format!("README.md agrees with {} files of benches/results", files.len()));
+    ledger::ran("results", format!("README.md agrees with {} files of benches/results and with ptx/", files.len()));
 }
 
 const LINE: &str = r#"{"name": "full", "device": "cpu", "precision": "fp32", "recipe": "official", "batch": 2, "text_len": 256,
@@ -205,6 +228,6 @@ fn a_table_is_made_and_found() {
     );
     assert!(!refused.contains("2000 ms"), "{refused}");
     let text = format!("a\n{BEGIN}old\n{END}b\n");
-    assert_eq!(with_table(&text, "new\n"), Some(format!("a\n{BEGIN}new\n{END}b\n")));
-    assert_eq!(with_table("no markers", "new\n"), None);
+    assert_eq!(with_table(&text, BEGIN, "new\n"), Some(format!("a\n{BEGIN}new\n{END}b\n")));
+    assert_eq!(with_table("no markers", BEGIN, "new\n"), None);
 }
