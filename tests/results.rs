@@ -177,7 +177,10 @@ fn the_readme_shows_what_was_measured_and_what_ships() {
     if std::env::var_os("G2D_BLESS").is_some() {
         fs::write(&path, &made).expect("README.md can be written");
     } else {
-        assert!(made == readme, "README.md's tables are not what benches/results and ptx/ say; G2D_BLESS=1 writes them");
+        assert!(
+            made == readme,
+            "README.md's tables are not what benches/results and ptx/ say; G2D_BLESS=1 writes them"
+        );
     }
     ledger::ran("results", format!("README.md agrees with {} files of benches/results and with ptx/", files.len()));
 }

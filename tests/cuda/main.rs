@@ -11,3 +11,4 @@ mod matmul;
 mod ops;
 mod pseudo_mask;
 mod segmentation_loss;
+mod synchronisation;

@@ -1,0 +1,173 @@
+//! Every barrier, fence, commit and wait of the kernels that ship is needed: without it a checker reports or the result is
+//! wrong, in some case of the ops that launch the kernel. A sample by default;
+//! `cargo test --release --test cuda synchronisation -- --ignored` tries all of them.
+
+use std::collections::BTreeMap;
+
+use g2d::ops::REGISTRY;
+use g2d::program::Size;
+use g2d::verify::Spot;
+use g2d::verify::cases::Expected;
+use g2d::verify::compare::Storage;
+use g2d::verify::device::Failure;
+
+use super::common::{cases, ledger};
+use super::{device, matmul};
+
+/// Statements that order or await memory operations (PTX ISA 9.7.9.25, 9.7.13).
+const STATEMENTS: [&str; 9] = [
+    "bar.sync",
+    "bar.red",
+    "bar.warp.sync",
+    "barrier",
+    "membar",
+    "fence",
+    "cp.async.commit_group",
+    "cp.async.wait_group",
+    "cp.async.wait_all",
+];
+/// Cases from which a fault must come to light.
+const SIZES: [Size; 4] = [
+    Size { batch: 2, side: 5, channels: 7, extra: 6 },
+    Size { batch: 3, side: 13, channels: 16, extra: 9 },
+    Size { batch: 2, side: 4, channels: 140, extra: 12 },
+    Size { batch: 2, side: 4, channels: 12, extra: 140 },
+];
+/// Cases tried for each fault, at most.
+const TRIALS: usize = 12;
+/// Faults in the sample.
+const SAMPLE: usize = 32;
+/// Statements that may be left out: kernel, position among its statements, reason.
+const EQUIVALENT: [(&str, usize, &str); 0] = [];
+
+/// A statement to be left out.
+#[derive(Debug)]
+struct Fault {
+    symbol: String,
+    /// Position among the statements of its kernel.
+    nth: usize,
+    path: String,
+    line: usize,
+    statement: String,
+}
+
+fn faults() -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for text in device::library().texts {
+        let (mut symbol, mut nth) = (String::new(), 0);
+        for (line, content) in text.ptx.lines().enumerate() {
+            if let Some((_, rest)) = content.split_once(".entry ") {
+                (symbol, nth) = (rest.split('(').next().unwrap_or(rest).trim().to_owned(), 0);
+            }
+            let bare = content.trim_start();
+            let bare =
+                if bare.starts_with('@') { bare.split_once(' ').map_or("", |(_, rest)| rest.trim()) } else { bare };
+            if STATEMENTS.iter().any(|statement| bare.starts_with(statement)) {
+                let statement = bare.split(';').next().unwrap_or(bare).to_owned();
+                faults.push(Fault { symbol: symbol.clone(), nth, path: text.path.clone(), line, statement });
+                nth += 1;
+            }
+        }
+    }
+    faults
+}
+
+/// A case and the kernel of its op that runs it.
+struct Trial {
+    spot: Spot,
+    kernel: &'static str,
+    expected: Expected,
+}
+
+impl Trial {
+    fn run(&self, seed: u64, fault: Option<&Fault>) -> (Vec<String>, Result<(), Failure>) {
+        let mut library = device::library();
+        if let Some(fault) = fault {
+            let text = library.texts.iter().find(|text| text.path == fault.path).expect("the text of the fault");
+            let lines = text.ptx.lines().enumerate();
+            let without: String = lines
+                .map(|(line, content)| if line == fault.line { "\n".into() } else { format!("{content}\n") })
+                .collect();
+            library.replace(&fault.path, without).expect("a text with one statement less");
+        }
+        let mut modules = device::modules(seed, library);
+        let result = self.spot.check(&mut modules, self.kernel, &self.expected).map(drop);
+        (modules.asked().map(str::to_owned).collect(), result)
+    }
+}
+
+/// The cases that launch each of these kernels.
+fn trials(wanted: &[&str]) -> BTreeMap<String, Vec<std::rc::Rc<Trial>>> {
+    let mut by_symbol: BTreeMap<String, Vec<std::rc::Rc<Trial>>> = BTreeMap::new();
+    let stems: Vec<&str> = wanted.iter().map(|symbol| symbol.split("_sm").next().unwrap_or(symbol)).collect();
+    for (position, variant) in cases::registry() {
+        // Kernels are named for their op; matrix products serve two.
+        let op = REGISTRY[position].0;
+        let serves =
+            |stem: &&str| stem.starts_with(op) || (stem.starts_with("matmul") && ["linear", "conv2d"].contains(&op));
+        if !stems.iter().any(|stem| serves(&stem)) {
+            continue;
+        }
+        for (at, size) in SIZES.into_iter().enumerate() {
+            for storage in [Storage::F32, Storage::Bf16] {
+                let spot = Spot { position, variant, size, draw: 5 + at as u64, storage };
+                for &kernel in spot.case().op.cuda() {
+                    let expected = spot.expected().expect("the reference is right");
+                    let trial = std::rc::Rc::new(Trial { spot, kernel, expected });
+                    let (symbols, result) = trial.run(1, None);
+                    if let Err(failure) = result {
+                        assert!(matches!(failure, Failure::Refused(_)), "{op}, {spot:?}, {kernel}: {failure}");
+                        continue;
+                    }
+                    symbols.into_iter().for_each(|symbol| by_symbol.entry(symbol).or_default().push(trial.clone()));
+                }
+            }
+        }
+    }
+    by_symbol
+}
+
+fn try_out(faults: &[Fault]) {
+    let wanted: Vec<&str> = faults.iter().map(|fault| fault.symbol.as_str()).collect();
+    let trials = trials(&wanted);
+    let mut unnoticed = Vec::new();
+    for fault in faults {
+        let known = EQUIVALENT.iter().any(|&(symbol, nth, _)| (symbol, nth) == (&*fault.symbol, fault.nth));
+        let Some(trials) = trials.get(&fault.symbol) else {
+            assert!(matmul::SYMBOLS.contains(&&*fault.symbol), "no case launches {}", fault.symbol);
+            continue; // its own test leaves out each of its statements
+        };
+        // The last ones are the largest of their kind.
+        let found =
+            trials.iter().rev().take(TRIALS).any(|trial| (1..3).any(|seed| trial.run(seed, Some(fault)).1.is_err()));
+        if found == known {
+            let what = if known { "listed as needless, but missed" } else { "left out unnoticed" };
+            unnoticed.push(format!(
+                "{} number {} ({}, line {}): {what}",
+                fault.symbol,
+                fault.nth,
+                fault.statement,
+                fault.line + 1
+            ));
+        }
+    }
+    assert!(unnoticed.is_empty(), "{} of {}:\n{}", unnoticed.len(), faults.len(), unnoticed.join("\n"));
+}
+
+#[test]
+fn a_sample_of_the_statements_is_needed() {
+    let all = faults();
+    let every = all.len().div_ceil(SAMPLE).max(1);
+    let (count, sample): (usize, Vec<Fault>) = (all.len(), all.into_iter().step_by(every).collect());
+    try_out(&sample);
+    ledger::ran(
+        "emulated",
+        format!("{} of {count} synchronising statements of shipped kernels are needed", sample.len()),
+    );
+}
+
+#[test]
+#[ignore = "some minutes; the sample above runs by default"]
+fn every_statement_is_needed() {
+    try_out(&faults());
+}
