@@ -8,10 +8,11 @@
 //! `BceWithLogits`: (1 − t) x − log σ(x). `SquaredError`: (x − t)². The target is a constant: asking for its gradient
 //! is a misfit.
 
+mod cuda;
 mod reference;
 
 use crate::base::{Number, Rng, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
 
 pub(super) use reference::{bce_with_logits, sigmoid};
 
@@ -88,6 +89,14 @@ impl Operation for ElementwiseLoss {
             Pass::Fwd => reference::fwd(self.form, io),
             Pass::Bwd => reference::bwd(self.form, io),
         }
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
