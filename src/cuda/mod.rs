@@ -6,5 +6,7 @@
 pub mod driver;
 mod modules;
 pub mod ptx;
+pub mod replay;
 
 pub use modules::Modules;
+pub use replay::Replay;

@@ -56,6 +56,24 @@ impl<N: Number> Data<N> {
         }
     }
 
+    /// Numbers that were stored as `dtype`.
+    pub fn stored(numbers: Vec<f64>, dtype: DType) -> Self {
+        match dtype {
+            DType::I32 => Self::Indices(numbers.into_iter().map(|number| number as i32).collect()),
+            DType::U8 => Self::Bytes(numbers.into_iter().map(|number| number as u8).collect()),
+            _ => Self::Numbers(numbers.into_iter().map(N::of).collect()),
+        }
+    }
+
+    /// The same numbers in another type.
+    pub fn to<M: Number>(&self) -> Data<M> {
+        match self {
+            Self::Numbers(numbers) => Data::Numbers(numbers.iter().map(|number| M::of(number.to_f64())).collect()),
+            Self::Indices(indices) => Data::Indices(indices.clone()),
+            Self::Bytes(bytes) => Data::Bytes(bytes.clone()),
+        }
+    }
+
     /// Real numbers; none for other data.
     pub fn numbers(&self) -> &[N] {
         if let Self::Numbers(numbers) = self { numbers } else { &[] }
@@ -265,21 +283,23 @@ impl Expected {
         self.truth.iter().zip(&self.plain).any(far)
     }
 
-    /// Holds results against it. Integers and bytes must be equal to the plain result.
-    pub fn accepts(&self, got: &[Flat]) -> Result<(), String> {
+    /// Holds results against it; how much of what is allowed is used up at worst. Integers and bytes must be equal to the
+    /// plain result.
+    pub fn accepts(&self, got: &[Flat]) -> Result<f64, String> {
+        let mut used: f64 = 0.0;
         for (at, (_, got)) in got.iter().enumerate() {
             let (spec, truth) = &self.truth[at];
             let (_, plain) = &self.plain[at];
             let verdict = if spec.is_real() {
                 compare(truth, plain, got, spec.shape.last(), stored(*spec, self.storage), &self.yardsticks[at])
             } else if got == plain {
-                Ok(())
+                Ok(0.0)
             } else {
                 Err("integers differ".to_owned())
             };
-            verdict.map_err(|what| format!("output {at} {}: {what}", spec.shape))?;
+            used = used.max(verdict.map_err(|what| format!("output {at} {}: {what}", spec.shape))?);
         }
-        Ok(())
+        Ok(used)
     }
 }
 

@@ -1,8 +1,5 @@
 //! Runs a case on a CUDA device: everything in memory of its own, outputs poisoned.
 
-use bytemuck::cast_slice;
-use half::bf16;
-
 use super::cases::{self, Data, Flat, Values};
 use super::compare::Storage;
 use crate::base::{DType, Kind, Spec};
@@ -34,6 +31,15 @@ pub fn precision(storage: Storage) -> Precision {
     }
 }
 
+/// How activations are stored by a plan of this precision.
+pub fn storage(precision: Precision) -> Storage {
+    match precision {
+        Precision::F64 => Storage::F64,
+        Precision::Exact => Storage::F32,
+        Precision::Mixed => Storage::Bf16,
+    }
+}
+
 /// The case as a plan of this storage has it: operands of matrix products are activations, for plans store them as these.
 pub fn planned(mut case: Case<Op>, storage: Storage) -> Case<Op> {
     if storage == Storage::Bf16 {
@@ -55,7 +61,7 @@ pub fn run(
 ) -> Result<Vec<Flat>, Failure> {
     let mut failure = None;
     let launched = cases::run_by::<f64>(case, |inputs, byte| {
-        launch(modules, &case.op, kernel, inputs, byte, precision(storage)).map_err(|why| {
+        launch(modules, &case.op, kernel, inputs, byte, precision(storage), &mut |_| {}).map_err(|why| {
             failure = Some(why);
             String::new()
         })
@@ -98,14 +104,16 @@ impl Drop for Room<'_> {
     }
 }
 
-/// One launch. Outputs start out poisoned, or as the input they overwrite; that input is then poisoned.
-fn launch(
+/// One launch. Outputs start out poisoned, or as the input they overwrite; that input is then poisoned. `launched` is told
+/// the name of each kernel behind its launch.
+pub(super) fn launch(
     modules: &mut Modules,
     op: &Op,
     kernel: &'static str,
     inputs: &[(Spec, Data<f64>)],
     byte: u8,
     precision: Precision,
+    launched: &mut dyn FnMut(&str),
 ) -> Result<Values<f64>, Failure> {
     let specs: Vec<Spec> = inputs.iter().map(|&(spec, _)| spec).collect();
     let inferred = op.infer(&specs)?;
@@ -141,6 +149,7 @@ fn launch(
     }
     for call in &asked.calls {
         room.modules.launch(call, Stream::DEFAULT)?;
+        launched(call.symbol);
     }
     room.modules.driver.synchronize(Stream::DEFAULT)?;
     let read = |buffer: &DeviceBuffer| -> Result<(Spec, Data<f64>), DriverError> {
@@ -153,34 +162,20 @@ fn launch(
     Ok(targets.iter().map(read).collect::<Result<_, _>>()?)
 }
 
-/// Numbers as a device stores them.
+/// Values as a device stores them.
 fn encode(data: &Data<f64>, dtype: DType) -> Vec<u8> {
-    match (data, dtype) {
-        (Data::Numbers(numbers), DType::F64) => cast_slice(numbers).to_vec(),
-        (Data::Numbers(numbers), DType::Bf16) => {
-            cast_slice(&numbers.iter().map(|&number| bf16::from_f64(number)).collect::<Vec<_>>()).to_vec()
-        }
-        (Data::Numbers(numbers), _) => {
-            cast_slice(&numbers.iter().map(|&number| number as f32).collect::<Vec<_>>()).to_vec()
-        }
-        (Data::Indices(indices), _) => cast_slice(indices).to_vec(),
-        (Data::Bytes(bytes), _) => bytes.clone(),
+    match data {
+        Data::Numbers(numbers) => dtype.encode(numbers.iter().copied()),
+        Data::Indices(indices) => bytemuck::cast_slice(indices).to_vec(),
+        Data::Bytes(bytes) => bytes.clone(),
     }
 }
 
-/// The opposite of [`encode`]. Downloaded bytes are not aligned, hence the copies.
+/// The opposite of [`encode`].
 fn decode(bytes: &[u8], dtype: DType) -> Data<f64> {
     match dtype {
-        DType::F64 => Data::Numbers(bytemuck::pod_collect_to_vec(bytes)),
-        DType::F32 => {
-            let numbers: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
-            Data::Numbers(numbers.into_iter().map(f64::from).collect())
-        }
-        DType::Bf16 => {
-            let numbers: Vec<bf16> = bytemuck::pod_collect_to_vec(bytes);
-            Data::Numbers(numbers.into_iter().map(f64::from).collect())
-        }
         DType::I32 => Data::Indices(bytemuck::pod_collect_to_vec(bytes)),
         DType::U8 => Data::Bytes(bytes.to_vec()),
+        _ => Data::Numbers(dtype.decode(bytes)),
     }
 }

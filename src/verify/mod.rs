@@ -3,7 +3,11 @@
 
 pub mod cases;
 pub mod compare;
+pub mod cpu;
 pub mod device;
+pub mod last_step;
+pub mod shadow;
+pub mod suite;
 
 use self::cases::Expected;
 use self::compare::Storage;
@@ -42,8 +46,8 @@ impl Spot {
         Expected::new(|at| self.drawn(at), self.storage).map_err(Failure::Wrong)
     }
 
-    /// Runs the case by a CUDA kernel and holds the result against `expected`.
-    pub fn check(&self, modules: &mut Modules, kernel: &'static str, expected: &Expected) -> Result<(), Failure> {
+    /// Runs the case by a CUDA kernel and holds the result against `expected`: how much of the tolerance is used up.
+    pub fn check(&self, modules: &mut Modules, kernel: &'static str, expected: &Expected) -> Result<f64, Failure> {
         let got = device::run(modules, &self.case(), kernel, self.storage)?;
         expected.accepts(&got).map_err(Failure::Wrong)
     }

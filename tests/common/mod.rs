@@ -9,4 +9,5 @@ pub mod interpret;
 pub mod ledger;
 pub mod scan;
 
+#[allow(unused_imports, reason = "no test file uses both")]
 pub use g2d::verify::{cases, compare};

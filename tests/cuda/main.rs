@@ -2,8 +2,11 @@
 //! A kernel that has been tampered with must be caught.
 
 mod adamw;
+mod attention_pool;
 #[path = "../common/mod.rs"]
 mod common;
 mod device;
+mod matmul;
 mod ops;
 mod pseudo_mask;
+mod segmentation_loss;

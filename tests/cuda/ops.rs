@@ -5,12 +5,8 @@
 //! `G2D_OPS=conv2d,linear` tries only these: to work on a kernel without building anew.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::Arc;
 
-use g2d::cuda::Modules;
-use g2d::cuda::driver::emulated::{Emulated, Options};
-use g2d::kernels::{Library, MODULES};
+use g2d::kernels::MODULES;
 use g2d::ops::REGISTRY;
 use g2d::program::Size;
 use g2d::verify::Spot;
@@ -20,23 +16,20 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use super::common::{cases, ledger};
-use super::device;
+use super::{device, matmul};
 
 /// Shapes tried for each kind of case and storage.
 const SHAPES: u32 = 10;
 
-fn modules(seed: u64) -> Modules {
-    let library = match std::env::var_os("G2D_PTX") {
-        Some(folder) => Library::with_folder(Path::new(&folder)).expect("a folder of PTX texts"),
-        None => Library::shipped(),
-    };
-    Modules::new(Arc::new(Emulated::new(Options { seed, ..Options::default() })), library)
-}
-
-/// Small shapes, and some that are wider than a kernel's tile in one direction or in all.
+/// Small shapes, and some that are wider than a kernel's tile along one side: references are plain loops.
 fn sizes() -> impl Strategy<Value = (Size, u64)> {
-    let wide = |most: usize| prop_oneof![4 => 1..=9usize, 1 => 10..=most];
-    let size = (1..=3usize, wide(20), wide(80), wide(70));
+    let small = || 1..=9usize;
+    let size = prop_oneof![
+        3 => (1..=3usize, small(), small(), small()),
+        1 => (1..=2usize, 10..=16usize, small(), small()),
+        1 => (1..=2usize, small(), 10..=140usize, small()),
+        1 => (1..=2usize, small(), small(), 10..=140usize),
+    ];
     (size, any::<u64>().no_shrink())
         .prop_map(|((batch, side, channels, extra), draw)| (Size { batch, side, channels, extra }, draw))
 }
@@ -58,11 +51,11 @@ fn check(position: usize, variant: usize, size: Size, draw: u64, ran: &mut Ran) 
                 Some(expected) => expected,
                 None => expected.insert(spot.expected().map_err(|failure| failure.to_string())?),
             };
-            let mut modules = modules(draw);
+            let mut modules = device::modules(draw, device::library());
             let checked = spot.check(&mut modules, kernel, expected);
             ran.entries.extend(modules.asked().map(str::to_owned));
             match checked {
-                Ok(()) => drop(ran.kernels.insert(format!("{}/{kernel}", op.name()))),
+                Ok(_) => drop(ran.kernels.insert(format!("{}/{kernel}", op.name()))),
                 Err(Failure::Refused(_)) => {}
                 Err(failure) => return Err(format!("{kernel}, {}: {failure}", cases::name(storage))),
             }
@@ -95,6 +88,8 @@ fn kernels_agree_with_the_reference() {
     }
     assert!(failures.is_empty(), "{} kinds of cases fail:\n{}", failures.len(), failures.join("\n"));
     let shipped = MODULES.iter().flat_map(|module| module.entries).map(|entry| entry.symbol);
+    // Large tiles and sums in slices are for shapes that no case has; they are tried by a test of their own.
+    let shipped = shipped.filter(|symbol| !matmul::SYMBOLS.contains(symbol));
     let untried: Vec<&str> = shipped.filter(|&symbol| !ran.entries.contains(symbol)).collect();
     assert!(only.is_some() || untried.is_empty(), "no case launches {untried:?}");
     let (kernels, entries) = (ran.kernels.len(), ran.entries.len());
