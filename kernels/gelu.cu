@@ -15,8 +15,8 @@ struct Gelu {
     u32 unused;
 };
 
-__device__ __forceinline__ float distribution(float x) { return 0.5f * (1.0f + erff(x * 0.70710678f)); }
-__device__ __forceinline__ float density(float x) { return expf(-0.5f * x * x) * 0.39894228f; }
+__device__ __forceinline__ float distribution(float x) { return 0.5f * (1.0f + erff(x * 0.70710678118f)); }
+__device__ __forceinline__ float density(float x) { return expf(-0.5f * x * x) * 0.39894228040f; }
 
 template <class T, bool BACKWARD> __device__ __forceinline__ void gelu(const Gelu &p) {
     const u32 at = (blockIdx.x * 256 + threadIdx.x) * EIGHT;

@@ -49,6 +49,7 @@ template <class T> __device__ __forceinline__ void forward(const MaxPool &p) {
     const i32 top = at.row * p.stride - p.padding, left = at.column * p.stride - p.padding;
     const i32 bottom = min(top + p.kernel, p.height), right = min(left + p.kernel, p.width);
     float best[8];
+#pragma unroll
     for (int i = 0; i < 8; ++i) best[i] = -__int_as_float(0x7f800000);
     for (i32 row = max(top, 0); row < bottom; ++row) {
         for (i32 column = max(left, 0); column < right; ++column) {
@@ -64,7 +65,8 @@ template <class T> __device__ __forceinline__ void forward(const MaxPool &p) {
 }
 
 // Adds dy of a window to the channels whose maximum lies at the pixel of `at`.
-template <class T> __device__ __forceinline__ void add_window(const MaxPool &p, const Place &at, i32 window_row, i32 window_column, float (&sum)[8]) {
+template <class T>
+__device__ __forceinline__ void add_window(const MaxPool &p, const Place &at, i32 window_row, i32 window_column, float (&sum)[8]) {
     const bool aligned = p.channels % EIGHT == 0;
     const i32 top = max(window_row * p.stride - p.padding, 0), left = max(window_column * p.stride - p.padding, 0);
     const i32 bottom = min(window_row * p.stride - p.padding + p.kernel, p.height);

@@ -5,6 +5,7 @@
 //   offsets [batch + 1] i32, ascending; rows from the last one on are neither read nor written
 //   launch  one block of 128 per row of `to`; no dynamic shared memory
 //   No arithmetic. Numbers of each value < 2^31: src/ops/rows/cuda.rs checks.
+#include "include/packed.cuh"
 #include "include/vector.cuh"
 
 struct Rows {
@@ -29,14 +30,8 @@ template <class T> __device__ __forceinline__ void copy_row(const Rows &p, u32 s
 template <class T> __device__ __forceinline__ void put_back(const Rows &p) {
     const i32 row = i32(blockIdx.x);
     if (row >= p.offsets[p.batch]) return;
-    // The last sequence that starts at or before this row; the first starts at row 0.
-    u32 low = 0, high = p.batch;
-    while (high - low > 1) {
-        const u32 middle = (low + high) / 2;
-        if (p.offsets[middle] <= row) low = middle;
-        else high = middle;
-    }
-    copy_row<T>(p, low, p.offsets[low] == row);
+    const u32 sequence = sequence_of(p.offsets, p.batch, row);
+    copy_row<T>(p, sequence, p.offsets[sequence] == row);
 }
 
 extern "C" __global__ void __launch_bounds__(128) rows_fwd_f32_eights_sm80(const Rows p) { copy_row<float>(p, p.offsets[blockIdx.x], true); }

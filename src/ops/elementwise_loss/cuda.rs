@@ -1,4 +1,5 @@
-//! [`ElementwiseLoss`](super::ElementwiseLoss) on CUDA: `kernels/elementwise_loss.cu`. Eight numbers to a thread; sums of blocks are added in order.
+//! [`ElementwiseLoss`](super::ElementwiseLoss) on CUDA: `kernels/elementwise_loss.cu`. Eight numbers to a thread; sums of
+//! blocks are added in order.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -102,7 +102,8 @@ impl Operation for ElementwiseLoss {
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
         let form = [Form::BceWithLogits, Form::SquaredError][variant % 2];
         let x = Spec::activation([size.batch, size.side, size.channels]);
-        let target = Spec::exact(x.shape);
+        // Targets of both kinds.
+        let target = if form == Form::SquaredError { x } else { Spec::exact(x.shape) };
         if variant < 2 {
             let case = Case::new(Self::fwd(form)).normal(x, 2.0, rng);
             case.uniform(target, 0.0, 1.0, rng).differentiable(&[0])
