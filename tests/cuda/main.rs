@@ -10,3 +10,4 @@ mod matmul;
 mod ops;
 mod pseudo_mask;
 mod segmentation_loss;
+mod wide;
