@@ -1,6 +1,7 @@
 // Accumulate: out = a + scale * b; out = scale * b; out = value.
 //
-//   b, out  [count], f32 or bf16, 256-byte aligned; out of `add` holds a on entry; `fill` does not look at b
+//   b, out  [count], f32 or bf16, 256-byte aligned; out of `add` holds a on entry; of `fill` [1] f32, with the value as
+//           scale and no b
 //   launch  grid (count / 2048 rounded up), block 256; no dynamic shared memory
 //   Everything f32. count < 2^31: src/ops/accumulate/cuda.rs checks.
 #include "include/vector.cuh"
@@ -30,6 +31,5 @@ extern "C" __global__ void __launch_bounds__(256) accumulate_scale_f32_eights_sm
 extern "C" __global__ void __launch_bounds__(256) accumulate_scale_bf16_eights_sm80(const Accumulate p) { accumulate<bf16, false>(p); }
 
 extern "C" __global__ void __launch_bounds__(256) accumulate_fill_f32_eights_sm80(const Accumulate p) {
-    const u32 at = blockIdx.x * 256 + threadIdx.x;
-    if (at < p.count) static_cast<float *>(p.out)[at] = p.scale;
+    if (threadIdx.x == 0) *static_cast<float *>(p.out) = p.scale;
 }
