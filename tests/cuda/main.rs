@@ -12,3 +12,4 @@ mod ops;
 mod pseudo_mask;
 mod segmentation_loss;
 mod synchronisation;
+mod wide;

@@ -6,10 +6,11 @@
 //! | `Scale { scale }` | b | scale · b |
 //! | `Fill { value }` | | value, one number: the seed of the reverse pass |
 
+mod cuda;
 mod reference;
 
 use crate::base::{Number, Real, Rng, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -84,6 +85,14 @@ impl Operation for Accumulate {
 
     fn reference<N: Number>(&self, io: &mut HostIo<'_, N>) {
         reference::run(self, io);
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

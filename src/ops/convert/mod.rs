@@ -2,10 +2,11 @@
 //!
 //! Only `mixed` stores the two differently; elsewhere this is a copy.
 
+mod cuda;
 mod reference;
 
 use crate::base::{Kind, Number, Rng, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -15,7 +16,7 @@ pub struct Convert {
 }
 
 impl Operation for Convert {
-    const VARIANTS: usize = 2;
+    const VARIANTS: usize = 3;
 
     fn name(&self) -> &'static str {
         "convert"
@@ -37,11 +38,20 @@ impl Operation for Convert {
         reference::run(io);
     }
 
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(io)
+    }
+
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
         let shape = [size.batch, size.side, size.channels];
         let (to, spec) = match variant {
             0 => (Kind::Exact, Spec::activation(shape)),
-            _ => (Kind::Activation, Spec::exact(shape)),
+            1 => (Kind::Activation, Spec::exact(shape)),
+            _ => (Kind::Activation, Spec::activation(shape)),
         };
         Case::new(Self { to }).normal(spec, 1.0, rng).differentiable(&[0])
     }

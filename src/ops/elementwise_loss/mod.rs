@@ -8,10 +8,11 @@
 //! `BceWithLogits`: (1 − t) x − log σ(x). `SquaredError`: (x − t)². The target is a constant: asking for its gradient
 //! is a misfit.
 
+mod cuda;
 mod reference;
 
 use crate::base::{Number, Rng, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
 
 pub(super) use reference::{bce_with_logits, sigmoid};
 
@@ -90,10 +91,19 @@ impl Operation for ElementwiseLoss {
         }
     }
 
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
+    }
+
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
         let form = [Form::BceWithLogits, Form::SquaredError][variant % 2];
         let x = Spec::activation([size.batch, size.side, size.channels]);
-        let target = Spec::exact(x.shape);
+        // Targets of both kinds.
+        let target = if form == Form::SquaredError { x } else { Spec::exact(x.shape) };
         if variant < 2 {
             let case = Case::new(Self::fwd(form)).normal(x, 2.0, rng);
             case.uniform(target, 0.0, 1.0, rng).differentiable(&[0])

@@ -2,12 +2,13 @@
 //! the squares of their numbers, and how many numbers are not finite. The last `losses` inputs are not part of the sum.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
 use crate::base::{Kind, Number, Rng, Spec};
-use crate::program::{Case, HostIo, Misfit, Operation, Outputs, Size};
+use crate::program::{Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Size};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -42,6 +43,14 @@ impl Operation for Finite {
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {
         cpu::run(self, io);
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(_variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

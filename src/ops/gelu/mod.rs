@@ -8,11 +8,12 @@
 //! Rows from the last offset on are neither read nor written.
 
 mod cpu;
+mod cuda;
 mod reference;
 
 use crate::base::{Number, Rng, Spec};
 use crate::ops::rows::{self, Packing};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -78,6 +79,14 @@ impl Operation for Gelu {
             Self::Fwd => cpu::fwd(io),
             Self::Bwd => cpu::bwd(io),
         }
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

@@ -8,10 +8,11 @@
 //! Packed values have room for more rows than there are: the rows from the last offset on are neither read nor
 //! written, here and in every op that takes offsets.
 
+mod cuda;
 mod reference;
 
 use crate::base::{Kind, Number, Rng, Shape, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -65,6 +66,14 @@ impl Operation for Rows {
             Self::Fwd => reference::fwd(io),
             Self::Bwd { .. } => reference::bwd(io),
         }
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

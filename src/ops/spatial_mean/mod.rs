@@ -6,10 +6,11 @@
 //! | `Bwd` | dy \[B,C\] | dx \[B,H,W,C\] = dy / (H·W), the same for every pixel |
 
 mod cpu;
+mod cuda;
 mod reference;
 
 use crate::base::{Number, Rng, Shape, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -66,6 +67,14 @@ impl Operation for SpatialMean {
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {
         cpu::run(self, io);
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
