@@ -128,6 +128,7 @@ impl Packing {
             offsets.push(offsets[sequence] + 1 + rng.below(size.side) as i32);
         }
         let extent = offsets[size.batch] as usize;
-        Self { offsets, extent, capacity: extent + 12 }
+        let widest = size.side.max(size.channels).max(size.extra);
+        Self { offsets, extent, capacity: (extent + 12).max(widest + 2) }
     }
 }
