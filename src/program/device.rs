@@ -19,6 +19,22 @@ pub struct DeviceBuffer {
     pub address: u64,
 }
 
+impl DeviceBuffer {
+    /// Of two kernels the one for this stored type, f32 or bf16; or the misfit that it is neither.
+    pub fn symbol(&self, [of_f32, of_bf16]: [&'static str; 2]) -> Result<&'static str, Misfit> {
+        match self.dtype {
+            DType::F32 => Ok(of_f32),
+            DType::Bf16 => Ok(of_bf16),
+            other => Err(Misfit::new(format!("values are {}, f32 or bf16 is needed", other.name()))),
+        }
+    }
+
+    /// Address of the last of these 32-bit integers: of row offsets, how many rows are real.
+    pub fn last_index(&self) -> u64 {
+        self.address + 4 * (self.spec.shape.last() as u64 - 1)
+    }
+}
+
 /// Inputs and outputs of one launch on a device, and what the op makes of them. As on the host
 /// ([`HostIo`](super::HostIo)), an output that overwrites an input holds that input's numbers when the first kernel starts,
 /// and the input itself must not be read then.
@@ -128,4 +144,10 @@ pub struct DeviceCalls {
 pub fn count(what: &str, extent: usize) -> Result<u32, Misfit> {
     let fits = u32::try_from(extent).ok().filter(|&extent| extent <= i32::MAX as u32);
     fits.ok_or_else(|| Misfit::new(format!("{what} is {extent}, kernels count to 2^31 - 1")))
+}
+
+/// Address of numbers that have to be stored as f32; or the misfit that names them.
+pub fn exact(name: &str, buffer: DeviceBuffer) -> Result<u64, Misfit> {
+    Misfit::unless(buffer.dtype == DType::F32, || format!("{name} is {}, f32 is needed", buffer.dtype.name()))?;
+    Ok(buffer.address)
 }
