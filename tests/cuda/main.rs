@@ -7,6 +7,7 @@ mod attention_pool;
 mod common;
 mod device;
 mod matmul;
+mod norms;
 mod ops;
 mod pseudo_mask;
 mod segmentation_loss;
