@@ -67,30 +67,36 @@ __device__ __forceinline__ u32 real_rows(const BatchNorm &p) { return p.extent ?
 // Rows of a slice.
 __device__ __forceinline__ u32 rows_of(const BatchNorm &p, u32 slice, u32 rows) { return min(p.slice, rows - slice * p.slice); }
 
-// Eight channels of every `step`-th row from `row` up to `end`: this thread's share of a slice.
+// Eight channels of every `step`-th row from `row` up to `end`: this thread's share of a slice; no rows for a thread behind
+// the last channel.
 struct Share {
     u32 slice, row, end, step, channel, valid;
-    bool aligned;
+    bool whole; // eight channels of every row lie at a multiple of 16 bytes
 
     __device__ __forceinline__ explicit Share(const BatchNorm &p) {
         const u32 part = blockIdx.x % p.parts, rows = real_rows(p);
         slice = blockIdx.x / p.parts;
-        row = slice * p.slice + (threadIdx.x >> p.across_bits);
         end = min(slice * p.slice + p.slice, rows);
         step = 256 >> p.across_bits;
         channel = ((part << p.across_bits) + (threadIdx.x & ((1u << p.across_bits) - 1))) * EIGHT;
         valid = channel < p.channels ? p.channels - channel : 0;
-        aligned = p.channels % EIGHT == 0;
+        row = valid == 0 ? end : slice * p.slice + (threadIdx.x >> p.across_bits);
+        whole = p.channels % EIGHT == 0;
     }
 
     // Whether the slice has no rows: then the whole block has nothing to do.
     __device__ __forceinline__ bool empty(const BatchNorm &p) const { return slice * p.slice >= end; }
 
-    template <class T> __device__ __forceinline__ void load(const BatchNorm &p, float (&to)[8], const void *from, u32 row) const {
-        load8(to, static_cast<const T *>(from) + row * p.channels + channel, valid, aligned);
+    // WHOLE is known to the compiler, so that the loads of a thread do not wait for each other.
+    template <class T, bool WHOLE> __device__ __forceinline__ void load(const BatchNorm &p, float (&to)[8], const void *from, u32 row) const {
+        const T *at = static_cast<const T *>(from) + row * p.channels + channel;
+        if (WHOLE) load_aligned(to, at);
+        else load8(to, at, valid, false);
     }
-    template <class T> __device__ __forceinline__ void store(const BatchNorm &p, void *to, const float (&from)[8], u32 row) const {
-        store8(static_cast<T *>(to) + row * p.channels + channel, from, valid, aligned);
+    template <class T, bool WHOLE> __device__ __forceinline__ void store(const BatchNorm &p, void *to, const float (&from)[8], u32 row) const {
+        T *at = static_cast<T *>(to) + row * p.channels + channel;
+        if (WHOLE) store_aligned(at, from);
+        else store8(at, from, valid, false);
     }
     // Of a vector over channels; `missing` where there is none.
     __device__ __forceinline__ void vector(float (&to)[8], const float *from, float missing) const {
@@ -145,15 +151,16 @@ template <class Join> __device__ __forceinline__ void fold(u32 across_bits, floa
 __device__ __forceinline__ void put_partials(const BatchNorm &p, const Share &share, const float (&a)[8], const float (&b)[8]) {
     if (threadIdx.x >> p.across_bits) return;
     float *to = p.partials + u64(share.slice) * 2 * p.channels + share.channel;
-    store8(to, a, share.valid, share.aligned);
-    store8(to + p.channels, b, share.valid, share.aligned);
+    store8(to, a, share.valid, share.whole);
+    store8(to + p.channels, b, share.valid, share.whole);
 }
 
 // Merges the next ROWS rows.
-template <class T, int ROWS> __device__ __forceinline__ void take(const BatchNorm &p, Share &share, float &count, float (&mean)[8], float (&squares)[8]) {
+template <class T, bool WHOLE, int ROWS>
+__device__ __forceinline__ void take(const BatchNorm &p, Share &share, float &count, float (&mean)[8], float (&squares)[8]) {
     float x[ROWS][8];
 #pragma unroll
-    for (int row = 0; row < ROWS; ++row) share.load<T>(p, x[row], p.x, share.row + row * share.step);
+    for (int row = 0; row < ROWS; ++row) share.load<T, WHOLE>(p, x[row], p.x, share.row + row * share.step);
     const float part = ROWS / (count + ROWS);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -169,12 +176,18 @@ template <class T, int ROWS> __device__ __forceinline__ void take(const BatchNor
     share.row += ROWS * share.step;
 }
 
+template <class T, bool WHOLE>
+__device__ __forceinline__ void take_all(const BatchNorm &p, Share &share, float &count, float (&mean)[8], float (&squares)[8]) {
+    while (share.row + 3 * share.step < share.end) take<T, WHOLE, 4>(p, share, count, mean, squares);
+    while (share.row < share.end) take<T, WHOLE, 1>(p, share, count, mean, squares);
+}
+
 template <class T> __device__ __forceinline__ void statistics(const BatchNorm &p) {
     Share share(p);
     if (share.empty(p)) return;
     float mean[8] = {}, squares[8] = {}, count = 0.0f;
-    while (share.row + 3 * share.step < share.end) take<T, 4>(p, share, count, mean, squares);
-    while (share.row < share.end) take<T, 1>(p, share, count, mean, squares);
+    if (share.whole) take_all<T, true>(p, share, count, mean, squares);
+    else take_all<T, false>(p, share, count, mean, squares);
     fold(p.across_bits, count, mean, squares, [&](float more, const float (&mean2)[8], const float (&squares2)[8]) {
         if (more == 0.0f) return;
         const float part = more / (count + more);
@@ -185,49 +198,54 @@ template <class T> __device__ __forceinline__ void statistics(const BatchNorm &p
     put_partials(p, share, mean, squares);
 }
 
-template <class T> __device__ __forceinline__ void apply(const BatchNorm &p) {
-    Share share(p);
+template <class T, bool WHOLE> __device__ __forceinline__ void apply(const BatchNorm &p, Share share) {
     float mean[8], scale[8], beta[8];
     share.vector(mean, p.mean, 0.0f);
     share.vector(beta, p.beta, 0.0f);
     scales(p, share, scale);
     for (; share.row < share.end; share.row += share.step) {
         float x[8], residual[8] = {};
-        share.load<T>(p, x, p.x, share.row);
-        if (p.residual) share.load<T>(p, residual, p.residual, share.row);
+        if (p.residual) share.load<T, WHOLE>(p, residual, p.residual, share.row);
+        share.load<T, WHOLE>(p, x, p.x, share.row);
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             const float y = (x[i] - mean[i]) * scale[i] + beta[i] + residual[i];
             x[i] = p.relu && y < 0.0f ? 0.0f : y; // not fmaxf, which would hide a NaN
         }
-        share.store<T>(p, p.out, x, share.row);
+        share.store<T, WHOLE>(p, p.out, x, share.row);
     }
 }
 
 // g of a row: dy, or zero where the ReLU was closed.
-template <class T> __device__ __forceinline__ void load_gradient(const BatchNorm &p, const Share &share, float (&g)[8]) {
-    share.load<T>(p, g, p.g, share.row);
+template <class T, bool WHOLE> __device__ __forceinline__ void load_gradient(const BatchNorm &p, const Share &share, float (&g)[8]) {
+    share.load<T, WHOLE>(p, g, p.g, share.row);
     if (p.gate) {
         float y[8];
-        share.load<T>(p, y, p.gate, share.row);
+        share.load<T, WHOLE>(p, y, p.gate, share.row);
 #pragma unroll
         for (int i = 0; i < 8; ++i) g[i] = y[i] > 0.0f ? g[i] : 0.0f;
+    }
+}
+
+template <class T, bool WHOLE> __device__ __forceinline__ void add_all(const BatchNorm &p, Share &share, float (&sum)[8], float (&products)[8]) {
+    float mean[8];
+    share.vector(mean, p.mean, 0.0f);
+    for (; share.row < share.end; share.row += share.step) {
+        float g[8], x[8];
+        share.load<T, WHOLE>(p, x, p.x, share.row);
+        load_gradient<T, WHOLE>(p, share, g);
+        if (p.keep) share.store<T, WHOLE>(p, p.g, g, share.row);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) sum[i] += g[i], products[i] += g[i] * (x[i] - mean[i]);
     }
 }
 
 template <class T> __device__ __forceinline__ void sums(const BatchNorm &p) {
     Share share(p);
     if (share.empty(p)) return;
-    float mean[8], sum[8] = {}, products[8] = {}, count = 0.0f;
-    share.vector(mean, p.mean, 0.0f);
-    for (; share.row < share.end; share.row += share.step) {
-        float g[8], x[8];
-        load_gradient<T>(p, share, g);
-        share.load<T>(p, x, p.x, share.row);
-        if (p.keep) share.store<T>(p, p.g, g, share.row);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) sum[i] += g[i], products[i] += g[i] * (x[i] - mean[i]);
-    }
+    float sum[8] = {}, products[8] = {}, count = 0.0f;
+    if (share.whole) add_all<T, true>(p, share, sum, products);
+    else add_all<T, false>(p, share, sum, products);
     fold(p.across_bits, count, sum, products, [&](float, const float (&sum2)[8], const float (&products2)[8]) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) sum[i] += sum2[i], products[i] += products2[i];
@@ -235,21 +253,32 @@ template <class T> __device__ __forceinline__ void sums(const BatchNorm &p) {
     put_partials(p, share, sum, products);
 }
 
-template <class T> __device__ __forceinline__ void gradient(const BatchNorm &p) {
-    Share share(p);
+template <class T, bool WHOLE> __device__ __forceinline__ void gradient(const BatchNorm &p, Share share) {
     float mean[8], scale[8], shift[8], slope[8];
     share.vector(mean, p.mean, 0.0f);
     scales(p, share, scale);
-    load8(shift, p.totals + share.channel, share.valid, share.aligned);
-    load8(slope, p.totals + p.channels + share.channel, share.valid, share.aligned);
+    load8(shift, p.totals + share.channel, share.valid, WHOLE);
+    load8(slope, p.totals + p.channels + share.channel, share.valid, WHOLE);
     for (; share.row < share.end; share.row += share.step) {
         float g[8], x[8];
-        load_gradient<T>(p, share, g);
-        share.load<T>(p, x, p.x, share.row);
+        share.load<T, WHOLE>(p, x, p.x, share.row);
+        load_gradient<T, WHOLE>(p, share, g);
 #pragma unroll
         for (int i = 0; i < 8; ++i) g[i] = scale[i] * (g[i] - shift[i] - (x[i] - mean[i]) * slope[i]);
-        share.store<T>(p, p.out, g, share.row);
+        share.store<T, WHOLE>(p, p.out, g, share.row);
     }
+}
+
+template <class T> __device__ __forceinline__ void apply(const BatchNorm &p) {
+    const Share share(p);
+    if (share.whole) apply<T, true>(p, share);
+    else apply<T, false>(p, share);
+}
+
+template <class T> __device__ __forceinline__ void gradient(const BatchNorm &p) {
+    const Share share(p);
+    if (share.whole) gradient<T, true>(p, share);
+    else gradient<T, false>(p, share);
 }
 
 extern "C" __global__ void __launch_bounds__(256) batch_norm_statistics_f32_eights_sm80(const BatchNorm p) { statistics<float>(p); }
@@ -258,8 +287,8 @@ extern "C" __global__ void __launch_bounds__(256) batch_norm_apply_f32_eights_sm
 extern "C" __global__ void __launch_bounds__(256) batch_norm_apply_bf16_eights_sm80(const BatchNorm p) { apply<bf16>(p); }
 extern "C" __global__ void __launch_bounds__(256) batch_norm_sums_f32_eights_sm80(const BatchNorm p) { sums<float>(p); }
 extern "C" __global__ void __launch_bounds__(256) batch_norm_sums_bf16_eights_sm80(const BatchNorm p) { sums<bf16>(p); }
-extern "C" __global__ void __launch_bounds__(256) batch_norm_gradient_f32_eights_sm80(const BatchNorm p) { gradient<float>(p); }
-extern "C" __global__ void __launch_bounds__(256) batch_norm_gradient_bf16_eights_sm80(const BatchNorm p) { gradient<bf16>(p); }
+extern "C" __global__ void __launch_bounds__(256, 4) batch_norm_gradient_f32_eights_sm80(const BatchNorm p) { gradient<float>(p); }
+extern "C" __global__ void __launch_bounds__(256, 4) batch_norm_gradient_bf16_eights_sm80(const BatchNorm p) { gradient<bf16>(p); }
 
 // Slices are merged by threads in strides of 32, four lanes of a warp by a butterfly, then warps in order.
 extern "C" __global__ void __launch_bounds__(256) batch_norm_moments_f32_columns_sm80(const BatchNorm p) {

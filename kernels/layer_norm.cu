@@ -11,7 +11,7 @@
 //   partials                [slices, 2, channels] f32, workspace, 256-byte aligned
 //   extent                  the number of real rows: the others are neither read nor written
 //   launch  fwd and bwd: a thread for eight channels, rounded up to whole warps; a block for `slice` rows (a multiple of
-//           four), grid ceil(capacity / slice); finish: eight of the 2 channels columns a block of 256. No dynamic shared memory
+//           two), grid ceil(capacity / slice); finish: eight of the 2 channels columns a block of 256. No dynamic shared memory
 //   Sums are f32. Of a row: eight numbers of a thread, a warp by a butterfly, warps in order; the variance is taken about
 //   the mean. Of a column: row after row of a slice, slices as in include/slices.cuh.
 //   channels <= 4096, numbers of x < 2^31, f32 vectors: src/ops/layer_norm/cuda.rs checks.
@@ -37,28 +37,35 @@ struct LayerNorm {
     u32 unused;
 };
 
-constexpr int ROWS = 4; // that a block works at side by side: their loads and their sums are under way together
+constexpr int ROWS = 2; // that a block works at side by side: their loads and their sums are under way together
 constexpr u32 MOST_WARPS = 16;
 
-// This thread's eight channels of the rows of a block.
-struct Share {
+// This thread's eight channels of the rows of a block. WHOLE: all eight are there and lie at a multiple of 16 bytes, or none.
+template <bool WHOLE> struct Share {
     u32 first, end, channel, valid;
-    bool aligned;
 
     __device__ __forceinline__ explicit Share(const LayerNorm &p) {
         first = blockIdx.x * p.slice;
         end = min(first + p.slice, u32(*p.extent));
         channel = threadIdx.x * EIGHT;
         valid = channel < p.channels ? p.channels - channel : 0;
-        aligned = p.channels % EIGHT == 0;
     }
 
-    // Of a row that is not there nothing is read, and zeros are returned.
+    // Zeros of a row that is not there. If WHOLE something is read then too, the last row or the first channels: without a
+    // branch the loads of a thread do not wait for each other.
     template <class T> __device__ __forceinline__ void load(const LayerNorm &p, float (&to)[8], const void *from, u32 row) const {
-        load8(to, static_cast<const T *>(from) + row * p.channels + channel, row < end ? valid : 0, aligned);
+        const T *base = static_cast<const T *>(from);
+        const bool there = row < end && valid > 0;
+        if (WHOLE) {
+            load_aligned(to, base + min(row, end - 1) * p.channels + (valid > 0 ? channel : 0));
+#pragma unroll
+            for (int i = 0; i < 8; ++i) to[i] = there ? to[i] : 0.0f;
+        } else {
+            load8(to, base + row * p.channels + channel, there ? valid : 0, false);
+        }
     }
     template <class T> __device__ __forceinline__ void store(const LayerNorm &p, void *to, const float (&from)[8], u32 row) const {
-        store8(static_cast<T *>(to) + row * p.channels + channel, from, row < end ? valid : 0, aligned);
+        store8(static_cast<T *>(to) + row * p.channels + channel, from, row < end ? valid : 0, WHOLE);
     }
 };
 
@@ -81,28 +88,27 @@ template <int COUNT> __device__ __forceinline__ void block_sums(float (&x)[COUNT
     }
 }
 
-template <class T> __device__ __forceinline__ void forward(const LayerNorm &p) {
-    __shared__ float scratch[MOST_WARPS][ROWS];
-    const Share share(p);
+template <class T, bool WHOLE> __device__ __forceinline__ void forward(const LayerNorm &p, float (*scratch)[ROWS]) {
+    const Share<WHOLE> share(p);
     float gamma[8], beta[8];
     load8(gamma, p.gamma + share.channel, share.valid, true);
     load8(beta, p.beta + share.channel, share.valid, true);
     for (u32 first = share.first; first < share.end; first += ROWS) {
         float s[ROWS][8], mean[ROWS], squares[ROWS] = {};
 #pragma unroll
-        for (int row = 0; row < ROWS; ++row) share.load<T>(p, s[row], p.x, first + row);
+        for (int row = 0; row < ROWS; ++row) share.template load<T>(p, s[row], p.x, first + row);
         if (p.residual) {
 #pragma unroll
             for (int row = 0; row < ROWS; ++row) {
                 float residual[8];
-                share.load<T>(p, residual, p.residual, first + row);
+                share.template load<T>(p, residual, p.residual, first + row);
 #pragma unroll
                 for (int i = 0; i < 8; ++i) s[row][i] += residual[i];
             }
         }
 #pragma unroll
         for (int row = 0; row < ROWS; ++row) {
-            if (p.residual) share.store<T>(p, p.sum, s[row], first + row);
+            if (p.residual) share.template store<T>(p, p.sum, s[row], first + row);
             mean[row] = 0.0f;
 #pragma unroll
             for (int i = 0; i < 8; ++i) mean[row] += s[row][i];
@@ -123,7 +129,7 @@ template <class T> __device__ __forceinline__ void forward(const LayerNorm &p) {
             const float rstd = 1.0f / sqrtf(squares[row] / float(p.channels) + p.eps);
 #pragma unroll
             for (int i = 0; i < 8; ++i) s[row][i] = gamma[i] * s[row][i] * rstd + beta[i];
-            share.store<T>(p, p.out, s[row], first + row);
+            share.template store<T>(p, p.out, s[row], first + row);
             if (threadIdx.x == 0 && first + row < share.end) {
                 p.mean[first + row] = mean[row];
                 p.rstd[first + row] = rstd;
@@ -132,9 +138,8 @@ template <class T> __device__ __forceinline__ void forward(const LayerNorm &p) {
     }
 }
 
-template <class T> __device__ __forceinline__ void backward(const LayerNorm &p) {
-    __shared__ float scratch[MOST_WARPS][2 * ROWS];
-    const Share share(p);
+template <class T, bool WHOLE> __device__ __forceinline__ void backward(const LayerNorm &p, float (*scratch)[2 * ROWS]) {
+    const Share<WHOLE> share(p);
     if (share.first >= share.end) return;
     float gamma[8], dgamma[8] = {}, dbeta[8] = {};
     load8(gamma, p.gamma + share.channel, share.valid, true);
@@ -142,8 +147,8 @@ template <class T> __device__ __forceinline__ void backward(const LayerNorm &p) 
         float g[ROWS][8], n[ROWS][8], rstd[ROWS], sums[2 * ROWS] = {};
 #pragma unroll
         for (int row = 0; row < ROWS; ++row) {
-            share.load<T>(p, g[row], p.out, first + row);
-            share.load<T>(p, n[row], p.x, first + row);
+            share.template load<T>(p, g[row], p.out, first + row);
+            share.template load<T>(p, n[row], p.x, first + row);
         }
 #pragma unroll
         for (int row = 0; row < ROWS; ++row) {
@@ -167,12 +172,24 @@ template <class T> __device__ __forceinline__ void backward(const LayerNorm &p) 
             const float mean = sums[2 * row] / float(p.channels), along = sums[2 * row + 1] / float(p.channels);
 #pragma unroll
             for (int i = 0; i < 8; ++i) g[row][i] = rstd[row] * (g[row][i] - mean - n[row][i] * along);
-            share.store<T>(p, p.out, g[row], first + row);
+            share.template store<T>(p, p.out, g[row], first + row);
         }
     }
     float *to = p.partials + u64(blockIdx.x) * 2 * p.channels + share.channel;
-    store8(to, dgamma, share.valid, share.aligned);
-    store8(to + p.channels, dbeta, share.valid, share.aligned);
+    store8(to, dgamma, share.valid, WHOLE);
+    store8(to + p.channels, dbeta, share.valid, WHOLE);
+}
+
+template <class T> __device__ __forceinline__ void forward(const LayerNorm &p) {
+    __shared__ float scratch[MOST_WARPS][ROWS];
+    if (p.channels % EIGHT == 0) forward<T, true>(p, scratch);
+    else forward<T, false>(p, scratch);
+}
+
+template <class T> __device__ __forceinline__ void backward(const LayerNorm &p) {
+    __shared__ float scratch[MOST_WARPS][2 * ROWS];
+    if (p.channels % EIGHT == 0) backward<T, true>(p, scratch);
+    else backward<T, false>(p, scratch);
 }
 
 extern "C" __global__ void __launch_bounds__(512) layer_norm_fwd_f32_rows_sm80(const LayerNorm p) { forward<float>(p); }
