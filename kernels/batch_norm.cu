@@ -1,11 +1,11 @@
 // BatchNorm of rows [rows, channels]: y = relu?(gamma (x - mean) / sqrt(var + eps) + beta + residual), mean and variance
 // of the batch, their gradient, and running statistics.
 //
-//   statistics  x -> partials: mean and squared deviations of each slice     moments    partials -> mean, var
+//   statistics  x -> partials: sum and squared deviations of each slice     moments    partials -> mean, var
 //   apply       x, mean, var, gamma?, beta?, residual? -> out = y
 //   sums        g = dy (where gate > 0), x, mean -> partials: sum g, sum g (x - mean); writes g if `keep`
 //   totals      partials, var -> dgamma?, dbeta?, shift = dbeta / rows, slope = dgamma / (rows sqrt(var + eps))
-//   gradient    g, gate?, x, mean, var, gamma?, totals -> out = dx = gamma / sqrt(var + eps) (g - shift - (x - mean) slope)
+//   gradient    g, gate?, x, mean, var, gamma?, totals -> out = dx = gamma / sqrt(var + eps) (g - ((x - mean) slope + shift))
 //
 //   x, residual, gate, out, g   [rows, channels], f32 or bf16 (the dtype of the symbol), 256-byte aligned; residual, gate may
 //                               be null; out may be g
@@ -15,7 +15,7 @@
 //   launch   block 256. statistics, apply, sums, gradient: a block has 8 * 2^across_bits channels of `slice` rows, so the
 //            grid is ceil(rows / slice) * parts, parts = ceil(channels / (8 * 2^across_bits)); moments and totals: eight
 //            channels a block; running: a channel a thread. No dynamic shared memory
-//   Sums are f32. Mean and squared deviations are taken of four rows at a time, about their own mean, and merged (Chan,
+//   Sums are f32. Squared deviations are taken of four rows at a time, about their own mean, and merged (Chan,
 //   Golub, LeVeque 1979): no cancellation, whatever the mean. A thread takes every 256 / 2^across_bits-th row of its slice,
 //   threads are merged in a tree, slices as in include/slices.cuh: the shapes alone fix the order.
 //   Numbers of x < 2^31, f32 vectors: src/ops/batch_norm/cuda.rs checks.
@@ -106,24 +106,29 @@ struct Share {
     }
 };
 
-// 1 / sqrt(var + eps).
-__device__ __forceinline__ float inverse_deviation(const BatchNorm &p, float var) { return 1.0f / sqrtf(var + p.eps); }
-
 // gamma / sqrt(var + eps) of this thread's channels.
 __device__ __forceinline__ void scales(const BatchNorm &p, const Share &share, float (&scale)[8]) {
     float var[8];
     share.vector(var, p.var, 1.0f);
     share.vector(scale, p.gamma, 1.0f);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) scale[i] *= inverse_deviation(p, var[i]);
+    for (int i = 0; i < 8; ++i) scale[i] /= sqrtf(var[i] + p.eps);
 }
 
-// Adds to `count` numbers with this mean and this sum of squared deviations `more` others.
-__device__ __forceinline__ void merge(float &mean, float &squares, float count, float mean2, float squares2, float part) {
-    const float apart = mean2 - mean, moved = apart * part;
-    mean += moved;
-    squares += squares2 + apart * moved * count;
-}
+// How the sums of `count` numbers and of `more` others are put together.
+struct Merge {
+    float inverse, inverse2, weight;
+
+    __device__ __forceinline__ Merge(float count, float more)
+        : inverse(count > 0.0f ? 1.0f / count : 0.0f), inverse2(1.0f / more), weight(count * more / (count + more)) {}
+
+    // Sum and squared deviations from the mean.
+    __device__ __forceinline__ void operator()(float &sum, float &squares, float sum2, float squares2) const {
+        const float apart = sum2 * inverse2 - sum * inverse;
+        squares += squares2 + apart * apart * weight;
+        sum += sum2;
+    }
+};
 
 // Merges what the threads of one block have for the same channels into the first of them, rows halved at every step.
 template <class Join> __device__ __forceinline__ void fold(u32 across_bits, float &count, float (&a)[8], float (&b)[8], Join join) {
@@ -157,45 +162,45 @@ __device__ __forceinline__ void put_partials(const BatchNorm &p, const Share &sh
 
 // Merges the next ROWS rows.
 template <class T, bool WHOLE, int ROWS>
-__device__ __forceinline__ void take(const BatchNorm &p, Share &share, float &count, float (&mean)[8], float (&squares)[8]) {
+__device__ __forceinline__ void take(const BatchNorm &p, Share &share, float &count, float (&sum)[8], float (&squares)[8]) {
     float x[ROWS][8];
 #pragma unroll
     for (int row = 0; row < ROWS; ++row) share.load<T, WHOLE>(p, x[row], p.x, share.row + row * share.step);
-    const float part = ROWS / (count + ROWS);
+    const Merge merge(count, ROWS);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-        float sum = x[0][i], apart = 0.0f;
+        float more = x[0][i], apart = 0.0f;
 #pragma unroll
-        for (int row = 1; row < ROWS; ++row) sum += x[row][i];
-        sum *= 1.0f / ROWS;
+        for (int row = 1; row < ROWS; ++row) more += x[row][i];
+        const float mean = more * (1.0f / ROWS);
 #pragma unroll
-        for (int row = 0; row < ROWS; ++row) apart += (x[row][i] - sum) * (x[row][i] - sum);
-        merge(mean[i], squares[i], count, sum, apart, part);
+        for (int row = 0; row < ROWS; ++row) apart += (x[row][i] - mean) * (x[row][i] - mean);
+        merge(sum[i], squares[i], more, apart);
     }
     count += ROWS;
     share.row += ROWS * share.step;
 }
 
 template <class T, bool WHOLE>
-__device__ __forceinline__ void take_all(const BatchNorm &p, Share &share, float &count, float (&mean)[8], float (&squares)[8]) {
-    while (share.row + 3 * share.step < share.end) take<T, WHOLE, 4>(p, share, count, mean, squares);
-    while (share.row < share.end) take<T, WHOLE, 1>(p, share, count, mean, squares);
+__device__ __forceinline__ void take_all(const BatchNorm &p, Share &share, float &count, float (&sum)[8], float (&squares)[8]) {
+    while (share.row + 3 * share.step < share.end) take<T, WHOLE, 4>(p, share, count, sum, squares);
+    while (share.row < share.end) take<T, WHOLE, 1>(p, share, count, sum, squares);
 }
 
 template <class T> __device__ __forceinline__ void statistics(const BatchNorm &p) {
     Share share(p);
     if (share.empty(p)) return;
-    float mean[8] = {}, squares[8] = {}, count = 0.0f;
-    if (share.whole) take_all<T, true>(p, share, count, mean, squares);
-    else take_all<T, false>(p, share, count, mean, squares);
-    fold(p.across_bits, count, mean, squares, [&](float more, const float (&mean2)[8], const float (&squares2)[8]) {
+    float sum[8] = {}, squares[8] = {}, count = 0.0f;
+    if (share.whole) take_all<T, true>(p, share, count, sum, squares);
+    else take_all<T, false>(p, share, count, sum, squares);
+    fold(p.across_bits, count, sum, squares, [&](float more, const float (&sum2)[8], const float (&squares2)[8]) {
         if (more == 0.0f) return;
-        const float part = more / (count + more);
+        const Merge merge(count, more);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) merge(mean[i], squares[i], count, mean2[i], squares2[i], part);
+        for (int i = 0; i < 8; ++i) merge(sum[i], squares[i], sum2[i], squares2[i]);
         count += more;
     });
-    put_partials(p, share, mean, squares);
+    put_partials(p, share, sum, squares);
 }
 
 template <class T, bool WHOLE> __device__ __forceinline__ void apply(const BatchNorm &p, Share share) {
@@ -264,7 +269,7 @@ template <class T, bool WHOLE> __device__ __forceinline__ void gradient(const Ba
         share.load<T, WHOLE>(p, x, p.x, share.row);
         load_gradient<T, WHOLE>(p, share, g);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) g[i] = scale[i] * (g[i] - shift[i] - (x[i] - mean[i]) * slope[i]);
+        for (int i = 0; i < 8; ++i) g[i] = scale[i] * (g[i] - ((x[i] - mean[i]) * slope[i] + shift[i]));
         share.store<T, WHOLE>(p, p.out, g, share.row);
     }
 }
@@ -292,13 +297,13 @@ extern "C" __global__ void __launch_bounds__(256, 4) batch_norm_gradient_bf16_ei
 
 // Slices are merged by threads in strides of 32, four lanes of a warp by a butterfly, then warps in order.
 extern "C" __global__ void __launch_bounds__(256) batch_norm_moments_f32_columns_sm80(const BatchNorm p) {
-    __shared__ float counts[8], means[8][SLICE_COLUMNS], all_squares[8][SLICE_COLUMNS];
+    __shared__ float counts[8], all_sums[8][SLICE_COLUMNS], all_squares[8][SLICE_COLUMNS];
     const u32 rows = real_rows(p), slices = (rows + p.slice - 1) / p.slice, lane = threadIdx.x % SLICE_COLUMNS;
     const u32 channel = blockIdx.x * SLICE_COLUMNS + lane;
-    float mean = 0.0f, squares = 0.0f, count = 0.0f;
-    auto join = [&](float more, float mean2, float squares2) {
+    float sum = 0.0f, squares = 0.0f, count = 0.0f;
+    auto join = [&](float more, float sum2, float squares2) {
         if (more == 0.0f) return;
-        merge(mean, squares, count, mean2, squares2, more / (count + more));
+        Merge(count, more)(sum, squares, sum2, squares2);
         count += more;
     };
     if (channel < p.channels) {
@@ -309,19 +314,19 @@ extern "C" __global__ void __launch_bounds__(256) batch_norm_moments_f32_columns
         }
     }
     for (u32 step = SLICE_COLUMNS; step < 32; step *= 2) {
-        const float more = __shfl_xor_sync(ALL_LANES, count, step), mean2 = __shfl_xor_sync(ALL_LANES, mean, step);
-        join(more, mean2, __shfl_xor_sync(ALL_LANES, squares, step));
+        const float more = __shfl_xor_sync(ALL_LANES, count, step), sum2 = __shfl_xor_sync(ALL_LANES, sum, step);
+        join(more, sum2, __shfl_xor_sync(ALL_LANES, squares, step));
     }
     const u32 warp = threadIdx.x / 32;
     if (threadIdx.x % 32 < SLICE_COLUMNS) {
         if (lane == 0) counts[warp] = count;
-        means[warp][lane] = mean;
+        all_sums[warp][lane] = sum;
         all_squares[warp][lane] = squares;
     }
     __syncthreads();
     if (threadIdx.x >= SLICE_COLUMNS || channel >= p.channels) return;
-    for (u32 other = 1; other < 8; ++other) join(counts[other], means[other][lane], all_squares[other][lane]);
-    p.mean[channel] = mean;
+    for (u32 other = 1; other < 8; ++other) join(counts[other], all_sums[other][lane], all_squares[other][lane]);
+    p.mean[channel] = sum / count;
     p.var[channel] = squares / count;
 }
 
@@ -333,9 +338,9 @@ extern "C" __global__ void __launch_bounds__(256) batch_norm_totals_f32_columns_
     const float sum = sum_of_slices(p.partials, slices, 2 * p.channels, there ? channel : 2 * p.channels, scratch);
     const float products = sum_of_slices(p.partials, slices, 2 * p.channels, p.channels + channel, scratch);
     if (threadIdx.x >= SLICE_COLUMNS || !there) return;
-    const float inverse = inverse_deviation(p, p.var[channel]), dgamma = products * inverse;
+    const float deviation = sqrtf(p.var[channel] + p.eps), dgamma = products / deviation;
     p.totals[channel] = p.constant ? 0.0f : sum / float(rows);
-    p.totals[p.channels + channel] = p.constant ? 0.0f : dgamma * inverse / float(rows);
+    p.totals[p.channels + channel] = p.constant ? 0.0f : dgamma / deviation / float(rows);
     if (p.dgamma) {
         p.dgamma[channel] = dgamma;
         p.dbeta[channel] = sum;
