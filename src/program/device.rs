@@ -145,3 +145,9 @@ pub fn count(what: &str, extent: usize) -> Result<u32, Misfit> {
     let fits = u32::try_from(extent).ok().filter(|&extent| extent <= i32::MAX as u32);
     fits.ok_or_else(|| Misfit::new(format!("{what} is {extent}, kernels count to 2^31 - 1")))
 }
+
+/// Address of numbers that have to be stored as f32; or the misfit that names them.
+pub fn exact(name: &str, buffer: DeviceBuffer) -> Result<u64, Misfit> {
+    Misfit::unless(buffer.dtype == DType::F32, || format!("{name} is {}, f32 is needed", buffer.dtype.name()))?;
+    Ok(buffer.address)
+}

@@ -8,6 +8,7 @@ mod common;
 mod device;
 mod long_rows;
 mod matmul;
+mod norms;
 mod ops;
 mod pseudo_mask;
 mod segmentation_loss;

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::AttentionPool;
 use crate::base::DType;
 use crate::ops::linear::matmul::reduce;
-use crate::program::device::count;
+use crate::program::device::{count, exact};
 use crate::program::{DeviceBuffer, DeviceIo, KernelCall, Misfit};
 
 /// Name of the kernels within the op.
@@ -96,12 +96,6 @@ fn half(name: &str, buffer: DeviceBuffer) -> Result<bool, Misfit> {
         DType::F32 => Ok(false),
         other => Err(Misfit::new(format!("{name} is {}, f32 or bf16 is needed", other.name()))),
     }
-}
-
-/// The address of a value that is stored as f32, or the misfit that says it is not.
-fn exact(name: &str, buffer: DeviceBuffer) -> Result<u64, Misfit> {
-    Misfit::unless(buffer.dtype == DType::F32, || format!("{name} is {}, f32 is needed", buffer.dtype.name()))?;
-    Ok(buffer.address)
 }
 
 /// Asks for the launches of a pass. Without images or features there is nothing to compute, but for a sum of none.

@@ -17,10 +17,11 @@
 //! `Normalise::Imagenet` then takes each channel's mean off and divides by its deviation.
 
 mod cpu;
+mod cuda;
 mod reference;
 
 use crate::base::{Kind, Number, Rng, Spec};
-use crate::program::{Candidate, Case, HostIo, Misfit, Operation, Outputs, Size};
+use crate::program::{Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Size};
 
 /// How many numbers say how an image is augmented.
 pub const AUGMENTATION: usize = 13;
@@ -116,6 +117,14 @@ impl Operation for Ingest {
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {
         cpu::run(self, io);
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

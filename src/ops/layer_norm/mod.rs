@@ -11,11 +11,12 @@
 //! dy; dgamma = Σ dy · ŝ, dbeta = Σ dy over the real rows. Rows from the last offset on are neither read nor written.
 
 mod cpu;
+mod cuda;
 mod reference;
 
 use crate::base::{Number, Real, Rng, Spec};
 use crate::ops::rows::{self, Packing};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -117,6 +118,14 @@ impl Operation for LayerNorm {
             Self::Fwd { residual, eps } => cpu::fwd(residual, eps, io),
             Self::Bwd => cpu::bwd(io),
         }
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
