@@ -5,7 +5,7 @@
 // per head a block makes one chunk of the result, and the logits anew for each. Four warps, 16 rows of the tile each, in
 // f32 by FFMA, in bf16 by mma.m16n8k16 with attention and its gradient rounded to bf16 as operands.
 // Rows from the last offset on are neither read nor written.
-#include "include/numeric.cuh"
+#include "include/vector.cuh"
 
 struct Attention {
     const void *q, *k, *v, *d_context, *context; // [rows, heads * depth] of T, 256-byte aligned; the last two of the gradient
@@ -99,6 +99,7 @@ __device__ __forceinline__ void load(const Attention &p, const Place &at, char *
 }
 
 // 64 x 64 sums, 32 of each thread: c[i][j] stands in the thread's row `slot(i, j)`, which is row `row(slot)` of the tile.
+// Of the other side's rows the first `groups` times 16 count; none for warps all of whose own rows lie behind the end.
 template <class T> struct Sums;
 
 // Lanes are two rows of 16; a thread has eight rows and four columns.
@@ -113,7 +114,8 @@ template <> struct Sums<float> {
     static __device__ __forceinline__ u32 along(int, int j) { return lane() % 16 * 4 + j; }
 
     // c += a · bT over 16 * steps numbers of the lines.
-    __device__ __forceinline__ void rows(const char *a, const char *b, u32 steps) {
+    __device__ __forceinline__ void rows(const char *a, const char *b, u32 steps, u32 groups) {
+        if (groups == 0) return;
         for (u32 k = 0; k < 16 * steps; k += 4) {
             float4 y[4];
 #pragma unroll
@@ -133,14 +135,14 @@ template <> struct Sums<float> {
     }
 
     // c += weights · b, the weights being sums by `rows`; they go through the warp's own lines of `scratch`.
-    __device__ __forceinline__ void weighted(const Sums &weights, char *scratch, const char *b) {
+    __device__ __forceinline__ void weighted(const Sums &weights, char *scratch, const char *b, u32 groups) {
 #pragma unroll
         for (int i = 0; i < 8; ++i)
 #pragma unroll
             for (int j = 0; j < 4; ++j)
                 *reinterpret_cast<float *>(scratch + row(i) * PITCH<float> + across(i, j) * 4) = weights.c[i][j];
         __syncwarp();
-        for (u32 k = 0; k < TILE; k += 4) {
+        for (u32 k = 0; k < 16 * groups; k += 4) {
             float4 y[4];
 #pragma unroll
             for (int e = 0; e < 4; ++e) y[e] = *reinterpret_cast<const float4 *>(b + (k + e) * PITCH<float> + along(0, 0) * 4);
@@ -171,7 +173,8 @@ template <> struct Sums<bf16> {
     static __device__ __forceinline__ u32 across(int i, int j) { return 8 * i + lane() % 4 * 2 + j % 2; }
     static __device__ __forceinline__ u32 along(int i, int j) { return across(i, j); }
 
-    __device__ __forceinline__ void rows(const char *a, const char *b, u32 steps) {
+    __device__ __forceinline__ void rows(const char *a, const char *b, u32 steps, u32 groups) {
+        if (groups == 0) return;
         const u32 eighth = lane() / 8, in = lane() % 8;
         a += (first_row() + eighth % 2 * 8 + in) * PITCH<bf16> + eighth / 2 * 16;
         b += (eighth / 2 * 8 + in) * PITCH<bf16> + eighth % 2 * 16;
@@ -179,7 +182,8 @@ template <> struct Sums<bf16> {
             unsigned x[4], y[4];
             ptx::ldmatrix_x4(x, a + step * 32);
 #pragma unroll
-            for (int i = 0; i < 4; ++i) {
+            for (u32 i = 0; i < 4; ++i) {
+                if (i >= groups) break;
                 ptx::ldmatrix_x4(y, b + 16 * i * PITCH<bf16> + step * 32);
                 ptx::mma_m16n8k16(c[2 * i], x, y[0], y[1]);
                 ptx::mma_m16n8k16(c[2 * i + 1], x, y[2], y[3]);
@@ -188,11 +192,12 @@ template <> struct Sums<bf16> {
     }
 
     // Sums of two products side by side are, rounded, an operand of 16 x 16.
-    __device__ __forceinline__ void weighted(const Sums &weights, char *, const char *b) {
+    __device__ __forceinline__ void weighted(const Sums &weights, char *, const char *b, u32 groups) {
         const u32 eighth = lane() / 8, in = lane() % 8;
         b += (eighth % 2 * 8 + in) * PITCH<bf16> + eighth / 2 * 16;
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
+        for (u32 k = 0; k < 4; ++k) {
+            if (k >= groups) break;
             const float(&left)[4] = weights.c[2 * k], (&right)[4] = weights.c[2 * k + 1];
             const unsigned x[4] = {ptx::bf16x2_of(left[0], left[1]), ptx::bf16x2_of(left[2], left[3]),
                                    ptx::bf16x2_of(right[0], right[1]), ptx::bf16x2_of(right[2], right[3])};
@@ -244,6 +249,11 @@ __device__ __forceinline__ void store(const Attention &p, const Place &at, const
 // Steps of 16 features of a chunk.
 __device__ __forceinline__ u32 steps_of(const Attention &p, u32 chunk) { return (min(p.depth - chunk * TILE, TILE) + 15) / 16; }
 
+// Groups of 16 of the other side's rows begin .. end, for a warp with rows before `own_end`.
+__device__ __forceinline__ u32 groups_of(const Place &at, u32 own_end, u32 begin, u32 end) {
+    return at.begin + first_row() < own_end ? (min(end - begin, TILE) + 15) / 16 : 0;
+}
+
 // context and lse of a tile of queries, the softmax online: with m the highest logit so far, sums of exp(logit - m) and of
 // exp(logit - m) · v, scaled when m grows. While one of k and v is multiplied the other is copied.
 template <class T> __device__ __forceinline__ void forward(const Attention &p) {
@@ -266,12 +276,13 @@ template <class T> __device__ __forceinline__ void forward(const Attention &p) {
     for (u32 begin = 0; begin < keys; begin += TILE) {
         load<T>(p, at, v, p.v, begin, keys, at.chunk);
         ptx::cp_async_commit();
+        const u32 groups = groups_of(at, at.rows, begin, keys);
         Tile weights;
         for (u32 chunk = 0; chunk < p.chunks; ++chunk) {
             if (chunk == 0) ptx::cp_async_wait<1>();
             else ptx::cp_async_wait<0>();
             __syncthreads(); // q and k have come
-            weights.rows(q, k, steps_of(p, chunk));
+            weights.rows(q, k, steps_of(p, chunk), groups);
             __syncthreads(); // and are read
             if (chunk + 1 < p.chunks) load_operands(begin, chunk + 1);
         }
@@ -302,7 +313,7 @@ template <class T> __device__ __forceinline__ void forward(const Attention &p) {
         });
         ptx::cp_async_wait<1>();
         __syncthreads(); // v has come
-        sums.weighted(weights, scratch, v);
+        sums.weighted(weights, scratch, v, groups);
         __syncthreads(); // and is read
     }
     ptx::cp_async_wait<0>();
@@ -335,6 +346,7 @@ template <class T>
 __device__ __forceinline__ void products(const Attention &p, const Place &at, const Gradient<T> &in, Sums<T> &s, Sums<T> &t,
                                          const void *x, const void *x2, u32 end, bool first, const void *y, const void *y2,
                                          u32 other, u32 other_end) {
+    const u32 groups = groups_of(at, end, other, other_end);
     auto load_other = [&](u32 chunk) {
         load<T>(p, at, in.b, y, other, other_end, chunk);
         load<T>(p, at, in.b2, y2, other, other_end, chunk);
@@ -349,8 +361,8 @@ __device__ __forceinline__ void products(const Attention &p, const Place &at, co
             load<T>(p, at, in.a2, x2, at.begin, end, chunk);
         }
         load_other(chunk);
-        s.rows(in.a, in.b, steps_of(p, chunk));
-        t.rows(in.a2, in.b2, steps_of(p, chunk));
+        s.rows(in.a, in.b, steps_of(p, chunk), groups);
+        t.rows(in.a2, in.b2, steps_of(p, chunk), groups);
     }
     if (p.chunks > 1) {
         __syncthreads();
@@ -365,17 +377,22 @@ template <class T> __device__ __forceinline__ void queries(const Attention &p) {
     if (!find(p, at)) return;
     const Gradient<T> in(shared);
     const u32 keys = p.lengths[at.sequence];
-    // Rows of the warp one by one, by all lanes.
-    for (u32 line = first_row(); line < first_row() + 16; ++line) {
+    // Four rows of the warp at a time, by eight lanes each.
+#pragma unroll
+    for (u32 turn = 0; turn < 4; ++turn) {
+        const u32 line = first_row() + 4 * turn + lane() / 8;
         const bool any = at.begin + line < at.rows;
-        const u64 row = u64(at.first + at.begin + line) * p.heads + at.head;
+        const u64 row = u64(at.first + at.begin + line) * p.heads + at.head, from = row * p.depth;
         float sum = 0.0f;
-        if (any) {
-            const T *d = static_cast<const T *>(p.d_context) + row * p.depth, *c = static_cast<const T *>(p.context) + row * p.depth;
-            for (u32 feature = lane(); feature < p.depth; feature += 32) sum += widen(d[feature]) * widen(c[feature]);
+        for (u32 feature = lane() % 8 * EIGHT; any && feature < p.depth; feature += 8 * EIGHT) {
+            float d[8], c[8];
+            load8(d, static_cast<const T *>(p.d_context) + from + feature, p.depth - feature, p.vector);
+            load8(c, static_cast<const T *>(p.context) + from + feature, p.depth - feature, p.vector);
+#pragma unroll
+            for (u32 e = 0; e < EIGHT; ++e) sum += d[e] * c[e];
         }
-        for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-        if (lane() == 0) {
+        for (int step = 4; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+        if (lane() % 8 == 0) {
             in.delta[line] = sum;
             in.lse[line] = any ? p.lse[row] : 0.0f;
             if (any && at.chunk == 0) p.delta[row] = sum;
@@ -391,7 +408,7 @@ template <class T> __device__ __forceinline__ void queries(const Attention &p) {
             const float weight = begin + Tile::across(i, j) < keys ? expf(s.c[i][j] * p.scale - in.lse[row]) : 0.0f;
             s.c[i][j] = weight * (t.c[i][j] - in.delta[row]) * p.scale;
         });
-        sums.weighted(s, in.scratch, in.b);
+        sums.weighted(s, in.scratch, in.b, groups_of(at, at.rows, begin, keys));
     }
     store(p, at, sums, in.a, p.out);
 }
@@ -422,8 +439,9 @@ template <class T> __device__ __forceinline__ void keys(const Attention &p) {
             s.c[i][j] = any ? expf(s.c[i][j] * p.scale - in.lse[query]) : 0.0f;
             t.c[i][j] = s.c[i][j] * (t.c[i][j] - in.delta[query]) * p.scale;
         });
-        dv.weighted(s, in.scratch, in.b2);
-        dk.weighted(t, in.scratch, in.b);
+        const u32 groups = groups_of(at, keys, begin, queries);
+        dv.weighted(s, in.scratch, in.b2, groups);
+        dk.weighted(t, in.scratch, in.b, groups);
     }
     store(p, at, dk, in.a, p.out);
     store(p, at, dv, in.a2, p.second);
@@ -440,7 +458,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_fwd_bf16_any_sm8
 // delta = sum over features of d_context · context; dq = ds · k.
 //   q, k, v, d_context, context, lse, out   see Attention; delta [rows, heads] f32 is written
 //   launch   as above, with 512 bytes and 4 tiles of shared memory, f32 one more
-//   sums     f32: delta by lanes and a butterfly; dq in order of keys
+//   sums     f32: delta by eight lanes, eight features in turn, and a butterfly; dq in order of keys
 extern "C" __global__ void __launch_bounds__(THREADS) attention_bwd_f32_dq_sm80(const Attention p) { queries<float>(p); }
 extern "C" __global__ void __launch_bounds__(THREADS) attention_bwd_bf16_dq_sm80(const Attention p) { queries<bf16>(p); }
 
@@ -448,4 +466,4 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_bwd_bf16_dq_sm80
 //   launch   as dq, behind it
 //   sums     f32, in order of queries
 extern "C" __global__ void __launch_bounds__(THREADS) attention_bwd_f32_dkv_sm80(const Attention p) { keys<float>(p); }
-extern "C" __global__ void __launch_bounds__(THREADS) attention_bwd_bf16_dkv_sm80(const Attention p) { keys<bf16>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_bwd_bf16_dkv_sm80(const Attention p) { keys<bf16>(p); }
