@@ -7,6 +7,7 @@ mod attention_pool;
 mod common;
 mod device;
 mod long_rows;
+mod many_tiles;
 mod matmul;
 mod norms;
 mod ops;

@@ -11,11 +11,12 @@
 //! dq = ds · k, dk = dsᵀ · q, dv = pᵀ · d_context. Rows from the last offset on are neither read nor written.
 
 mod cpu;
+mod cuda;
 mod reference;
 
 use crate::base::{Kind, Number, Rng, Spec};
 use crate::ops::rows::{self, Packing};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -109,6 +110,14 @@ impl Operation for Attention {
             Pass::Fwd => cpu::fwd(self.heads, io),
             Pass::Bwd => cpu::bwd(self.heads, io),
         }
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

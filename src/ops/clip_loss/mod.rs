@@ -11,10 +11,11 @@
 //! [`Directions`]. top-k: the share of own images for which fewer than k texts are strictly more similar than
 //! their own, so that identical reports count as hits. No gradient passes through top1 and top5.
 
+mod cuda;
 mod reference;
 
 use crate::base::{Number, Real, Rng, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -122,6 +123,14 @@ impl Operation for ClipLoss {
             Pass::Fwd => reference::fwd(self, io),
             Pass::Bwd => reference::bwd(self, io),
         }
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
