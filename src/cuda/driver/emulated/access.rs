@@ -122,7 +122,6 @@ impl Context<'_, '_> {
         let addresses = self.addresses(&store.address);
         self.by_space(store.space, addresses, active, |this, space, addresses, mask| {
             this.check_alignment(addresses, mask, access)?;
-            this.grid.changes += u64::from(space != Space::Local);
             match space {
                 Space::Shared => this.store_shared(store, addresses, mask, access),
                 Space::Local => this.store_local(store, addresses, mask, access),
@@ -208,6 +207,7 @@ impl Context<'_, '_> {
     pub(super) fn write_shared(&mut self, lane: usize, offset: usize, bytes: &[u8], strong: bool) -> Outcome {
         let (actor, shared) = (self.warp.actor(strong, self.block.serial), &mut self.block.shared);
         let same = shared.data()[offset..offset + bytes.len()] == *bytes;
+        self.grid.changes += u64::from(!same);
         shared.write(&actor, lane, offset, bytes.len(), same)?;
         copy_bytes(&mut shared.data_mut()[offset..offset + bytes.len()], bytes);
         Ok(())

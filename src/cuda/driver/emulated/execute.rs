@@ -2,6 +2,7 @@
 
 use super::checks::Checks;
 use super::counters::Class;
+use super::function::Touch;
 use super::instr::{Clock, Function, Guard, Op, Order, Scope, Space};
 use super::report::{Check, Finding, Outcome};
 use super::scalar;
@@ -93,13 +94,17 @@ impl Context<'_, '_> {
         let function: &Function = self.grid.function;
         let Fragment { mut pc, mask, .. } = self.warp.fragments[index];
         let alone = self.warp.fragments.len() == 1;
+        let watches = self.checks().registers && !function.watched.names.is_empty();
         loop {
             let Some(instr) = function.code.get(pc) else {
                 return Err(Finding::new(Check::Trap, None, "the code ends here without `ret` or `exit`"));
             };
             self.warp.pc = pc;
-            self.grid.tick()?;
+            self.grid.tick(self.warp)?;
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
+            if watches && let Some(touch) = &function.watched.touches[pc] {
+                self.follow(touch, mask, active)?;
+            }
             match &instr.op {
                 Op::Scalar(scalar) => {
                     if active != 0 {
@@ -118,6 +123,7 @@ impl Context<'_, '_> {
                     let back = active != 0 && target <= pc;
                     pc = if active == 0 { pc + 1 } else { target };
                     if back {
+                        self.warp.last_loop = Some((target, self.warp.pc));
                         self.warp.fragments[index].pc = pc;
                         *budget = budget.saturating_sub(1);
                         if *budget == 0 || !alone {
@@ -148,6 +154,27 @@ impl Context<'_, '_> {
         }
     }
 
+    /// Reports uses of registers by lanes that have not written them, and notes what the instruction writes.
+    fn follow(&mut self, touch: &Touch, mask: u32, active: u32) -> Outcome {
+        let written = &mut self.warp.written;
+        let guards = touch.guard.into_iter().map(|slot| (slot, mask));
+        for (slot, users) in guards.chain(touch.reads.iter().map(|slot| (*slot, active))) {
+            let without = users & !written[slot as usize];
+            if without != 0 {
+                let name = &self.grid.function.watched.names[slot as usize];
+                let text = format!("`{name}` is used here, and this thread has not written it");
+                return Err(Finding::new(Check::Register, without.trailing_zeros() as usize, text));
+            }
+        }
+        let carried = touch.carries.iter().fold(0, |all, slot| all | written[*slot as usize]);
+        let carried = if touch.carries.is_empty() { active } else { carried & active };
+        for slot in &touch.writes {
+            let lanes = &mut written[*slot as usize];
+            *lanes = *lanes & !active | carried;
+        }
+        Ok(())
+    }
+
     /// Some lanes of a fragment branch, the others go on.
     fn diverge(&mut self, index: usize, target: usize, active: u32) {
         let fragment = &mut self.warp.fragments[index];
@@ -164,10 +191,10 @@ impl Context<'_, '_> {
             Op::Atomic(atomic) => self.atomic(atomic, active)?,
             Op::CpAsync(copy) => self.copy_async(copy, active)?,
             Op::CpAsyncCommit => self.warp.copies.commit(active),
-            Op::CpAsyncWait(youngest) => self.wait_copies(active, *youngest),
+            Op::CpAsyncWait(youngest) => self.wait_copies(active, *youngest)?,
             Op::CpAsyncWaitAll => {
                 self.warp.copies.commit(active);
-                self.wait_copies(active, 0);
+                self.wait_copies(active, 0)?;
             }
             Op::Fence(order) => self.fence(*order, active),
             Op::Prefetch(..) => {}

@@ -173,6 +173,7 @@ impl Context<'_, '_> {
             clocks: &self.warp.clocks,
             learned: &self.warp.learning.learned,
         };
+        let mut changed = false;
         for lane in lanes(mask) {
             let (at, end) = (offsets[lane], offsets[lane] + access.bytes);
             held.mark(at, access.bytes);
@@ -185,9 +186,11 @@ impl Context<'_, '_> {
                 held.trace.note(at, access.bytes, owner, stamp.with_lane(lane));
             }
             if let Some(new) = new {
+                changed = changed || held.data[at..end] != new[lane][..access.bytes];
                 copy_bytes(&mut held.data[at..end], &new[lane][..access.bytes]);
             }
         }
+        self.grid.changes += u64::from(changed);
         Ok(())
     }
 

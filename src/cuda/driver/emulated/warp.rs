@@ -85,6 +85,8 @@ pub struct Warp {
     pub live: u32,
     /// Registers.
     pub registers: Registers,
+    /// Lanes that have written each of the registers that are watched.
+    pub written: Vec<u32>,
     /// Local memory, lane after lane.
     pub local: Vec<u8>,
     /// Where the lanes are.
@@ -101,6 +103,8 @@ pub struct Warp {
     pub learning: Learning,
     /// Asynchronous copies it has started.
     pub copies: Copies,
+    /// First and last instruction of the loop that it went round last.
+    pub last_loop: Option<(usize, usize)>,
     /// Backward branches that it may take before it yields.
     pub slice: u32,
     warps: usize,
@@ -120,6 +124,7 @@ impl Warp {
             lanes,
             live: 0,
             registers: Registers::new(function.registers),
+            written: vec![0; function.watched.names.len()],
             local: vec![0; function.local_bytes as usize * LANES],
             fragments: Vec::new(),
             pc: 0,
@@ -128,6 +133,7 @@ impl Warp {
             floor: 0,
             learning: Learning::default(),
             copies: Copies::default(),
+            last_loop: None,
             slice: SLICE,
             warps: shape.warps,
             yields: Default::default(),
@@ -149,6 +155,7 @@ impl Warp {
     /// itself keeps what the warp of an earlier CTA left: registers and local memory.
     pub fn start(&mut self, function: &Function, shape: &Shape, block: [u32; 3], base: u32, lockstep: bool) {
         self.live = self.lanes;
+        self.written.fill(0);
         self.fragments.clear();
         self.fragments.push(Fragment::new(0, self.lanes, State::Ready));
         self.clocks = Clocks::new(base);
@@ -157,6 +164,7 @@ impl Warp {
         self.floor = base;
         (self.learning, self.copies) = (Learning::default(), Copies::default());
         (self.slice, self.yields, self.spins_since) = (SLICE, Default::default(), None);
+        self.last_loop = None;
         self.load_specials(function, shape, block, |special| matches!(special, Special::Ctaid(_) | Special::SmId));
     }
 
@@ -357,6 +365,6 @@ fn special_value(special: Special, shape: &Shape, block: [u32; 3], warp: usize, 
         Special::LaneMask(LaneOrder::GreaterOrEqual) => u64::from(u32::MAX) & !below,
         Special::LaneMask(LaneOrder::Greater) => u64::from(u32::MAX) & !below & !own,
         Special::DynamicSharedBytes => u64::from(shape.launch.shared),
-        Special::TotalSharedBytes => shape.shared_bytes as u64,
+        Special::TotalSharedBytes => u64::from(shape.shared_total),
     }
 }
