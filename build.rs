@@ -5,17 +5,18 @@
 //! a compiler (`kernels/toolchain.sh` fetches one), and left out with a warning where not. `g2d kernels --write` moves
 //! what was compiled into `ptx/` and lists everything anew. No GPU is looked for.
 
+#[path = "src/kernels/compile.rs"]
+mod compile;
 #[path = "src/kernels/manifest.rs"]
 mod manifest;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::{env, fs, process};
 
 use manifest::{Line, ManifestError, Source};
 
 fn main() {
-    for path in ["ptx", "kernels", "src/kernels/manifest.rs"] {
+    for path in ["ptx", "kernels", "src/kernels/manifest.rs", "src/kernels/compile.rs"] {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-env-changed=G2D_NVCC");
@@ -55,7 +56,7 @@ fn table(root: &Path, out: &Path) -> Result<(), ManifestError> {
     for source in sources {
         match (unchanged(root, &source, take(&source.output))?, &nvcc) {
             (Some(committed), _) => shipped.push(committed),
-            (None, Some(nvcc)) => shipped.push(compile(nvcc, &source, out)?),
+            (None, Some(nvcc)) => shipped.push(compiled(nvcc, &source, out)?),
             (None, None) => stale.push(source.output),
         }
     }
@@ -82,19 +83,9 @@ fn unchanged(root: &Path, source: &Source, listed: Option<Line>) -> Result<Optio
     Ok((line == listed).then_some(Shipped { line, origin: "Committed", listed: true, text }))
 }
 
-/// Compiles a source into the output folder.
-fn compile(nvcc: &Path, source: &Source, out: &Path) -> Result<Shipped, ManifestError> {
-    let fault = |why: String| ManifestError::Wrong(format!("{}: {}: {why}", source.path.display(), nvcc.display()));
-    let run = |command: &mut Command| {
-        let output = command.output().map_err(|error| fault(error.to_string()))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(fault(text(&output.stderr))) }
-    };
-    let compiled = out.join("compiled.ptx");
-    run(Command::new(nvcc).args(source.flags()).arg(&source.path).arg("-o").arg(&compiled))?;
-    let version = run(Command::new(nvcc).arg("--version"))?;
-    let version = version.split_whitespace().find_map(|word| word.strip_prefix('V')).unwrap_or("unknown").to_owned();
-    let text = without_paths(&manifest::read(&compiled)?);
+/// Compiles a source that the manifest does not list as it is.
+fn compiled(nvcc: &Path, source: &Source, out: &Path) -> Result<Shipped, ManifestError> {
+    let (text, version) = compile::compile(nvcc, source, out)?;
     let line = line(&source.output, &text, &source.digest, &format!("nvcc-{version}"), &source.flags().join(","))?;
     Ok(Shipped { line, origin: "Compiled", listed: false, text })
 }
@@ -104,33 +95,6 @@ fn line(path: &str, text: &str, sources: &str, compiler: &str, flags: &str) -> R
     let symbols: Vec<String> = manifest::entries(text)?.into_iter().map(|entry| entry.symbol).collect();
     let (path, sources, compiler, flags) = (path.into(), sources.into(), compiler.into(), flags.into());
     Ok(Line { path, digest: manifest::digest(text), sources, compiler, flags, symbols: symbols.join(",") })
-}
-
-/// PTX with line numbers names files by absolute paths with dates, and holds a section of strings that depend on them:
-/// keeps the files' bare names and the lines, drops the rest, so that every machine makes the same text.
-fn without_paths(ptx: &str) -> String {
-    let mut text = String::new();
-    let mut in_section = false;
-    for line in ptx.lines() {
-        in_section |= line.trim_start().starts_with(".section");
-        if in_section {
-            in_section = !line.trim_end().ends_with('}');
-            continue;
-        }
-        let file = line.trim_start().strip_prefix(".file").and_then(|rest| {
-            let mut quoted = rest.split('"');
-            Some((quoted.next()?.trim(), quoted.next()?.rsplit(['/', '\\']).next()?))
-        });
-        match file {
-            Some((number, name)) => text += &format!("\t.file {number} \"{name}\"\n"),
-            // Which function was inlined is told by a label in the dropped section.
-            None if line.trim_start().starts_with(".loc") => {
-                text += &format!("{}\n", line.split(',').next().unwrap_or(line))
-            }
-            None => text += &format!("{line}\n"),
-        }
-    }
-    text
 }
 
 /// One line, and one for each file that is not as listed.

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use g2d::train::Device;
 use g2d::train::defaults::{self, Start};
 use g2d::train::quickstart::{self, Phantoms};
 use g2d::train::run::{self, Event, Manifest, Run};
@@ -35,7 +36,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         weights: None,
         device: "cpu".into(),
     };
-    let run = Run { folder: folder.join("run"), config, manifest, data, stop_at: STEPS, resume: false, threads: 0 };
+    let run = Run {
+        folder: folder.join("run"),
+        config,
+        manifest,
+        data,
+        stop_at: STEPS,
+        resume: false,
+        device: Device::Cpu,
+        threads: 0,
+    };
     let mut observe = |event: Event<'_>| {
         if let Event::Step(line) = event {
             println!("step {}: loss {:.4}, {:.0} samples/s", line.step, line.total, line.samples_per_s);

@@ -59,6 +59,15 @@ pub enum Error {
         /// Ids of the batch's films, where known.
         films: Vec<String>,
     },
+    /// A device that is not there, or that refuses.
+    #[error(transparent)]
+    Device(#[from] crate::cuda::driver::DriverError),
+    /// A plan that cannot be replayed on a device.
+    #[error(transparent)]
+    Replay(#[from] crate::cuda::replay::ReplayError),
+    /// Kernels that cannot be verified.
+    #[error(transparent)]
+    Verify(#[from] crate::verify::suite::SuiteError),
     /// Texts that make no batch.
     #[error(transparent)]
     Text(#[from] crate::model::batch::TextError),

@@ -45,5 +45,6 @@ pub mod model;
 pub mod ops;
 pub mod program;
 pub mod train;
+pub mod verify;
 
 pub use error::Error;

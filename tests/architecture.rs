@@ -25,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["model", "data", "checkpoint"],
     // The error of the library's surface names the errors of every layer below; training is part of that surface.
     &["train", "error"],
-    &["downstream", "report", "bench", "doctor"],
+    &["downstream", "report", "bench", "doctor", "verify"],
     &["cli", "capi"],
 ];
 const BACKENDS: &[&str] = &["cpu", "wgsl", "cuda"];
@@ -123,7 +123,7 @@ fn upward(file: &str, source: &str) -> Vec<String> {
     }
     let Some(height) = layer(own) else { return vec![format!("{file}: module {own} has no layer; add it to LAYERS")] };
     // A fast CPU kernel stands in its op's folder and uses the vector loops and matrix products of the backend.
-    let kernel = |to: &str| own == "ops" && file.ends_with(&format!("/{to}.rs"));
+    let kernel = |to: &str| own == "ops" && file.rsplit('/').next().is_some_and(|name| name.starts_with(to));
     let fault = |to: &str| match layer(to) {
         _ if kernel(to) => None,
         None => Some(format!("crate::{to}, which has no layer")),

@@ -154,7 +154,7 @@ fn agrees<N: Number>(
     }
     let alone = narrower.unwrap_or_default();
     same(&alone, &three.install(run)?, "number of threads")?;
-    expected.accepts(&alone)
+    expected.accepts(&alone).map(drop)
 }
 
 /// Specs made wrong in some way, and whether no op could accept them.

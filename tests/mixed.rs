@@ -100,7 +100,7 @@ fn step(session: &mut Session, config: &Config, batch: &Batch) -> Step {
         .states
         .iter()
         .map(|state| {
-            let numbers = session.state(&state.name).unwrap();
+            let numbers = session.state(&state.name).unwrap().unwrap();
             let index = program.spec(state.value).kind == Kind::Index;
             let indices = || numbers.iter().map(|&number| number as i32).collect();
             (state.value, if index { Data::Indices(indices()) } else { Data::Numbers(numbers) })
@@ -110,8 +110,8 @@ fn step(session: &mut Session, config: &Config, batch: &Batch) -> Step {
     session.step(Films::Numbers(&batch.image), &batch.text, config.learning_rate).unwrap();
 
     let image: Vec<f64> = batch.image.iter().map(|&number| number.into()).collect();
-    let map = session.output(&plan, "out.attention_map").unwrap();
-    let mask = session.output(&plan, "out.pseudo_mask").unwrap();
+    let map = session.output(&plan, "out.attention_map").unwrap().unwrap();
+    let mask = session.output(&plan, "out.pseudo_mask").unwrap().unwrap();
     let mut own = vec![(output(&program, "out.attention_map"), Data::Numbers(map))];
     for (name, value) in &program.inputs {
         let data = match name.as_str() {
@@ -133,13 +133,13 @@ fn step(session: &mut Session, config: &Config, batch: &Batch) -> Step {
 
     let (mut got, mut truth) = (Numbers::new(), Numbers::new());
     for (name, value) in program.outputs.iter().filter(|(name, _)| name.starts_with("loss.")) {
-        got.insert(name.clone(), session.output(&plan, name).unwrap());
+        got.insert(name.clone(), session.output(&plan, name).unwrap().unwrap());
         truth.insert(name.clone(), read(*value));
     }
     for &(at, value) in &program.gradients {
         let name = &program.states[at].name;
         assert_eq!(program.states[at].role, Role::Parameter { trainable: true });
-        got.insert(format!("grad.{name}"), session.gradient(&plan, name).unwrap());
+        got.insert(format!("grad.{name}"), session.gradient(&plan, name).unwrap().unwrap());
         truth.insert(format!("grad.{name}"), read(value));
     }
     Step { got, truth, masks: [mask, remade] }

@@ -324,11 +324,11 @@ fn steps(config: &Config, text_length: usize, lengths: &[usize], kernels: Kernel
     for step in 0..2 {
         session.step(Films::Numbers(&films), &text, 1e-3).unwrap();
         for (name, _) in &plan.outputs {
-            found.insert(format!("{step} {name}"), bits(&session.output(&plan, name).unwrap()));
+            found.insert(format!("{step} {name}"), bits(&session.output(&plan, name).unwrap().unwrap()));
         }
         for (name, _) in &plan.gradients {
-            found.insert(format!("{step} grad.{name}"), bits(&session.gradient(&plan, name).unwrap()));
-            found.insert(format!("{step} new.{name}"), bits(&session.state(name).unwrap()));
+            found.insert(format!("{step} grad.{name}"), bits(&session.gradient(&plan, name).unwrap().unwrap()));
+            found.insert(format!("{step} new.{name}"), bits(&session.state(name).unwrap().unwrap()));
         }
     }
     found

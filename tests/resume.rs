@@ -14,6 +14,7 @@ use g2d::data::augment::Recipe;
 use g2d::data::{Dataset, PackOptions, Split, pack, phantom};
 use g2d::model::config::Config;
 use g2d::program::Precision;
+use g2d::train::Device;
 use g2d::train::config::{RunConfig, TrainConfig};
 use g2d::train::groups::Rule;
 use g2d::train::run::{self, Data, Event, Manifest, Run, Summary};
@@ -85,7 +86,7 @@ fn task(folder: &Path, stop_at: u64, resume: bool, threads: usize) -> Run {
     };
     let config = RunConfig { model, train };
     let folder = folder.to_owned();
-    Run { folder, config, manifest, data: Data::split(data), stop_at, resume, threads }
+    Run { folder, config, manifest, data: Data::split(data), stop_at, resume, device: Device::Cpu, threads }
 }
 
 fn go(task: &Run) -> Summary {

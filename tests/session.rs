@@ -32,7 +32,7 @@ fn step(session: &mut Session, brightness: f32) -> Result<f64, Error> {
 
 /// Bits of every weight, moment and running statistic.
 fn states(session: &Session) -> BTreeMap<String, Vec<u64>> {
-    let bits = |name: &String| session.state(name).unwrap().iter().map(|number| number.to_bits()).collect();
+    let bits = |name: &String| session.state(name).unwrap().unwrap().iter().map(|number| number.to_bits()).collect();
     session.states().states.keys().map(|name| (name.clone(), bits(name))).collect()
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use common::fixtures::{Tensor, Tensors, cases, name, read, rms};
 use common::ledger;
 use g2d::program::{Kernels, Precision};
+use g2d::train::Device;
 use g2d::train::case;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -49,10 +50,16 @@ fn beyond(errors: &BTreeMap<&str, f64>, allowed: impl Fn(&str) -> f64) -> (Vec<S
 
 /// Runs a case; the file it wrote.
 fn step(case: &Path, precision: Precision, kernels: Kernels, threads: usize) -> PathBuf {
+    on(Device::Cpu, case, precision, kernels, threads)
+}
+
+/// Runs a case on a device; the file it wrote.
+fn on(device: Device, case: &Path, precision: Precision, kernels: Kernels, threads: usize) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("spec");
     fs::create_dir_all(&folder).unwrap();
-    let out = folder.join(format!("{}-{}-{kernels:?}-{threads}.safetensors", name(case), precision.name()));
-    let report = case::run(case, &out, precision, kernels, threads).unwrap_or_else(|error| panic!("{error}"));
+    let out = folder.join(format!("{}-{}-{device}-{kernels:?}-{threads}.safetensors", name(case), precision.name()));
+    let report =
+        case::run(case, &out, precision, device, kernels, threads).unwrap_or_else(|error| panic!("{error}"));
     assert!(report.total.is_finite());
     out
 }
@@ -95,6 +102,24 @@ fn exact_is_within_each_tensors_tolerance() {
         }
     }
     ledger::ran("cpu", "fp32 within tolerance.json on every tensor of the fixtures, best kernels");
+}
+
+/// The PTX that ships, on the emulated device with every checker: whole steps of every recipe, and the same bits again.
+#[test]
+fn exact_on_the_emulated_cuda_device() {
+    for case in cases() {
+        let want = read(&case.join("expected.safetensors"));
+        let text = fs::read_to_string(case.join("tolerance.json")).unwrap();
+        let tolerance: BTreeMap<String, f64> = serde_json::from_str(&text).unwrap();
+        let run = || on(Device::CudaEmulated, &case, Precision::Exact, Kernels::Best, 1);
+        let made = run();
+        let (first, got) = (fs::read(&made).unwrap(), read(&made));
+        let (bad, part) = beyond(&errors(&want, &got, FLOAT32_FLOOR), |name| tolerance[name]);
+        assert!(bad.is_empty(), "{}: {} tensors:\n{}", name(&case), bad.len(), bad.join("\n"));
+        assert!(first == fs::read(run()).unwrap(), "{}: another run gives other bits", name(&case));
+        println!("{} exact on cuda-emulated: at most {part:.3} of what is allowed", name(&case));
+    }
+    ledger::ran("emulated", "whole steps of the fixtures in fp32 within tolerance.json, the same bits twice");
 }
 
 #[test]

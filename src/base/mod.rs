@@ -2,6 +2,7 @@
 pub mod number;
 pub mod random;
 pub mod shape;
+mod stored;
 
 pub use number::{Number, Real};
 pub use random::Rng;

@@ -163,7 +163,7 @@ pub fn run(work: &Work, warmup: usize, steps: usize) -> Result<Report, Error> {
     let step_s = Spread::of(times);
     let session = &mut stepper.session;
     let ceilings = session.pool().install(machine::ceilings);
-    let launches = launches(session, &ceilings);
+    let launches = launches(session, &ceilings)?;
     Ok(Report {
         samples_per_s: work.batch as f64 / step_s.median,
         floor_s: launches.iter().map(OpTime::floor).sum(),
@@ -198,10 +198,10 @@ fn text(work: &Work, rng: &mut Rng) -> Result<TextBatch, Error> {
 }
 
 /// The median time of each launch over a few replays.
-fn launches(session: &mut Session, ceilings: &Ceilings) -> Vec<OpTime> {
+fn launches(session: &mut Session, ceilings: &Ceilings) -> Result<Vec<OpTime>, Error> {
     const REPLAYS: usize = 3;
     let plan = session.step_plan();
-    let replays: Vec<Vec<f64>> = (0..REPLAYS).map(|_| session.time_launches()).collect();
+    let replays: Vec<Vec<f64>> = (0..REPLAYS).map(|_| session.time_launches()).collect::<Result<_, Error>>()?;
     let seconds: Vec<f64> = (0..plan.launches.len())
         .map(|at| Spread::of(replays.iter().map(|replay| replay[at]).collect()).median)
         .collect();
@@ -216,7 +216,7 @@ fn launches(session: &mut Session, ceilings: &Ceilings) -> Vec<OpTime> {
         percent_multiply_add: launch.cost.flops as f64 / seconds / 1e7 / ceilings.multiply_add_gflops,
         percent_copy: launch.cost.bytes as f64 / seconds / 1e7 / ceilings.copy_gb_per_s,
     };
-    plan.launches.iter().zip(seconds).map(time).collect()
+    Ok(plan.launches.iter().zip(seconds).map(time).collect())
 }
 
 /// Launches of the same op and kernel together.

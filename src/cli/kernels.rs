@@ -7,14 +7,18 @@ use crate::kernels::{self, MODULES, Origin, STALE};
 
 /// Lists the CUDA kernels in this program, or writes ptx/ of the repository anew.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  g2d kernels\n  g2d kernels --write\n\n\
+#[command(after_help = "Examples:\n  g2d kernels\n  g2d kernels --check\n  g2d kernels --write\n\n\
                         After an edit of ptx/hand or kernels/, build, run `g2d kernels --write` in the repository's \
                         folder and build again. kernels/toolchain.sh fetches the compiler and the assembler.")]
 pub struct Kernels {
     /// Write what was compiled and the manifest into ptx/ of the current folder. Where the environment variable
     /// G2D_PTXAS names an assembler, it must take every file without spilling registers.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "check")]
     write: bool,
+    /// Check ptx/ of the current folder: listed as it is; with G2D_PTXAS, assembled without spills or warnings; with
+    /// G2D_NVCC, what kernels/ compiles to, to the byte.
+    #[arg(long)]
+    check: bool,
 }
 
 impl Kernels {
@@ -26,6 +30,13 @@ impl Kernels {
                 println!("ptx/{path}");
             }
             println!("{} files written", written.len());
+            return Ok(());
+        }
+        if self.check {
+            let [nvcc, ptxas] = ["G2D_NVCC", "G2D_PTXAS"].map(std::env::var_os);
+            for line in kernels::check(Path::new("."), nvcc.as_deref(), ptxas.as_deref())? {
+                println!("{line}");
+            }
             return Ok(());
         }
         for module in MODULES {

@@ -11,6 +11,7 @@ macro_rules! println {
 }
 
 mod bench;
+mod device;
 mod devices;
 mod doctor;
 mod emulate;
@@ -22,6 +23,7 @@ mod plan;
 mod pretrain;
 pub mod settings;
 mod step;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use indicatif::ProgressStyle;
 
+use self::device::DeviceWord;
 use crate::error::Error;
 use crate::program::Precision;
 
@@ -45,13 +48,6 @@ use crate::program::Precision;
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
-}
-
-/// Devices that this build can use.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Device {
-    /// The processor.
-    Cpu,
 }
 
 /// How numbers are stored and computed.
@@ -87,6 +83,7 @@ enum Verb {
     Emulate(emulate::Emulate),
     Doctor(doctor::Doctor),
     Kernels(kernels::Kernels),
+    Verify(verify::Verify),
 }
 
 /// Runs the command. Exit codes: 0 done, 2 input that cannot be used (one sentence on standard error).
@@ -112,6 +109,7 @@ pub fn main() -> ExitCode {
         Verb::Emulate(emulate) => emulate.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Kernels(kernels) => kernels.run(),
+        Verb::Verify(verify) => verify.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use super::{Device, PrecisionWord};
+use super::{DeviceWord, PrecisionWord};
 use crate::error::Error;
 use crate::model::config::{Config, PRESETS, RECIPES};
 use crate::program::Precision;
+use crate::train::Device;
 
 /// A model and its batch.
 #[derive(Args)]
@@ -25,21 +26,25 @@ pub struct Model {
     /// How numbers are stored.
     #[arg(long, value_enum, default_value = "exact")]
     precision: PrecisionWord,
-    /// What it runs on.
-    #[arg(long, value_enum, default_value = "cpu")]
-    device: Device,
+    /// What it runs on: auto, cpu, cuda[:N] or cuda-emulated.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceWord,
 }
 
 impl Model {
     /// The configuration of the whole step: no warm-up before the segmentation loss.
     pub fn config(&self) -> Result<Config, Error> {
-        let Device::Cpu = self.device;
         Ok(Config { warmup_steps: 0, ..Config::preset(&self.preset)?.with_recipe(&self.recipe)? })
     }
 
     /// Tokens per report at most.
     pub fn text_length(&self, config: &Config) -> usize {
         self.text_len.unwrap_or(config.max_positions.min(256))
+    }
+
+    /// What it runs on.
+    pub fn device(&self) -> Device {
+        self.device.resolve()
     }
 
     /// How numbers are stored.

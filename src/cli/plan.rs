@@ -29,7 +29,8 @@ impl Plan {
         let config = self.model.config()?;
         let text_len = self.model.text_length(&config);
         let shapes = Shapes { batch: self.model.batch, text_len, source: Source::Bytes };
-        let plan = session::step_plan(&config, &shapes, self.model.precision(), Kernels::Best)?;
+        let kernels = self.model.device().kernels(Kernels::Best);
+        let plan = session::step_plan(&config, &shapes, self.model.precision(), kernels)?;
         if self.json {
             let slabs = plan.slabs.iter().map(|(slab, bytes)| (format!("{slab:?}"), (*bytes).into()));
             let work = plan.cost();

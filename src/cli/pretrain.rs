@@ -7,20 +7,22 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
-use super::Device;
+use super::DeviceWord;
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::model::config::{PRESETS, RECIPES};
+use crate::train::Device;
 use crate::train::config::RunConfig;
 use crate::train::defaults::{self, Start};
 use crate::train::quickstart::{self, Phantoms};
 use crate::train::run::{self, Data, Event, Manifest, Run, Summary};
 use crate::train::validate::Validation;
+use crate::verify::last_step::{self, Repeated};
 
 /// The phantoms of a run without data.
 pub(super) const PHANTOMS: Phantoms = Phantoms { train: 8000, held_out: 320, threads: 0, size: 192 };
 /// Its steps.
-const PHANTOM_STEPS: u64 = 1400;
+const PHANTOM_STEPS: u64 = 1000;
 /// Passes over one's own data by default.
 const EPOCHS: u64 = 20;
 
@@ -66,9 +68,9 @@ pub struct Pretrain {
     /// Weights to start from, under published names (safetensors). The published learning rate applies then.
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// What to run on.
-    #[arg(long, value_enum, default_value = "cpu")]
-    device: Device,
+    /// What to run on: auto (the best real device), cpu, cuda[:N] or cuda-emulated; a resumed run stays on its own.
+    #[arg(long)]
+    device: Option<DeviceWord>,
     /// Threads; 0: all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -82,20 +84,39 @@ pub(super) const RUNS: &str = "runs";
 impl Pretrain {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
-        let Device::Cpu = self.device;
         let cancelled = super::cancelled()?;
         let run = if self.resume { self.resumed()? } else { self.fresh(cancelled)? };
         let bar = bar(run.stop_at);
         let mut last_line = None;
-        let summary = run::run(&run, &mut |event| show(&bar, self.json, event, &mut last_line), cancelled);
+        // The first run ends with a look at the GPU kernels that it did not use.
+        let look = self.first() && run.device == Device::Cpu;
+        let mut repeated = None;
+        let mut observe = |event: Event<'_>| match event {
+            Event::Finished(session, films, text) if look => {
+                bar.set_message("repeating launches on the emulated CUDA device");
+                repeated = Some(last_step::repeat(session, films, text));
+            }
+            event => show(&bar, self.json, event, &mut last_line),
+        };
+        let summary = run::run(&run, &mut observe, cancelled);
         bar.finish_and_clear();
-        let summary = summary?;
+        let (summary, repeated) = (summary?, repeated.transpose()?.unwrap_or_default());
         if self.json {
-            println!("{}", serde_json::to_string(&summary).unwrap_or_default());
+            let mut report = serde_json::to_value(&summary).unwrap_or_default();
+            report["emulated"] = serde_json::to_value(&repeated).unwrap_or_default();
+            println!("{report}");
         } else {
-            print!("{}", text(&run, &summary));
+            print!("{}{}", text(&run, &summary), on_the_emulated_device(&repeated));
         }
-        Ok(())
+        match repeated.iter().find_map(|launch| launch.failure.as_ref().map(|what| (launch, what))) {
+            Some((launch, what)) => Err(Error::Usage(format!("{} on the emulated device: {what}", launch.op))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it is the first run: neither data nor model were named.
+    fn first(&self) -> bool {
+        self.data.is_none() && self.preset.is_none() && self.recipe.is_none() && self.weights.is_none() && !self.resume
     }
 
     fn preset(&self) -> &str {
@@ -142,9 +163,11 @@ impl Pretrain {
             (None, None) => EPOCHS * per_epoch,
         };
         // What follows from the schedule's horizon follows from the one that was asked for.
-        let horizon = self.settings(data.train.vocab_size(), stop_at)?.train.schedule.steps;
+        let asked = if self.first() { defaults::first_horizon(stop_at) } else { stop_at };
+        let horizon = self.settings(data.train.vocab_size(), asked)?.train.schedule.steps;
         let config = self.settings(data.train.vocab_size(), horizon)?;
         config.validate()?;
+        let device = self.device.unwrap_or(DeviceWord::Auto).resolve();
         let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io(path));
         let manifest = Manifest {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -156,15 +179,14 @@ impl Pretrain {
             data_digest: data.train.digest().into(),
             held_out: held_out.as_deref().map(absolute).transpose()?,
             weights: self.weights.as_deref().map(absolute).transpose()?,
-            device: "cpu".into(),
+            device: device.to_string(),
         };
-        Ok(Run { folder, config, manifest, data, stop_at, resume: false, threads: self.threads })
+        Ok(Run { folder, config, manifest, data, stop_at, resume: false, device, threads: self.threads })
     }
 
     /// The tuned defaults of preset and recipe, or of the first run, then the file, then the flags.
     fn settings(&self, vocab_size: usize, horizon: u64) -> Result<RunConfig, Error> {
-        let first = self.data.is_none() && self.preset.is_none() && self.recipe.is_none() && self.weights.is_none();
-        let mut config = match first {
+        let mut config = match self.first() {
             true => defaults::first_run(vocab_size, horizon)?,
             false => defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size, horizon)?,
         };
@@ -230,7 +252,9 @@ impl Pretrain {
             (None, Some(epochs)) => epochs * per_epoch.max(1) as u64,
             (None, None) => manifest.horizon,
         };
-        Ok(Run { folder, config, manifest, data, stop_at, resume: true, threads: self.threads })
+        let own = || manifest.device.parse().map_err(|why| Error::Usage(format!("{}: {why}", folder.display())));
+        let device = self.device.map_or_else(own, |word| Ok(word.resolve()))?;
+        Ok(Run { folder, config, manifest, data, stop_at, resume: true, device, threads: self.threads })
     }
 }
 
@@ -285,8 +309,30 @@ fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>)
             bar.set_message(message);
         }
         Event::Validated(step, validation) if !json => say(format!("after step {step}: {}", found(validation))),
-        Event::Validated(..) | Event::Saved(_) => {}
+        Event::Validated(..) | Event::Saved(_) | Event::Finished(..) => {}
     }
+}
+
+fn on_the_emulated_device(launches: &[Repeated]) -> String {
+    if launches.is_empty() {
+        return String::new();
+    }
+    let mut text = "launches of the last batch, from the PTX that ships, on the emulated CUDA device:\n".to_owned();
+    for launch in launches {
+        let kernels: Vec<String> = launch.kernels.iter().map(|(symbol, file)| format!("{symbol} ({file})")).collect();
+        let mask = match launch.same {
+            Some(true) => "; mask equal to the processor's",
+            Some(false) => "; MASK DIFFERS from the processor's",
+            None => "",
+        };
+        let verdict = match &launch.failure {
+            Some(what) => format!("FAILED: {what}"),
+            None => format!("{:.2} of the tolerance, no checker report{mask}", launch.used),
+        };
+        let (op, instructions) = (launch.op, launch.instructions as f64 / 1e6);
+        text += &format!("  {op:26} {instructions:7.2} M instructions  {verdict}\n    {}\n", kernels.join(", "));
+    }
+    text
 }
 
 fn found(validation: &Validation) -> String {

@@ -24,9 +24,9 @@ pub struct Step {
     /// How numbers are stored and computed.
     #[arg(long, value_enum, default_value = "exact")]
     precision: super::PrecisionWord,
-    /// What to run on.
-    #[arg(long, value_enum, default_value = "cpu")]
-    device: super::Device,
+    /// What to run on: auto, cpu, cuda[:N] or cuda-emulated.
+    #[arg(long, default_value = "cpu")]
+    device: super::DeviceWord,
     /// Run the references, the definition of every op, instead of the fast kernels.
     #[arg(long)]
     reference: bool,
@@ -41,10 +41,9 @@ pub struct Step {
 impl Step {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
-        let super::Device::Cpu = self.device;
         let precision = Precision::from(self.precision);
         let kernels = if self.reference { Kernels::Reference } else { Kernels::Best };
-        let report = case::run(&self.case, &self.out, precision, kernels, self.threads)?;
+        let report = case::run(&self.case, &self.out, precision, self.device.resolve(), kernels, self.threads)?;
         if self.json {
             println!("{}", serde_json::to_string(&report).unwrap_or_default());
         } else {

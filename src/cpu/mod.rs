@@ -8,4 +8,4 @@ pub mod simd;
 pub mod tile;
 
 pub use memory::Memory;
-pub use replay::{first_non_finite, replay, replay_poisoned};
+pub use replay::{replay, replay_poisoned};

@@ -49,25 +49,6 @@ pub fn replay_poisoned(plan: &Checked, memory: &mut Memory) {
     }
 }
 
-/// Replays until a launch writes a number that is not finite; the launch's position, or `None` if all are finite.
-/// What a launch leaves unwritten counts as zero.
-pub fn first_non_finite(plan: &Checked, memory: &mut Memory) -> Option<usize> {
-    memory.fit(plan);
-    for (at, launch) in plan.launches.iter().enumerate() {
-        for (&output, overwrite) in launch.outputs.iter().zip(&launch.overwrites) {
-            if overwrite.is_none() {
-                memory.bytes_mut(&plan.buffers[output]).fill(0);
-            }
-        }
-        run(plan, at, memory);
-        let finite = |&output: &usize| memory.read(&plan.buffers[output]).iter().all(|number| number.is_finite());
-        if !launch.outputs.iter().all(finite) {
-            return Some(at);
-        }
-    }
-    None
-}
-
 /// Runs the launch that stands `at` that position, in memory that [fits](Memory::fit) the plan.
 pub fn run(plan: &Checked, at: usize, memory: &mut Memory) {
     let launch = &plan.launches[at];

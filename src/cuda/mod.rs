@@ -4,4 +4,9 @@
 //! emulated device. The PTX that runs on either is the text that ships.
 
 pub mod driver;
+mod modules;
 pub mod ptx;
+pub mod replay;
+
+pub use modules::Modules;
+pub use replay::Replay;

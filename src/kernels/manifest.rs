@@ -161,15 +161,18 @@ pub fn sources(root: &Path) -> Result<Vec<Source>, ManifestError> {
 /// Paths in `ptx/` of everything that lies there but the manifest, sorted.
 pub fn committed(root: &Path) -> Result<Vec<String>, ManifestError> {
     let folder = root.join("ptx");
-    let inside = |path: PathBuf| {
-        let path = path.strip_prefix(&folder).unwrap_or(&path).to_owned();
-        path.iter().map(|part| part.to_string_lossy().into_owned()).collect::<Vec<_>>().join("/")
-    };
-    Ok(files(&folder)?.into_iter().map(inside).filter(|path| path != "MANIFEST").collect())
+    let inside = files(&folder)?.into_iter().map(|path| relative(&folder, &path));
+    Ok(inside.filter(|path| path != "MANIFEST").collect())
+}
+
+/// The path of a file inside a folder, with `/`.
+pub fn relative(folder: &Path, path: &Path) -> String {
+    let path = path.strip_prefix(folder).unwrap_or(path);
+    path.iter().map(|part| part.to_string_lossy().into_owned()).collect::<Vec<_>>().join("/")
 }
 
 /// All files below a folder, sorted; none if there is no such folder.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, ManifestError> {
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>, ManifestError> {
     let unreadable = |error| ManifestError::Unreadable(folder.to_owned(), error);
     let mut found = Vec::new();
     if !folder.exists() {

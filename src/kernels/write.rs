@@ -18,6 +18,12 @@ pub enum WriteError {
     /// Texts that this program does not have.
     #[error("not compiled: {}; build with G2D_NVCC set (kernels/toolchain.sh)", .0.join(", "))]
     Stale(&'static [&'static str]),
+    /// A text that is not as the manifest lists it.
+    #[error("ptx/{0} is not as ptx/MANIFEST lists it; run `g2d kernels --write`")]
+    Unlisted(&'static str),
+    /// A source that gives another text than the committed one.
+    #[error("ptx/{0} is not what its source compiles to; build with G2D_NVCC set and run `g2d kernels --write`")]
+    Differs(String),
     /// The assembler refuses a text, or would spill registers to memory.
     #[error("ptx/{path}: {why}")]
     Assembler {
@@ -68,7 +74,7 @@ pub fn write(root: &Path, ptxas: Option<&OsStr>) -> Result<Vec<String>, WriteErr
 }
 
 /// Whether the vendor's assembler takes the text and keeps everything in registers.
-fn assemble(module: &'static Module, ptxas: &OsStr) -> Result<(), WriteError> {
+pub(super) fn assemble(module: &'static Module, ptxas: &OsStr) -> Result<(), WriteError> {
     let fault = |why: String| WriteError::Assembler { path: module.path, why };
     let text = std::env::temp_dir().join(format!("g2d-{}.ptx", std::process::id()));
     fs::write(&text, module.text).map_err(|error| WriteError::Unwritable(text.clone(), error))?;
@@ -84,7 +90,9 @@ fn assemble(module: &'static Module, ptxas: &OsStr) -> Result<(), WriteError> {
     match spills {
         _ if !output.status.success() => Err(fault(said.trim().to_owned())),
         Some(spills) => Err(fault(format!("spills: {}", spills.trim()))),
-        None => Ok(()),
+        None => {
+            said.lines().find(|line| line.contains("warning")).map_or(Ok(()), |line| Err(fault(line.trim().into())))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The vocabulary: one folder per op, one line per op in the registry below.
 
 use crate::base::{Number, Rng, Spec};
-use crate::program::{Backward, Candidate, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 macro_rules! registry {
     ($($folder:ident: $op:ident,)*) => {
@@ -73,6 +73,16 @@ macro_rules! registry {
             /// See [`Operation::run_cpu`].
             pub fn run_cpu<N: Number>(&self, kernel: &'static str, io: &mut HostIo<'_, N>) {
                 match self { $(Self::$op(op) => op.run_cpu(kernel, io),)* }
+            }
+
+            /// See [`Operation::cuda`].
+            pub fn cuda(&self) -> &'static [&'static str] {
+                match self { $(Self::$op(op) => op.cuda(),)* }
+            }
+
+            /// See [`Operation::run_cuda`].
+            pub fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+                match self { $(Self::$op(op) => op.run_cuda(kernel, io),)* }
             }
         }
     };

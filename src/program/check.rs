@@ -7,8 +7,8 @@ use std::ops::Deref;
 
 use super::op::{Candidate, Overwrite};
 use super::pass::layout::ALIGNMENT;
-use super::plan::{Buffer, Launch, Plan, Slab, candidates};
-use crate::base::Spec;
+use super::plan::{Backend, Buffer, Launch, Plan, Slab, candidates, try_cuda};
+use crate::base::{DType, Spec};
 
 /// A plan that has passed [`check`] and can no longer be changed: the only kind that a backend replays, for its slices
 /// of slabs are as sound as the plan.
@@ -121,7 +121,8 @@ fn overlap(a: &Buffer, b: &Buffer) -> bool {
 
 /// Checks bounds, alignment, shapes, kernels, write-before-read, overlaps. Costs milliseconds; runs on every plan.
 pub fn check(plan: &Plan) -> Result<(), Fault> {
-    let used = plan.launches.iter().flat_map(|launch| launch.inputs.iter().chain(&launch.outputs));
+    let used =
+        plan.launches.iter().flat_map(|launch| launch.inputs.iter().chain(&launch.outputs).chain(&launch.workspace));
     let named = plan.inputs.iter().chain(&plan.outputs).chain(&plan.gradients).map(|(_, buffer)| buffer);
     let count = plan.buffers.len();
     if let Some(&buffer) = used.chain(named).find(|&&buffer| buffer >= count) {
@@ -143,8 +144,8 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
     // made by updates are recognised as outputs below.
     let mut made = vec![false; plan.buffers.len()];
     for launch in &plan.launches {
-        for &output in &launch.outputs {
-            made[output] = true;
+        for &written in launch.outputs.iter().chain(&launch.workspace) {
+            made[written] = true;
         }
     }
     let transient = |buffer: &Buffer| matches!(buffer.slab, Slab::Arena | Slab::Gradients);
@@ -152,10 +153,10 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
         (0..plan.buffers.len()).filter(|&at| !made[at] && !transient(&plan.buffers[at])).collect();
     for (at, launch) in plan.launches.iter().enumerate() {
         check_launch(plan, at, &valid)?;
-        for &output in &launch.outputs {
-            valid.retain(|&other| !overlap(&plan.buffers[output], &plan.buffers[other]));
-            valid.push(output);
+        for &written in launch.outputs.iter().chain(&launch.workspace) {
+            valid.retain(|&other| !overlap(&plan.buffers[written], &plan.buffers[other]));
         }
+        valid.extend(&launch.outputs);
     }
     for (name, buffer) in &plan.outputs {
         if !valid.contains(buffer) {
@@ -172,6 +173,12 @@ fn check_launch(plan: &Plan, at: usize, valid: &[usize]) -> Result<(), Fault> {
     for &input in &launch.inputs {
         if !valid.contains(&input) {
             return Err(Fault::Stale { launch: at, scope: scope(), buffer: input });
+        }
+    }
+    if let Some(workspace) = launch.workspace {
+        let overlaps = |&&other: &&usize| overlap(&plan.buffers[workspace], &plan.buffers[other]);
+        if let Some(&other) = launch.inputs.iter().chain(&launch.outputs).find(overlaps) {
+            return Err(Fault::Overlap { launch: at, scope: scope(), buffer: workspace, other });
         }
     }
     for (position, &output) in launch.outputs.iter().enumerate() {
@@ -214,9 +221,25 @@ fn check_op(plan: &Plan, launch: &Launch) -> Result<(), String> {
     if launch.overwrites.len() != outputs.len() || !launch.overwrites.iter().enumerate().all(agree) {
         return Err("it does not overwrite the inputs that the op overwrites".into());
     }
-    let legal = |candidate: &Candidate| candidate.name == launch.kernel && candidate.refusal.is_none();
-    if !candidates(&launch.op, &inputs).iter().any(legal) {
-        return Err(format!("it has no kernel {} for these inputs", launch.kernel));
+    check_kernel(plan, launch, &inputs)
+}
+
+/// Whether the chosen kernel takes these buffers, in the workspace it was given.
+fn check_kernel(plan: &Plan, launch: &Launch, inputs: &[Spec]) -> Result<(), String> {
+    let space = launch.workspace.map_or(0, |workspace| plan.buffers[workspace].bytes());
+    let stored = |buffers: &[usize]| -> Vec<(Spec, DType)> {
+        buffers.iter().map(|&at| (plan.buffers[at].spec, plan.buffers[at].dtype)).collect()
+    };
+    let needed = match plan.backend {
+        Backend::Cpu => {
+            let legal = |candidate: &Candidate| candidate.name == launch.kernel && candidate.refusal.is_none();
+            candidates(&launch.op, inputs).iter().any(legal).then_some(0)
+        }
+        Backend::Cuda => try_cuda(&launch.op, launch.kernel, &stored(&launch.inputs), &stored(&launch.outputs)).ok(),
+    };
+    match needed {
+        None => Err(format!("it has no kernel {} for these inputs", launch.kernel)),
+        Some(needed) if needed > space => Err(format!("its kernel needs {needed} bytes of workspace, not {space}")),
+        Some(_) => Ok(()),
     }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The language in which a step is written down: ops on typed values, their gradients, and what becomes of the list.
 pub mod check;
+pub mod device;
 pub mod grad;
 pub mod host;
 mod kernel_call;
@@ -10,6 +11,7 @@ pub mod plan;
 pub mod record;
 
 pub use check::Checked;
+pub use device::{DeviceBuffer, DeviceIo};
 pub use host::{Case, HostIo};
 pub use kernel_call::KernelCall;
 pub use op::{Backward, Candidate, Cost, Misfit, Operation, Outputs, Pass, Size};

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::hash::Hash;
 
+use super::device::DeviceIo;
 use super::host::{Case, HostIo};
 use super::record::{Recorder, Value};
 use crate::base::{Number, Rng, Shape, Spec};
@@ -53,6 +54,17 @@ pub trait Operation: Copy + Eq + Hash + Debug {
     fn run_cpu<N: Number>(&self, kernel: &'static str, io: &mut HostIo<'_, N>) {
         let _ = kernel;
         self.reference(io);
+    }
+
+    /// Names of the CUDA kernels for this op, best first; none if there is none yet.
+    fn cuda(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Asks `io` for the launches by which the CUDA kernel of that name does what the op does; or says why it cannot.
+    /// Data alone: the same inputs give the same calls.
+    fn run_cuda(&self, kernel: &'static str, _io: &mut DeviceIo) -> Result<(), Misfit> {
+        Err(Misfit::new(format!("{} has no CUDA kernel {kernel}", self.name())))
     }
 
     /// A test case from a few small numbers; smaller numbers give smaller shapes. `variant` is below

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use super::check::{Checked, Fault};
+use super::device::DeviceIo;
 use super::memory::{self, Interval};
-use super::op::{Candidate, Cost};
+use super::op::{Candidate, Cost, Misfit};
 use super::pass::layout::{StateLayout, aligned};
 use super::pass::place::place;
 use super::pass::precision::{Precision, precision};
 use super::pass::prune::prune;
-use super::record::{Origin, Program, Value};
+use super::record::{Node, Origin, Program, Value};
 use crate::base::{DType, Spec};
 use crate::ops::Op;
 
@@ -85,6 +86,8 @@ pub struct Launch {
     pub outputs: Vec<usize>,
     /// For each output that starts out as a copy of an input: that input, and whether it lies in the same memory.
     pub overwrites: Vec<Option<(usize, bool)>>,
+    /// Memory that its kernels use among themselves, in the arena: a position in [`Plan::buffers`].
+    pub workspace: Option<usize>,
     /// Where in the model it was recorded.
     pub scope: String,
     /// Its work.
@@ -102,11 +105,41 @@ pub enum Kernels {
     Best,
     /// The references: the definition of the step.
     Reference,
+    /// The best legal CUDA kernel of each op.
+    Cuda,
+}
+
+/// What replays a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backend {
+    /// [`crate::cpu`].
+    Cpu,
+    /// [`crate::cuda`].
+    Cuda,
+}
+
+impl Backend {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
+impl Kernels {
+    /// Where these run.
+    pub fn backend(self) -> Backend {
+        if self == Self::Cuda { Backend::Cuda } else { Backend::Cpu }
+    }
 }
 
 /// What a backend replays, once it is [`Checked`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct Plan {
+    /// What its kernels run on.
+    pub backend: Backend,
     /// How real numbers are stored.
     pub precision: Precision,
     /// In order.
@@ -136,6 +169,18 @@ pub enum PlanError {
         /// Its shape in the program.
         shape: String,
     },
+    /// An op that no kernel of the backend can do.
+    #[error("{scope}: no {backend} kernel does {op}: {why}")]
+    NoKernel {
+        /// Where in the model.
+        scope: String,
+        /// The backend.
+        backend: &'static str,
+        /// The op.
+        op: &'static str,
+        /// What each kernel refuses.
+        why: String,
+    },
     /// The finished plan is not sound: a fault of this crate.
     #[error("the plan is not sound: {0}")]
     Unsound(#[from] Fault),
@@ -146,7 +191,9 @@ pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<
     let program = precision(prune(program), states.precision);
     let home = place(&program);
     let fixed = fixed_places(&program, states, &home)?;
-    let (arena, placement) = arena_places(&program, states.precision, &home, &fixed);
+    let chosen: Vec<Choice> =
+        program.nodes.iter().map(|node| choose(&program, node, states.precision, kernels)).collect::<Result<_, _>>()?;
+    let (arena, placement) = arena_places(&program, states.precision, &home, &fixed, &chosen);
     let mut builder = Builder { program: &program, states, buffers: Vec::new(), known: HashMap::new() };
     let mut buffer = |value: Value| {
         let (slab, offset) = fixed.get(&home[value.index()]).copied().unwrap_or_else(|| {
@@ -155,7 +202,7 @@ pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<
         builder.buffer(value, slab, offset)
     };
     let mut launches = Vec::with_capacity(program.nodes.len());
-    for node in &program.nodes {
+    for (node, choice) in program.nodes.iter().zip(&chosen) {
         let inputs: Vec<usize> = node.inputs.iter().map(|&value| buffer(value)).collect();
         let outputs: Vec<usize> = node.outputs.iter().map(|&value| buffer(value)).collect();
         let overwrites = node.outputs.iter().zip(&node.overwrites).map(|(output, overwrite)| {
@@ -163,28 +210,37 @@ pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<
             let source = node.inputs[overwrite.input];
             Some((overwrite.input, home[output.index()] == home[source.index()]))
         });
-        let (kernel, cost) = choose(&program, node, states.precision, kernels);
         launches.push(Launch {
             op: node.op,
-            kernel,
+            kernel: choice.kernel,
             inputs,
             outputs,
             overwrites: overwrites.collect(),
+            workspace: None,
             scope: node.scope.clone(),
-            cost,
+            cost: choice.cost,
         });
     }
     let inputs = program.inputs.iter().map(|(name, value)| (name.clone(), buffer(*value))).collect();
     let outputs = program.outputs.iter().map(|(name, value)| (name.clone(), buffer(*value))).collect();
     let gradients = program.gradients.iter().map(|&(state, value)| (program.states[state].name.clone(), buffer(value)));
     let gradients = gradients.collect();
-    let buffers = builder.buffers;
+    let mut buffers = builder.buffers;
+    // The intervals of workspaces come last, in the order of the launches.
+    let spaces = chosen.iter().filter(|choice| choice.workspace > 0).count();
+    let mut workspaces = placement.offsets[placement.offsets.len() - spaces..].iter().copied();
+    for (launch, choice) in launches.iter_mut().zip(&chosen).filter(|(_, choice)| choice.workspace > 0) {
+        launch.workspace = Some(buffers.len());
+        let spec = Spec::bytes([choice.workspace]);
+        buffers.push(Buffer { slab: Slab::Arena, offset: workspaces.next().unwrap_or(0), spec, dtype: DType::U8 });
+    }
     let mut slabs: BTreeMap<Slab, usize> = SLABS.iter().map(|&slab| (slab, states.size(slab))).collect();
     slabs.insert(Slab::Inputs, input_bytes(&program, states.precision));
     slabs.insert(Slab::Arena, placement.arena);
     let precision = states.precision;
     let live_bound = placement.live_bound;
-    let plan = Plan { precision, launches, buffers, inputs, outputs, gradients, slabs, live_bound };
+    let backend = kernels.backend();
+    let plan = Plan { backend, precision, launches, buffers, inputs, outputs, gradients, slabs, live_bound };
     Ok(Checked::new(plan)?)
 }
 
@@ -248,6 +304,7 @@ fn arena_places(
     precision: Precision,
     home: &[Value],
     fixed: &HashMap<Value, (Slab, usize)>,
+    chosen: &[Choice],
 ) -> (HashMap<Value, usize>, memory::Placement) {
     let mut known: HashMap<Value, usize> = HashMap::new();
     let mut intervals: Vec<Interval> = Vec::new();
@@ -271,29 +328,71 @@ fn arena_places(
             intervals[interval].last = program.nodes.len();
         }
     }
+    for (at, choice) in chosen.iter().enumerate().filter(|(_, choice)| choice.workspace > 0) {
+        intervals.push(Interval { first: at, last: at, bytes: choice.workspace });
+    }
     let placement = memory::place(&intervals);
     (known, placement)
 }
 
-fn choose(
-    program: &Program,
-    node: &super::record::Node,
-    precision: Precision,
-    kernels: Kernels,
-) -> (&'static str, Cost) {
-    let inputs: Vec<Spec> = node.inputs.iter().map(|&value| program.spec(value)).collect();
-    let outputs: Vec<Spec> = node.outputs.iter().map(|&value| program.spec(value)).collect();
-    let bytes = inputs.iter().chain(&outputs);
-    let bytes = bytes.map(|spec| (spec.shape.elements() * precision.dtype(spec.kind).bytes()) as u64).sum();
-    let cost = Cost { flops: node.op.flops(&inputs, &outputs), bytes };
-    let kernel = match kernels {
-        Kernels::Reference => REFERENCE,
-        Kernels::Best => candidates(&node.op, &inputs)
-            .iter()
-            .find(|candidate| candidate.refusal.is_none())
-            .map_or(REFERENCE, |candidate| candidate.name),
+/// What was chosen for a node.
+struct Choice {
+    kernel: &'static str,
+    cost: Cost,
+    /// Bytes.
+    workspace: usize,
+}
+
+fn choose(program: &Program, node: &Node, precision: Precision, kernels: Kernels) -> Result<Choice, PlanError> {
+    let stored = |value: &Value| {
+        let spec = program.spec(*value);
+        (spec, precision.dtype(spec.kind))
     };
-    (kernel, cost)
+    let inputs: Vec<(Spec, DType)> = node.inputs.iter().map(stored).collect();
+    let outputs: Vec<(Spec, DType)> = node.outputs.iter().map(stored).collect();
+    let specs = |values: &[(Spec, DType)]| values.iter().map(|&(spec, _)| spec).collect::<Vec<Spec>>();
+    let (in_specs, out_specs) = (specs(&inputs), specs(&outputs));
+    let bytes = inputs.iter().chain(&outputs).map(|(spec, dtype)| (spec.shape.elements() * dtype.bytes()) as u64).sum();
+    let cost = Cost { flops: node.op.flops(&in_specs, &out_specs), bytes };
+    let legal = |candidate: &Candidate| candidate.refusal.is_none();
+    let (kernel, workspace) = match kernels {
+        Kernels::Reference => (REFERENCE, 0),
+        Kernels::Best => (candidates(&node.op, &in_specs).iter().find(|c| legal(c)).map_or(REFERENCE, |c| c.name), 0),
+        Kernels::Cuda => cuda_kernel(&node.op, &inputs, &outputs).map_err(|refusals| PlanError::NoKernel {
+            scope: node.scope.clone(),
+            backend: Backend::Cuda.name(),
+            op: node.op.name(),
+            why: refusals,
+        })?,
+    };
+    Ok(Choice { kernel, cost, workspace })
+}
+
+/// The best CUDA kernel that takes these values, with the bytes of workspace it needs; or why none does.
+fn cuda_kernel(op: &Op, inputs: &[(Spec, DType)], outputs: &[(Spec, DType)]) -> Result<(&'static str, usize), String> {
+    let mut refusals = Vec::new();
+    for &kernel in op.cuda() {
+        match try_cuda(op, kernel, inputs, outputs) {
+            Ok(workspace) => return Ok((kernel, workspace)),
+            Err(misfit) => refusals.push(format!("{kernel}: {misfit}")),
+        }
+    }
+    if refusals.is_empty() {
+        refusals.push("it has none".into());
+    }
+    Err(refusals.join("; "))
+}
+
+/// Bytes of workspace that a CUDA kernel needs for these values, or why it cannot take them.
+pub fn try_cuda(
+    op: &Op,
+    kernel: &'static str,
+    inputs: &[(Spec, DType)],
+    outputs: &[(Spec, DType)],
+) -> Result<usize, Misfit> {
+    let mut io = DeviceIo::unplaced(inputs, outputs);
+    op.run_cuda(kernel, &mut io)?;
+    Ok(io.finish().workspace_bytes)
 }
 
 /// Every CPU kernel of an op on these inputs, best first; the reference, which does everything, comes last.
@@ -345,7 +444,8 @@ impl fmt::Display for Plan {
         let total = self.cost();
         writeln!(
             f,
-            "cpu, {}: {} launches, {:.3} GFLOP, {:.1} MiB read or written",
+            "{}, {}: {} launches, {:.3} GFLOP, {:.1} MiB read or written",
+            self.backend.name(),
             self.precision.name(),
             self.launches.len(),
             total.flops as f64 / 1e9,

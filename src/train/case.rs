@@ -6,6 +6,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use super::device::Device;
 use super::session::{Films, Options, Session};
 use crate::checkpoint::{self, names};
 use crate::error::Error;
@@ -46,6 +47,7 @@ pub fn run(
     case: &Path,
     out: &Path,
     precision: Precision,
+    device: Device,
     kernels: Kernels,
     threads: usize,
 ) -> Result<CaseReport, Error> {
@@ -58,6 +60,7 @@ pub fn run(
     let options = Options {
         source: Source::Numbers,
         precision,
+        device,
         kernels,
         threads,
         ..Options::new(config.clone(), batch, text_length)
@@ -66,8 +69,8 @@ pub fn run(
     session.load_weights(&case.join("weights.safetensors"))?;
     let named = |at: usize| session.program().states[at].name.clone();
     let before: BTreeMap<String, Vec<f64>> = (names::weights(session.program()).into_iter().map(named))
-        .map(|name| (name.clone(), session.state(&name).unwrap_or_default()))
-        .collect();
+        .map(|name| Ok((name.clone(), session.state(&name)?.unwrap_or_default())))
+        .collect::<Result<_, Error>>()?;
     let mut last = None;
     for batch in &batches {
         let text = TextBatch::pack(&batch.tokens, &batch.lengths, text_length, &config)?;
@@ -75,7 +78,7 @@ pub fn run(
         last = Some((session.step(Films::Numbers(&batch.image), &text, learning_rate)?, plan));
     }
     let Some((metrics, plan)) = last else { unreachable!("read_batches gives at least one") };
-    let tensors = tensors(&session, &plan, &before);
+    let tensors = tensors(&session, &plan, &before)?;
     write(out, &tensors)?;
     Ok(CaseReport {
         steps: batches.len(),
@@ -91,7 +94,7 @@ pub fn run(
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f64>)>;
 
 /// Everything of the last step, whose plan this was, under the specification's names.
-fn tensors(session: &Session, plan: &Plan, before: &BTreeMap<String, Vec<f64>>) -> Tensors {
+fn tensors(session: &Session, plan: &Plan, before: &BTreeMap<String, Vec<f64>>) -> Result<Tensors, Error> {
     let (batch, side) = (session.options().batch, session.options().config.image_size);
     let mut tensors = Tensors::new();
     for (name, buffer) in &plan.outputs {
@@ -101,7 +104,7 @@ fn tensors(session: &Session, plan: &Plan, before: &BTreeMap<String, Vec<f64>>) 
                 loss if loss.starts_with("loss.") => vec![],
                 _ => plan.buffers[*buffer].spec.shape.dims().to_vec(),
             };
-            tensors.insert(name.clone(), (shape, session.output(plan, name).unwrap_or_default()));
+            tensors.insert(name.clone(), (shape, session.output(plan, name)?.unwrap_or_default()));
         }
     }
     let program = session.program();
@@ -109,15 +112,15 @@ fn tensors(session: &Session, plan: &Plan, before: &BTreeMap<String, Vec<f64>>) 
         let (name, shape) = (&state.name, program.spec(state.value).shape);
         let file_shape = names::file_shape(program, state);
         if state.role == (Role::Parameter { trainable: true }) {
-            let gradient = session.gradient(plan, name).unwrap_or_else(|| vec![0.0; shape.elements()]);
+            let gradient = session.gradient(plan, name)?.unwrap_or_else(|| vec![0.0; shape.elements()]);
             let gradient = names::to_file(state.layout, shape, gradient);
             tensors.insert(format!("grad.{name}"), (file_shape.clone(), gradient));
         }
-        let after = session.state(name).unwrap_or_default();
+        let after = session.state(name)?.unwrap_or_default();
         let update = after.iter().zip(&before[name]).map(|(after, before)| after - before).collect();
         tensors.insert(format!("update.{name}"), (file_shape, names::to_file(state.layout, shape, update)));
     }
-    tensors
+    Ok(tensors)
 }
 
 fn read_batches(case: &Path, config: &Config) -> Result<Vec<CaseBatch>, Error> {

@@ -70,6 +70,12 @@ pub fn settings(
     Ok(RunConfig { model, train })
 }
 
+/// The horizon of the first run's schedule where it takes so many steps: it ends before the learning rate does, within a
+/// few minutes; `--resume` goes on to the horizon.
+pub fn first_horizon(steps: u64) -> u64 {
+    steps.saturating_mul(13) / 10
+}
+
 /// The settings of the first run, the one that is given neither data nor a preset nor a recipe: `tiny`, changed so that
 /// a few minutes on phantoms give masks that lie on the findings (docs/training.md has what was compared). More cells
 /// of attention, blended instead of square; a thinner decoder, which pays for them; a milder temperature, which finds
@@ -79,8 +85,10 @@ pub fn first_run(vocab_size: usize, horizon: u64) -> Result<RunConfig, ConfigErr
     config.model.image_size = 192;
     config.model.mask_upsample = MaskUpsample::Bilinear;
     config.model.quantile = 0.8;
-    config.model.decoder_channels = vec![16, 8, 8, 8, 8];
+    config.model.decoder_channels = vec![16, 8, 8, 4, 4];
     config.model.temperature = 0.12;
     config.train.augment = Recipe::None;
+    config.train.batch = 24;
+    config.train.validate_every = horizon.div_ceil(5).max(1);
     Ok(config)
 }

@@ -2,8 +2,10 @@
 pub mod case;
 pub mod config;
 pub mod defaults;
+pub mod device;
 pub mod footprint;
 pub mod groups;
+mod machine;
 pub mod metrics;
 #[cfg(feature = "data")]
 pub mod quickstart;
@@ -12,4 +14,5 @@ pub mod schedule;
 pub mod session;
 pub mod validate;
 
+pub use device::Device;
 pub use session::{Options, Session};

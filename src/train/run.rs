@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::config::RunConfig;
+use super::device::Device;
 use super::metrics::{MaskMemory, StepLine, ValidationLine};
 use super::session::{Films, Options, Session};
 use super::validate::{Validation, validate};
@@ -89,6 +90,8 @@ pub struct Run {
     pub stop_at: u64,
     /// Continues from the newest checkpoint in the folder.
     pub resume: bool,
+    /// What it runs on.
+    pub device: Device,
     /// Threads; 0: all cores.
     pub threads: usize,
 }
@@ -108,6 +111,8 @@ pub enum Event<'a> {
     Validated(u64, &'a Validation),
     /// A checkpoint was written.
     Saved(&'a Path),
+    /// All is done and saved: the session, with the batch of the last step that this process took.
+    Finished(&'a mut Session, Films<'a>, &'a TextBatch),
 }
 
 /// How a run ended.
@@ -197,11 +202,13 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     let mut after = before.clone();
     let started = Instant::now();
     let mut loader = Loader::start(batches, session.steps(), 1)?;
+    let mut last = None;
     while session.steps() < run.stop_at && !cancelled.load(Ordering::Relaxed) {
         let batch = loader.next().ok_or(Error::LoaderStopped)?;
         let line = step(run, &mut session, &batch, &mut masks)?;
         files.line(&line)?;
         observe(Event::Step(&line));
+        last = Some(batch);
         let steps = session.steps();
         if steps.is_multiple_of(config.train.validate_every) || steps == run.stop_at {
             after = judged(&mut session, &mut files, observe)?;
@@ -215,6 +222,10 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
         Some((step, checkpoint)) if step == session.steps() => checkpoint,
         _ => save(run, &session, &masks, observe)?,
     };
+    if let Some(batch) = last.filter(|_| session.steps() == run.stop_at) {
+        let text = TextBatch::pack(&batch.tokens, &batch.lengths, config.train.text_length, &config.model)?;
+        observe(Event::Finished(&mut session, Films::Bytes(&batch.pixels, &batch.augmentation), &text));
+    }
     Ok(Summary {
         steps: session.steps(),
         interrupted: session.steps() < run.stop_at,
@@ -251,6 +262,7 @@ fn open(run: &Run) -> Result<Session, Error> {
     let train = &run.config.train;
     Session::open(Options {
         precision: train.precision,
+        device: run.device,
         kernels: Kernels::Best,
         groups: train.groups.clone(),
         seed: train.seed,

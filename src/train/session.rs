@@ -7,12 +7,13 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::device::Device;
 use super::footprint::Footprint;
 use super::groups::{self, Rule};
+use super::machine::Machine;
 use crate::base::{Kind, Spec};
 use crate::checkpoint::folder::{self, Progress};
 use crate::checkpoint::{self, Loaded, Numbers, names};
-use crate::cpu::{self, Memory};
 use crate::data::augment::Recipe;
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source, TextBatch};
@@ -21,7 +22,7 @@ use crate::model::g2d::{self, Phase};
 use crate::model::init;
 use crate::model::optimizer::{self, Group};
 use crate::program::pass::layout::StatePlace;
-use crate::program::plan::{Buffer, Kernels, Plan, Slab};
+use crate::program::plan::{Buffer, Kernels, Plan};
 use crate::program::{Checked, Precision, Program, StateLayout, plan};
 
 /// AdamW's decay rates of the moments, as the specification has them.
@@ -40,7 +41,9 @@ pub struct Options {
     pub source: Source,
     /// How numbers are stored.
     pub precision: Precision,
-    /// Which kernels may run.
+    /// What it computes on.
+    pub device: Device,
+    /// Which kernels may run on the processor.
     pub kernels: Kernels,
     /// Parameter groups.
     pub groups: Vec<Rule>,
@@ -59,6 +62,7 @@ impl Options {
             text_length,
             source: Source::Bytes,
             precision: Precision::Exact,
+            device: Device::Cpu,
             kernels: Kernels::Best,
             groups: vec![Rule::everything()],
             seed: 0,
@@ -95,6 +99,17 @@ pub struct StepMetrics {
     pub mask_area: f64,
 }
 
+/// What one launch of a step read and made, value by value.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// Its position in the plan.
+    pub at: usize,
+    /// Numbers of its inputs.
+    pub inputs: Vec<Vec<f64>>,
+    /// Numbers of its outputs.
+    pub outputs: Vec<Vec<f64>>,
+}
+
 /// What a batch gives in running-statistics mode, row by row.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
@@ -128,7 +143,7 @@ pub struct Session {
     groups: Vec<(Group, f64)>,
     program: Program,
     states: StateLayout,
-    memory: Memory,
+    machine: Machine,
     warmup: Arc<Checked>,
     full: Arc<Checked>,
     evaluate: Arc<Checked>,
@@ -150,18 +165,25 @@ impl Session {
         let (full, groups) = Self::record(&options, &shapes, Phase::Full)?;
         let (warmup, _) = Self::record(&options, &shapes, Phase::Warmup)?;
         let states = StateLayout::of(&full, options.precision);
-        let whole = plan(full.clone(), &states, options.kernels)?;
-        Footprint::of(&whole).check()?;
+        let kernels = options.device.kernels(options.kernels);
+        let whole = plan(full.clone(), &states, kernels)?;
+        if options.device == Device::Cpu {
+            Footprint::of(&whole).check()?;
+        }
         let evaluate = g2d::record_evaluate(&options.config, &shapes)?.finish();
         let segment = g2d::record_segment(&options.config, &shapes)?.finish();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(Error::Threads)?;
+        let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
+        let plans = [Arc::new(whole), planned(warmup)?, planned(evaluate)?, planned(segment)?];
+        let machine = Machine::open(options.device, &plans)?;
+        let [full_plan, warmup, evaluate, segment] = plans;
         let mut session = Self {
-            warmup: Arc::new(plan(warmup, &states, options.kernels)?),
-            full: Arc::new(whole),
+            warmup,
+            full: full_plan,
             program: full,
-            evaluate: Arc::new(plan(evaluate, &states, options.kernels)?),
-            segment: Arc::new(plan(segment, &states, options.kernels)?),
-            memory: Memory::default(),
+            evaluate,
+            segment,
+            machine,
             steps: 0,
             mask: Vec::new(),
             groups,
@@ -169,10 +191,7 @@ impl Session {
             pool,
             options,
         };
-        for plan in [&session.full, &session.warmup, &session.evaluate, &session.segment] {
-            session.memory.fit(plan);
-        }
-        session.initialise();
+        session.initialise()?;
         Ok(session)
     }
 
@@ -200,14 +219,15 @@ impl Session {
         Ok((recorder.finish(), groups))
     }
 
-    fn initialise(&mut self) {
+    fn initialise(&mut self) -> Result<(), Error> {
         let places: Vec<(String, StatePlace)> =
             self.states.states.iter().map(|(name, place)| (name.clone(), place.clone())).collect();
         for (name, place) in places {
             let (elements, seed) = (place.spec.shape.elements(), self.options.seed);
             let numbers = self.pool.install(|| init::draw(place.init, &name, elements, seed));
-            self.memory.write(&self.buffer(&place), numbers.into_iter().map(f64::from));
+            self.machine.write(&self.buffer(&place), numbers.into_iter().map(f64::from))?;
         }
+        Ok(())
     }
 
     fn buffer(&self, place: &StatePlace) -> Buffer {
@@ -242,9 +262,10 @@ impl Session {
         if counts { self.full.clone() } else { self.warmup.clone() }
     }
 
-    /// The numbers of a state, in the engine's order.
-    pub fn state(&self, name: &str) -> Option<Vec<f64>> {
-        self.states.states.get(name).map(|place| self.memory.read(&self.buffer(place)))
+    /// The numbers of a state, in the engine's order; `None` if there is no such state.
+    pub fn state(&self, name: &str) -> Result<Option<Vec<f64>>, Error> {
+        let place = self.states.states.get(name);
+        Ok(place.map(|place| self.machine.read(&self.buffer(place))).transpose()?)
     }
 
     /// Reads weights under published names. What is missing, unexpected or misshapen is told all at once.
@@ -262,8 +283,8 @@ impl Session {
         for (at, numbers) in &loaded.tensors {
             let buffer = self.buffer(&self.states.states[&self.program.states[*at].name]);
             match numbers {
-                Numbers::Real(numbers) => self.memory.write(&buffer, numbers.iter().map(|&number| number.into())),
-                Numbers::Index(numbers) => self.memory.write(&buffer, numbers.iter().map(|&number| number.into())),
+                Numbers::Real(numbers) => self.machine.write(&buffer, numbers.iter().map(|&number| number.into()))?,
+                Numbers::Index(numbers) => self.machine.write(&buffer, numbers.iter().map(|&number| number.into()))?,
             }
         }
         Ok(loaded)
@@ -272,13 +293,13 @@ impl Session {
     fn save(&self, path: &Path, wanted: &[usize]) -> Result<(), Error> {
         let read = |&at: &usize| {
             let state = &self.program.states[at];
-            let numbers = self.state(&state.name).unwrap_or_default().into_iter();
-            match self.program.spec(state.value).kind {
+            let numbers = self.state(&state.name)?.unwrap_or_default().into_iter();
+            Ok(match self.program.spec(state.value).kind {
                 Kind::Index => (at, Numbers::Index(numbers.map(|number| number as i32).collect())),
                 _ => (at, Numbers::Real(numbers.map(|number| number as f32).collect())),
-            }
+            })
         };
-        let tensors: Vec<(usize, Numbers)> = wanted.iter().map(read).collect();
+        let tensors: Vec<(usize, Numbers)> = wanted.iter().map(read).collect::<Result<_, Error>>()?;
         Ok(checkpoint::save(path, &self.program, &tensors)?)
     }
 
@@ -313,25 +334,28 @@ impl Session {
         for (group, factor) in &self.groups {
             let scalars = [learning_rate * factor, 1.0 - group.beta1.powi(count), 1.0 - group.beta2.powi(count)];
             if let Some(&buffer) = plan.input(&format!("adamw.{}", group.name)) {
-                self.memory.write(&buffer, scalars.into_iter());
+                self.machine.write(&buffer, scalars.into_iter())?;
             }
         }
-        let statistics = self.memory.slab(Slab::Statistics).to_vec();
-        self.pool.install(|| cpu::replay(&plan, &mut self.memory));
-        let scalar = |name: &str| plan.output(name).map_or(f64::NAN, |buffer| self.memory.read(buffer)[0]);
-        let mask = plan.output("out.pseudo_mask").map(|buffer| self.memory.read(buffer)).unwrap_or_default();
+        self.machine.keep_statistics()?;
+        self.pool.install(|| self.machine.replay(&plan))?;
+        let scalar = |name: &str| {
+            let numbers = plan.output(name).map(|buffer| self.machine.read(buffer)).transpose()?;
+            Ok::<f64, Error>(numbers.map_or(f64::NAN, |numbers| numbers[0]))
+        };
+        let mask = self.output(&plan, "out.pseudo_mask")?.unwrap_or_default();
         let metrics = StepMetrics {
-            total: scalar("loss.total"),
-            contrastive: scalar("loss.contrastive"),
-            segmentation: scalar("loss.segmentation"),
-            top1: scalar("top1"),
-            top5: scalar("top5"),
-            grad_norm: scalar("finite").sqrt(),
+            total: scalar("loss.total")?,
+            contrastive: scalar("loss.contrastive")?,
+            segmentation: scalar("loss.segmentation")?,
+            top1: scalar("top1")?,
+            top5: scalar("top5")?,
+            grad_norm: scalar("finite")?.sqrt(),
             mask_area: mask.iter().sum::<f64>() / mask.len().max(1) as f64,
         };
         if ![metrics.total, metrics.contrastive, metrics.segmentation, metrics.grad_norm].iter().all(|n| n.is_finite())
         {
-            return Err(self.not_finite(&plan, &statistics));
+            return Err(self.not_finite(&plan)?);
         }
         self.mask = mask;
         self.steps += 1;
@@ -339,16 +363,43 @@ impl Session {
     }
 
     /// Replays the last step launch by launch and gives the seconds of each. The model is trained by that step again.
-    pub fn time_launches(&mut self) -> Vec<f64> {
-        let (plan, memory) = (self.step_plan(), &mut self.memory);
+    pub fn time_launches(&mut self) -> Result<Vec<f64>, Error> {
+        let (plan, machine) = (self.step_plan(), &mut self.machine);
         self.pool.install(|| {
             let time = |at| {
                 let start = Instant::now();
-                cpu::replay::run(&plan, at, memory);
-                start.elapsed().as_secs_f64()
+                machine.run(&plan, at)?;
+                Ok(start.elapsed().as_secs_f64())
             };
             (0..plan.launches.len()).map(time).collect()
         })
+    }
+
+    /// Does the step of this batch again as far as the launches at `wanted` go, and takes what these read and made.
+    /// Running statistics are put back, and the update is not reached; what comes behind it in the plan cannot be taken.
+    pub fn take(&mut self, films: Films<'_>, text: &TextBatch, wanted: &[usize]) -> Result<Vec<Taken>, Error> {
+        let plan = self.step_plan();
+        self.write_inputs(&plan, films, Some(text))?;
+        self.machine.keep_statistics()?;
+        let update = plan.launches.iter().position(|launch| launch.op.name() == "adamw").unwrap_or(plan.launches.len());
+        let last = wanted.iter().copied().filter(|&at| at < update).max();
+        let machine = &mut self.machine;
+        let taken = self.pool.install(|| {
+            let mut taken = Vec::new();
+            for (at, launch) in plan.launches.iter().enumerate().take(last.map_or(0, |last| last + 1)) {
+                let read = |machine: &Machine, buffers: &[usize]| {
+                    buffers.iter().map(|&buffer| machine.read(&plan.buffers[buffer])).collect::<Result<Vec<_>, _>>()
+                };
+                let inputs = if wanted.contains(&at) { Some(read(machine, &launch.inputs)?) } else { None };
+                machine.run(&plan, at)?;
+                if let Some(inputs) = inputs {
+                    taken.push(Taken { at, inputs, outputs: read(machine, &launch.outputs)? });
+                }
+            }
+            Ok::<_, Error>(taken)
+        });
+        self.machine.restore_statistics()?;
+        taken
     }
 
     /// The threads it computes on.
@@ -358,32 +409,34 @@ impl Session {
 
     /// Replays the step to find where the first number appeared that is not finite. AdamW, which comes behind it, has
     /// updated nothing and is not reached; running statistics are put back.
-    fn not_finite(&mut self, plan: &Checked, statistics: &[u8]) -> Error {
-        self.memory.slab_mut(Slab::Statistics).copy_from_slice(statistics);
-        let found = self.pool.install(|| cpu::first_non_finite(plan, &mut self.memory));
-        self.memory.slab_mut(Slab::Statistics).copy_from_slice(statistics);
+    fn not_finite(&mut self, plan: &Arc<Checked>) -> Result<Error, Error> {
+        self.machine.restore_statistics()?;
+        let found = self.pool.install(|| self.machine.first_non_finite(plan))?;
+        self.machine.restore_statistics()?;
         let place = found.map(|at| (plan.launches[at].scope.clone(), plan.launches[at].op.name().to_string()));
         let (scope, op) = place.unwrap_or_else(|| ("the step".into(), "an op".into()));
-        Error::NotFinite { step: self.steps, scope, op, films: Vec::new() }
+        Ok(Error::NotFinite { step: self.steps, scope, op, films: Vec::new() })
     }
 
     fn write_inputs(&mut self, plan: &Plan, films: Films<'_>, text: Option<&TextBatch>) -> Result<(), Error> {
         match films {
             Films::Bytes(pixels, augmentation) => {
-                self.upload(plan, "pixels", pixels.len(), |bytes| bytes.copy_from_slice(pixels))?;
+                let buffer = self.input(plan, "pixels", pixels.len())?;
+                self.machine.upload(&buffer, pixels)?;
                 let buffer = self.input(plan, "augmentation", augmentation.len())?;
-                self.memory.write(&buffer, augmentation.iter().map(|&number| number.into()));
+                self.machine.write(&buffer, augmentation.iter().map(|&number| number.into()))?;
             }
             Films::Numbers(numbers) => {
                 let buffer = self.input(plan, "image", numbers.len())?;
-                self.memory.write(&buffer, numbers.iter().map(|&number| number.into()));
+                self.machine.write(&buffer, numbers.iter().map(|&number| number.into()))?;
             }
         }
         let Some(text) = text else { return Ok(()) };
         for (name, numbers) in
             [("ids", &text.ids), ("order", &text.order), ("offsets", &text.offsets), ("lengths", &text.lengths)]
         {
-            self.upload(plan, name, numbers.len(), |bytes| bytes.copy_from_slice(bytemuck::cast_slice(numbers)))?;
+            let buffer = self.input(plan, name, numbers.len())?;
+            self.machine.upload(&buffer, bytemuck::cast_slice(numbers))?;
         }
         Ok(())
     }
@@ -397,35 +450,29 @@ impl Session {
         Ok(buffer)
     }
 
-    fn upload(&mut self, plan: &Plan, name: &str, elements: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), Error> {
-        let buffer = self.input(plan, name, elements)?;
-        fill(self.memory.bytes_mut(&buffer));
-        Ok(())
-    }
-
     /// An output of the last step, by name: `out.*`, `loss.*`.
-    pub fn output(&self, plan: &Plan, name: &str) -> Option<Vec<f64>> {
-        plan.output(name).map(|buffer| self.memory.read(buffer))
+    pub fn output(&self, plan: &Plan, name: &str) -> Result<Option<Vec<f64>>, Error> {
+        Ok(plan.output(name).map(|buffer| self.machine.read(buffer)).transpose()?)
     }
 
     /// The gradient that the last step (whose plan this was) left for a parameter, in the engine's order.
-    pub fn gradient(&self, plan: &Plan, parameter: &str) -> Option<Vec<f64>> {
-        let (_, buffer) = plan.gradients.iter().find(|(name, _)| name == parameter)?;
-        Some(self.memory.read(&plan.buffers[*buffer]))
+    pub fn gradient(&self, plan: &Plan, parameter: &str) -> Result<Option<Vec<f64>>, Error> {
+        let buffer = plan.gradients.iter().find(|(name, _)| name == parameter);
+        Ok(buffer.map(|(_, buffer)| self.machine.read(&plan.buffers[*buffer])).transpose()?)
     }
 
     /// Embeddings, predicted and pseudo masks of a whole batch, by running statistics. Changes nothing.
     pub fn evaluate(&mut self, films: Films<'_>, text: &TextBatch) -> Result<Evaluation, Error> {
         let plan = self.evaluate.clone();
         self.write_inputs(&plan, films, Some(text))?;
-        self.pool.install(|| cpu::replay(&plan, &mut self.memory));
-        let read = |name: &str| self.output(&plan, name).unwrap_or_default();
+        self.pool.install(|| self.machine.replay(&plan))?;
+        let read = |name: &str| Ok::<_, Error>(self.output(&plan, name)?.unwrap_or_default());
         Ok(Evaluation {
-            image_embedding: read("out.image_embedding"),
-            text_embedding: read("out.text_embedding"),
-            logits: read("out.segmentation_logits"),
-            mask: read("out.pseudo_mask"),
-            attention: read("out.attention_map"),
+            image_embedding: read("out.image_embedding")?,
+            text_embedding: read("out.text_embedding")?,
+            logits: read("out.segmentation_logits")?,
+            mask: read("out.pseudo_mask")?,
+            attention: read("out.attention_map")?,
         })
     }
 
@@ -442,8 +489,8 @@ impl Session {
         let plain = Recipe::None.draw(side, 0, 0, 0).repeat(batch);
         let plan = self.segment.clone();
         self.write_inputs(&plan, Films::Bytes(&films, &plain), None)?;
-        self.pool.install(|| cpu::replay(&plan, &mut self.memory));
-        let logits = self.output(&plan, "out.segmentation_logits").unwrap_or_default();
+        self.pool.install(|| self.machine.replay(&plan))?;
+        let logits = self.output(&plan, "out.segmentation_logits")?.unwrap_or_default();
         let probability = |&logit: &f64| (1.0 / (1.0 + (-logit).exp())) as f32;
         Ok(logits[..pixels.len()].iter().map(probability).collect())
     }

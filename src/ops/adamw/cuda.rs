@@ -3,8 +3,10 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::AdamW;
-use crate::program::{KernelCall, Misfit};
+use crate::program::{DeviceIo, KernelCall, Misfit};
 
+/// Name of the kernel within the op.
+pub const KERNEL: &str = "pieces";
 /// The kernel.
 const SYMBOL: &str = "adamw_update_f32_sm80";
 /// Numbers of one piece, at most: four turns of 256 threads with four numbers each.
@@ -75,6 +77,26 @@ pub fn table(op: &AdamW, parameters: &[Parameter]) -> Result<Vec<Piece>, Misfit>
     let most = i32::MAX as usize;
     Misfit::unless(pieces.len() <= most, || format!("{} pieces, at most {most} fit one launch", pieces.len()))?;
     Ok(pieces)
+}
+
+/// Asks for the launch that updates all parameters.
+pub fn run(op: &AdamW, io: &mut DeviceIo) -> Result<(), Misfit> {
+    let stride = op.stride();
+    let parameter = |at: usize| {
+        // Updated in place: weights and moments lie where the outputs do.
+        let [weights, first, second] = [0, 1, 2].map(|part| io.output(3 * at + part).address);
+        let elements = io.output(3 * at).spec.shape.elements();
+        let gradient = if op.gradient { io.input(2 + at * stride).address } else { 0 };
+        Parameter { gradient, weights, first, second, elements }
+    };
+    let parameters: Vec<Parameter> = (0..io.output_count() / 3).map(parameter).collect();
+    let pieces = table(op, &parameters)?;
+    let (scalars, finite) = (io.input(0).address, io.input(1).address);
+    let at = io.constant(bytemuck::cast_slice(&pieces));
+    if let Some(call) = call(op, at, pieces.len(), scalars, finite) {
+        io.launch(call);
+    }
+    Ok(())
 }
 
 /// The launch for a table of `pieces` rows; none if it is empty.

@@ -17,7 +17,7 @@ mod reference;
 mod tests;
 
 use crate::base::{Kind, Number, Real, Rng, Spec};
-use crate::program::{Case, HostIo, Misfit, Operation, Outputs, Size};
+use crate::program::{Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Size};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -132,6 +132,14 @@ impl Operation for AdamW {
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {
         cpu::run(self, io);
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

@@ -12,10 +12,11 @@
 //! own = p₀ and map = p₁.. (so map alone does not sum to one). Only token 0 has a query that counts: the query part
 //! of the other rows gets gradient zero. No gradient passes through map and own.
 
+mod cuda;
 mod reference;
 
 use crate::base::{Kind, Number, Rng, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -151,6 +152,14 @@ impl Operation for AttentionPool {
             Self::Attend { heads, .. } => reference::attend(heads, io),
             Self::AttendBwd { heads } => reference::attend_bwd(heads, io),
         }
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

@@ -5,13 +5,14 @@
 //! - `windows`: the windows of a row of y overlap in memory, so a padded row is a matrix of windows (of one kernel
 //!   row) as it lies; one product per row of y and row of the kernel. For weights that stay in a core's cache.
 //! - `columns`: the windows of many rows of y are copied out (im2col), then one large product.
+//! - `parities`: a 3 x 3 kernel on an upsampled image, by sums of its weights ([cpu_upsampled](super::cpu_upsampled)).
 //! - `scatter`: the input gradient at any stride: products of dy and w, added up where they belong (col2im).
 
 use rayon::prelude::*;
 
 use super::geometry::Geometry;
 use super::image::{Image, Rows};
-use super::{Conv2d, Pass, Source};
+use super::{Conv2d, Pass, Source, cpu_upsampled as upsampled};
 use crate::base::{Number, Spec};
 use crate::cpu::matmul::{Matrix, MatrixMut, multiply, multiply_parallel};
 use crate::cpu::tile::{self, LANES, Product};
@@ -23,7 +24,7 @@ const BAND: usize = 1 << 17;
 /// Bands of a whole batch, at least if they are not too low.
 const BANDS: usize = 16;
 /// Numbers of windows copied out at a time, about.
-const COLUMNS: usize = 1 << 21;
+pub(super) const COLUMNS: usize = 1 << 21;
 /// Weights from which on copying windows out beats reading the weights once per row.
 const MANY_WEIGHTS: usize = 1 << 19;
 /// Partial sums of a weight gradient, at most.
@@ -50,8 +51,10 @@ pub fn candidates(op: &Conv2d, inputs: &[Spec]) -> Vec<Candidate> {
         Pass::Fwd => inputs[1 + usize::from(op.has_skip())].shape.dims()[0],
         _ => inputs[0].shape.last(),
     };
-    let many = op.kernel * op.kernel * depth * outputs >= MANY_WEIGHTS;
-    let mut candidates = vec![matmul];
+    let many = many(op.kernel, depth, outputs);
+    let doubled = (op.kernel, op.stride, op.padding) == (3, 1, 1) && op.source != Source::Plain;
+    let parities = when("parities", doubled, "it is no 3 x 3 kernel of stride 1 and padding 1 on an upsampled image");
+    let mut candidates = vec![matmul, parities];
     candidates.extend(if many { ["columns", "windows"].map(any) } else { ["windows", "columns"].map(any) });
     if let Pass::Dgrad { .. } = op.pass {
         let legal = op.source == Source::Plain;
@@ -60,11 +63,24 @@ pub fn candidates(op: &Conv2d, inputs: &[Spec]) -> Vec<Candidate> {
     candidates
 }
 
+fn many(kernel: usize, depth: usize, outputs: usize) -> bool {
+    kernel * kernel * depth * outputs >= MANY_WEIGHTS
+}
+
+/// What a result starts from.
+#[derive(Clone, Copy)]
+pub(super) enum Begin<'a, N> {
+    /// Nothing.
+    Zero,
+    /// These numbers, for each pixel.
+    Bias(&'a [N]),
+}
+
 /// Runs one of the [`candidates`].
 pub fn run<N: Number>(op: &Conv2d, geometry: &Geometry, kernel: &'static str, io: &mut HostIo<'_, N>) {
     let g = *geometry;
     let (out, skips) = (io.take(0), usize::from(op.has_skip()));
-    let many = kernel == "columns";
+    let many = kernel == "columns" || kernel == "parities" && many(g.kernel, g.depth(), g.outputs);
     match op.pass {
         Pass::Fwd => {
             let (x, weight) = (io.numbers(0), io.numbers(1 + skips));
@@ -73,15 +89,23 @@ pub fn run<N: Number>(op: &Conv2d, geometry: &Geometry, kernel: &'static str, io
                 return linear::cpu::forward(out, x, weight, bias, g.batch * g.height * g.width);
             }
             let skip = if skips > 0 { io.numbers(1) } else { &[] };
+            if kernel == "parities" {
+                return upsampled::forward(&g, [x, skip, weight], bias, out, many);
+            }
             let weight = transposed(weight, g.outputs);
+            let begin = bias.map_or(Begin::Zero, Begin::Bias);
             let rows = Rows::plain(out, g.batch * g.out_height);
-            convolve(&Image { geometry: g, x, skip }, &weight, bias, rows, many);
+            convolve(&Image { geometry: g, x, skip }, &weight, begin, rows, many);
         }
         Pass::Dgrad { .. } => {
             let (dy, weight) = (io.numbers(0), io.numbers(1));
             match kernel {
                 "matmul" => return linear::cpu::dgrad(out, dy, weight, g.batch * g.height * g.width),
                 "scatter" => return scatter(&g, dy, weight, out),
+                "parities" => {
+                    let d_skip = if skips > 0 { io.take(1) } else { &mut [] };
+                    return upsampled::dgrad(&g, dy, weight, out, d_skip, many);
+                }
                 _ => {}
             }
             let rows = match op.source {
@@ -91,7 +115,7 @@ pub fn run<N: Number>(op: &Conv2d, geometry: &Geometry, kernel: &'static str, io
                 }
             };
             let image = Image { geometry: turned(&g), x: dy, skip: &[] };
-            convolve(&image, &turned_weight(&g, weight), None, rows, many);
+            convolve(&image, &turned_weight(&g, weight), Begin::Zero, rows, many);
         }
         Pass::Wgrad => {
             let (dy, x) = (io.numbers(0), io.numbers(1));
@@ -99,6 +123,7 @@ pub fn run<N: Number>(op: &Conv2d, geometry: &Geometry, kernel: &'static str, io
             match kernel {
                 "matmul" => linear::cpu::wgrad(out, dy, x, g.batch * g.height * g.width),
                 "windows" => wgrad_windows(&image, dy, out),
+                "parities" => upsampled::wgrad(&g, dy, x, image.skip, out, many),
                 _ => wgrad_columns(&image, dy, out),
             }
         }
@@ -106,7 +131,7 @@ pub fn run<N: Number>(op: &Conv2d, geometry: &Geometry, kernel: &'static str, io
 }
 
 /// The weights [outputs, window] as [window, outputs].
-fn transposed<N: Number>(weight: &[N], outputs: usize) -> Vec<N> {
+pub(super) fn transposed<N: Number>(weight: &[N], outputs: usize) -> Vec<N> {
     let window = weight.len() / outputs;
     let mut turned = vec![N::ZERO; weight.len()];
     turned.par_chunks_mut(64 * outputs).enumerate().for_each(|(block, turned)| {
@@ -119,7 +144,7 @@ fn transposed<N: Number>(weight: &[N], outputs: usize) -> Vec<N> {
 }
 
 /// The convolution whose result is the input gradient of another one, of stride 1.
-fn turned(g: &Geometry) -> Geometry {
+pub(super) fn turned(g: &Geometry) -> Geometry {
     Geometry {
         height: g.out_height,
         width: g.out_width,
@@ -135,7 +160,7 @@ fn turned(g: &Geometry) -> Geometry {
 }
 
 /// Its weights, [window, outputs].
-fn turned_weight<N: Number>(g: &Geometry, weight: &[N]) -> Vec<N> {
+pub(super) fn turned_weight<N: Number>(g: &Geometry, weight: &[N]) -> Vec<N> {
     let (taps, depth) = (g.kernel * g.kernel, g.depth());
     let mut turned = vec![N::ZERO; weight.len()];
     turned.par_chunks_mut(depth).enumerate().for_each(|(at, row)| {
@@ -146,11 +171,17 @@ fn turned_weight<N: Number>(g: &Geometry, weight: &[N]) -> Vec<N> {
 }
 
 /// The convolution of `image` with `weight` [window, outputs] into `rows`.
-fn convolve<N: Number>(image: &Image<'_, N>, weight: &[N], bias: Option<&[N]>, rows: Rows<'_, N>, many: bool) {
+pub(super) fn convolve<N: Number>(
+    image: &Image<'_, N>,
+    weight: &[N],
+    begin: Begin<'_, N>,
+    rows: Rows<'_, N>,
+    many: bool,
+) {
     let g = &image.geometry;
-    let biased = bias.is_some();
+    let biased = matches!(begin, Begin::Bias(_));
     let begin = |out: &mut [N]| {
-        if let Some(bias) = bias {
+        if let Begin::Bias(bias) = begin {
             out.chunks_exact_mut(g.outputs).for_each(|pixel| pixel.copy_from_slice(bias));
         }
     };
@@ -190,7 +221,7 @@ fn column_rows(g: &Geometry) -> usize {
 }
 
 /// Rows of y that are computed from one band of padded rows; even.
-fn band_rows<N: Number>(image: &Image<'_, N>) -> usize {
+pub(super) fn band_rows<N: Number>(image: &Image<'_, N>) -> usize {
     let g = &image.geometry;
     let fair = g.batch * g.out_height / BANDS;
     (BAND / (image.pitch() * g.stride)).min(fair).max(g.kernel).next_multiple_of(2)
@@ -258,7 +289,7 @@ fn windows<N: Number>(image: &Image<'_, N>, band: &[N], weight: &[N], group: usi
 }
 
 /// The weight gradient from bands of rows: the bands of each of a fixed number of parts in turn, then the parts.
-fn wgrad_windows<N: Number>(image: &Image<'_, N>, dy: &[N], out: &mut [N]) {
+pub(super) fn wgrad_windows<N: Number>(image: &Image<'_, N>, dy: &[N], out: &mut [N]) {
     let g = &image.geometry;
     let line = g.out_width * g.outputs;
     let (rows, run) = (band_rows(image), g.kernel * g.depth());
@@ -298,7 +329,7 @@ fn wgrad_windows<N: Number>(image: &Image<'_, N>, dy: &[N], out: &mut [N]) {
 }
 
 /// The weight gradient from windows that are copied out.
-fn wgrad_columns<N: Number>(image: &Image<'_, N>, dy: &[N], out: &mut [N]) {
+pub(super) fn wgrad_columns<N: Number>(image: &Image<'_, N>, dy: &[N], out: &mut [N]) {
     let g = &image.geometry;
     let line = g.out_width * g.outputs;
     let (rows, mut columns) = (column_rows(g), Vec::new());

@@ -42,6 +42,11 @@ impl Geometry {
             Pass::Dgrad { .. } => (io.output_dims(0), io.dims(0), io.dims(1)),
             Pass::Wgrad => (io.dims(1), io.dims(0), io.output_dims(0)),
         };
+        Self::of(op, x, y, weight)
+    }
+
+    /// The geometry of `op` on x, y and w of these extents.
+    pub fn of(op: &Conv2d, x: [usize; 4], y: [usize; 4], weight: [usize; 4]) -> Self {
         let scale = if op.source == Source::Plain { 1 } else { 2 };
         Self {
             batch: x[0],

@@ -14,14 +14,17 @@
 //! The gradient by the bias is [`Linear`]'s pass of that name on dy.
 
 mod cpu;
+pub mod cuda;
+mod cuda_mma;
 mod geometry;
 mod image;
 mod reference;
+mod cpu_upsampled;
 
 use self::geometry::Geometry;
 use crate::base::{Kind, Number, Rng, Spec};
 use crate::ops::linear::Linear;
-use crate::program::{Backward, Candidate, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// What is computed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -266,6 +269,14 @@ impl Operation for Conv2d {
     fn run_cpu<N: Number>(&self, kernel: &'static str, io: &mut HostIo<'_, N>) {
         let geometry = Geometry::new(self, io);
         cpu::run(self, &geometry, kernel, io);
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda_mma::KERNEL, cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        if kernel == cuda_mma::KERNEL { cuda_mma::run(self, io) } else { cuda::run(self, io) }
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

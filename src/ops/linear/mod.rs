@@ -9,10 +9,13 @@
 //! | `BiasGrad` | dy, offsets? | db \[O\] = Σ of the rows of dy |
 
 pub(super) mod cpu;
+pub mod cuda;
+mod cuda_mma;
+pub mod matmul;
 mod reference;
 
 use crate::base::{Kind, Number, Rng, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// What is computed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -173,6 +176,14 @@ impl Operation for Linear {
         cpu::run(self, io);
     }
 
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda_mma::KERNEL, cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        if kernel == cuda_mma::KERNEL { cuda_mma::run(self, io) } else { cuda::run(self, io) }
+    }
+
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
         let Size { batch, side, channels: inputs, extra: outputs } = *size;
         // Plain, packed, and (for the forward pass) plain with bias.
@@ -189,8 +200,10 @@ impl Operation for Linear {
         ][variant];
         let output = if bias && !packed { Kind::Exact } else { Kind::Activation };
         let rows = batch * side;
+        // Packed values are told from others by their capacity.
+        let capacity = (rows + 3..).find(|capacity| ![inputs, outputs].contains(capacity)).expect("one of three");
         let matrix = |features: usize| match packed {
-            true => Spec::activation([rows + 3, features]),
+            true => Spec::activation([capacity, features]),
             false => Spec::activation([batch, side, features]),
         };
         let (x, dy, weight) = (matrix(inputs), matrix(outputs), Spec::exact([outputs, inputs]));
@@ -211,6 +224,6 @@ impl Operation for Linear {
             return case;
         }
         let offsets = (0..=batch).map(|sequence| (sequence * side) as i32).collect();
-        case.indices([batch + 1], offsets).packed(rows + 3, rows)
+        case.indices([batch + 1], offsets).packed(capacity, rows)
     }
 }

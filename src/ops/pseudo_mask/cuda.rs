@@ -4,9 +4,13 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{Compare, PseudoMask, Upsample};
-use crate::base::Shape;
-use crate::program::{KernelCall, Misfit};
+use crate::base::{DType, Shape};
+use crate::program::{DeviceIo, KernelCall, Misfit};
 
+/// The kernels by which the pixels of cells are counted.
+pub const COUNTING: &str = "counting";
+/// The kernels by which the plane is searched.
+pub const RADIX: &str = "radix";
 const SELECT: &str = "pseudo_mask_select_f32_sm80";
 const SPREAD: &str = "pseudo_mask_spread_f32_sm80";
 /// Cells whose mean fits the shared memory that every device gives, beside what the kernel has itself.
@@ -93,6 +97,19 @@ fn words(op: &PseudoMask, batch: usize) -> Result<u32, Misfit> {
 /// Bytes between the two kernels for a map of this shape, 4-byte aligned.
 pub fn workspace_bytes(op: &PseudoMask, map: Shape) -> Result<usize, Misfit> {
     Ok(4 * words(op, map.dims()[0])? as usize)
+}
+
+/// Asks for the launches of one of the two forms.
+pub fn run(op: &PseudoMask, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+    let map = io.input(0);
+    let shape = map.spec.shape;
+    Misfit::unless(map.dtype == DType::F32, || format!("map is {}, f32 is needed", map.dtype.name()))?;
+    let form = if kernel == COUNTING { Form::Counting } else { Form::Radix };
+    let body = if op.body { io.input(1).address } else { 0 };
+    let bits = io.workspace(workspace_bytes(op, shape)?);
+    let at = Buffers { map: map.address, body, bits, mask: io.output(0).address };
+    calls(op, shape, form, at)?.into_iter().for_each(|call| io.launch(call));
+    Ok(())
 }
 
 /// The two launches, in order. An error says why the kernels cannot do this op, or not in this form.

@@ -13,7 +13,7 @@ mod reference;
 mod tests;
 
 use crate::base::{Kind, Number, Real, Rng, Spec};
-use crate::program::{Backward, Candidate, Case, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -163,6 +163,14 @@ impl Operation for PseudoMask {
 
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {
         cpu::run(self, io);
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::COUNTING, cuda::RADIX]
+    }
+
+    fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, kernel, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

@@ -10,10 +10,11 @@
 //! differentiable.
 
 mod cpu;
+mod cuda;
 mod reference;
 
 use crate::base::{Number, Rng, Spec};
-use crate::program::{Backward, Case, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -126,6 +127,14 @@ impl Operation for SegmentationLoss {
             Pass::Fwd => cpu::fwd(self, io),
             Pass::Bwd => cpu::bwd(self, io),
         }
+    }
+
+    fn cuda(&self) -> &'static [&'static str] {
+        &[cuda::KERNEL]
+    }
+
+    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        cuda::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

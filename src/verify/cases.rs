@@ -1,9 +1,9 @@
 //! Runs an op on host memory with everything poisoned that it may not read and everything it has to write.
 
-use g2d::base::{DType, Kind, Number, Rng, Shape, Spec};
-use g2d::ops::{self, Op};
-use g2d::program::host::{CaseData, Extent, HostInput, HostOutput};
-use g2d::program::{Case, HostIo, Size};
+use crate::base::{DType, Kind, Number, Rng, Shape, Spec};
+use crate::ops::{self, Op};
+use crate::program::host::{CaseData, Extent, HostInput, HostOutput};
+use crate::program::{Case, HostIo, Size};
 
 use super::compare::{DRAWN, Storage, Yardstick, compare};
 
@@ -53,6 +53,24 @@ impl<N: Number> Data<N> {
             Self::Numbers(numbers) => numbers[..real].iter().map(|number| number.to_f64()).collect(),
             Self::Indices(indices) => indices[..real].iter().map(|&index| f64::from(index)).collect(),
             Self::Bytes(bytes) => bytes[..real].iter().map(|&byte| f64::from(byte)).collect(),
+        }
+    }
+
+    /// Numbers that were stored as `dtype`.
+    pub fn stored(numbers: Vec<f64>, dtype: DType) -> Self {
+        match dtype {
+            DType::I32 => Self::Indices(numbers.into_iter().map(|number| number as i32).collect()),
+            DType::U8 => Self::Bytes(numbers.into_iter().map(|number| number as u8).collect()),
+            _ => Self::Numbers(numbers.into_iter().map(N::of).collect()),
+        }
+    }
+
+    /// The same numbers in another type.
+    pub fn to<M: Number>(&self) -> Data<M> {
+        match self {
+            Self::Numbers(numbers) => Data::Numbers(numbers.iter().map(|number| M::of(number.to_f64())).collect()),
+            Self::Indices(indices) => Data::Indices(indices.clone()),
+            Self::Bytes(bytes) => Data::Bytes(bytes.clone()),
         }
     }
 
@@ -121,20 +139,31 @@ pub fn launch<N: Number>(op: &Op, kernel: Kernel<'_, N>, inputs: &[(Spec, Data<N
     made
 }
 
+/// Values with their specs, as launches take and give them.
+pub type Values<N> = Vec<(Spec, Data<N>)>;
+
 /// Runs a case: rows behind its extent are poisoned, and what comes out must be written in full, finite, and untouched
 /// behind the extent.
-pub fn run<N: Number>(case: &Case<Op>, kernel: Kernel<'_, N>) -> Result<Vec<(Spec, Data<N>)>, String> {
-    let mut inputs: Vec<(Spec, Data<N>)> = case.inputs.iter().map(|(spec, data)| (*spec, Data::of(data))).collect();
+pub fn run<N: Number>(case: &Case<Op>, kernel: Kernel<'_, N>) -> Result<Values<N>, String> {
+    run_by(case, |inputs, byte| Ok(launch(&case.op, kernel, inputs, byte)))
+}
+
+/// The same for whatever launches: `launch` takes inputs and the byte with which bytes are poisoned, and gives outputs.
+pub fn run_by<N: Number>(
+    case: &Case<Op>,
+    mut launch: impl FnMut(&[(Spec, Data<N>)], u8) -> Result<Values<N>, String>,
+) -> Result<Values<N>, String> {
+    let mut inputs: Values<N> = case.inputs.iter().map(|(spec, data)| (*spec, Data::of(data))).collect();
     for (spec, data) in &mut inputs {
         data.poison_behind(real_elements(spec.shape, case.extent));
     }
-    let made = launch(&case.op, kernel, &inputs, 0xAA);
+    let made = launch(&inputs, 0xAA)?;
     for (at, (spec, data)) in made.iter().enumerate() {
         let real = real_elements(spec.shape, case.extent);
         check_written(data, real).map_err(|what| format!("output {at} {}: {what}", spec.shape))?;
     }
     if made.iter().any(|(spec, _)| spec.kind == Kind::Bytes) {
-        let again = launch(&case.op, kernel, &inputs, 0x55);
+        let again = launch(&inputs, 0x55)?;
         for (at, ((spec, first), (_, second))) in made.iter().zip(&again).enumerate() {
             let real = real_elements(spec.shape, case.extent);
             if spec.kind == Kind::Bytes && first.to_f64(real) != second.to_f64(real) {
@@ -187,6 +216,11 @@ pub type Flat = (Spec, Vec<f64>);
 /// Runs a case and flattens what comes out, rounded as it is stored.
 pub fn flat<N: Number>(case: &Case<Op>, kernel: Kernel<'_, N>, storage: Storage) -> Result<Vec<Flat>, String> {
     let outputs = run::<N>(case, kernel)?;
+    Ok(flattened(case, outputs, storage))
+}
+
+/// The real elements of outputs, rounded as they are stored.
+pub fn flattened<N: Number>(case: &Case<Op>, outputs: Values<N>, storage: Storage) -> Vec<Flat> {
     let flatten = |(spec, data): (Spec, Data<N>)| {
         let mut numbers = data.to_f64(real_elements(spec.shape, case.extent));
         if storage == Storage::Bf16 && spec.kind == Kind::Activation {
@@ -194,7 +228,7 @@ pub fn flat<N: Number>(case: &Case<Op>, kernel: Kernel<'_, N>, storage: Storage)
         }
         (spec, numbers)
     };
-    Ok(outputs.into_iter().map(flatten).collect())
+    outputs.into_iter().map(flatten).collect()
 }
 
 /// What a result is held against: truth, plain result and yardstick of every output.
@@ -249,21 +283,23 @@ impl Expected {
         self.truth.iter().zip(&self.plain).any(far)
     }
 
-    /// Holds results against it. Integers and bytes must be equal to the plain result.
-    pub fn accepts(&self, got: &[Flat]) -> Result<(), String> {
+    /// Holds results against it; how much of what is allowed is used up at worst. Integers and bytes must be equal to the
+    /// plain result.
+    pub fn accepts(&self, got: &[Flat]) -> Result<f64, String> {
+        let mut used: f64 = 0.0;
         for (at, (_, got)) in got.iter().enumerate() {
             let (spec, truth) = &self.truth[at];
             let (_, plain) = &self.plain[at];
             let verdict = if spec.is_real() {
                 compare(truth, plain, got, spec.shape.last(), stored(*spec, self.storage), &self.yardsticks[at])
             } else if got == plain {
-                Ok(())
+                Ok(0.0)
             } else {
                 Err("integers differ".to_owned())
             };
-            verdict.map_err(|what| format!("output {at} {}: {what}", spec.shape))?;
+            used = used.max(verdict.map_err(|what| format!("output {at} {}: {what}", spec.shape))?);
         }
-        Ok(())
+        Ok(used)
     }
 }
 

@@ -152,7 +152,8 @@ fn regions(truth: &[f64], plain: &[f64], got: &[f64], columns: usize) -> Vec<Reg
     regions
 }
 
-/// Whether `got` is as good as the rule above demands; or where it is not. `columns` is the last extent.
+/// How much of what the rule above allows `got` uses up at worst, at most 1; or where it is not good enough. `columns` is
+/// the last extent.
 pub fn compare(
     truth: &[f64],
     plain: &[f64],
@@ -160,11 +161,12 @@ pub fn compare(
     columns: usize,
     storage: Storage,
     yardstick: &Yardstick,
-) -> Result<(), String> {
+) -> Result<f64, String> {
     if got.len() != truth.len() || plain.len() != truth.len() {
         return Err(format!("{} numbers instead of {}", got.len(), truth.len()));
     }
     let regions = regions(truth, plain, got, columns);
+    let mut used: f64 = 0.0;
     let judged = if regions.len() == 2 { 1 } else { regions.len() };
     for (at, region) in regions[..judged].iter().enumerate() {
         let plain_error = worse(region.plain, yardstick.plain(at, region.scale));
@@ -182,6 +184,9 @@ pub fn compare(
                 truth[*worst],
             ));
         }
+        if region.error > 0.0 {
+            used = used.max(region.error / bound);
+        }
     }
-    Ok(())
+    Ok(used)
 }

@@ -1,0 +1,289 @@
+//! Replays plans on a CUDA device, real or emulated: slabs are allocated once, every launch is bound to its addresses once,
+//! and a step is then a list of kernel calls, or the graph recorded from it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Modules;
+use super::driver::{Address, Driver, DriverError, Function, Graph, Launch as Shape, Resource, Stream};
+use crate::kernels::Library;
+use crate::program::plan::{Buffer, Launch, Plan, Slab};
+use crate::program::{Checked, DeviceBuffer, DeviceIo, Misfit};
+
+/// Why a plan cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A slab does not fit.
+    #[error("{slab:?} takes {bytes} bytes: {source}")]
+    Memory {
+        /// Which slab.
+        slab: Slab,
+        /// Its size.
+        bytes: u64,
+        /// What the device says.
+        source: DriverError,
+    },
+    /// A launch failed, or cannot be made.
+    #[error("launch {at} of the plan ({scope}, {op} by {kernel}): {source}")]
+    Launch {
+        /// Position in the plan.
+        at: usize,
+        /// Where in the model.
+        scope: String,
+        /// The op.
+        op: &'static str,
+        /// The kernel within the op.
+        kernel: &'static str,
+        /// What the device says.
+        source: DriverError,
+    },
+    /// A copy or an allocation failed.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+/// One thing that a stream is given.
+enum Step {
+    Copy { to: Address, from: Address, bytes: u64 },
+    Kernel { function: Function, shape: Shape, parameters: Vec<u8> },
+}
+
+/// A plan with its addresses.
+struct Bound {
+    plan: Arc<Checked>,
+    /// For each launch of the plan what is to be done, in order.
+    launches: Vec<Vec<Step>>,
+    graph: Option<Graph>,
+    replayed: bool,
+}
+
+/// Plans on one device, on the same slabs.
+pub struct Replay {
+    modules: Modules,
+    slabs: BTreeMap<Slab, (Address, u64)>,
+    /// Copies of slabs; see [`Replay::keep`].
+    kept: BTreeMap<Slab, Address>,
+    /// Everything that was allocated, to be given back.
+    allocated: Vec<Address>,
+    plans: Vec<Bound>,
+    stream: Stream,
+}
+
+impl std::fmt::Debug for Replay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replay").field("slabs", &self.slabs).field("plans", &self.plans.len()).finish_non_exhaustive()
+    }
+}
+
+impl Replay {
+    /// Takes memory for these plans, which share their states, and binds them. What the slabs hold is undefined.
+    pub fn open(driver: Arc<dyn Driver>, library: Library, plans: &[Arc<Checked>]) -> Result<Self, ReplayError> {
+        let stream = driver.stream()?;
+        let modules = Modules::new(driver.clone(), library);
+        let mut replay = Self {
+            modules,
+            slabs: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            allocated: Vec::new(),
+            plans: Vec::new(),
+            stream,
+        };
+        let mut sizes: BTreeMap<Slab, u64> = BTreeMap::new();
+        for (&slab, &bytes) in plans.iter().flat_map(|plan| &plan.slabs) {
+            let size = sizes.entry(slab).or_default();
+            *size = (*size).max(bytes as u64);
+        }
+        for (slab, bytes) in sizes.into_iter().filter(|&(_, bytes)| bytes > 0) {
+            let at = replay.allocate(bytes).map_err(|source| ReplayError::Memory { slab, bytes, source })?;
+            replay.slabs.insert(slab, (at, bytes));
+        }
+        for plan in plans {
+            let launches = (0..plan.launches.len()).map(|at| replay.bind(plan, at)).collect::<Result<_, _>>()?;
+            replay.plans.push(Bound { plan: plan.clone(), launches, graph: None, replayed: false });
+        }
+        Ok(replay)
+    }
+
+    /// The device.
+    pub fn driver(&self) -> &Arc<dyn Driver> {
+        &self.modules.driver
+    }
+
+    fn allocate(&mut self, bytes: u64) -> Result<Address, DriverError> {
+        let at = self.modules.driver.allocate(bytes)?;
+        self.allocated.push(at);
+        Ok(at)
+    }
+
+    fn address(&self, buffer: &Buffer) -> Address {
+        let base = self.slabs.get(&buffer.slab).map_or(Address(0), |&(base, _)| base);
+        base.offset(buffer.offset as u64)
+    }
+
+    fn bind(&mut self, plan: &Plan, at: usize) -> Result<Vec<Step>, ReplayError> {
+        let launch = &plan.launches[at];
+        let placed = |&buffer: &usize| {
+            let buffer = &plan.buffers[buffer];
+            DeviceBuffer { spec: buffer.spec, dtype: buffer.dtype, address: self.address(buffer).0 }
+        };
+        let inputs: Vec<DeviceBuffer> = launch.inputs.iter().map(placed).collect();
+        let outputs: Vec<DeviceBuffer> = launch.outputs.iter().map(placed).collect();
+        let room = launch.workspace.map_or(0, |workspace| self.address(&plan.buffers[workspace]).0);
+        let mut steps = Vec::new();
+        for (output, overwrite) in launch.outputs.iter().zip(&launch.overwrites) {
+            if let Some((input, false)) = *overwrite {
+                let (to, from) = (&plan.buffers[*output], &plan.buffers[launch.inputs[input]]);
+                let bytes = to.bytes() as u64;
+                steps.push(Step::Copy { to: self.address(to), from: self.address(from), bytes });
+            }
+        }
+        let kernels = self.kernels(launch, &inputs, &outputs, room);
+        steps.extend(kernels.map_err(|source| failed(launch, at, source))?);
+        Ok(steps)
+    }
+
+    fn kernels(
+        &mut self,
+        launch: &Launch,
+        inputs: &[DeviceBuffer],
+        outputs: &[DeviceBuffer],
+        room: u64,
+    ) -> Result<Vec<Step>, DriverError> {
+        let refused = |misfit: Misfit| DriverError::Invalid(misfit.to_string());
+        let asked = |constants: u64| {
+            let mut io = DeviceIo::new(inputs.to_vec(), outputs.to_vec(), room, constants);
+            launch.op.run_cuda(launch.kernel, &mut io).map(|()| io.finish()).map_err(refused)
+        };
+        let mut calls = asked(0)?;
+        if !calls.constants.is_empty() {
+            let at = self.allocate(calls.constants.len() as u64)?;
+            calls = asked(at.0)?;
+            self.modules.driver.upload(at, &calls.constants, self.stream)?;
+        }
+        let step = |call: crate::program::KernelCall| {
+            let function = self.modules.function(call.symbol, call.shared_bytes)?;
+            let shape = Shape { grid: call.grid, block: call.block, shared: call.shared_bytes };
+            Ok(Step::Kernel { function, shape, parameters: call.parameters })
+        };
+        calls.calls.into_iter().map(step).collect()
+    }
+
+    fn bound(&mut self, plan: &Arc<Checked>) -> Result<usize, DriverError> {
+        let found = self.plans.iter().position(|bound| Arc::ptr_eq(&bound.plan, plan));
+        found.ok_or_else(|| DriverError::Invalid("the plan is none of those that were put on the device".into()))
+    }
+
+    /// Runs every launch. The first time launch by launch, so that an error names its place; from the second time on as
+    /// one graph. Returns when all of it is submitted.
+    pub fn replay(&mut self, plan: &Arc<Checked>) -> Result<(), ReplayError> {
+        let bound = self.bound(plan)?;
+        if !self.plans[bound].replayed {
+            for at in 0..plan.launches.len() {
+                self.run(plan, at)?;
+            }
+            self.plans[bound].replayed = true;
+            return Ok(());
+        }
+        let driver = self.modules.driver.clone();
+        let graph = match self.plans[bound].graph {
+            Some(graph) => graph,
+            None => {
+                driver.begin_capture(self.stream)?;
+                let submitted = self.plans[bound].launches.iter().flatten().try_for_each(|step| self.submit(step));
+                let graph = driver.end_capture(self.stream)?;
+                submitted?;
+                *self.plans[bound].graph.insert(graph)
+            }
+        };
+        Ok(driver.launch_graph(graph, self.stream)?)
+    }
+
+    /// Runs the launch that stands `at` that position, and waits for it.
+    pub fn run(&mut self, plan: &Arc<Checked>, at: usize) -> Result<(), ReplayError> {
+        let bound = self.bound(plan)?;
+        let steps = self.plans[bound].launches[at].iter();
+        steps
+            .map(|step| self.submit(step))
+            .chain([self.modules.driver.synchronize(self.stream)])
+            .collect::<Result<(), _>>()
+            .map_err(|source| failed(&plan.launches[at], at, source))
+    }
+
+    fn submit(&self, step: &Step) -> Result<(), DriverError> {
+        match step {
+            Step::Copy { to, from, bytes } => self.modules.driver.copy(*to, *from, *bytes, self.stream),
+            Step::Kernel { function, shape, parameters } => {
+                self.modules.driver.launch(*function, *shape, parameters, self.stream)
+            }
+        }
+    }
+
+    /// Waits until the device has done everything.
+    pub fn synchronize(&self) -> Result<(), DriverError> {
+        self.modules.driver.synchronize(self.stream)
+    }
+
+    /// The numbers of a buffer.
+    pub fn read(&self, buffer: &Buffer) -> Result<Vec<f64>, DriverError> {
+        let mut bytes = vec![0; buffer.bytes()];
+        if !bytes.is_empty() {
+            self.modules.driver.download(self.address(buffer), &mut bytes, self.stream)?;
+        }
+        Ok(buffer.dtype.decode(&bytes))
+    }
+
+    /// Writes a buffer whole, each number rounded once.
+    pub fn write(&mut self, buffer: &Buffer, numbers: impl Iterator<Item = f64>) -> Result<(), DriverError> {
+        self.upload(buffer, &buffer.dtype.encode(numbers))
+    }
+
+    /// Writes a buffer whole, as stored.
+    pub fn upload(&mut self, buffer: &Buffer, bytes: &[u8]) -> Result<(), DriverError> {
+        if bytes.len() != buffer.bytes() {
+            let (got, wanted) = (bytes.len(), buffer.bytes());
+            return Err(DriverError::Invalid(format!("{got} bytes for a buffer of {wanted}")));
+        }
+        if bytes.is_empty() { Ok(()) } else { self.modules.driver.upload(self.address(buffer), bytes, self.stream) }
+    }
+
+    /// Fills a buffer with one byte.
+    pub fn fill(&mut self, buffer: &Buffer, value: u8) -> Result<(), DriverError> {
+        let bytes = buffer.bytes() as u64;
+        if bytes == 0 { Ok(()) } else { self.modules.driver.fill(self.address(buffer), value, bytes, self.stream) }
+    }
+
+    /// Copies a slab aside, on the device.
+    pub fn keep(&mut self, slab: Slab) -> Result<(), DriverError> {
+        let Some(&(from, bytes)) = self.slabs.get(&slab) else { return Ok(()) };
+        let to = match self.kept.get(&slab) {
+            Some(&to) => to,
+            None => {
+                let to = self.allocate(bytes)?;
+                *self.kept.entry(slab).or_insert(to)
+            }
+        };
+        self.modules.driver.copy(to, from, bytes, self.stream)
+    }
+
+    /// Puts back what [`Replay::keep`] copied.
+    pub fn restore(&mut self, slab: Slab) -> Result<(), DriverError> {
+        let (Some(&(to, bytes)), Some(&from)) = (self.slabs.get(&slab), self.kept.get(&slab)) else { return Ok(()) };
+        self.modules.driver.copy(to, from, bytes, self.stream)
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        // What a device that is lost says to this does not matter any more.
+        let driver = &self.modules.driver;
+        let graphs = self.plans.iter().filter_map(|bound| bound.graph).map(Resource::Graph);
+        let _ = driver.synchronize(self.stream);
+        graphs.chain([Resource::Stream(self.stream)]).for_each(|resource| drop(driver.destroy(resource)));
+        self.allocated.iter().for_each(|&at| drop(driver.free(at)));
+    }
+}
+
+fn failed(launch: &Launch, at: usize, source: DriverError) -> ReplayError {
+    let (scope, op, kernel) = (launch.scope.clone(), launch.op.name(), launch.kernel);
+    ReplayError::Launch { at, scope, op, kernel, source }
+}

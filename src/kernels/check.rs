@@ -1,0 +1,49 @@
+//! Whether `ptx/` is what it says it is.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::compile::compile;
+use super::manifest;
+use super::write::{WriteError, assemble};
+use super::{MODULES, Origin, STALE};
+
+/// Checks what this program carries against the repository at `root`: every text listed as it is, none left out. With an
+/// assembler each must assemble without spills or warnings, with a compiler each source must give the committed text to
+/// the byte. What was checked, one sentence each.
+pub fn check(root: &Path, nvcc: Option<&OsStr>, ptxas: Option<&OsStr>) -> Result<Vec<String>, WriteError> {
+    if !STALE.is_empty() {
+        return Err(WriteError::Stale(STALE));
+    }
+    if let Some(module) = MODULES.iter().find(|module| !module.listed) {
+        return Err(WriteError::Unlisted(module.path));
+    }
+    let mut said = vec![format!("{} texts are as ptx/MANIFEST lists them", MODULES.len())];
+    match ptxas {
+        Some(ptxas) => {
+            MODULES.iter().try_for_each(|module| assemble(module, ptxas))?;
+            said.push(format!("{} texts assemble without spills or warnings", MODULES.len()));
+        }
+        None => said.push("not assembled: G2D_PTXAS names no assembler (kernels/toolchain.sh fetches one)".into()),
+    }
+    let Some(nvcc) = nvcc else {
+        said.push("not compiled: G2D_NVCC names no compiler (kernels/toolchain.sh fetches one)".into());
+        return Ok(said);
+    };
+    let folder = std::env::temp_dir().join(format!("g2d-kernels-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(|error| WriteError::Unwritable(folder.clone(), error))?;
+    let same = manifest::sources(root).map_err(WriteError::from).and_then(|sources| {
+        for source in &sources {
+            let (text, _) = compile(Path::new(nvcc), source, &folder)?;
+            let module = MODULES.iter().find(|module| module.path == source.output && module.origin != Origin::Hand);
+            if module.is_none_or(|module| module.text != text) {
+                return Err(WriteError::Differs(source.output.clone()));
+            }
+        }
+        Ok(sources.len())
+    });
+    // Nobody looks for it any more.
+    let _ = std::fs::remove_dir_all(&folder);
+    said.push(format!("{} sources give the committed texts to the byte", same?));
+    Ok(said)
+}

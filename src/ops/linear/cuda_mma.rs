@@ -1,0 +1,27 @@
+//! [`Linear`] on CUDA's tensor cores: one [`Product`] for each pass but that of the bias.
+
+use super::matmul::{Form, Product, run as multiply};
+use super::{Linear, Pass};
+use crate::program::{DeviceIo, Misfit};
+
+/// Name of the kernel within the op.
+pub const KERNEL: &str = "mma";
+
+/// Asks for the launches of a product.
+pub fn run(op: &Linear, io: &mut DeviceIo) -> Result<(), Misfit> {
+    let (a, b, out) = (io.input(0), io.input(1), io.output(0));
+    let (rows, features) = (a.spec.shape.rows(), a.spec.shape.last());
+    let columns = out.spec.shape.last();
+    let product = match op.pass {
+        Pass::Fwd => Product { form: Form::Forward, m: rows, n: columns, k: features },
+        Pass::Dgrad => Product { form: Form::ByInput, m: rows, n: columns, k: features },
+        Pass::Wgrad => Product { form: Form::ByWeight, m: features, n: columns, k: rows },
+        Pass::BiasGrad => return Err(Misfit::new("the gradient of a bias is no product")),
+    };
+    let extent = op.packed.then(|| {
+        // The last offset says how many rows there are.
+        let offsets = io.input(io.input_count() - 1);
+        offsets.address + 4 * (offsets.spec.shape.elements() as u64 - 1)
+    });
+    multiply(product, [a, b, out], op.bias.then(|| io.input(2)), extent, io)
+}

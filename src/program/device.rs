@@ -1,0 +1,131 @@
+//! What an op's `cuda.rs` sees of one launch of a plan: buffers with addresses go in, kernel calls come out. No device is
+//! touched: a plan is made, checked and printed on machines that have none.
+
+use super::kernel_call::KernelCall;
+use super::op::Misfit;
+use crate::base::{DType, Shape, Spec};
+
+/// Bytes that every buffer, workspace and constant starts at a multiple of.
+pub const ALIGNMENT: u64 = 256;
+
+/// A value in device memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DeviceBuffer {
+    /// Shape and kind.
+    pub spec: Spec,
+    /// Stored type.
+    pub dtype: DType,
+    /// Its first byte; a multiple of [`ALIGNMENT`].
+    pub address: u64,
+}
+
+/// Inputs and outputs of one launch on a device, and what the op makes of them. As on the host
+/// ([`HostIo`](super::HostIo)), an output that overwrites an input holds that input's numbers when the first kernel starts,
+/// and the input itself must not be read then.
+#[derive(Debug, Default)]
+pub struct DeviceIo {
+    inputs: Vec<DeviceBuffer>,
+    outputs: Vec<DeviceBuffer>,
+    room: u64,
+    workspace_bytes: usize,
+    constants_at: u64,
+    constants: Vec<u8>,
+    calls: Vec<KernelCall>,
+}
+
+impl DeviceIo {
+    /// Gathers inputs and outputs; workspace begins at `room`, constants at `constants_at`.
+    pub fn new(inputs: Vec<DeviceBuffer>, outputs: Vec<DeviceBuffer>, room: u64, constants_at: u64) -> Self {
+        Self { inputs, outputs, room, constants_at, ..Self::default() }
+    }
+
+    /// Of values that lie nowhere yet: to ask for legality and sizes. Addresses differ and are aligned.
+    pub fn unplaced(inputs: &[(Spec, DType)], outputs: &[(Spec, DType)]) -> Self {
+        let at = |(index, &(spec, dtype)): (usize, &(Spec, DType))| DeviceBuffer {
+            spec,
+            dtype,
+            address: (index as u64 + 1) << 40,
+        };
+        let all: Vec<DeviceBuffer> = inputs.iter().chain(outputs).enumerate().map(at).collect();
+        let (inputs, outputs) = all.split_at(inputs.len());
+        let behind = (all.len() as u64 + 1) << 40;
+        Self::new(inputs.to_vec(), outputs.to_vec(), behind, behind + (1 << 40))
+    }
+
+    /// How many inputs there are.
+    pub fn input_count(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// How many outputs there are.
+    pub fn output_count(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// An input.
+    pub fn input(&self, at: usize) -> DeviceBuffer {
+        self.inputs[at]
+    }
+
+    /// An output.
+    pub fn output(&self, at: usize) -> DeviceBuffer {
+        self.outputs[at]
+    }
+
+    /// Shape of an input.
+    pub fn shape(&self, input: usize) -> Shape {
+        self.inputs[input].spec.shape
+    }
+
+    /// Extents of an input, which has exactly `RANK` of them.
+    pub fn dims<const RANK: usize>(&self, input: usize) -> [usize; RANK] {
+        self.inputs[input].spec.shape.dims().try_into().expect("infer checked the rank")
+    }
+
+    /// Extents of an output, which has exactly `RANK` of them.
+    pub fn output_dims<const RANK: usize>(&self, output: usize) -> [usize; RANK] {
+        self.outputs[output].spec.shape.dims().try_into().expect("infer checked the rank")
+    }
+
+    /// Memory for the time of this launch, uninitialised; its address. Several requests lie one behind another.
+    pub fn workspace(&mut self, bytes: usize) -> u64 {
+        let at = self.room + self.workspace_bytes as u64;
+        self.workspace_bytes += bytes.next_multiple_of(ALIGNMENT as usize);
+        at
+    }
+
+    /// Bytes that are uploaded once, when the plan is put on a device, and never change; their address.
+    pub fn constant(&mut self, bytes: &[u8]) -> u64 {
+        let at = self.constants_at + self.constants.len() as u64;
+        self.constants.extend_from_slice(bytes);
+        self.constants.resize(self.constants.len().next_multiple_of(ALIGNMENT as usize), 0);
+        at
+    }
+
+    /// A kernel to be launched, behind those before it.
+    pub fn launch(&mut self, call: KernelCall) {
+        self.calls.push(call);
+    }
+
+    /// What came of it.
+    pub fn finish(self) -> DeviceCalls {
+        DeviceCalls { calls: self.calls, workspace_bytes: self.workspace_bytes, constants: self.constants }
+    }
+}
+
+/// What an op asks of a device for one launch.
+#[derive(Debug, Default)]
+pub struct DeviceCalls {
+    /// Kernels in order; none if there is nothing to do.
+    pub calls: Vec<KernelCall>,
+    /// Bytes of workspace.
+    pub workspace_bytes: usize,
+    /// What is uploaded once.
+    pub constants: Vec<u8>,
+}
+
+/// An extent as kernels count it, in 32 bits and below 2^31; or the misfit that names it.
+pub fn count(what: &str, extent: usize) -> Result<u32, Misfit> {
+    let fits = u32::try_from(extent).ok().filter(|&extent| extent <= i32::MAX as u32);
+    fits.ok_or_else(|| Misfit::new(format!("{what} is {extent}, kernels count to 2^31 - 1")))
+}

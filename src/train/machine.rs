@@ -1,0 +1,127 @@
+//! Where a session's slabs lie and its plans run: this host, or a CUDA device.
+
+use std::sync::Arc;
+
+use super::device::Device;
+use crate::cpu::{self, Memory};
+use crate::cuda::Replay;
+use crate::cuda::driver::DriverError;
+use crate::error::Error;
+use crate::kernels::Library;
+use crate::program::Checked;
+use crate::program::plan::{Buffer, Slab};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) enum Machine {
+    /// Host memory; a slab that is kept lies beside.
+    Host(Memory, Vec<u8>),
+    /// Slabs on a device.
+    Cuda(Replay),
+}
+
+impl Machine {
+    /// Slabs for these plans on a device.
+    pub fn open(device: Device, plans: &[Arc<Checked>]) -> Result<Self, Error> {
+        match device.driver()? {
+            Some(driver) => Ok(Self::Cuda(Replay::open(driver, Library::shipped(), plans)?)),
+            None => {
+                let mut memory = Memory::default();
+                plans.iter().for_each(|plan| memory.fit(plan));
+                Ok(Self::Host(memory, Vec::new()))
+            }
+        }
+    }
+
+    /// Runs every launch.
+    pub fn replay(&mut self, plan: &Arc<Checked>) -> Result<(), Error> {
+        match self {
+            Self::Host(memory, _) => cpu::replay(plan, memory),
+            Self::Cuda(replay) => replay.replay(plan)?,
+        }
+        Ok(())
+    }
+
+    /// Runs one launch and waits for it.
+    pub fn run(&mut self, plan: &Arc<Checked>, at: usize) -> Result<(), Error> {
+        match self {
+            Self::Host(memory, _) => cpu::replay::run(plan, at, memory),
+            Self::Cuda(replay) => replay.run(plan, at)?,
+        }
+        Ok(())
+    }
+
+    /// Replays until a launch writes a number that is not finite; the launch's position, or `None` if all are finite.
+    /// What a launch leaves unwritten counts as zero.
+    pub fn first_non_finite(&mut self, plan: &Arc<Checked>) -> Result<Option<usize>, Error> {
+        for (at, launch) in plan.launches.iter().enumerate() {
+            for (&output, overwrite) in launch.outputs.iter().zip(&launch.overwrites) {
+                if overwrite.is_none() {
+                    self.clear(&plan.buffers[output])?;
+                }
+            }
+            self.run(plan, at)?;
+            for &output in &launch.outputs {
+                if !self.read(&plan.buffers[output])?.iter().all(|number| number.is_finite()) {
+                    return Ok(Some(at));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn clear(&mut self, buffer: &Buffer) -> Result<(), DriverError> {
+        match self {
+            Self::Host(memory, _) => memory.bytes_mut(buffer).fill(0),
+            Self::Cuda(replay) => replay.fill(buffer, 0)?,
+        }
+        Ok(())
+    }
+
+    /// The numbers of a buffer.
+    pub fn read(&self, buffer: &Buffer) -> Result<Vec<f64>, DriverError> {
+        match self {
+            Self::Host(memory, _) => Ok(memory.read(buffer)),
+            Self::Cuda(replay) => replay.read(buffer),
+        }
+    }
+
+    /// Writes numbers to a buffer, each rounded once; as many as it holds.
+    pub fn write(&mut self, buffer: &Buffer, numbers: impl ExactSizeIterator<Item = f64>) -> Result<(), DriverError> {
+        match self {
+            Self::Host(memory, _) => memory.write(buffer, numbers),
+            Self::Cuda(replay) => replay.write(buffer, numbers)?,
+        }
+        Ok(())
+    }
+
+    /// Writes a buffer as it is stored; as many bytes as it has.
+    pub fn upload(&mut self, buffer: &Buffer, bytes: &[u8]) -> Result<(), DriverError> {
+        match self {
+            Self::Host(memory, _) => memory.bytes_mut(buffer).copy_from_slice(bytes),
+            Self::Cuda(replay) => replay.upload(buffer, bytes)?,
+        }
+        Ok(())
+    }
+
+    /// Sets the running statistics aside.
+    pub fn keep_statistics(&mut self) -> Result<(), DriverError> {
+        match self {
+            Self::Host(memory, kept) => {
+                kept.clear();
+                kept.extend_from_slice(memory.slab(Slab::Statistics));
+            }
+            Self::Cuda(replay) => replay.keep(Slab::Statistics)?,
+        }
+        Ok(())
+    }
+
+    /// Puts the running statistics back.
+    pub fn restore_statistics(&mut self) -> Result<(), DriverError> {
+        match self {
+            Self::Host(memory, kept) => memory.slab_mut(Slab::Statistics).copy_from_slice(kept),
+            Self::Cuda(replay) => replay.restore(Slab::Statistics)?,
+        }
+        Ok(())
+    }
+}

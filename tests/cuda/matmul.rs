@@ -1,0 +1,204 @@
+//! Products on tensor cores: whole numbers, of which every product and every sum is exact in f32, so that a result is right
+//! or wrong to the last bit; in tiles, slices and shapes that no case of an op has.
+
+use g2d::base::Rng;
+use g2d::cuda::driver::Address;
+use g2d::ops::linear::matmul::{Addresses, Cut, Form, Product, Tile};
+use half::bf16;
+use proptest::prelude::*;
+
+use super::device::{Device, cases, catch, each_is_needed};
+
+pub const SYMBOLS: &[&str] = &["matmul_mma_bf16_128x128_sm80", "matmul_mma_bf16_64x64_sm80", "matmul_reduce_f32_sm80"];
+
+/// More than any result, and a bf16.
+const UNWRITTEN: f32 = 131072.0;
+
+#[derive(Clone, Debug)]
+struct Case {
+    product: Product,
+    cut: Cut,
+    half: bool,
+    bias: bool,
+    /// Rows of a that are there, if not all of them are.
+    extent: Option<usize>,
+    draw: u64,
+}
+
+/// The operands of a case, row by row as they are stored.
+struct Operands {
+    a: Vec<f32>,
+    b: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Case {
+    fn operands(&self) -> Operands {
+        let Product { m, n, k, .. } = self.product;
+        let mut rng = Rng::new(self.draw, 0, 0);
+        let mut whole = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.below(17) as f32 - 8.0).collect() };
+        Operands { a: whole(m * k), b: whole(k * n), bias: whole(n) }
+    }
+
+    /// The result by the definition, and [`UNWRITTEN`] where nothing may be written.
+    fn expected(&self, Operands { a, b, bias }: &Operands) -> Vec<f32> {
+        let Product { form, m, n, k } = self.product;
+        let rows = if form == Form::ByWeight { m } else { self.extent.unwrap_or(m) };
+        let inner = if form == Form::ByWeight { self.extent.unwrap_or(k) } else { k };
+        let mut out = vec![UNWRITTEN; m * n];
+        for (i, row) in out.chunks_mut(n).enumerate().take(rows) {
+            row.copy_from_slice(&if self.bias { bias.clone() } else { vec![0.0; n] });
+            for l in 0..inner {
+                let left = if form == Form::ByWeight { a[l * m + i] } else { a[i * k + l] };
+                for (j, number) in row.iter_mut().enumerate() {
+                    *number += left * if form == Form::Forward { b[j * k + l] } else { b[l * n + j] };
+                }
+            }
+        }
+        out
+    }
+
+    fn kernel(&self, operands: &Operands, seed: u64, text: Option<String>) -> Result<Vec<f32>, String> {
+        let device = Device::new(seed, text);
+        let Product { form, m, n, k } = self.product;
+        let stored = |numbers: &[f32]| numbers.iter().map(|&number| bf16::from_f32(number)).collect::<Vec<_>>();
+        let (mut a, mut b) = (stored(&operands.a), stored(&operands.b));
+        if let Some(extent) = self.extent {
+            // What is not there is not read.
+            a[extent * if form == Form::ByWeight { m } else { k }..].fill(bf16::NAN);
+            if form == Form::ByWeight {
+                b[extent * n..].fill(bf16::NAN);
+            }
+        }
+        let out = if self.half {
+            device.put(&vec![bf16::from_f32(UNWRITTEN); m * n])
+        } else {
+            device.put(&vec![UNWRITTEN; m * n])
+        };
+        let at = Addresses {
+            a: device.put(&a).0,
+            b: device.put(&b).0,
+            bias: if self.bias { device.put(&operands.bias).0 } else { 0 },
+            extent: self.extent.map_or(0, |extent| device.put(&[extent as i32]).0),
+            partials: device.room(self.product.workspace_bytes(self.cut)).0,
+            out: out.0,
+        };
+        let calls = self.product.calls(self.cut, self.half, at).map_err(|misfit| misfit.to_string())?;
+        device.run(&calls).map_err(|error| error.to_string())?;
+        let widened = |at: Address| device.get::<bf16>(at, m * n).into_iter().map(f32::from).collect();
+        Ok(if self.half { widened(out) } else { device.get(out, m * n) })
+    }
+
+    fn check(&self, seed: u64, text: Option<String>) -> Result<(), String> {
+        let operands = self.operands();
+        let mut expected = self.expected(&operands);
+        if self.half {
+            expected.iter_mut().for_each(|number| *number = bf16::from_f32(*number).to_f32());
+        }
+        let got = self.kernel(&operands, seed, text)?;
+        match (0..got.len()).find(|&at| got[at] != expected[at]) {
+            Some(at) => {
+                let (row, column) = (at / self.product.n, at % self.product.n);
+                Err(format!("{} instead of {} in row {row}, column {column} of {self:?}", got[at], expected[at]))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn forms() -> impl Strategy<Value = Form> {
+    prop_oneof![Just(Form::Forward), Just(Form::ByInput), Just(Form::ByWeight)]
+}
+
+/// Up to three tiles along each side, and up to six stages of the inner extent.
+fn any_case() -> impl Strategy<Value = Case> {
+    let sides = (1..200usize, 1..200usize, prop_oneof![1..9usize, 1..200usize]);
+    let cut = (prop_oneof![Just(Tile::Large), Just(Tile::Small)], 1..7usize);
+    let rest = (any::<bool>(), any::<bool>(), prop::option::of(0.0..1.0), any::<u64>());
+    (forms(), sides, cut, rest).prop_map(|(form, (m, n, k), (tile, steps), (half, bias, extent, draw))| {
+        let (m, n, k) = match form {
+            Form::Forward => (m, n, k.next_multiple_of(8)),
+            Form::ByInput => (m, n.next_multiple_of(8), k.next_multiple_of(8)),
+            Form::ByWeight => (m.next_multiple_of(8), n.next_multiple_of(8), k),
+        };
+        // Only the gradient of a weight comes in slices, and is f32 without bias.
+        let by_weight = form == Form::ByWeight;
+        let slice = if by_weight { 32 * steps } else { k.next_multiple_of(32) };
+        let rows = if by_weight { k } else { m };
+        let extent = extent.map(|share: f64| (share * (rows + 1) as f64) as usize);
+        let (half, bias) = (half && !by_weight, bias && !by_weight);
+        Case { product: Product { form, m, n, k }, cut: Cut { tile, slice }, half, bias, extent, draw }
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(96))]
+    #[test]
+    fn products_are_exact(case in any_case(), seed: u64) {
+        if let Err(why) = case.check(seed, None) {
+            prop_assert!(false, "{}", why);
+        }
+    }
+}
+
+/// Products on which every part of the kernels matters: ragged, of more than one warp, of more turns than stages.
+fn telling() -> Vec<Case> {
+    let case = |tile, form, [m, n, k]: [usize; 3], slice, extent| {
+        let by_weight = form == Form::ByWeight;
+        let product = Product { form, m, n, k };
+        Case { product, cut: Cut { tile, slice }, half: !by_weight, bias: form == Form::Forward, extent, draw: 3 }
+    };
+    let of = |tile, m, n| {
+        [
+            case(tile, Form::Forward, [m + 3, n - 3, 232], 256, Some(m - 5)),
+            case(tile, Form::ByInput, [m - 1, n + 8, 200], 224, None),
+            case(tile, Form::ByWeight, [m, n, 421], 224, Some(411)),
+        ]
+    };
+    [of(Tile::Large, 120, 128), of(Tile::Small, 64, 56)].concat()
+}
+
+fn check_all(cases: &[Case], text: Option<String>) -> Result<(), String> {
+    cases.iter().try_for_each(|case| case.check(1, text.clone()))
+}
+
+#[test]
+fn faults_are_found() {
+    let cases = telling();
+    let faults = [
+        ("@a_by_k min.u32 k, k, flag", "@a_by_k mov.u32 flag, flag"),
+        ("@!a_by_k min.u32 m, m, flag", ""),
+        ("max.s32 length, length, 0", ""),
+        ("selp.u32 a_limit1, limit, 0, p", "mov.u32 a_limit1, limit"),
+        ("selp.u32 b_limit0, limit, 0, p", "mov.u32 b_limit0, limit"),
+        ("sub.u32 limit, limit, 16", ""),
+        ("xor.b32 pa11, pa01, 32", "mov.u32 pa11, pa01"),
+        ("xor.b32 pb11, pb01, 32", "add.u32 pb11, pb01, 32"),
+        ("setp.lt.s32 there, at, b_limit1", "setp.le.s32 there, at, b_limit1"),
+        ("@more cp.async.cg.shared.global [to], [b_from]", "cp.async.cg.shared.global [to], [b_from]"),
+        ("setp.lt.u32 inside, column, n", "setp.le.u32 inside, column, n"),
+        ("add.rn.f32 value, value, bias", ""),
+        ("setp.ge.u32 p, row, m", "setp.gt.u32 p, row, m"),
+        ("cvt.rn.bf16.f32 rounded, value", "cvt.rz.bf16.f32 rounded, value"),
+        ("sub.u32 slices, slices, 1", "mov.u32 slices, 0"),
+        (
+            "{c60, c61, c62, c63}, {a30, a31, a32, a33}, {b12, b13}",
+            "{c60, c61, c62, c63}, {a30, a31, a32, a33}, {b10, b13}",
+        ),
+    ];
+    catch(SYMBOLS[0], &faults, |text| check_all(&cases, text));
+}
+
+#[test]
+fn every_barrier_wait_and_commit_is_needed() {
+    let cases = telling();
+    let statements = [
+        "bar.sync 0;",
+        "bar.warp.sync 0xffffffff;",
+        "cp.async.commit_group;",
+        "cp.async.wait_group 1;",
+        "cp.async.wait_group 2;",
+    ];
+    let found = each_is_needed(SYMBOLS[0], &statements, |text| check_all(&cases, text));
+    assert_eq!(found, 14, "two kernels of two barriers, two for a warp, two commits and a wait each");
+}
