@@ -4,6 +4,7 @@ use super::checks::Checks;
 use super::counters::Class;
 use super::function::Touch;
 use super::instr::{Clock, Function, Guard, Op, Order, Scope, Space};
+use super::registers::LANES;
 use super::report::{Check, Finding, Outcome};
 use super::scalar;
 use super::schedule::{Block, Grid};
@@ -162,16 +163,32 @@ impl Context<'_, '_> {
             let without = users & !written[slot as usize];
             if without != 0 {
                 let name = &self.grid.function.watched.names[slot as usize];
-                let text = format!("`{name}` is used here, and this thread has not written it");
+                let text = format!("`{name}` is used, which this thread has not written");
                 return Err(Finding::new(Check::Register, without.trailing_zeros() as usize, text));
             }
         }
         let carried = touch.carries.iter().fold(0, |all, slot| all | written[*slot as usize]);
         let carried = if touch.carries.is_empty() { active } else { carried & active };
-        for slot in &touch.writes {
+        // With an offer it is not known yet which lanes take it, and when.
+        for slot in touch.writes.iter().filter(|_| touch.offers.is_none()) {
             let lanes = &mut written[*slot as usize];
             *lanes = *lanes & !active | carried;
         }
+        Ok(())
+    }
+
+    /// Reports a register that a lane takes from another one which has not written it.
+    pub(super) fn take_offers(&mut self, from: &[usize; LANES], takers: u32) -> Outcome {
+        let function: &Function = self.grid.function;
+        let Some(Some(touch)) = function.watched.touches.get(self.warp.pc) else { return Ok(()) };
+        let Some(slot) = touch.offers.filter(|_| self.checks().registers) else { return Ok(()) };
+        let written = self.warp.written[slot as usize];
+        if let Some(lane) = lanes(takers).find(|lane| written >> from[*lane] & 1 == 0) {
+            let name = &function.watched.names[slot as usize];
+            let text = format!("`{name}` is taken from lane {}, which has not written it", from[lane]);
+            return Err(Finding::new(Check::Register, lane, text));
+        }
+        touch.writes.iter().for_each(|slot| self.warp.written[*slot as usize] |= takers);
         Ok(())
     }
 

@@ -56,6 +56,8 @@ pub struct Touch {
     pub guard: Option<u32>,
     /// What it uses.
     pub reads: Vec<u32>,
+    /// What its lanes hold out to each other.
+    pub offers: Option<u32>,
     /// What it passes on to all that it writes, which is as good as written where any of these is.
     pub carries: Vec<u32>,
     /// What it writes.

@@ -4,7 +4,7 @@ use super::instr::{Address, Atomic, Barrier, BarrierKind, Base, CpAsync, Guard, 
 use super::registers::Register;
 use super::scalar::Scalar;
 use super::scalar::compare::{Compare, SetPredicate};
-use super::scalar::integer::{Ternary, Unary, WideUnary};
+use super::scalar::integer::{Binary, Ternary, Unary, WideUnary};
 
 /// The registers of one instruction, without its guard. Sinks are left out.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +13,8 @@ pub struct Operands {
     pub reads: Vec<Register>,
     /// What it only passes on, as a whole or as a part of its result.
     pub carries: Vec<Register>,
+    /// What lanes hold out to each other: it counts where another lane takes it.
+    pub offers: Option<Register>,
     /// What it writes.
     pub writes: Vec<Register>,
 }
@@ -118,7 +120,8 @@ impl Operands {
     }
 
     fn shuffle(&mut self, shuffle: &Shuffle) {
-        self.reads([shuffle.value, shuffle.lane, shuffle.control, shuffle.members]);
+        self.offers = Some(shuffle.value.into());
+        self.reads([shuffle.lane, shuffle.control, shuffle.members]);
         self.write(shuffle.to).writes(shuffle.valid);
     }
 
@@ -164,13 +167,21 @@ impl Operands {
                 self.carry(*from);
                 self.writes(parts.iter().copied());
             }
+            Scalar::Select(to, parts, by) => {
+                self.write(*to).guard(*by);
+                parts.iter().for_each(|part| self.carry(*part));
+            }
+            Scalar::SelectWide(to, parts, by) => {
+                self.write(*to).guard(*by);
+                parts.iter().for_each(|part| self.carry(*part));
+            }
             // Compilers put bytes together by `prmt`, and leave out those that nobody will look at.
             Scalar::Ternary(Ternary::Permute | Ternary::PermuteMode(_), to, [a, b, by]) => {
                 self.write(*to).read(*by).carry(*a);
                 self.carry(*b);
             }
             // Whatever it held, it is 0 afterwards.
-            Scalar::Binary(super::scalar::integer::Binary::Xor, to, [a, b]) if a == b => self.writes([*to]),
+            Scalar::Binary(Binary::Xor, to, [a, b]) if a == b => self.writes([*to]),
             _ => self.computation(scalar),
         }
     }
@@ -206,11 +217,10 @@ impl Operands {
             Scalar::ConvertPair(_, to, ab) => self.write(*to).reads(*ab),
             Scalar::SetPredicate(set) => self.set_predicate(set),
             Scalar::Set(set) => self.compare(&set.compare, set.combine.map(|(_, guard)| guard)).writes([set.to]),
-            Scalar::Select(to, ab, guard) => self.write(*to).guard(*guard).reads(*ab),
-            Scalar::SelectWide(to, ab, guard) => self.write(*to).guard(*guard).reads(*ab),
             Scalar::Logic(_, to, ab) => self.write(*to).reads(*ab),
             Scalar::Within(to, a, ..) | Scalar::WithinGlobal(to, a) => self.write(*to).reads([*a]),
-            Scalar::Predicate(..) | Scalar::PackWords(..) | Scalar::Pack(..) | Scalar::Unpack(..) => {}
+            Scalar::Predicate(..) | Scalar::Select(..) | Scalar::SelectWide(..) => {}
+            Scalar::PackWords(..) | Scalar::Pack(..) | Scalar::Unpack(..) => {}
         }
     }
 }

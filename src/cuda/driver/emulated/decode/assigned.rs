@@ -43,7 +43,7 @@ pub(super) fn watched(function: &Function, names: &HashMap<Register, &str>) -> W
     each(function, &operands, &numbers, &before, |at, assigned| {
         let operands = &operands[at];
         let guard = function.code[at].guard.map(|guard| Register::Predicate(guard.predicate));
-        let read = operands.reads.iter().chain(&operands.carries).copied().chain(guard);
+        let read = operands.reads.iter().chain(&operands.carries).chain(&operands.offers).copied().chain(guard);
         doubtful.extend(read.map(|register| numbers.of(register)).filter(|number| !has(assigned, *number)));
     });
     if doubtful.is_empty() {
@@ -79,10 +79,11 @@ fn touch(
     let touch = Touch {
         guard: instr.guard.and_then(|guard| open(Register::Predicate(guard.predicate))),
         reads: operands.reads.iter().filter_map(|register| open(*register)).collect(),
+        offers: operands.offers.and_then(open),
         carries,
         writes: operands.writes.iter().filter_map(|register| slots.get(&numbers.of(*register)).copied()).collect(),
     };
-    let any = touch.guard.is_some() || !touch.reads.is_empty() || !touch.writes.is_empty();
+    let any = touch.guard.or(touch.offers).is_some() || !touch.reads.is_empty() || !touch.writes.is_empty();
     any.then(|| Box::new(touch))
 }
 
