@@ -7,10 +7,7 @@
 //! From then on the emulated device is held to them as to the others, and so are the formulas of the host. What differs
 //! from the values written down so far is printed.
 
-use std::path::PathBuf;
-
 use g2d::cuda::driver::emulated::Emulated;
-use g2d::cuda::driver::nvidia::Nvidia;
 use g2d::cuda::driver::{Driver, DriverError};
 
 use crate::golden::{Group, files, parse};
@@ -68,11 +65,13 @@ fn a_recording_is_a_golden_file() {
     }
 }
 
+#[cfg(feature = "cuda")]
 #[test]
 #[ignore = "needs a GPU, and a folder in G2D_GOLDEN"]
 fn record_golden_vectors() {
-    let folder = PathBuf::from(std::env::var_os("G2D_GOLDEN").expect("G2D_GOLDEN: a folder for the files"));
-    let device = Nvidia::open(0).unwrap_or_else(|error| panic!("{error}"));
+    let folder = std::env::var_os("G2D_GOLDEN").expect("G2D_GOLDEN: a folder for the files");
+    let folder = std::path::PathBuf::from(folder);
+    let device = g2d::cuda::driver::nvidia::Nvidia::open(0).unwrap_or_else(|error| panic!("{error}"));
     std::fs::create_dir_all(&folder).expect("the folder can be made");
     for (name, text) in own_files() {
         let (written, differences) = recorded(&name, &text, &device).unwrap_or_else(|error| panic!("{name}: {error}"));
