@@ -34,7 +34,10 @@ impl<'a> Form<'a> {
 
 #[derive(Clone, Copy)]
 enum Type {
-    Integer { bits: u32, signed: bool },
+    Integer {
+        bits: u32,
+        signed: bool,
+    },
     Float(Format),
     /// Two halves.
     Pair(Format),
@@ -183,9 +186,9 @@ fn golden_results_are_those_of_formulas_of_the_host() {
                 (Some(found), Some(golden)) => found.abs_diff(*golden) <= slack,
                 (found, golden) => found == golden,
             };
-            let same = found.as_ref().is_some_and(|found| {
-                found.len() == case.outputs.len() && found.iter().zip(&case.outputs).all(agrees)
-            });
+            let same = found
+                .as_ref()
+                .is_some_and(|found| found.len() == case.outputs.len() && found.iter().zip(&case.outputs).all(agrees));
             if !same {
                 let (inputs, outputs) = (&case.inputs, &case.outputs);
                 wrong.push(format!("{file}: {}: {inputs:x?} -> {found:x?}, golden {outputs:x?}", group.statements));

@@ -94,9 +94,8 @@ fn layer_norm() -> Kernel {
         let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / width as f64;
         let variance = row.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / width as f64;
         let scale = 1.0 / (variance + 1e-5).sqrt();
-        let affine = |(at, x): (usize, &f32)| {
-            Some((f64::from(*x) - mean) * scale * f64::from(weight[at]) + f64::from(bias[at]))
-        };
+        let affine =
+            |(at, x): (usize, &f32)| Some((f64::from(*x) - mean) * scale * f64::from(weight[at]) + f64::from(bias[at]));
         row.iter().enumerate().map(affine).collect::<Vec<_>>()
     });
     Kernel {
@@ -133,13 +132,7 @@ fn causal_softmax() -> Kernel {
         result: 0,
         launch: Launch::linear(11, 256),
         expected: rows.collect(),
-        arguments: vec![
-            Argument::Uninitialized(4 * x.len()),
-            float(scale),
-            floats(&x),
-            int(matrices),
-            int(width),
-        ],
+        arguments: vec![Argument::Uninitialized(4 * x.len()), float(scale), floats(&x), int(matrices), int(width)],
         within: 1e-6,
         half: false,
     }

@@ -44,7 +44,13 @@ impl Format {
         let exponent = (bits >> stored) as i32 & ((1 << (self.bits - 1 - stored)) - 1);
         sign * match exponent {
             0 => fraction * power(self.least),
-            top if top == 3 - 2 * self.least => if fraction == 0.0 { f64::INFINITY } else { f64::NAN },
+            top if top == 3 - 2 * self.least => {
+                if fraction == 0.0 {
+                    f64::INFINITY
+                } else {
+                    f64::NAN
+                }
+            }
             _ => (1.0 + fraction) * power(exponent - 1 + self.least),
         }
     }

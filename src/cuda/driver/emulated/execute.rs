@@ -256,7 +256,7 @@ impl Context<'_, '_> {
     fn fence(&mut self, order: Order, active: u32) {
         let scope = scope_of(order).unwrap_or(Scope::System);
         if !matches!(order, Order::Release(_)) {
-            self.warp.acquire(self.block.serial, is_wide(scope));
+            self.warp.acquire(active, is_wide(scope));
         }
         if !matches!(order, Order::Acquire(_)) {
             self.release(scope, active);

@@ -6,7 +6,7 @@
 
 use super::clocks::{Clocks, Stamp};
 use super::instr::{SHARED_BASE, SharedVariable};
-use super::order::Knowledge;
+use super::order::Learning;
 use super::report::{Check, Finding, Outcome};
 
 const WRITTEN: u8 = 1;
@@ -39,7 +39,7 @@ pub struct Actor<'a> {
     /// What its warp knows.
     pub clocks: &'a Clocks,
     /// What it has learned through fences.
-    pub learned: &'a Knowledge,
+    pub learning: &'a Learning,
     /// Number of its CTA.
     pub owner: u32,
     /// Count from which on the warp's lanes are not ordered among themselves.
@@ -212,7 +212,8 @@ impl Shared {
         let own = actor.stamp.warp();
         for (warp, entry) in self.reads[cell * self.warps..(cell + 1) * self.warps].iter().enumerate() {
             let (count, reader, several) = (entry >> 6, (entry & 31) as usize, entry & SEVERAL != 0);
-            let learned = || !several && actor.learned.covers(actor.owner, Stamp::new(count, warp, reader, false, 0));
+            let read = Stamp::new(count, warp, reader, false, 0);
+            let learned = || !several && actor.learning.covers(lane, actor.owner, read);
             let races = match warp == own {
                 true => count >= actor.synced && (several || reader != lane) && !learned(),
                 false => count > actor.clocks.of(warp) && !learned(),
@@ -315,24 +316,21 @@ fn unordered(actor: &Actor<'_>, write: Stamp, lane: usize) -> bool {
     if actor.stamp.strong() && write.strong() {
         false
     } else if write.warp() == actor.stamp.warp() {
-        write.lane() != lane && write.clock() >= actor.synced && !actor.learned.covers(actor.owner, write)
+        write.lane() != lane && write.clock() >= actor.synced && !actor.learning.covers(lane, actor.owner, write)
     } else {
-        write.clock() > actor.clocks.of(write.warp()) && !actor.learned.covers(actor.owner, write)
+        write.clock() > actor.clocks.of(write.warp()) && !actor.learning.covers(lane, actor.owner, write)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
-
     use super::*;
 
     const ALL: Watch = Watch { bounds: true, initialized: true, races: true, pending: true };
 
     fn actor(clocks: &Clocks, warp: usize, synced: u32) -> Actor<'_> {
-        static NOTHING: LazyLock<Knowledge> = LazyLock::new(Knowledge::default);
         let stamp = Stamp::new(clocks.of(warp), warp, 0, false, 9);
-        Actor { stamp, clocks, learned: &NOTHING, owner: 0, synced, floor: 0 }
+        Actor { stamp, clocks, learning: Box::leak(Box::default()), owner: 0, synced, floor: 0 }
     }
 
     fn check(outcome: Outcome) -> Option<Check> {

@@ -186,27 +186,31 @@ impl Warp {
     /// Who accesses shared memory, for its checks.
     #[inline]
     pub fn actor(&self, strong: bool, owner: u32) -> Actor<'_> {
-        let (stamp, clocks, learned) = (self.stamp(strong), &self.clocks, &self.learning.learned);
-        Actor { stamp, clocks, learned, owner, synced: self.synced, floor: self.floor }
+        let (stamp, clocks, learning) = (self.stamp(strong), &self.clocks, &self.learning);
+        Actor { stamp, clocks, learning, owner, synced: self.synced, floor: self.floor }
     }
 
-    /// Acquires (8.8): what strong reads saw holds; without `wide` only what the own CTA wrote.
-    pub fn acquire(&mut self, owner: u32, wide: bool) {
-        self.learning.acquire(&mut self.clocks, owner, wide);
-        self.settle_floor();
+    /// Acquires (8.8) by some lanes: what their strong reads saw holds; without `wide` only what the own CTA wrote.
+    pub fn acquire(&mut self, active: u32, wide: bool) {
+        let in_step = self.synced == u32::MAX;
+        self.learning.acquire(active, if in_step { active } else { self.live }, wide);
+        if in_step {
+            self.learning.unite();
+        }
     }
 
     /// Releases (8.8) by some lanes: what they did so far, or know of, to the own CTA or to all.
     pub fn release(&mut self, owner: u32, active: u32, wide: bool) {
         let synced = if active == self.lanes { u32::MAX } else { self.synced };
         let known = Known::of_lanes(&self.clocks, self.index, active, synced);
-        self.learning.release(owner, &known, wide);
+        self.learning.release(owner, active, &known, wide);
         self.clocks.tick(self.index);
         self.settle_floor();
     }
 
     /// A synchronisation of all lanes: what follows is later than what was, for all lanes alike.
     pub fn synchronize(&mut self) {
+        self.learning.unite();
         self.clocks.tick(self.index);
         if self.synced != u32::MAX {
             self.synced = self.clocks.of(self.index);
