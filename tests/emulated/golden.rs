@@ -103,7 +103,7 @@ fn case(line: &str, group: &Group) -> Option<Case> {
 
 impl Group {
     /// The kernel: thread i reads the inputs of case i, 8 bytes each, and writes its results.
-    fn ptx(&self) -> String {
+    pub fn ptx(&self) -> String {
         let mut text = String::from(
             ".version 8.6\n.target sm_90\n.address_size 64\n.visible .entry golden(.param .u64 from, .param .u64 to, \
              .param .u32 count)\n{\n.reg .b32 thread, n;\n.reg .pred beyond;\n.reg .b64 source, target, value;\n",

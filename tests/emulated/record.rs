@@ -65,6 +65,32 @@ fn a_recording_is_a_golden_file() {
     }
 }
 
+/// All kernels of a file as one text.
+fn joined(text: &str) -> String {
+    let mut all = String::new();
+    for (at, group) in parse(text).expect("a golden file").iter().enumerate() {
+        let one = group.ptx().replace(".entry golden(", &format!(".entry golden{at}("));
+        let (head, entry) = one.split_at(one.find(".visible").expect("an entry"));
+        all += if at == 0 { head } else { "" };
+        all += entry;
+    }
+    all
+}
+
+#[test]
+#[ignore = "needs ptxas, in G2D_PTXAS as kernels/toolchain.sh prints it"]
+fn golden_kernels_assemble() {
+    let ptxas = std::env::var_os("G2D_PTXAS").expect("G2D_PTXAS: the assembler");
+    for (name, text) in own_files() {
+        let path = std::env::temp_dir().join(format!("g2d-{}-{name}.ptx", std::process::id()));
+        std::fs::write(&path, joined(&text)).expect("the folder of temporary files can be written");
+        let assembled = std::process::Command::new(&ptxas).args(["-arch=sm_90", "-o", "/dev/null"]).arg(&path).output();
+        std::fs::remove_file(&path).expect("it is there");
+        let assembled = assembled.expect("the assembler runs");
+        assert!(assembled.status.success(), "{name}: {}", String::from_utf8_lossy(&assembled.stderr));
+    }
+}
+
 #[cfg(feature = "cuda")]
 #[test]
 #[ignore = "needs a GPU, and a folder in G2D_GOLDEN"]
