@@ -6,6 +6,7 @@ mod attention_pool;
 #[path = "../common/mod.rs"]
 mod common;
 mod device;
+mod long_rows;
 mod matmul;
 mod ops;
 mod pseudo_mask;

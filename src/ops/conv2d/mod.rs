@@ -283,13 +283,19 @@ impl Operation for Conv2d {
         let (kernel, stride, padding, source, bias) = FORMS[variant % FORMS.len()];
         let output = if bias { Kind::Exact } else { Kind::Activation };
         let conv = Self { pass: Pass::Fwd, kernel, stride, padding, source, bias, output };
-        let Size { batch, side, channels, extra: outputs } = *size;
-        let (height, width) = (side + kernel / 2, side + 1 + kernel / 2);
+        let Size { batch, channels, extra: outputs, .. } = *size;
         let depth = channels + if conv.has_skip() { channels % 3 + 1 } else { 0 };
+        let windows = |side| (conv.scale() * side + 2 * padding - kernel) / stride + 1;
+        let extents = |side| [side + kernel / 2, side + 1 + kernel / 2];
+        let products = |side| {
+            let [height, width] = extents(side).map(windows);
+            batch * height * width * kernel * kernel * depth * outputs
+        };
+        let affordable = (1..=size.side).rev().find(|&side| products(side) <= PRODUCTS);
+        let [height, width] = extents(affordable.unwrap_or(1));
         let x = Spec::activation([batch, height, width, channels]);
         let skip = Spec::activation([batch, 2 * height, 2 * width, depth - channels]);
         let weight = Spec::exact([outputs, kernel, kernel, depth]);
-        let windows = |side| (conv.scale() * side + 2 * padding - kernel) / stride + 1;
         let dy = Spec { shape: [batch, windows(height), windows(width), outputs].into(), kind: output };
         let with_skip = |case: Case<Self>, rng: &mut Rng| match conv.has_skip() {
             true => case.normal(skip, 1.0, rng),
@@ -314,6 +320,8 @@ impl Operation for Conv2d {
     }
 }
 
+/// Products of a test case, about: of many channels there are fewer pixels, for the definition is slow.
+const PRODUCTS: usize = 1 << 21;
 /// Kernel, stride, padding, source and bias of the test cases.
 const FORMS: [(usize, usize, usize, Source, bool); 8] = [
     (3, 1, 1, Source::Plain, false),
