@@ -59,7 +59,7 @@ fn overruns_of_one_shared_variable_into_the_next_are_reported() {
     for (access, words) in [
         ("st.shared.u32 [%r0+1024], 1;", "write of shared memory at byte 1024 of `s`, which has 1024 bytes"),
         ("st.shared.u32 [%r1+-4], 1;", "the byte 4 bytes before `t`"),
-        ("st.shared.v4.u32 [%r1+1024], {%n, %n, %n, %n};", "1024"),
+        ("st.shared.v4.u32 [%r1+1024], {%n, %n, %n, %n};", "shared address"),
     ] {
         let report = case(access).report();
         assert_eq!(report.check, Check::Bounds, "{report}");
@@ -252,7 +252,7 @@ fn divergence_in_collectives_is_reported() {
         "setp.lt.u32 %p1, %tx, 16; @%p1 vote.sync.ballot.b32 %r1, %p1, 0xffffffff;",
         "setp.lt.u32 %p1, %tx, 16; @%p1 redux.sync.add.u32 %r1, %tx, 0xffffffff;",
         "setp.lt.u32 %p1, %tx, 16; @%p1 match.any.sync.b32 %r1, %tx, 0xffffffff;",
-        "shfl.sync.bfly.b32 %r1, %tx, 1, 31, 0x0000ffff;",
+        "setp.lt.u32 %p1, %tx, 16; shfl.sync.bfly.b32 %r1, %tx, 1, 31, 0x0000ffff;",
         "setp.lt.u32 %p1, %tx, 16; @%p1 shfl.sync.bfly.b32 %r1, %tx, 16, 31, 0x0000ffff;",
     ] {
         let case = Case::new(&format!("{body} vote.sync.any.pred %p2, %p1, 0xffffffff;"));

@@ -132,12 +132,12 @@ fn sources_stay_as_they_are_until_the_wait() {
         let report = case(change, "").run(Options { completion, ..Options::default() }).expect_err("a changed source");
         assert_eq!(report.check, Check::PendingCopy, "{report}");
     }
-    // Another lane's write counts as well, and so does another warp's before a barrier.
+    // Another lane's write counts as well, and so does another warp's between barriers.
     let next = "xor.b32 %r3, %tx, 1; mul.wide.u32 %rd1, %r3, 4; add.u64 %rd1, %a, %rd1; st.global.u32 [%rd1], 7;";
     assert_eq!(case(next, "").report().check, Check::PendingCopy);
-    let across = "xor.b32 %r3, %tx, 32; mul.wide.u32 %rd1, %r3, 4; add.u64 %rd1, %a, %rd1; st.global.u32 [%rd1], 7;
-        bar.sync 0;";
-    assert_eq!(case(across, "").threads(64).report().check, Check::PendingCopy);
+    let across = "xor.b32 %r3, %tx, 32; mul.wide.u32 %rd1, %r3, 4; add.u64 %rd1, %a, %rd1; st.global.u32 [%rd1], 7;";
+    let across = format!("bar.sync 0; {across} bar.sync 0;");
+    assert_eq!(case(&across, "").threads(64).report().check, Check::PendingCopy);
 }
 
 #[test]

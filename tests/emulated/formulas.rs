@@ -80,7 +80,7 @@ fn results(statement: &str, bits: u32, x: &[u64]) -> Option<Vec<Option<u64>>> {
         ("cvt", from) => Some(vec![converted(&form, from, x)?]),
         ("set" | "setp", kind) => compared(&form, kind, x),
         (_, Type::Pair(_)) => {
-            let single = statement.replacen("x2", "", 1);
+            let single = statement.replacen("16x2", "16", 1);
             let half = |at: u32| results(&single, 16, &x.iter().map(|x| x >> at & 0xffff).collect::<Vec<_>>());
             one(half(16)?[0]? << 16 | half(0)?[0]?)
         }
@@ -112,7 +112,7 @@ fn converted(form: &Form<'_>, from: Type, x: &[u64]) -> Option<Option<u64>> {
             Some(floats::from_integer(form, to, number(x[0], bits, signed)))
         }
         (Type::Integer { bits, signed }, Type::Float(from)) => {
-            let whole = floats::to_integer(form, from, x[0]);
+            let whole = floats::to_integer(form, from, x[0], bits, signed);
             Some(Some(integers::clamped(whole, bits, signed) as u64 & low(form.bits)))
         }
         (Type::Integer { bits, signed }, Type::Integer { bits: source, signed: from }) => {

@@ -231,7 +231,13 @@ pub fn from_integer(form: &Form<'_>, to: Format, value: i128) -> Option<u64> {
     finished(form, to, rounded(form, to, exact))
 }
 
-/// `cvt` to an integer, before it is cut to its type; 0 of a NaN.
-pub fn to_integer(form: &Form<'_>, from: Format, bits: u64) -> i128 {
-    whole(form, flushed(form, from, from.decode(bits))) as i128
+/// `cvt` to an integer of so many bits, before it is cut to its type. A NaN gives 0 where neither side has 64 bits, else
+/// the highest bit alone.
+pub fn to_integer(form: &Form<'_>, from: Format, bits: u64, width: u32, signed: bool) -> i128 {
+    let value = flushed(form, from, from.decode(bits));
+    match value.is_nan() && from.bits.max(width) == 64 {
+        true if signed => -(1 << (width - 1)),
+        true => 1 << (width - 1),
+        false => whole(form, value) as i128,
+    }
 }

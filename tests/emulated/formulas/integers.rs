@@ -98,7 +98,7 @@ fn bit_field(form: &Form<'_>, bits: u32, signed: bool, x: &[u64]) -> Option<u64>
                 "rc8" => Some(by),
                 "ecl" => Some(at.max(by)),
                 "ecr" => Some(at.min(by)),
-                "rc16" => Some(at % 2 + (by & 2)),
+                "rc16" => Some(at % 2 + 2 * (by & 1)),
                 _ => None,
             };
             let byte = |at: u64| match chosen(at) {

@@ -117,14 +117,16 @@ impl Context<'_, '_> {
                 Op::Branch(target) => {
                     self.grid.count(Class::Control);
                     let target = *target as usize;
+                    let back = active != 0 && target <= pc;
+                    if back {
+                        self.warp.last_loop = Some((target, pc));
+                    }
                     if active != mask && active != 0 {
                         self.diverge(index, target, active);
                         return Ok(true);
                     }
-                    let back = active != 0 && target <= pc;
                     pc = if active == 0 { pc + 1 } else { target };
                     if back {
-                        self.warp.last_loop = Some((target, self.warp.pc));
                         self.warp.fragments[index].pc = pc;
                         *budget = budget.saturating_sub(1);
                         if *budget == 0 || !alone {

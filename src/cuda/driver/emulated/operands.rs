@@ -4,7 +4,7 @@ use super::instr::{Address, Atomic, Barrier, BarrierKind, Base, CpAsync, Guard, 
 use super::registers::Register;
 use super::scalar::Scalar;
 use super::scalar::compare::{Compare, SetPredicate};
-use super::scalar::integer::{Binary, Ternary, Unary, WideUnary};
+use super::scalar::integer::{Binary, Narrow, Ternary, Unary, WideUnary};
 
 /// The registers of one instruction, without its guard. Sinks are left out.
 #[derive(Clone, Debug, Default)]
@@ -155,6 +155,7 @@ impl Operands {
             Scalar::Unary(Unary::Move, to, a) => self.write(*to).carry(*a),
             Scalar::WideUnary(WideUnary::Move, to, a) => self.write(*to).carry(*a),
             Scalar::Predicate(to, guard) => self.write(*to).carry(guard.predicate),
+            Scalar::Narrow(Narrow::Truncate { .. } | Narrow::High, to, a) => self.write(*to).carry(*a),
             Scalar::PackWords(to, parts) => {
                 self.write(*to);
                 parts.iter().for_each(|part| self.carry(*part));
