@@ -21,11 +21,11 @@ find_cuda() { # the folder that holds bin/nvcc
 if [[ ! -e "$folder/complete" || $(<"$folder/complete") != "${wheels[*]}" ]]; then
     python3 -m venv --clear "$folder"
     "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps "${wheels[@]}"
-    "$(find_cuda)/bin/nvcc" --version | grep -q 'release 13.0, V13.0.88' || {
+    [[ $("$(find_cuda)/bin/nvcc" --version) == *'release 13.0, V13.0.88'* ]] || {
         echo "nvcc 13.0.88 was installed in $folder and does not run" >&2
         exit 1
     }
-    "$(find_cuda)/bin/ptxas" --version | grep -q 'release 13.0, V13.0.88' || {
+    [[ $("$(find_cuda)/bin/ptxas" --version) == *'release 13.0, V13.0.88'* ]] || {
         echo "ptxas 13.0.88 was installed in $folder and does not run" >&2
         exit 1
     }

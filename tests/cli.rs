@@ -490,4 +490,15 @@ fn a_kernel_is_emulated_and_its_fault_is_reported() {
     refused(&folder, "emulate own.ptx --kernel own --arg f32[64]", &["to: 8 bytes", "by: 4 bytes"]);
     refused(&folder, "emulate own.ptx --kernel own --arg f33:1", &["f33:1"]);
     refused(&folder, "emulate none.ptx --kernel own", &["none.ptx"]);
+    refused(&folder, "emulate own.ptx --kernel own --arg u8=@. --arg f32:1", &[". is not a regular file"]);
+    #[cfg(unix)]
+    for line in ["emulate own.ptx --kernel own --arg u8=@/dev/zero --arg f32:1", "emulate /dev/zero --kernel own"] {
+        refused(&folder, line, &["/dev/zero is not a regular file"]);
+    }
+    kernel("again: st.global.f32 [%d3], %f3;\nadd.f32 %f3, %f3, 0f3f800000;\nbra again;");
+    refused(
+        &folder,
+        "emulate own.ptx --kernel own --block 32 --limit 20000 --arg f32[32]=0 --arg f32:1",
+        &["limit of instructions", "has run 20000 warp instructions", "in the loop from PTX line 14 to PTX line 16"],
+    );
 }

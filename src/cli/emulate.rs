@@ -1,6 +1,7 @@
 //! `g2d emulate`: runs a kernel of one's own on the emulated device, under its checkers.
 
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -55,7 +56,7 @@ pub struct Emulate {
 impl Emulate {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
-        let ptx = std::fs::read_to_string(&self.file).map_err(Error::io(&self.file))?;
+        let ptx = String::from_utf8_lossy(&read(&self.file, MOST_BYTES)?).into_owned();
         let mut left = MOST_BYTES;
         let parsed = self.arguments.iter().map(|text| argument(text, &mut left)).collect::<Result<Vec<_>, _>>()?;
         let (kinds, arguments): (Vec<_>, Vec<_>) = parsed.into_iter().unzip();
@@ -195,6 +196,21 @@ impl Kind {
 /// Most bytes of all buffers together: a run holds each of them several times.
 const MOST_BYTES: u64 = 1 << 30;
 
+/// The bytes of a file, at most so many: a device has no end, and a regular file may grow while it is read.
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
+    // Opening a pipe waits for a writer, so what it is comes first.
+    if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
+        return Err(Error::Usage(format!("{} is not a regular file", path.display())));
+    }
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::io(path))?;
+    if bytes.len() as u64 > most {
+        return Err(Error::Usage(format!("{} has more than the {most} bytes that are left for it", path.display())));
+    }
+    Ok(bytes)
+}
+
 /// Takes the bytes of a buffer out of those that are left.
 fn take(text: &str, bytes: u64, left: &mut u64) -> Result<(), Error> {
     *left = left.checked_sub(bytes).ok_or_else(|| {
@@ -213,8 +229,9 @@ fn argument(text: &str, left: &mut u64) -> Result<(Kind, Argument), Error> {
         return Ok((kind, Argument::Value(kind.number(number).ok_or_else(wrong)?)));
     }
     if let Some(path) = rest.strip_prefix("=@") {
-        take(text, std::fs::metadata(path).map_err(Error::io(path))?.len(), left)?;
-        return Ok((kind, Argument::Buffer(std::fs::read(path).map_err(Error::io(path))?)));
+        let bytes = read(Path::new(path), *left)?;
+        take(text, bytes.len() as u64, left)?;
+        return Ok((kind, Argument::Buffer(bytes)));
     }
     let (count, fill) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).ok_or_else(wrong)?;
     let count: usize = count.parse().map_err(|_| wrong())?;
@@ -256,6 +273,24 @@ mod tests {
         for text in ["u8[4000000000]=0", "f32[268435400]", "u8[1073741824]=range", "u64[18446744073709551615]"] {
             let error = argument(text, &mut left).expect_err(text).to_string();
             assert!(error.contains("more than 1073741824 bytes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_are_read_up_to_a_bound() {
+        let path = std::env::temp_dir().join(format!("g2d-emulate-{}", std::process::id()));
+        std::fs::write(&path, [7; 10]).expect("the folder of temporary files can be written");
+        let text = format!("u8=@{}", path.display());
+        assert_eq!(argument(&text, &mut 10).expect("10 bytes").1, Argument::Buffer(vec![7; 10]));
+        let error = argument(&text, &mut 9).expect_err("too long").to_string();
+        assert!(error.contains("more than the 9 bytes"), "{error}");
+        std::fs::remove_file(&path).expect("it is there");
+        let error = argument("u8=@.", &mut 100).expect_err("a folder").to_string();
+        assert_eq!(error, ". is not a regular file");
+        #[cfg(unix)]
+        {
+            let error = argument("u8=@/dev/zero", &mut 100).expect_err("no end").to_string();
+            assert_eq!(error, "/dev/zero is not a regular file");
         }
     }
 

@@ -52,6 +52,38 @@ fn uninitialised_reads_are_reported() {
     assert!(report.text.contains("`s`"), "{report}");
 }
 
+#[test]
+fn overruns_of_one_shared_variable_into_the_next_are_reported() {
+    let two = ".shared .align 4 .b32 s[256]; .shared .align 16 .b32 t[256];";
+    let case = |access: &str| Case::new(&format!("mov.u32 %r0, s; mov.u32 %r1, t; {access}")).module(two).threads(1);
+    for (access, words) in [
+        ("st.shared.u32 [%r0+1024], 1;", "write of shared memory at byte 1024 of `s`, which has 1024 bytes"),
+        ("st.shared.u32 [%r1+-4], 1;", "the byte 4 bytes before `t`"),
+        ("st.shared.v4.u32 [%r1+1024], {%n, %n, %n, %n};", "shared address"),
+    ] {
+        let report = case(access).report();
+        assert_eq!(report.check, Check::Bounds, "{report}");
+        assert!(report.text.contains(words), "{report}");
+    }
+    case("st.shared.u32 [%r0+1024], 1;").provokes(Check::Bounds, |checks| checks.bounds = false);
+    let report = case("ld.shared.u32 %r2, [%r0+1024];").report();
+    assert_eq!(report.check, Check::Bounds, "{report}");
+    case("st.shared.u32 [%r0+1020], 1; st.shared.u32 [%r1], 1; st.shared.u32 [%r1+1020], 1;").words();
+}
+
+#[test]
+fn dynamic_shared_memory_may_be_divided_at_will_and_nothing_runs_over_into_it() {
+    let two = ".shared .align 4 .b32 s[8]; .extern .shared .align 16 .b8 d[]; .extern .shared .align 4 .b8 e[];";
+    let launch = Launch { shared: 256, ..Launch::linear(1, 1) };
+    let case = |access: &str| {
+        Case::new(&format!("mov.u32 %r0, s; mov.u32 %r1, d; mov.u32 %r2, e; {access}")).module(two).launch(launch)
+    };
+    case("st.shared.u32 [%r0+28], 1; st.shared.u32 [%r1], 2; st.shared.u32 [%r2+252], 3;").words();
+    for access in ["st.shared.u32 [%r0+32], 1;", "st.shared.u32 [%r1+256], 1;", "st.shared.u32 [%r1+-4], 1;"] {
+        assert_eq!(case(access).report().check, Check::Bounds, "{access}");
+    }
+}
+
 /// Reverses a CTA's words through shared memory; without `between` its warps race.
 fn reversal(between: &str) -> Case {
     Case::new(&format!(
@@ -220,14 +252,16 @@ fn divergence_in_collectives_is_reported() {
         "setp.lt.u32 %p1, %tx, 16; @%p1 vote.sync.ballot.b32 %r1, %p1, 0xffffffff;",
         "setp.lt.u32 %p1, %tx, 16; @%p1 redux.sync.add.u32 %r1, %tx, 0xffffffff;",
         "setp.lt.u32 %p1, %tx, 16; @%p1 match.any.sync.b32 %r1, %tx, 0xffffffff;",
-        "shfl.sync.bfly.b32 %r1, %tx, 1, 31, 0x0000ffff;",
+        "setp.lt.u32 %p1, %tx, 16; shfl.sync.bfly.b32 %r1, %tx, 1, 31, 0x0000ffff;",
         "setp.lt.u32 %p1, %tx, 16; @%p1 shfl.sync.bfly.b32 %r1, %tx, 16, 31, 0x0000ffff;",
     ] {
         let case = Case::new(&format!("{body} vote.sync.any.pred %p2, %p1, 0xffffffff;"));
         case.provokes(Check::Collective, |checks| checks.collectives = false);
     }
     // A partial warp cannot multiply matrices.
-    let mma = "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f0,%f1,%f2,%f3}, {%r0,%r1,%r2,%r3}, {%r4,%r5}, {%f0,%f1,%f2,%f3};";
+    let mma = "mov.f32 %f0, 0f00000000; mov.f32 %f1, %f0; mov.f32 %f2, %f0; mov.f32 %f3, %f0;
+        mov.u32 %r0, 0; mov.u32 %r1, 0; mov.u32 %r2, 0; mov.u32 %r3, 0; mov.u32 %r4, 0; mov.u32 %r5, 0;
+        mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f0,%f1,%f2,%f3}, {%r0,%r1,%r2,%r3}, {%r4,%r5}, {%f0,%f1,%f2,%f3};";
     Case::new(mma).threads(24).provokes(Check::Collective, |checks| checks.collectives = false);
 }
 
@@ -246,6 +280,27 @@ fn threads_that_spin_for_ever_are_reported() {
     let report = case.report();
     assert_eq!(report.check, Check::Deadlock, "{report}");
     assert!(report.text.contains("spin"), "{report}");
+}
+
+#[test]
+fn stores_without_end_are_given_up_with_the_loop() {
+    // The counter changes memory for ever: no deadlock, and nothing that is read.
+    let case = Case::new("mov.u32 %r1, 0;\nround: add.u32 %r1, %r1, 1;\nst.global.u32 [%tb], %r1;\nbra round;");
+    let options = Options { limit: Some(100_000), ..Options::default() };
+    let report = case.run(options).expect_err("it has no end");
+    assert_eq!(report.check, Check::Limit, "{report}");
+    let line = |text: &str| case.ptx().lines().position(|line| line.contains(text)).expect("the line") + 1;
+    let (first, last) = (line("round: add"), line("bra round"));
+    for words in [
+        "has run 100000 warp instructions".to_owned(),
+        format!("in the loop from PTX line {first} to PTX line {last}, which reads no memory"),
+    ] {
+        assert!(report.text.contains(&words), "`{words}` is not in: {report}");
+    }
+    // The same value for ever changes nothing: without a limit too it ends.
+    let same = Case::new("round: st.global.u32 [%tb], 7; bra round;").report();
+    assert_eq!(same.check, Check::Deadlock, "{same}");
+    assert!(same.text.contains("no memory changes") && same.text.contains("in the loop from"), "{same}");
 }
 
 #[test]

@@ -109,6 +109,38 @@ fn sources_and_destinations_are_checked() {
 }
 
 #[test]
+fn sources_stay_as_they_are_until_the_wait() {
+    let case = |before: &str, after: &str| {
+        Case::new(&format!(
+            "mov.u32 %r0, s; shl.b32 %r1, %tx, 2; add.u32 %r1, %r0, %r1;
+            cp.async.ca.shared.global [%r1], [%ta], 4; cp.async.commit_group;
+            {before}
+            cp.async.wait_group 0;
+            {after}
+            ld.shared.u32 %r2, [%r1]; st.global.u32 [%tb], %r2;"
+        ))
+        .module(SHARED)
+        .a(100..356)
+    };
+    let change = "st.global.u32 [%ta], 7;";
+    assert_eq!(case("", change).words()[..32], (100..132).collect::<Vec<_>>());
+    let report = case(change, "").provokes(Check::PendingCopy, |checks| checks.pending_copies = false);
+    assert!(report.text.contains("the source of the copy begun at PTX line"), "{report}");
+    assert!(report.text.contains("4 bytes at byte 0 of a") && report.lane.is_some(), "{report}");
+    assert!(report.other.is_some_and(|place| place.ptx_line < report.place.ptx_line), "who wrote");
+    for completion in [Completion::Early, Completion::Random] {
+        let report = case(change, "").run(Options { completion, ..Options::default() }).expect_err("a changed source");
+        assert_eq!(report.check, Check::PendingCopy, "{report}");
+    }
+    // Another lane's write counts as well, and so does another warp's between barriers.
+    let next = "xor.b32 %r3, %tx, 1; mul.wide.u32 %rd1, %r3, 4; add.u64 %rd1, %a, %rd1; st.global.u32 [%rd1], 7;";
+    assert_eq!(case(next, "").report().check, Check::PendingCopy);
+    let across = "xor.b32 %r3, %tx, 32; mul.wide.u32 %rd1, %r3, 4; add.u64 %rd1, %a, %rd1; st.global.u32 [%rd1], 7;";
+    let across = format!("bar.sync 0; {across} bar.sync 0;");
+    assert_eq!(case(&across, "").threads(64).report().check, Check::PendingCopy);
+}
+
+#[test]
 fn four_lanes_copying_to_one_place_race() {
     let body = "mov.u32 %r1, s; cp.async.ca.shared.global [%r1], [%ta], 4; cp.async.wait_all;";
     let report = Case::new(body).module(SHARED).threads(4).report();

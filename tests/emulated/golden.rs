@@ -5,6 +5,8 @@
 //! each with its type (`d:b32`), and how far a result may be off, counted in bit patterns. Each line after that is a
 //! case: the inputs in hexadecimal, `->`, the results; `nan` stands for any NaN of 64 bits.
 
+use std::path::{Path, PathBuf};
+
 use g2d::base::Rng;
 use g2d::cuda::driver::emulated::instr::Op;
 use g2d::cuda::driver::emulated::registers::Registers;
@@ -12,42 +14,46 @@ use g2d::cuda::driver::emulated::{Emulated, decode, scalar};
 use g2d::cuda::driver::{Driver, DriverError, Launch, Stream};
 use g2d::cuda::ptx;
 
-const FILES: [(&str, &str); 7] = [
-    ("integer.txt", include_str!("golden/integer.txt")),
-    ("bits.txt", include_str!("golden/bits.txt")),
-    ("float.txt", include_str!("golden/float.txt")),
-    ("half.txt", include_str!("golden/half.txt")),
-    ("compare.txt", include_str!("golden/compare.txt")),
-    ("convert.txt", include_str!("golden/convert.txt")),
-    ("approximate.txt", include_str!("golden/approximate.txt")),
-];
-
 /// A form with its cases.
 pub struct Group {
     pub line: usize,
     pub statements: String,
-    outputs: Vec<(String, String)>,
-    inputs: Vec<(String, String)>,
-    within: u64,
-    cases: Vec<Case>,
+    pub outputs: Vec<(String, String)>,
+    pub inputs: Vec<(String, String)>,
+    pub within: u64,
+    pub cases: Vec<Case>,
 }
 
-struct Case {
-    inputs: Vec<u64>,
+/// One line of a group.
+pub struct Case {
+    pub inputs: Vec<u64>,
     /// No value: any NaN.
-    outputs: Vec<Option<u64>>,
+    pub outputs: Vec<Option<u64>>,
+}
+
+/// The texts of all golden files, with their paths below `golden`: what this repository computed lies there, what a device
+/// gave in a folder of its name.
+pub fn files() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emulated/golden");
+    let text = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        (path.strip_prefix(&root).expect("it lies there").display().to_string(), text)
+    };
+    let mut files: Vec<_> = crate::coverage::files(&root, ".txt").into_iter().map(text).collect();
+    files.sort();
+    files
 }
 
 /// All groups of all files, with the name of the file.
-pub fn groups() -> Vec<(&'static str, Group)> {
-    let parsed = FILES.iter().flat_map(|&(name, text)| {
-        let groups = parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
-        groups.into_iter().map(move |group| (name, group))
+pub fn groups() -> Vec<(String, Group)> {
+    let parsed = files().into_iter().flat_map(|(name, text)| {
+        let groups = parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        groups.into_iter().map(move |group| (name.clone(), group))
     });
     parsed.collect()
 }
 
-fn parse(text: &str) -> Result<Vec<Group>, String> {
+pub fn parse(text: &str) -> Result<Vec<Group>, String> {
     let mut lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
     if !lines.next().is_some_and(|(_, line)| line.starts_with("origin: ")) {
         return Err("the first line is not `origin: …`".into());
@@ -97,7 +103,7 @@ fn case(line: &str, group: &Group) -> Option<Case> {
 
 impl Group {
     /// The kernel: thread i reads the inputs of case i, 8 bytes each, and writes its results.
-    fn ptx(&self) -> String {
+    pub fn ptx(&self) -> String {
         let mut text = String::from(
             ".version 8.6\n.target sm_90\n.address_size 64\n.visible .entry golden(.param .u64 from, .param .u64 to, \
              .param .u32 count)\n{\n.reg .b32 thread, n;\n.reg .pred beyond;\n.reg .b64 source, target, value;\n",
@@ -159,7 +165,7 @@ impl Group {
     }
 
     /// Every case whose results differ.
-    fn differences(&self, results: &[Vec<u64>]) -> Vec<String> {
+    pub fn differences(&self, results: &[Vec<u64>]) -> Vec<String> {
         let agrees = |found: u64, expected: Option<u64>| match expected {
             Some(expected) => found.abs_diff(expected) <= self.within,
             None => f64::from_bits(found).is_nan(),

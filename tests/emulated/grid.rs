@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use g2d::cuda::driver::Launch;
-use g2d::cuda::driver::emulated::{Check, Options};
+use g2d::cuda::driver::emulated::{Check, Checks, Options};
 
 use crate::harness::Case;
 
@@ -86,6 +86,27 @@ fn passed_on(before: &str, write: &str, read: &str, after: &str) -> Case {
         {after} ld.global.u32 %r2, [%c]; st.global.u32 [%b], %r2; end:"
     ))
     .launch(Launch::linear(2, 32))
+}
+
+#[test]
+fn what_one_lane_acquires_holds_for_the_others_once_they_synchronise() {
+    let body = |between: &str| {
+        format!(
+            "setp.ne.u32 %p1, %tx, 0; setp.eq.u32 %p2, %cx, 1; @%p2 bra reader;
+            @%p1 bra end; st.global.u32 [%c], 41; st.release.gpu.global.u32 [%b+256], 1; bra end;
+            reader: @%p1 bra joined;
+            wait: ld.acquire.gpu.global.u32 %r1, [%b+256]; setp.eq.u32 %p3, %r1, 0; @%p3 bra wait;
+            joined: {between} ld.global.u32 %r2, [%c]; st.global.u32 [%tb+-128], %r2; end:"
+        )
+    };
+    let case = |between: &str| Case::new(&body(between)).launch(Launch::linear(2, 32));
+    for between in ["bar.warp.sync -1;", "bar.sync 0;"] {
+        assert_eq!(case(between).words()[..32], [41; 32], "{between}");
+    }
+    let report = case("").report();
+    assert_eq!((report.check, report.lane.map(|(lane, _)| lane)), (Check::GlobalRace, Some(1)), "{report}");
+    let options = Options { checks: Checks { lockstep: true, ..Checks::default() }, ..Options::default() };
+    assert_eq!(case("").run(options).expect("in step").b[..32], [41; 32]);
 }
 
 #[test]

@@ -29,6 +29,10 @@ fn vectors_are_loaded_and_stored() {
     assert_eq!(words("ld.global.v4.f32 {%f1,%f2,%f3,%f4}, [%a]; st.global.v4.f32 [%b], {%f1,%f2,%f3,%f4};"), expect(4));
     assert_eq!(words("ld.global.v2.u64 {%rd1,%rd2}, [%a]; st.global.v2.u64 [%b], {%rd1,%rd2};"), expect(4));
     assert_eq!(words("ld.global.v4.u16 {%h1,%h2,%h3,%h4}, [%a]; st.global.v4.u16 [%b], {%h1,%h2,%h3,%h4};"), expect(2));
+    let shared = ".shared .align 16 .b8 s[16]; mov.u32 %r9, s;";
+    let copies = "ld.global.v4.f32 {%f1,%f2,%f3,%f4}, [%a]; st.shared.v4.f32 [%r9], {%f1,%f2,%f3,%f4};
+        ld.shared.v4.f32 {%f5,%f6,%f7,%f8}, [%r9]; st.global.v4.f32 [%b], {%f5,%f6,%f7,%f8};";
+    assert_eq!(words(&format!("{shared} {copies}")), expect(4));
     assert_eq!(
         words("ld.global.v4.u8 {%h1,%h2,%h3,%h4}, [%a+4]; st.global.v4.u8 [%b+4], {%h1,%h2,%h3,%h4};"),
         expect(2)

@@ -107,7 +107,7 @@ impl Context<'_, '_> {
             }
         })?;
         if let Order::Acquire(scope) = load.order {
-            self.warp.acquire(self.block.serial, is_wide(scope));
+            self.warp.acquire(active, is_wide(scope));
         }
         Ok(())
     }
@@ -122,7 +122,6 @@ impl Context<'_, '_> {
         let addresses = self.addresses(&store.address);
         self.by_space(store.space, addresses, active, |this, space, addresses, mask| {
             this.check_alignment(addresses, mask, access)?;
-            this.grid.changes += u64::from(space != Space::Local);
             match space {
                 Space::Shared => this.store_shared(store, addresses, mask, access),
                 Space::Local => this.store_local(store, addresses, mask, access),
@@ -180,8 +179,8 @@ impl Context<'_, '_> {
             self.block.shared.read(&actor, lane, offsets[lane], access.bytes)?;
         }
         if access.strong {
-            for lane in lanes(found) {
-                warp.learning.see(self.block.locations.observe(addresses[lane], self.block.serial), access.wide);
+            for (address, lanes) in by_address(addresses, found) {
+                warp.learning.see(lanes, self.block.locations.observe(address, self.block.serial), access.wide);
             }
         }
         read_rows(&mut warp.registers, load, self.block.shared.data(), &offsets, found);
@@ -208,6 +207,7 @@ impl Context<'_, '_> {
     pub(super) fn write_shared(&mut self, lane: usize, offset: usize, bytes: &[u8], strong: bool) -> Outcome {
         let (actor, shared) = (self.warp.actor(strong, self.block.serial), &mut self.block.shared);
         let same = shared.data()[offset..offset + bytes.len()] == *bytes;
+        self.grid.changes += u64::from(!same);
         shared.write(&actor, lane, offset, bytes.len(), same)?;
         copy_bytes(&mut shared.data_mut()[offset..offset + bytes.len()], bytes);
         Ok(())
@@ -251,6 +251,16 @@ impl Context<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// The addresses of some lanes, each with all lanes that have it.
+pub(super) fn by_address(addresses: &Addresses, mut mask: u32) -> impl Iterator<Item = (u64, u32)> {
+    std::iter::from_fn(move || {
+        let address = addresses[lanes(mask).next()?];
+        let same = lanes(mask).filter(|lane| addresses[*lane] == address).fold(0, |same, lane| same | 1 << lane);
+        mask &= !same;
+        Some((address, same))
+    })
 }
 
 /// Copies a few bytes; the common sizes without a call.

@@ -29,7 +29,7 @@ impl Context<'_, '_> {
             }
         })?;
         if let Order::Acquire(scope) | Order::AcquireRelease(scope) = atomic.order {
-            self.warp.acquire(self.block.serial, is_wide(scope));
+            self.warp.acquire(active, is_wide(scope));
         }
         Ok(())
     }
@@ -62,7 +62,8 @@ impl Context<'_, '_> {
         let (offsets, found): (Offsets, u32) = self.shared_spots(addresses, mask, access)?;
         for lane in lanes(found) {
             self.claim_shared(lane, offsets[lane], access.bytes)?;
-            self.warp.learning.see(self.block.locations.observe(addresses[lane], self.block.serial), access.wide);
+            let observed = self.block.locations.observe(addresses[lane], self.block.serial);
+            self.warp.learning.see(1 << lane, observed, access.wide);
             self.block.locations.publish(addresses[lane], self.warp.learning.released(), true, access.wide);
         }
         for lane in self.lane_order().into_iter().filter(|lane| found >> lane & 1 == 1) {

@@ -14,6 +14,8 @@ pub struct Checks {
     pub alignment: bool,
     /// Reads of global or shared memory that nobody wrote.
     pub initialized: bool,
+    /// Uses of registers that the thread has not written; moving one to another is no use.
+    pub registers: bool,
     /// Conflicting accesses to shared memory that nothing orders.
     pub shared_races: bool,
     /// Conflicting accesses to global memory that nothing orders: between the warps of a CTA, and between CTAs of one
@@ -50,6 +52,7 @@ impl Checks {
             bounds: on,
             alignment: on,
             initialized: on,
+            registers: on,
             shared_races: on,
             global_races: on,
             pending_copies: on,

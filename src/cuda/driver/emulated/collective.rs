@@ -153,6 +153,7 @@ impl Context<'_, '_> {
                 return Err(Finding::new(Check::Collective, lane, text));
             }
         }
+        self.take_offers(&from, ready)?;
         set(self.warp.registers.word_mut(shuffle.to), ready, |lane| values[from[lane]]);
         if let Some(to) = shuffle.valid {
             self.warp.registers.set_predicate(to, valid, ready);

@@ -1,18 +1,21 @@
 //! `cp.async` (PTX ISA 9.7.9.25.3): copies that take effect as late, or as early, as the program allows.
 //!
 //! Between its start and the wait that covers it a copy's destination holds NaN patterns (unless the copy was carried
-//! out early) and may not be touched. Groups are counted per thread.
+//! out early) and may not be touched, nor may its source change. Groups are counted per thread.
 
 use super::access::{Access, Addresses, Offsets, copy_bytes};
 use super::checks::{Completion, STREAM_COPIES};
 use super::execute::{Context, lanes};
 use super::instr::CpAsync;
 use super::registers::LANES;
-use super::report::{Check, Finding, Outcome};
+use super::report::{Check, Finding, Outcome, Place};
 use crate::base::Rng;
 
 /// What destinations hold while a copy is under way: NaN in every float format.
 const POISON: u8 = 0xff;
+
+/// Bytes that one lane copies at most.
+const MOST: usize = 16;
 
 /// One instruction's copies, of those lanes that have not waited yet.
 #[derive(Clone, Debug)]
@@ -25,6 +28,10 @@ struct Pending {
     bytes: usize,
     group: [u32; LANES],
     carried_out: bool,
+    /// What the source held at the start, where that is checked.
+    source: Option<Box<[[u8; MOST]; LANES]>>,
+    /// Its instruction.
+    pc: usize,
 }
 
 /// The copies that a warp has started.
@@ -67,7 +74,8 @@ impl Context<'_, '_> {
         let (to, mask) = self.shared_spots(&targets, active, access("copy"))?;
         let carried_out = self.is_early();
         let group = self.warp.copies.committed;
-        let pending = Pending { mask, to, from, read, bytes, group, carried_out };
+        let source = self.checks().pending_copies.then(|| self.sources(&from, &read, mask & reads));
+        let pending = Pending { mask, to, from, read, bytes, group, carried_out, source, pc: self.warp.pc };
         for lane in lanes(mask) {
             let actor = self.warp.actor(false, self.block.serial);
             self.block.shared.begin_copy(&actor, lane, to[lane], bytes)?;
@@ -97,6 +105,38 @@ impl Context<'_, '_> {
         Ok(())
     }
 
+    fn sources(&self, from: &Addresses, read: &[u8; LANES], mask: u32) -> Box<[[u8; MOST]; LANES]> {
+        let mut held = Box::new([[0; MOST]; LANES]);
+        for lane in lanes(mask) {
+            let count = usize::from(read[lane]);
+            if let Some(bytes) = self.grid.memory.bytes(from[lane], count) {
+                copy_bytes(&mut held[lane][..count], bytes);
+            }
+        }
+        held
+    }
+
+    /// Looks for a source that changed between the start of a copy and the wait for it.
+    fn check_source(&self, pending: &Pending, lane: usize) -> Outcome {
+        let (at, count) = (pending.from[lane], usize::from(pending.read[lane]));
+        let (Some(held), Some(bytes)) = (&pending.source, self.grid.memory.bytes(at, count)) else { return Ok(()) };
+        if *bytes == held[lane][..count] {
+            return Ok(());
+        }
+        let begun = Place::of(self.grid.function, pending.pc);
+        let place = self.grid.memory.describe(at);
+        let text =
+            format!("the source of the copy begun at {begun}, {count} bytes at {place}, changed before this wait");
+        let finding = Finding::new(Check::PendingCopy, lane, text);
+        let spot = self.grid.memory.spot(at, count);
+        let held = spot.and_then(|spot| Some((spot, self.grid.memory.segment(spot.segment)?)));
+        let writer = held.and_then(|(spot, held)| held.trace.written_since(spot.offset, count, self.grid.first));
+        Err(match writer {
+            Some((_, stamp)) => finding.against(stamp.pc()),
+            None => finding,
+        })
+    }
+
     fn is_early(&mut self) -> bool {
         match self.grid.options.completion {
             Completion::Late => false,
@@ -118,7 +158,7 @@ impl Context<'_, '_> {
     }
 
     /// `cp.async.wait_group`: all but the `youngest` last groups of each lane are complete.
-    pub(super) fn wait_copies(&mut self, active: u32, youngest: u32) {
+    pub(super) fn wait_copies(&mut self, active: u32, youngest: u32) -> Outcome {
         let mut copies = std::mem::take(&mut self.warp.copies.pending);
         let stamp = self.warp.stamp(false);
         for pending in &mut copies {
@@ -126,7 +166,9 @@ impl Context<'_, '_> {
                 u64::from(pending.group[*lane]) + u64::from(youngest) < u64::from(self.warp.copies.committed[*lane])
             };
             let done = lanes(pending.mask & active).filter(closed).fold(0, |mask, lane| mask | 1 << lane);
+            self.grid.changes += u64::from(done != 0);
             for lane in lanes(done) {
+                self.check_source(pending, lane)?;
                 if !pending.carried_out {
                     self.carry_out(pending, lane);
                 }
@@ -136,6 +178,6 @@ impl Context<'_, '_> {
         }
         copies.retain(|pending| pending.mask != 0);
         self.warp.copies.pending = copies;
-        self.grid.changes += 1;
+        Ok(())
     }
 }

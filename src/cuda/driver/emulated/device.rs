@@ -196,12 +196,13 @@ impl State {
             return Err(DriverError::Invalid(text));
         }
         let threads = threads as usize;
-        let dynamic = code.dynamic_shared.max(SHARED_BASE + code.shared_bytes) - SHARED_BASE;
+        let end = if launch.shared == 0 { code.shared_end } else { code.dynamic_shared + launch.shared };
         let shape = Shape {
             launch,
             threads,
             warps: threads.div_ceil(LANES),
-            shared_bytes: if launch.shared == 0 { code.shared_bytes } else { dynamic + launch.shared } as usize,
+            shared_bytes: (end - SHARED_BASE) as usize,
+            shared_total: code.shared_bytes + launch.shared,
             multiprocessors: MULTIPROCESSORS,
         };
         let first = self.number_blocks(blocks);

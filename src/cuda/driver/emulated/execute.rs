@@ -2,7 +2,9 @@
 
 use super::checks::Checks;
 use super::counters::Class;
+use super::function::Touch;
 use super::instr::{Clock, Function, Guard, Op, Order, Scope, Space};
+use super::registers::LANES;
 use super::report::{Check, Finding, Outcome};
 use super::scalar;
 use super::schedule::{Block, Grid};
@@ -93,13 +95,17 @@ impl Context<'_, '_> {
         let function: &Function = self.grid.function;
         let Fragment { mut pc, mask, .. } = self.warp.fragments[index];
         let alone = self.warp.fragments.len() == 1;
+        let watches = self.checks().registers && !function.watched.names.is_empty();
         loop {
             let Some(instr) = function.code.get(pc) else {
                 return Err(Finding::new(Check::Trap, None, "the code ends here without `ret` or `exit`"));
             };
             self.warp.pc = pc;
-            self.grid.tick()?;
+            self.grid.tick(self.warp)?;
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
+            if watches && let Some(touch) = &function.watched.touches[pc] {
+                self.follow(touch, mask, active)?;
+            }
             match &instr.op {
                 Op::Scalar(scalar) => {
                     if active != 0 {
@@ -111,11 +117,14 @@ impl Context<'_, '_> {
                 Op::Branch(target) => {
                     self.grid.count(Class::Control);
                     let target = *target as usize;
+                    let back = active != 0 && target <= pc;
+                    if back {
+                        self.warp.last_loop = Some((target, pc));
+                    }
                     if active != mask && active != 0 {
                         self.diverge(index, target, active);
                         return Ok(true);
                     }
-                    let back = active != 0 && target <= pc;
                     pc = if active == 0 { pc + 1 } else { target };
                     if back {
                         self.warp.fragments[index].pc = pc;
@@ -148,6 +157,43 @@ impl Context<'_, '_> {
         }
     }
 
+    /// Reports uses of registers by lanes that have not written them, and notes what the instruction writes.
+    fn follow(&mut self, touch: &Touch, mask: u32, active: u32) -> Outcome {
+        let written = &mut self.warp.written;
+        let guards = touch.guard.into_iter().map(|slot| (slot, mask));
+        for (slot, users) in guards.chain(touch.reads.iter().map(|slot| (*slot, active))) {
+            let without = users & !written[slot as usize];
+            if without != 0 {
+                let name = &self.grid.function.watched.names[slot as usize];
+                let text = format!("`{name}` is used, which this thread has not written");
+                return Err(Finding::new(Check::Register, without.trailing_zeros() as usize, text));
+            }
+        }
+        let carried = touch.carries.iter().fold(0, |all, slot| all | written[*slot as usize]);
+        let carried = if touch.carries.is_empty() { active } else { carried & active };
+        // With an offer it is not known yet which lanes take it, and when.
+        for slot in touch.writes.iter().filter(|_| touch.offers.is_none()) {
+            let lanes = &mut written[*slot as usize];
+            *lanes = *lanes & !active | carried;
+        }
+        Ok(())
+    }
+
+    /// Reports a register that a lane takes from another one which has not written it.
+    pub(super) fn take_offers(&mut self, from: &[usize; LANES], takers: u32) -> Outcome {
+        let function: &Function = self.grid.function;
+        let Some(Some(touch)) = function.watched.touches.get(self.warp.pc) else { return Ok(()) };
+        let Some(slot) = touch.offers.filter(|_| self.checks().registers) else { return Ok(()) };
+        let written = self.warp.written[slot as usize];
+        if let Some(lane) = lanes(takers).find(|lane| written >> from[*lane] & 1 == 0) {
+            let name = &function.watched.names[slot as usize];
+            let text = format!("`{name}` is taken from lane {}, which has not written it", from[lane]);
+            return Err(Finding::new(Check::Register, lane, text));
+        }
+        touch.writes.iter().for_each(|slot| self.warp.written[*slot as usize] |= takers);
+        Ok(())
+    }
+
     /// Some lanes of a fragment branch, the others go on.
     fn diverge(&mut self, index: usize, target: usize, active: u32) {
         let fragment = &mut self.warp.fragments[index];
@@ -164,10 +210,10 @@ impl Context<'_, '_> {
             Op::Atomic(atomic) => self.atomic(atomic, active)?,
             Op::CpAsync(copy) => self.copy_async(copy, active)?,
             Op::CpAsyncCommit => self.warp.copies.commit(active),
-            Op::CpAsyncWait(youngest) => self.wait_copies(active, *youngest),
+            Op::CpAsyncWait(youngest) => self.wait_copies(active, *youngest)?,
             Op::CpAsyncWaitAll => {
                 self.warp.copies.commit(active);
-                self.wait_copies(active, 0);
+                self.wait_copies(active, 0)?;
             }
             Op::Fence(order) => self.fence(*order, active),
             Op::Prefetch(..) => {}
@@ -212,7 +258,7 @@ impl Context<'_, '_> {
     fn fence(&mut self, order: Order, active: u32) {
         let scope = scope_of(order).unwrap_or(Scope::System);
         if !matches!(order, Order::Release(_)) {
-            self.warp.acquire(self.block.serial, is_wide(scope));
+            self.warp.acquire(active, is_wide(scope));
         }
         if !matches!(order, Order::Acquire(_)) {
             self.release(scope, active);

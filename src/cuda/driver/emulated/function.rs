@@ -22,8 +22,10 @@ pub struct Function {
     pub param_bytes: usize,
     /// Static shared variables, by address from [`SHARED_BASE`](super::instr::SHARED_BASE) on.
     pub shared: Vec<SharedVariable>,
-    /// Bytes of static shared memory; dynamic shared memory begins at [`Function::dynamic_shared`].
+    /// Bytes of static shared memory as a driver counts them: without the gaps that the decoder leaves between variables.
     pub shared_bytes: u32,
+    /// Shared address after the last static variable.
+    pub shared_end: u32,
     /// Shared address of dynamic shared memory (`.extern .shared`), at or after the end of the static part.
     pub dynamic_shared: u32,
     /// Bytes of local memory per thread: local variables and the arguments of inlined calls.
@@ -32,8 +34,34 @@ pub struct Function {
     pub max_threads: Option<[u32; 3]>,
     /// `.reqntid` (11.4.3): the CTA must have exactly these extents.
     pub required_threads: Option<[u32; 3]>,
+    /// Registers that may be read before they are written.
+    pub watched: Watched,
     /// Files that [`Source::file`] indexes, by `.file` (11.5.3); empty without line information.
     pub files: Vec<String>,
+}
+
+/// What is followed of registers that may be read before they are written; empty if there are none.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    /// The registers' names, or nothing for one that the text does not name.
+    pub names: Vec<String>,
+    /// By instruction, what it does to them, as indices into `names`.
+    pub touches: Vec<Option<Box<Touch>>>,
+}
+
+/// What an instruction does to watched registers. What every path has written by then is left out.
+#[derive(Clone, Debug)]
+pub struct Touch {
+    /// Its guard.
+    pub guard: Option<u32>,
+    /// What it uses.
+    pub reads: Vec<u32>,
+    /// What its lanes hold out to each other.
+    pub offers: Option<u32>,
+    /// What it passes on to all that it writes, which is as good as written where any of these is.
+    pub carries: Vec<u32>,
+    /// What it writes.
+    pub writes: Vec<u32>,
 }
 
 /// A kernel parameter.

@@ -1,6 +1,6 @@
 //! Accesses to global memory: where lanes point, what is checked, counted and noted, and the bytes themselves.
 
-use super::access::{Access, Addresses, Offsets, copy_bytes, gather, read_rows, zero_rows};
+use super::access::{Access, Addresses, Offsets, by_address, copy_bytes, gather, read_rows, zero_rows};
 use super::clocks::Stamp;
 use super::execute::{Context, lanes};
 use super::instr::{Load, Store};
@@ -171,8 +171,9 @@ impl Context<'_, '_> {
             wide: access.wide,
             synced: self.warp.synced,
             clocks: &self.warp.clocks,
-            learned: &self.warp.learning.learned,
+            learning: &self.warp.learning,
         };
+        let mut changed = false;
         for lane in lanes(mask) {
             let (at, end) = (offsets[lane], offsets[lane] + access.bytes);
             held.mark(at, access.bytes);
@@ -185,9 +186,11 @@ impl Context<'_, '_> {
                 held.trace.note(at, access.bytes, owner, stamp.with_lane(lane));
             }
             if let Some(new) = new {
+                changed = changed || held.data[at..end] != new[lane][..access.bytes];
                 copy_bytes(&mut held.data[at..end], &new[lane][..access.bytes]);
             }
         }
+        self.grid.changes += u64::from(changed);
         Ok(())
     }
 
@@ -200,7 +203,7 @@ impl Context<'_, '_> {
             wide: access.wide,
             synced: self.warp.synced,
             clocks: &self.warp.clocks,
-            learned: &self.warp.learning.learned,
+            learning: &self.warp.learning,
         }
     }
 
@@ -229,8 +232,8 @@ impl Context<'_, '_> {
 
     /// Strong reads learn what the writers of these locations had released.
     pub(super) fn observe(&mut self, addresses: &Addresses, mask: u32, wide: bool) {
-        for lane in lanes(mask) {
-            self.warp.learning.see(self.grid.locations.observe(addresses[lane], self.block.serial), wide);
+        for (address, lanes) in by_address(addresses, mask) {
+            self.warp.learning.see(lanes, self.grid.locations.observe(address, self.block.serial), wide);
         }
     }
 

@@ -74,7 +74,6 @@ impl Context<'_, '_> {
     /// `stmatrix` (9.7.14.5.16): the reverse of `ldmatrix`.
     pub(super) fn store_matrix(&mut self, matrices: &MatrixMove) -> Outcome {
         let (offsets, found) = self.matrix_rows(matrices, "stmatrix")?;
-        self.grid.changes += 1;
         for (matrix, register) in matrices.registers.iter().take(usize::from(matrices.count)).enumerate() {
             let mut rows = [[0u8; ROW_BYTES]; 8];
             for (lane, word) in self.warp.registers.word(*register).iter().enumerate() {

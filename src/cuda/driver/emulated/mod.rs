@@ -32,6 +32,7 @@ pub mod instr;
 mod limits;
 mod matrix;
 mod memory;
+pub mod operands;
 mod order;
 pub mod registers;
 pub mod report;

@@ -4,7 +4,8 @@
 //! write of a flag; there a strong read of the flag, then a fence. So each warp carries what it has learned of other
 //! CTAs, each location that a strong write touched carries what its writer had released, and fences move the one into
 //! the other. Barriers pass knowledge on within a CTA. What a fence releases of its own warp is what the lanes that execute
-//! it did, and what the other lanes did before they last synchronised with them; what it acquires holds for the warp.
+//! it did, and what the other lanes did before they last synchronised with them; what it acquires holds for those lanes,
+//! and for the others once the warp has synchronised.
 //!
 //! Not followed: reads before an unordered write. A seed that runs the two in the other order makes it a read of an
 //! unordered write, which is found.
@@ -90,23 +91,24 @@ pub struct Party<'a> {
     /// What it knows of its own CTA.
     pub clocks: &'a Clocks,
     /// What it knows of others.
-    pub learned: &'a Knowledge,
+    pub learning: &'a Learning,
 }
 
 impl Party<'_> {
     /// Whether an earlier write may not be touched yet.
     #[inline]
     fn unordered(&self, owner: u32, stamp: Stamp, lane: usize) -> bool {
+        let learned = || self.learning.covers(lane, owner, stamp);
         if owner < self.first {
             false
         } else if owner != self.owner {
-            !(self.wide && stamp.wide() || self.learned.covers(owner, stamp))
+            !(self.wide && stamp.wide() || learned())
         } else if self.strong && stamp.strong() {
             false
         } else if stamp.warp() != self.warp {
-            stamp.clock() > self.clocks.of(stamp.warp()) && !self.learned.covers(owner, stamp)
+            stamp.clock() > self.clocks.of(stamp.warp()) && !learned()
         } else {
-            stamp.lane() != lane && stamp.clock() >= self.synced && !self.learned.covers(owner, stamp)
+            stamp.lane() != lane && stamp.clock() >= self.synced && !learned()
         }
     }
 }
@@ -235,44 +237,96 @@ impl Locations {
     }
 }
 
+/// What some lanes know and others do not: lanes with what they have in common.
+#[derive(Clone, Debug, Default)]
+struct Apart(Vec<(u32, Rc<Knowledge>)>);
+
+impl Apart {
+    fn add(&mut self, lanes: u32, knowledge: &Rc<Knowledge>) {
+        match self.0.iter_mut().find(|(held, _)| *held == lanes) {
+            Some((_, held)) => held.join(knowledge),
+            None => self.0.push((lanes, Rc::clone(knowledge))),
+        }
+    }
+
+    /// Takes out what these lanes know.
+    fn take(&mut self, lanes: u32) -> Vec<(u32, Rc<Knowledge>)> {
+        let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(|(held, _)| held & !lanes == 0);
+        self.0 = left;
+        let mut taken: Vec<_> = taken;
+        for (held, knowledge) in self.0.iter_mut().filter(|(held, _)| held & lanes != 0) {
+            taken.push((*held & lanes, Rc::clone(knowledge)));
+            *held &= !lanes;
+        }
+        taken
+    }
+}
+
 /// What a warp has learned of others, and what it is about to learn or has released.
 #[derive(Clone, Debug, Default)]
 pub struct Learning {
-    /// What holds for its accesses from here on.
-    pub learned: Rc<Knowledge>,
+    /// What holds for the accesses of all its lanes from here on, and what for those of some.
+    learned: Rc<Knowledge>,
+    apart: Apart,
     /// What strong reads saw, and what of it the own CTA had written; a fence makes it hold.
-    seen: Rc<Knowledge>,
-    seen_own: Rc<Knowledge>,
+    seen: Apart,
+    seen_own: Apart,
     /// What the last fence covered; strong writes publish it.
     released: Released,
 }
 
 impl Learning {
-    /// Releases all that is learned, and what is known of the own CTA; to all, or to that CTA only.
-    pub fn release(&mut self, owner: u32, known: &Known, wide: bool) {
-        let knowledge = self.learned.with(owner, known);
+    /// Whether an access is seen by a lane.
+    pub fn covers(&self, lane: usize, owner: u32, stamp: Stamp) -> bool {
+        let apart = || self.apart.0.iter().any(|(lanes, known)| lanes >> lane & 1 == 1 && known.covers(owner, stamp));
+        self.learned.covers(owner, stamp) || apart()
+    }
+
+    /// Adds what some lanes know.
+    pub fn tell(&self, lanes: u32, to: &mut Rc<Knowledge>) {
+        to.join(&self.learned);
+        self.apart.0.iter().filter(|(held, _)| held & lanes != 0).for_each(|(_, known)| to.join(known));
+    }
+
+    /// Learns what another one told, for all lanes.
+    pub fn learn(&mut self, knowledge: &Rc<Knowledge>) {
+        self.learned.join(knowledge);
+    }
+
+    /// The lanes of the warp have synchronised: what any of them knows, all do.
+    pub fn unite(&mut self) {
+        std::mem::take(&mut self.apart.0).iter().for_each(|(_, known)| self.learned.join(known));
+    }
+
+    /// Releases all that is known to `lanes` of others, and what is known of the own CTA; to all, or to that CTA only.
+    pub fn release(&mut self, owner: u32, lanes: u32, known: &Known, wide: bool) {
+        let mut knowledge = self.learned.with(owner, known);
+        self.tell(lanes, &mut knowledge);
         if wide {
             self.released.all = Some(Rc::clone(&knowledge));
         }
         self.released.block = Some((owner, knowledge));
     }
 
-    /// What was seen holds from here on; without `wide` only what the own CTA had written.
-    pub fn acquire(&mut self, clocks: &mut Clocks, owner: u32, wide: bool) {
-        let mut seen = std::mem::take(&mut self.seen_own);
+    /// What `lanes` saw holds for them from here on; without `wide` only what the own CTA had written. What all of `live`
+    /// know holds for the warp.
+    pub fn acquire(&mut self, lanes: u32, live: u32, wide: bool) {
+        let mut seen = self.seen_own.take(lanes);
         if wide {
-            seen.join(&std::mem::take(&mut self.seen));
+            seen.extend(self.seen.take(lanes));
         }
-        if let Some(own) = seen.blocks.get(&owner) {
-            clocks.join(&own.clocks);
+        for (lanes, knowledge) in seen {
+            match live & !lanes {
+                0 => self.learned.join(&knowledge),
+                _ => self.apart.add(lanes, &knowledge),
+            }
         }
-        self.learned.join(&seen);
     }
 
-    /// A strong read saw a location.
-    pub fn see(&mut self, [all, own]: [Option<&Rc<Knowledge>>; 2], wide: bool) {
-        all.into_iter().filter(|_| wide).for_each(|knowledge| self.seen.join(knowledge));
-        own.into_iter().for_each(|knowledge| self.seen_own.join(knowledge));
+    /// A strong read by some lanes saw a location.
+    pub fn see(&mut self, lanes: u32, [all, own]: [Option<&Rc<Knowledge>>; 2], wide: bool) {
+        all.into_iter().filter(|_| wide).for_each(|knowledge| self.seen.add(lanes, knowledge));
+        own.into_iter().for_each(|knowledge| self.seen_own.add(lanes, knowledge));
     }
 
     /// What a strong write publishes.
@@ -286,30 +340,52 @@ mod tests {
     use super::*;
 
     /// Writer (CTA 1) and reader (CTA 2) of one launch that began with CTA 1.
-    fn seen_by_reader(fence_before: bool, fencing: u32, fence_after: bool) -> bool {
+    fn seen_by_reader(fence_before: bool, fencing: u32, fence_after: Option<u32>) -> bool {
         let (mut locations, mut trace) = (Locations::default(), Trace::default());
         let (mut writer, clocks) = (Learning::default(), Clocks::new(7));
         trace.begin(1, 64, 2);
         trace.note(8, 4, 1, Stamp::new(clocks.of(3), 3, 0, false, 0));
         if fence_before {
-            writer.release(1, &Known::of_lanes(&clocks, 3, fencing, 7), true);
+            writer.release(1, fencing, &Known::of_lanes(&clocks, 3, fencing, 7), true);
         }
         locations.publish(0x1000, writer.released(), true, true);
-        let (mut reader, mut own) = (Learning::default(), Clocks::new(7));
-        reader.see(locations.observe(0x1000, 2), true);
-        if fence_after {
-            reader.acquire(&mut own, 2, true);
+        let (mut reader, own) = (Learning::default(), Clocks::new(7));
+        reader.see(1, locations.observe(0x1000, 2), true);
+        if let Some(lanes) = fence_after {
+            reader.acquire(lanes, 3, true);
         }
-        let learned = &reader.learned;
-        let party = Party { first: 1, owner: 2, warp: 0, strong: false, wide: false, synced: 0, clocks: &own, learned };
+        let learning = &reader;
+        let party =
+            Party { first: 1, owner: 2, warp: 0, strong: false, wide: false, synced: 0, clocks: &own, learning };
         trace.conflict(8, 4, &party, 0).is_none()
     }
 
     #[test]
     fn a_plain_write_is_seen_through_two_fences_and_a_flag() {
-        assert!(seen_by_reader(true, 1, true) && seen_by_reader(true, u32::MAX, true));
-        assert!(!seen_by_reader(true, 2, true), "another lane's fence");
-        assert!(!seen_by_reader(false, 1, true));
-        assert!(!seen_by_reader(true, 1, false));
+        assert!(seen_by_reader(true, 1, Some(1)) && seen_by_reader(true, u32::MAX, Some(3)));
+        assert!(!seen_by_reader(true, 2, Some(1)), "another lane's fence");
+        assert!(!seen_by_reader(true, 1, Some(2)), "another lane's fence after the read");
+        assert!(!seen_by_reader(false, 1, Some(1)));
+        assert!(!seen_by_reader(true, 1, None));
+    }
+
+    #[test]
+    fn what_one_lane_acquires_the_others_know_once_they_synchronise() {
+        let stamp = Stamp::new(7, 3, 0, false, 0);
+        let told = Rc::new(Knowledge { blocks: BTreeMap::from([(1, Known::of_lanes(&Clocks::new(7), 3, 1, 7))]) });
+        let mut warp = Learning::default();
+        warp.see(0b10, [Some(&told), None], true);
+        warp.acquire(0b10, 0b11, true);
+        let known = |warp: &Learning| [0, 1].map(|lane| warp.covers(lane, 1, stamp));
+        assert_eq!(known(&warp), [false, true]);
+        let mut other = Learning::default();
+        for lanes in [0b01, 0b10] {
+            let mut heard = Rc::default();
+            warp.tell(lanes, &mut heard);
+            other.learn(&heard);
+            assert_eq!(known(&other), [lanes == 0b10; 2]);
+        }
+        warp.unite();
+        assert_eq!(known(&warp), [true; 2]);
     }
 }

@@ -34,6 +34,24 @@ pub enum Register {
     Predicate(Predicate),
 }
 
+impl From<Word> for Register {
+    fn from(word: Word) -> Self {
+        Self::Word(word)
+    }
+}
+
+impl From<Wide> for Register {
+    fn from(wide: Wide) -> Self {
+        Self::Wide(wide)
+    }
+}
+
+impl From<Predicate> for Register {
+    fn from(predicate: Predicate) -> Self {
+        Self::Predicate(predicate)
+    }
+}
+
 /// How many registers of each class a function has, preloaded ones included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RegisterCounts {

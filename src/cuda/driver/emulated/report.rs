@@ -14,6 +14,8 @@ pub enum Check {
     Alignment,
     /// Read of memory that nobody wrote.
     Initialized,
+    /// Use of a register that the thread has not written.
+    Register,
     /// Unordered conflicting accesses to shared memory.
     SharedRace,
     /// Unordered conflicting accesses to global memory.
@@ -38,6 +40,7 @@ impl Check {
             Self::Bounds => "out of bounds",
             Self::Alignment => "misaligned",
             Self::Initialized => "uninitialised read",
+            Self::Register => "uninitialised register",
             Self::SharedRace => "race in shared memory",
             Self::GlobalRace => "race in global memory",
             Self::PendingCopy => "copy not waited for",

@@ -10,7 +10,7 @@ use super::checks::{Options, STREAM_BLOCKS, STREAM_WARPS, order, permuted};
 use super::counters::{Class, Counters};
 use super::execute::{Context, Stop};
 use super::footprint::Footprint;
-use super::instr::{Function, Op};
+use super::instr::{Function, Op, Space};
 use super::memory::Memory;
 use super::order::Locations;
 use super::registers::LANES;
@@ -26,6 +26,9 @@ const RESIDENT: usize = 264;
 /// do: some million iterations.
 const HOPELESS: u32 = 1024;
 
+/// Places that the description of a loop names at most.
+const READS_NAMED: usize = 4;
+
 /// The shape of a launch and what follows from it.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -35,8 +38,10 @@ pub struct Shape {
     pub threads: usize,
     /// Warps of a CTA.
     pub warps: usize,
-    /// Bytes of shared memory, static and dynamic.
+    /// Bytes of shared memory, static and dynamic, with gaps.
     pub shared_bytes: usize,
+    /// The same without gaps.
+    pub shared_total: u32,
     /// Multiprocessors of the device.
     pub multiprocessors: u32,
 }
@@ -121,15 +126,35 @@ impl Grid<'_> {
 
     /// Moves the clock on; a launch that has reached its limit is given up.
     #[inline]
-    pub fn tick(&mut self) -> Outcome {
+    pub fn tick(&mut self, warp: &Warp) -> Outcome {
         self.steps += 1;
-        if self.steps > self.end { Err(self.too_long()) } else { Ok(()) }
+        if self.steps > self.end { Err(self.too_long(warp)) } else { Ok(()) }
     }
 
     #[cold]
-    fn too_long(&self) -> Box<Finding> {
+    fn too_long(&self, warp: &Warp) -> Box<Finding> {
         let limit = self.options.limit.unwrap_or_default();
-        Finding::new(Check::Limit, None, format!("the launch has run {limit} warp instructions and goes on here"))
+        let text = format!("the launch has run {limit} warp instructions and goes on here{}", self.describe_loop(warp));
+        Finding::new(Check::Limit, None, text)
+    }
+
+    /// The loop that a warp was in last, and where it reads what it may wait for.
+    fn describe_loop(&self, warp: &Warp) -> String {
+        let Some((first, last)) = warp.last_loop else { return String::new() };
+        let place = |pc: usize| Place::of(self.function, pc).to_string();
+        let reads = |pc: &usize| match &self.function.code[*pc].op {
+            Op::Load(load) => !matches!(load.space, Space::Param | Space::Local | Space::Const),
+            Op::Atomic(_) => true,
+            _ => false,
+        };
+        let mut places: Vec<String> = (first..=last).filter(reads).map(place).collect();
+        places.dedup();
+        places.truncate(READS_NAMED);
+        let reads = match places.is_empty() {
+            true => "which reads no memory".to_owned(),
+            false => format!("which reads memory at {}", places.join(", ")),
+        };
+        format!(", in the loop from {} to {}, {reads}", place(first), place(last))
     }
 
     /// Runs all CTAs.
@@ -172,8 +197,12 @@ impl Grid<'_> {
     fn admit(&mut self, number: usize, spare: Option<(Shared, Vec<Warp>)>) -> Resident {
         let (at, checks, shape) = (thread_index(number, self.shape.launch.grid), self.options.checks, self.shape);
         let (mut shared, mut warps) = spare.unwrap_or_else(|| {
-            let watch =
-                Watch { initialized: checks.initialized, races: checks.shared_races, pending: checks.pending_copies };
+            let watch = Watch {
+                bounds: checks.bounds,
+                initialized: checks.initialized,
+                races: checks.shared_races,
+                pending: checks.pending_copies,
+            };
             let (shift, variables) = (self.footprint.shared_shift, &self.function.shared);
             let warps = (0..shape.warps).map(|index| Warp::new(self.function, &shape, index));
             (Shared::new(shape.shared_bytes, shape.warps, shift, watch, variables), warps.collect())
@@ -283,7 +312,8 @@ impl Grid<'_> {
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         for warp in resident.iter().flat_map(|running| &running.warps) {
             for fragment in &warp.fragments {
-                *places.entry(Place::of(self.function, fragment.pc.max(warp.pc)).to_string()).or_default() += 1;
+                let place = Place::of(self.function, fragment.pc.max(warp.pc));
+                *places.entry(format!("{place}{}", self.describe_loop(warp))).or_default() += 1;
             }
         }
         let places: Vec<String> =
@@ -291,7 +321,7 @@ impl Grid<'_> {
         let text = format!(
             "{} blocks spin and no memory changes: {}; {waiting} blocks wait for them to end",
             resident.len(),
-            places.join(", ")
+            places.join("; ")
         );
         let stuck = running.warps.iter().find(|warp| warp.live != 0).map_or((0, 0), |warp| (warp.index, warp.pc));
         self.report(running, (Finding::new(Check::Deadlock, None, text), stuck.0, stuck.1))

@@ -6,11 +6,12 @@
 
 use super::clocks::{Clocks, Stamp};
 use super::instr::{SHARED_BASE, SharedVariable};
-use super::order::Knowledge;
+use super::order::Learning;
 use super::report::{Check, Finding, Outcome};
 
 const WRITTEN: u8 = 1;
 const PENDING: u8 = 2;
+const GAP: u8 = 4;
 
 /// Several lanes read, in a read entry (`count << 6 | several << 5 | lane`).
 const SEVERAL: u32 = 32;
@@ -21,6 +22,8 @@ const RESTART: u32 = 1 << 25;
 /// Which accesses are checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch {
+    /// Accesses between variables.
+    pub bounds: bool,
     /// Reads of what nobody wrote.
     pub initialized: bool,
     /// Conflicting accesses.
@@ -36,7 +39,7 @@ pub struct Actor<'a> {
     /// What its warp knows.
     pub clocks: &'a Clocks,
     /// What it has learned through fences.
-    pub learned: &'a Knowledge,
+    pub learning: &'a Learning,
     /// Number of its CTA.
     pub owner: u32,
     /// Count from which on the warp's lanes are not ordered among themselves.
@@ -50,6 +53,8 @@ pub struct Actor<'a> {
 pub struct Shared {
     data: Vec<u8>,
     state: Vec<u8>,
+    /// The state that a CTA begins with.
+    fresh: Vec<u8>,
     writes: Vec<Stamp>,
     reads: Vec<u32>,
     shift: u32,
@@ -63,9 +68,15 @@ impl Shared {
     pub fn new(bytes: usize, warps: usize, shift: u32, watch: Watch, variables: &[SharedVariable]) -> Self {
         let cells = (bytes >> shift) + 1;
         let tables = if watch.races { cells } else { 0 };
+        let mut fresh = vec![0; cells];
+        for gap in gaps(variables).into_iter().filter(|_| watch.bounds) {
+            let inside = gap.start.div_ceil(1 << shift)..(gap.end >> shift).min(cells);
+            fresh.iter_mut().take(inside.end).skip(inside.start).for_each(|state| *state = GAP);
+        }
         Self {
             data: vec![u8::MAX; bytes],
-            state: vec![0; cells],
+            state: fresh.clone(),
+            fresh,
             writes: vec![Stamp::default(); tables.max(if watch.pending { cells } else { 0 })],
             reads: vec![0; tables * warps],
             shift,
@@ -78,7 +89,7 @@ impl Shared {
     /// Hands the memory to a new CTA, whose counts begin after `base`; gives the base to use.
     pub fn restart(&mut self, base: u32) -> u32 {
         self.data.fill(u8::MAX);
-        self.state.fill(0);
+        self.state.copy_from_slice(&self.fresh);
         if base < RESTART {
             return base;
         }
@@ -115,7 +126,7 @@ impl Shared {
     #[inline]
     pub fn read(&mut self, actor: &Actor<'_>, lane: usize, offset: usize, bytes: usize) -> Outcome {
         let (cells, watch) = (self.cells(offset, bytes), self.watch);
-        if watch.initialized || watch.pending {
+        if watch.initialized || watch.pending || watch.bounds {
             let seen = self.state[cells.clone()].iter().fold((WRITTEN, 0), |(all, any), one| (all & one, any | one));
             if seen != (WRITTEN, WRITTEN) {
                 self.state_fault(cells.clone(), lane, "read")?;
@@ -167,7 +178,8 @@ impl Shared {
     #[inline]
     fn claim(&mut self, actor: &Actor<'_>, lane: usize, offset: usize, bytes: usize, same: bool, state: u8) -> Outcome {
         let (cells, watch) = (self.cells(offset, bytes), self.watch);
-        if watch.pending && self.state[cells.clone()].iter().any(|state| state & PENDING != 0) {
+        if (watch.pending || watch.bounds) && self.state[cells.clone()].iter().any(|state| state & (PENDING | GAP) != 0)
+        {
             self.state_fault(cells.clone(), lane, "write")?;
         }
         self.state[cells.clone()].fill(state);
@@ -200,7 +212,8 @@ impl Shared {
         let own = actor.stamp.warp();
         for (warp, entry) in self.reads[cell * self.warps..(cell + 1) * self.warps].iter().enumerate() {
             let (count, reader, several) = (entry >> 6, (entry & 31) as usize, entry & SEVERAL != 0);
-            let learned = || !several && actor.learned.covers(actor.owner, Stamp::new(count, warp, reader, false, 0));
+            let read = Stamp::new(count, warp, reader, false, 0);
+            let learned = || !several && actor.learning.covers(lane, actor.owner, read);
             let races = match warp == own {
                 true => count >= actor.synced && (several || reader != lane) && !learned(),
                 false => count > actor.clocks.of(warp) && !learned(),
@@ -224,6 +237,9 @@ impl Shared {
     #[cold]
     fn state_fault(&self, cells: std::ops::Range<usize>, lane: usize, access: &str) -> Outcome {
         let find = |wanted: fn(u8) -> bool| cells.clone().find(|cell| wanted(self.state[*cell]));
+        if let Some(cell) = find(|state| state & GAP != 0) {
+            return Err(Finding::new(Check::Bounds, lane, format!("{access} of {}", self.describe_gap(cell))));
+        }
         if let Some(cell) = find(|state| state & PENDING != 0).filter(|_| self.watch.pending) {
             let (place, copy) = (self.describe(cell), self.writes[cell]);
             let (warp, other) = (copy.warp(), copy.lane());
@@ -258,6 +274,24 @@ impl Shared {
         }
     }
 
+    /// A granule between variables, by the nearer of the two.
+    fn describe_gap(&self, cell: usize) -> String {
+        let address = SHARED_BASE + (cell << self.shift) as u32;
+        let below = self.variables.iter().filter(|variable| variable.address <= address);
+        let below =
+            below.max_by_key(|variable| variable.address).map(|SharedVariable { name, address: first, bytes }| {
+                let offset = address - first;
+                (offset - bytes, format!("byte {offset} of `{name}`, which has {bytes} bytes"))
+            });
+        let above = self.variables.iter().filter(|variable| variable.address > address);
+        let above = above.min_by_key(|variable| variable.address).map(|variable| {
+            let missing = variable.address - address;
+            (missing, format!("the byte {missing} bytes before `{}`", variable.name))
+        });
+        let nearest = below.into_iter().chain(above).min_by_key(|(distance, _)| *distance);
+        nearest.map_or_else(|| format!("shared address {address:#x}"), |(_, text)| format!("shared memory at {text}"))
+    }
+
     /// The fault of an access outside shared memory.
     pub fn outside(&self, address: u64, bytes: usize, what: &str, lane: usize) -> Box<Finding> {
         let (held, end) = (self.data.len(), SHARED_BASE as usize + self.data.len());
@@ -268,29 +302,35 @@ impl Shared {
     }
 }
 
+/// Offsets between static variables, and from the last one to the dynamic ones, that belong to none.
+fn gaps(variables: &[SharedVariable]) -> Vec<std::ops::Range<usize>> {
+    let mut spans: Vec<_> =
+        variables.iter().map(|variable| (variable.address, variable.address + variable.bytes)).collect();
+    spans.sort_unstable();
+    let pairs = spans.iter().zip(spans.iter().skip(1));
+    pairs.map(|((_, end), (next, _))| (end - SHARED_BASE) as usize..(next - SHARED_BASE) as usize).collect()
+}
+
 #[inline]
 fn unordered(actor: &Actor<'_>, write: Stamp, lane: usize) -> bool {
     if actor.stamp.strong() && write.strong() {
         false
     } else if write.warp() == actor.stamp.warp() {
-        write.lane() != lane && write.clock() >= actor.synced && !actor.learned.covers(actor.owner, write)
+        write.lane() != lane && write.clock() >= actor.synced && !actor.learning.covers(lane, actor.owner, write)
     } else {
-        write.clock() > actor.clocks.of(write.warp()) && !actor.learned.covers(actor.owner, write)
+        write.clock() > actor.clocks.of(write.warp()) && !actor.learning.covers(lane, actor.owner, write)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
-
     use super::*;
 
-    const ALL: Watch = Watch { initialized: true, races: true, pending: true };
+    const ALL: Watch = Watch { bounds: true, initialized: true, races: true, pending: true };
 
     fn actor(clocks: &Clocks, warp: usize, synced: u32) -> Actor<'_> {
-        static NOTHING: LazyLock<Knowledge> = LazyLock::new(Knowledge::default);
         let stamp = Stamp::new(clocks.of(warp), warp, 0, false, 9);
-        Actor { stamp, clocks, learned: &NOTHING, owner: 0, synced, floor: 0 }
+        Actor { stamp, clocks, learning: Box::leak(Box::default()), owner: 0, synced, floor: 0 }
     }
 
     fn check(outcome: Outcome) -> Option<Check> {

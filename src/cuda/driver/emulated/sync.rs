@@ -84,7 +84,7 @@ impl Context<'_, '_> {
         state.arrived += arriving;
         state.expected.get_or_insert(count);
         state.reduces.get_or_insert(!matches!(barrier.kind, BarrierKind::Sync | BarrierKind::Arrive));
-        state.learned.join(&warp.learning.learned);
+        warp.learning.tell(active, &mut state.learned);
         match &mut state.clocks {
             Some(clocks) => clocks.join(&warp.clocks),
             None => state.clocks = Some(warp.clocks.clone()),
@@ -195,7 +195,7 @@ fn release(warp: &mut Warp, id: usize, done: &BarrierState) {
         if let Some(clocks) = &done.clocks {
             warp.clocks.join(clocks);
         }
-        warp.learning.learned.join(&done.learned);
+        warp.learning.learn(&done.learned);
         warp.synchronize();
     }
 }

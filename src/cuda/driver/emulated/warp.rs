@@ -85,6 +85,8 @@ pub struct Warp {
     pub live: u32,
     /// Registers.
     pub registers: Registers,
+    /// Lanes that have written each of the registers that are watched.
+    pub written: Vec<u32>,
     /// Local memory, lane after lane.
     pub local: Vec<u8>,
     /// Where the lanes are.
@@ -101,6 +103,8 @@ pub struct Warp {
     pub learning: Learning,
     /// Asynchronous copies it has started.
     pub copies: Copies,
+    /// First and last instruction of the loop that it went round last.
+    pub last_loop: Option<(usize, usize)>,
     /// Backward branches that it may take before it yields.
     pub slice: u32,
     warps: usize,
@@ -120,6 +124,7 @@ impl Warp {
             lanes,
             live: 0,
             registers: Registers::new(function.registers),
+            written: vec![0; function.watched.names.len()],
             local: vec![0; function.local_bytes as usize * LANES],
             fragments: Vec::new(),
             pc: 0,
@@ -128,6 +133,7 @@ impl Warp {
             floor: 0,
             learning: Learning::default(),
             copies: Copies::default(),
+            last_loop: None,
             slice: SLICE,
             warps: shape.warps,
             yields: Default::default(),
@@ -149,6 +155,7 @@ impl Warp {
     /// itself keeps what the warp of an earlier CTA left: registers and local memory.
     pub fn start(&mut self, function: &Function, shape: &Shape, block: [u32; 3], base: u32, lockstep: bool) {
         self.live = self.lanes;
+        self.written.fill(0);
         self.fragments.clear();
         self.fragments.push(Fragment::new(0, self.lanes, State::Ready));
         self.clocks = Clocks::new(base);
@@ -157,6 +164,7 @@ impl Warp {
         self.floor = base;
         (self.learning, self.copies) = (Learning::default(), Copies::default());
         (self.slice, self.yields, self.spins_since) = (SLICE, Default::default(), None);
+        self.last_loop = None;
         self.load_specials(function, shape, block, |special| matches!(special, Special::Ctaid(_) | Special::SmId));
     }
 
@@ -178,27 +186,31 @@ impl Warp {
     /// Who accesses shared memory, for its checks.
     #[inline]
     pub fn actor(&self, strong: bool, owner: u32) -> Actor<'_> {
-        let (stamp, clocks, learned) = (self.stamp(strong), &self.clocks, &self.learning.learned);
-        Actor { stamp, clocks, learned, owner, synced: self.synced, floor: self.floor }
+        let (stamp, clocks, learning) = (self.stamp(strong), &self.clocks, &self.learning);
+        Actor { stamp, clocks, learning, owner, synced: self.synced, floor: self.floor }
     }
 
-    /// Acquires (8.8): what strong reads saw holds; without `wide` only what the own CTA wrote.
-    pub fn acquire(&mut self, owner: u32, wide: bool) {
-        self.learning.acquire(&mut self.clocks, owner, wide);
-        self.settle_floor();
+    /// Acquires (8.8) by some lanes: what their strong reads saw holds; without `wide` only what the own CTA wrote.
+    pub fn acquire(&mut self, active: u32, wide: bool) {
+        let in_step = self.synced == u32::MAX;
+        self.learning.acquire(active, if in_step { active } else { self.live }, wide);
+        if in_step {
+            self.learning.unite();
+        }
     }
 
     /// Releases (8.8) by some lanes: what they did so far, or know of, to the own CTA or to all.
     pub fn release(&mut self, owner: u32, active: u32, wide: bool) {
         let synced = if active == self.lanes { u32::MAX } else { self.synced };
         let known = Known::of_lanes(&self.clocks, self.index, active, synced);
-        self.learning.release(owner, &known, wide);
+        self.learning.release(owner, active, &known, wide);
         self.clocks.tick(self.index);
         self.settle_floor();
     }
 
     /// A synchronisation of all lanes: what follows is later than what was, for all lanes alike.
     pub fn synchronize(&mut self) {
+        self.learning.unite();
         self.clocks.tick(self.index);
         if self.synced != u32::MAX {
             self.synced = self.clocks.of(self.index);
@@ -357,6 +369,6 @@ fn special_value(special: Special, shape: &Shape, block: [u32; 3], warp: usize, 
         Special::LaneMask(LaneOrder::GreaterOrEqual) => u64::from(u32::MAX) & !below,
         Special::LaneMask(LaneOrder::Greater) => u64::from(u32::MAX) & !below & !own,
         Special::DynamicSharedBytes => u64::from(shape.launch.shared),
-        Special::TotalSharedBytes => shape.shared_bytes as u64,
+        Special::TotalSharedBytes => u64::from(shape.shared_total),
     }
 }

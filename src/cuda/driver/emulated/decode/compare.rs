@@ -40,7 +40,7 @@ const RELATIONS: [(&str, (Relation, bool, For)); 18] = [
 
 const LOGIC: [(&str, Logic); 3] = [("and", Logic::And), ("or", Logic::Or), ("xor", Logic::Xor)];
 
-impl Decoder<'_> {
+impl<'m> Decoder<'m> {
     /// Relation and operands from 1 on, of the type `kind`, which has been taken.
     fn comparison(&mut self, kind: Kind) -> Result<Compare> {
         let (relation, unordered, types) = self.require(&RELATIONS)?;
@@ -94,7 +94,7 @@ impl Decoder<'_> {
         self.scalar(Scalar::SetPredicate(Box::new(SetPredicate { compare, to, opposite, combine })))
     }
 
-    fn maybe_predicate(&mut self, operand: &Operand) -> Result<Option<Predicate>> {
+    fn maybe_predicate(&mut self, operand: &'m Operand) -> Result<Option<Predicate>> {
         match operand {
             Operand::Sink => Ok(None),
             Operand::Name(name) => Ok(Some(self.predicate_named(name)?)),

@@ -295,7 +295,7 @@ impl<'m> Decoder<'m> {
         Ok(())
     }
 
-    fn is_predicate(&mut self, name: &str) -> Result<bool> {
+    fn is_predicate(&mut self, name: &'m str) -> Result<bool> {
         Ok(matches!(self.register_named(name)?, Some((Register::Predicate(_), _))))
     }
 

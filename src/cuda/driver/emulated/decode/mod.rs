@@ -5,6 +5,7 @@
 //! ignored. Sections are those of the PTX ISA manual, version 9.0.
 
 mod arithmetic;
+mod assigned;
 mod bits;
 mod compare;
 mod control;

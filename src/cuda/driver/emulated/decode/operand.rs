@@ -12,7 +12,7 @@ use crate::cuda::ptx::{Operand, Symbol, type_bytes};
 
 impl<'m> Decoder<'m> {
     /// A declared register and its bits, or nothing if the name is something else.
-    pub(super) fn register_named(&mut self, name: &str) -> Result<Option<(Register, u8)>> {
+    pub(super) fn register_named(&mut self, name: &'m str) -> Result<Option<(Register, u8)>> {
         let scope = self.scope();
         let function = self.frame().function;
         let Some(Symbol::Register(number)) = function.symbol(scope, name) else { return Ok(None) };
@@ -27,11 +27,12 @@ impl<'m> Decoder<'m> {
         }
         let register = self.allocate(bits)?;
         self.frame_mut().registers[number] = Some(register);
+        self.names.insert(register, name);
         Ok(Some((register, bits)))
     }
 
     /// The predicate of this name.
-    pub(super) fn predicate_named(&mut self, name: &str) -> Result<Predicate> {
+    pub(super) fn predicate_named(&mut self, name: &'m str) -> Result<Predicate> {
         match self.register_named(name)? {
             Some((Register::Predicate(predicate), _)) => Ok(predicate),
             _ => Err(self.fault(format!("{name} is not a predicate"))),

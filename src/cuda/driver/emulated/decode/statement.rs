@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::DecodeError;
+use super::assigned;
 use super::kind::Kind;
+use crate::cuda::driver::emulated::function::Watched;
 use crate::cuda::driver::emulated::instr::{
     Function, Guard, Instr, Op, Param, SHARED_BASE, SharedVariable, Source, Space, Special,
 };
@@ -44,11 +46,15 @@ pub struct Decoder<'m> {
     pub(super) specials: HashMap<Special, Word>,
     pub(super) module_shared: HashMap<&'m str, u64>,
     pub(super) calls: usize,
+    /// Registers that the text declares.
+    pub(super) names: HashMap<Register, &'m str>,
     statement: &'m Statement,
     words: Vec<&'m str>,
     used: u64,
     guard: Option<Guard>,
     dynamic_align: u32,
+    /// Bytes of the gaps between shared variables so far.
+    gaps: u32,
 }
 
 impl<'m> Decoder<'m> {
@@ -90,10 +96,12 @@ impl<'m> Decoder<'m> {
             param_bytes,
             shared: Vec::new(),
             shared_bytes: 0,
+            shared_end: SHARED_BASE,
             dynamic_shared,
             local_bytes: 0,
             max_threads,
             required_threads,
+            watched: Watched::default(),
             files: module.files.iter().map(|(_, name)| name.clone()).collect(),
         };
         let Some(statement) = entry.statements.first() else { return empty(out) };
@@ -110,17 +118,21 @@ impl<'m> Decoder<'m> {
             specials,
             module_shared,
             calls: 0,
+            names: HashMap::new(),
             statement,
             words,
             used,
             guard,
             dynamic_align,
+            gaps: 0,
         };
         decoder.function(entry, places)?;
         decoder.guard = None;
         decoder.push(Op::Exit);
-        let end = SHARED_BASE + decoder.out.shared_bytes;
-        decoder.out.dynamic_shared = end.next_multiple_of(decoder.dynamic_align);
+        let (end, align) = (SHARED_BASE + decoder.out.shared_bytes, decoder.dynamic_align);
+        let gaps = if end == SHARED_BASE { 0 } else { widened(decoder.gaps, align) };
+        decoder.out.dynamic_shared = end.next_multiple_of(align) + gaps;
+        decoder.out.watched = assigned::watched(&decoder.out, &decoder.names);
         Ok(decoder.out)
     }
 
@@ -323,12 +335,26 @@ impl<'m> Decoder<'m> {
         let at = u64::from(SHARED_BASE + self.out.shared_bytes).next_multiple_of(variable.align as u64);
         let end = at + variable.bytes as u64 - u64::from(SHARED_BASE);
         let end = u32::try_from(end).ok().filter(|&end| end <= MOST_SHARED);
-        self.out.shared_bytes = end.ok_or_else(|| self.fault("static shared memory is above 227 KiB"))?;
-        let (name, address, bytes) = (variable.name.clone(), at as u32, variable.bytes as u32);
+        let end = end.ok_or_else(|| self.fault("static shared memory is above 227 KiB"))?;
+        if self.out.shared_bytes > 0 {
+            self.gaps = widened(self.gaps, variable.align as u32);
+        }
+        self.out.shared_bytes = end;
+        self.out.shared_end = SHARED_BASE + end + self.gaps;
+        let (name, address, bytes) = (variable.name.clone(), at as u32 + self.gaps, variable.bytes as u32);
         self.out.shared.push(SharedVariable { name, address, bytes });
-        Ok(at)
+        Ok(u64::from(address))
     }
 }
+
+/// The gaps between shared variables so far with one more, before a variable of some alignment. A multiple of the 128
+/// bytes of all banks, so that gaps change no conflicts.
+fn widened(gaps: u32, align: u32) -> u32 {
+    (gaps + GAP).next_multiple_of(align.max(128))
+}
+
+/// Bytes between two static shared variables, and before dynamic shared memory: accesses to them are faults.
+const GAP: u32 = 1024;
 
 /// Least alignment of the beginning of dynamic shared memory.
 const DYNAMIC_ALIGN: u32 = 16;
