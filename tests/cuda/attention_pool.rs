@@ -112,7 +112,6 @@ fn faults_are_found() {
         ("add.u32 begin, begin, stride", "add.u32 begin, begin, size"),
         ("@outside bra PART_DONE", ""),
         ("sub.rn.f32 value, value, mean", ""),
-        ("@p bra NO_ZERO", ""),
         ("mul.rn.f32 y1, value, x1", "mul.rn.f32 y1, value, x0"),
     ];
     catch(SYMBOL, &faults, |text| check_all(&trials, text));

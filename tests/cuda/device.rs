@@ -57,7 +57,7 @@ impl Trial {
             library.replace(&path, text).map_err(|error| error.to_string())?;
         }
         let got = run(&mut modules(seed, library), &self.case, self.kernel, self.storage);
-        self.expected.accepts(&got.map_err(|failure| failure.to_string())?).map(|_| ())
+        self.expected.accepts(&got.map_err(|failure| failure.to_string())?).map(drop)
     }
 }
 

@@ -9,7 +9,7 @@ pub const KERNEL: &str = "mma";
 
 /// Asks for the launches of a product.
 pub fn run(op: &Linear, io: &mut DeviceIo) -> Result<(), Misfit> {
-    let (a, b, out) = (io.input(0), io.input(1), io.output(0));
+    let (a, out) = (io.input(0), io.output(0));
     let (rows, features) = (a.spec.shape.rows(), a.spec.shape.last());
     let columns = out.spec.shape.last();
     let product = match op.pass {
@@ -23,5 +23,5 @@ pub fn run(op: &Linear, io: &mut DeviceIo) -> Result<(), Misfit> {
         let offsets = io.input(io.input_count() - 1);
         offsets.address + 4 * (offsets.spec.shape.elements() as u64 - 1)
     });
-    multiply(product, [a, b, out], op.bias.then(|| io.input(2)), extent, io)
+    multiply(product, [a, io.input(1), out], op.bias.then(|| io.input(2)), extent, io)
 }
