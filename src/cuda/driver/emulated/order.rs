@@ -379,12 +379,12 @@ mod tests {
         let known = |warp: &Learning| [0, 1].map(|lane| warp.covers(lane, 1, stamp));
         assert_eq!(known(&warp), [false, true]);
         let mut other = Learning::default();
-        [0b01, 0b10].map(|lanes| {
+        for lanes in [0b01, 0b10] {
             let mut heard = Rc::default();
             warp.tell(lanes, &mut heard);
             other.learn(&heard);
             assert_eq!(known(&other), [lanes == 0b10; 2]);
-        });
+        }
         warp.unite();
         assert_eq!(known(&warp), [true; 2]);
     }
