@@ -4,6 +4,7 @@ use g2d::ops::REGISTRY;
 use g2d::program::Size;
 use g2d::verify::Spot;
 use g2d::verify::compare::Storage;
+use g2d::verify::device::Failure;
 
 use super::device;
 
@@ -17,8 +18,9 @@ fn sums_over_long_rows_agree_with_the_reference() {
             let spot = Spot { position, variant, size, draw: 3, storage };
             let expected = spot.expected().expect("the reference is right");
             for kernel in spot.case().op.cuda() {
-                if let Err(why) = spot.check(&mut device::modules(1, device::library()), kernel, &expected) {
-                    panic!("{kernel} on rows of {extra}, {storage:?}: {why}");
+                match spot.check(&mut device::modules(1, device::library()), kernel, &expected) {
+                    Ok(_) | Err(Failure::Refused(_)) => {}
+                    Err(why) => panic!("{kernel} on rows of {extra}, {storage:?}: {why}"),
                 }
             }
         }

@@ -35,6 +35,8 @@ fn forms_that_do_not_exist_are_named_with_their_line() {
         "add.foo.u32 %r1, %r2, %r3;",
         "add.sat.u32 %r1, %r2, %r3;",
         "add.ftz.s32 %r1, %r2, %r3;",
+        "cvt.sat.s32.u16 %r1, %h1;",
+        "cvt.sat.u32.u32 %r1, %r2;",
         "add.ftz.f64 %d1, %d2, %d3;",
         "mul.u32 %r1, %r2, %r3;",
         "mul.wide.u64 %d1, %d2, %d3;",

@@ -70,7 +70,7 @@ impl Format {
         }
         let exponent = exponent(size).max(self.least);
         let whole = (size * power(stored as i32 - exponent)) as u64;
-        Some(sign | (u64::from((exponent - self.least) as u32) << stored) + whole)
+        Some(sign | ((u64::from((exponent - self.least) as u32) << stored) + whole))
     }
 }
 
@@ -112,7 +112,7 @@ impl Real {
             return value;
         }
         let inward = (rest < 0.0) == (value > 0.0);
-        f64::from_bits(value.to_bits() - u64::from(inward) | 1)
+        f64::from_bits((value.to_bits() - u64::from(inward)) | 1)
     }
 }
 

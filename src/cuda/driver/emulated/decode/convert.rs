@@ -157,7 +157,7 @@ impl<'m> Decoder<'m> {
         let relu = (halves || result == Number::Tf32) && from == Kind::F32 && self.flag("relu");
         let integers = (matches!(source, Number::Integer { .. }), matches!(result, Number::Integer { .. }));
         let fits = match (integers, rounding) {
-            ((true, true), rounding) => rounding.is_none(),
+            ((true, true), rounding) => rounding.is_none() && !(saturate && to.holds(from)),
             ((true, false), Some((_, integral))) => !integral && result != Number::Bf16,
             ((false, true), Some((_, integral))) => integral,
             ((false, false), _) => self.float_rounding_fits(from, to, rounding),

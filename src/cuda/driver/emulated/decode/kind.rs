@@ -65,4 +65,13 @@ impl Kind {
             Self::Pred => 1,
         }
     }
+
+    /// Whether this integer type holds every value of another one: `cvt` does not saturate then (9.7.9.21).
+    pub fn holds(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Signed(_), Self::Unsigned(_)) => self.bits() > other.bits(),
+            (Self::Unsigned(_), Self::Signed(_)) => false,
+            _ => self.bits() >= other.bits(),
+        }
+    }
 }
