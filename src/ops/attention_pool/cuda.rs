@@ -270,7 +270,7 @@ mod tests {
             let calls = asked(op, Spec::activation([images, 65, 2048])).unwrap().calls;
             calls.iter().map(|call| call.grid[0]).collect::<Vec<_>>()
         };
-        assert_eq!(grids(256), [8 * 65 * 2, 520], "8 slices of 32 images; rows of 512 groups");
+        assert_eq!(grids(256), [9 * 65 * 2, 520], "9 slices of 29 images; rows of 512 groups");
         assert_eq!(grids(31), [65 * 2]);
     }
 

@@ -129,6 +129,6 @@ impl Packing {
         }
         let extent = offsets[size.batch] as usize;
         let widest = size.side.max(size.channels).max(size.extra);
-        Self { offsets, extent, capacity: (extent + 12).max(widest + 2) }
+        Self { offsets, extent, capacity: (extent + 12).max(widest + 3) }
     }
 }
