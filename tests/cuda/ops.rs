@@ -19,7 +19,7 @@ use super::common::{cases, ledger};
 use super::{device, matmul};
 
 /// Shapes tried for each kind of case and storage.
-const SHAPES: u32 = 10;
+const SHAPES: u32 = 5;
 
 /// Small shapes, and some that are wider than a kernel's tile along one side: references are plain loops.
 fn sizes() -> impl Strategy<Value = (Size, u64)> {
@@ -78,7 +78,7 @@ fn kernels_agree_with_the_reference() {
         let config = device::cases(SHAPES);
         // Each kind of case its own shapes: what one of them misses another has.
         let mut seed = [0; 32];
-        seed[..2].copy_from_slice(&[position as u8, variant as u8]);
+        seed[..3].copy_from_slice(&[position as u8, variant as u8, 1]);
         let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
         let ran = std::cell::RefCell::new(&mut ran);
         let result = runner.run(&sizes(), |(size, draw)| {

@@ -116,7 +116,7 @@ pub(super) struct Packing {
     pub offsets: Vec<i32>,
     /// Rows that hold something.
     pub extent: usize,
-    /// Rows there is room for; more than any other extent that [`Size`] allows, so that nothing else looks packed.
+    /// Rows there is room for; no other extent that [`Size`] allows, so that nothing else looks packed.
     pub capacity: usize,
 }
 
@@ -128,7 +128,9 @@ impl Packing {
             offsets.push(offsets[sequence] + 1 + rng.below(size.side) as i32);
         }
         let extent = offsets[size.batch] as usize;
-        let widest = size.side.max(size.channels).max(size.extra);
-        Self { offsets, extent, capacity: (extent + 12).max(widest + 3) }
+        // No other extent of a case, each a number of its size or a few more, may be taken for the rows.
+        let another = |rows: usize| [size.side, size.channels, size.extra].iter().any(|&at| (at..at + 4).contains(&rows));
+        let capacity = (extent + 12..).find(|&rows| !another(rows)).unwrap_or(extent + 12);
+        Self { offsets, extent, capacity }
     }
 }
