@@ -65,9 +65,6 @@ pub enum Error {
     /// A plan that cannot be replayed on a device.
     #[error(transparent)]
     Replay(#[from] crate::cuda::replay::ReplayError),
-    /// Kernels that cannot be verified.
-    #[error(transparent)]
-    Verify(#[from] crate::verify::suite::SuiteError),
     /// Texts that make no batch.
     #[error(transparent)]
     Text(#[from] crate::model::batch::TextError),

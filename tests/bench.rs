@@ -86,7 +86,7 @@ fn a_step_is_measured_with_all_that_identifies_it() {
         assert!(revision.len() == 40 && revision.chars().all(|digit| digit.is_ascii_hexdigit()), "{revision}");
     }
     let text = command(&format!("{what} --warmup 1 --steps 2"), &folder).1;
-    assert!(text.contains("samples/s: a step of 2 pairs takes") && text.contains("adamw"), "{text}");
+    assert!(text.contains("samples/s on cpu: a step of 2 pairs takes") && text.contains("adamw"), "{text}");
 }
 
 #[test]

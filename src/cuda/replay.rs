@@ -76,7 +76,8 @@ impl std::fmt::Debug for Replay {
 }
 
 impl Replay {
-    /// Takes memory for these plans, which share their states, and binds them. What the slabs hold is undefined.
+    /// Takes memory for these plans, which share their states, and binds them. All of it is zero: rows that no text has
+    /// are written by nobody, but added up by kernels that are not told how many there are.
     pub fn open(driver: Arc<dyn Driver>, library: Library, plans: &[Arc<Checked>]) -> Result<Self, ReplayError> {
         let stream = driver.stream()?;
         let modules = Modules::new(driver.clone(), library);
@@ -95,6 +96,7 @@ impl Replay {
         }
         for (slab, bytes) in sizes.into_iter().filter(|&(_, bytes)| bytes > 0) {
             let at = replay.allocate(bytes).map_err(|source| ReplayError::Memory { slab, bytes, source })?;
+            replay.modules.driver.fill(at, 0, bytes, replay.stream)?;
             replay.slabs.insert(slab, (at, bytes));
         }
         for plan in plans {

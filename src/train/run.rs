@@ -176,9 +176,7 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     let samples = run.data.train.select(Some(Split::Train), true);
     let options = loading(config);
     let held_out = run.data.held_out_samples();
-    let plain = LoaderOptions { batch: 1, recipe: Recipe::None, ..options.clone() };
-    let judge = || Batches::new(run.data.held_out.clone(), held_out.clone(), plain);
-    let judge = (!held_out.is_empty()).then(judge).transpose()?;
+    let judge = judge(run, &held_out, &options)?;
     let batches = Arc::new(Batches::new(run.data.train.clone(), samples, options)?);
     let resumed = if run.resume { Some(lock(&run.folder)?) } else { None };
     let mut session = open(run)?;
@@ -222,18 +220,19 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
         Some((step, checkpoint)) if step == session.steps() => checkpoint,
         _ => save(run, &session, &masks, observe)?,
     };
-    if let Some(batch) = last.filter(|_| session.steps() == run.stop_at) {
+    let steps = session.steps();
+    if let Some(batch) = last.filter(|_| steps == run.stop_at) {
         let text = TextBatch::pack(&batch.tokens, &batch.lengths, config.train.text_length, &config.model)?;
         observe(Event::Finished(&mut session, Films::Bytes(&batch.pixels, &batch.augmentation), &text));
     }
-    Ok(Summary {
-        steps: session.steps(),
-        interrupted: session.steps() < run.stop_at,
-        checkpoint,
-        before,
-        after,
-        seconds,
-    })
+    Ok(Summary { steps, interrupted: steps < run.stop_at, checkpoint, before, after, seconds })
+}
+
+/// Batches of the films that the run is judged by, if there are any.
+fn judge(run: &Run, held_out: &[usize], options: &LoaderOptions) -> Result<Option<Batches>, Error> {
+    let plain = LoaderOptions { batch: 1, recipe: Recipe::None, ..options.clone() };
+    let batches = || Batches::new(run.data.held_out.clone(), held_out.to_vec(), plain);
+    Ok((!held_out.is_empty()).then(batches).transpose()?)
 }
 
 /// The schedule's horizon is the one that the manifest fixed at the first start.

@@ -14,6 +14,7 @@ use super::{Spot, cpu};
 use crate::base::Rng;
 use crate::cuda::Modules;
 use crate::cuda::driver::{Driver, DriverError};
+use crate::error::Error;
 use crate::kernels::Library;
 use crate::ops::REGISTRY;
 use crate::program::Size;
@@ -192,6 +193,15 @@ fn expected_of<'a>(spot: &Spot, expected: &'a mut Option<Expected>) -> Result<&'
         Some(expected) => expected,
         None => expected.insert(spot.expected()?),
     })
+}
+
+impl From<SuiteError> for Error {
+    fn from(error: SuiteError) -> Self {
+        match error {
+            SuiteError::NoOp { .. } => Self::Usage(error.to_string()),
+            SuiteError::Device(error) => Self::Device(error),
+        }
+    }
 }
 
 /// Why nothing was verified.

@@ -10,7 +10,7 @@ const ROOM: &str = ".shared .align 16 .b8 s[1024]; .local .align 16 .b8 l[32]; m
     cvta.shared.u64 %rd5, %rd3;";
 
 /// Bytes per thread, and how they come from %rd1 to %rd2.
-const WAYS: [(usize, &str); 14] = [
+const WAYS: [(usize, &str); 15] = [
     (
         4,
         "ld.global.f32 %f1, [%rd1]; st.shared.f32 [%rd3], %f1; ld.shared.f32 %f2, [%rd3]; st.local.f32 [%rd4], %f2;
@@ -33,6 +33,10 @@ const WAYS: [(usize, &str); 14] = [
         st.global.v2.u32 [%rd2], {%r3, %r4};",
     ),
     (8, "ld.global.f64 %rd6, [%rd1]; st.global.f64 [%rd2], %rd6;"),
+    (
+        8,
+        "ld.global.u64 %rd6, [%rd1]; st.shared.u64 [%rd3], %rd6; ld.shared.u64 %rd7, [%rd3]; st.global.u64 [%rd2], %rd7;",
+    ),
     (
         8,
         "ld.global.u64 %rd6, [%rd1]; { .param .b64 p; st.param.b64 [p], %rd6; ld.param.b64 %rd7, [p]; } st.global.u64 [%rd2], %rd7;",

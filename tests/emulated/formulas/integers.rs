@@ -90,27 +90,30 @@ fn bit_field(form: &Form<'_>, bits: u32, signed: bool, x: &[u64]) -> Option<u64>
             let table = u64::from_str_radix(form.operands.rsplit("0x").next()?, 16).ok()?;
             from_bits(&|at| table >> (bit(a, at) << 2 | bit(x[1], at) << 1 | bit(x[2], at)) & 1)
         }
-        "prmt" => {
-            let (bytes, by) = ((x[1] & all) << 32 | a, x[2] & 3);
-            let chosen = |at: u64| match *form.words.last()? {
-                "f4e" => Some(at + by),
-                "b4e" => Some((8 + by - at) % 8),
-                "rc8" => Some(by),
-                "ecl" => Some(at.max(by)),
-                "ecr" => Some(at.min(by)),
-                "rc16" => Some(at % 2 + 2 * (by & 1)),
-                _ => None,
-            };
-            let byte = |at: u64| match chosen(at) {
-                Some(from) => bytes >> (8 * from) & 255,
-                None => {
-                    let by = x[2] >> (4 * at) & 15;
-                    let byte = bytes >> (8 * (by & 7)) & 255;
-                    if by & 8 == 0 { byte } else { 255 * (byte >> 7) }
-                }
-            };
-            (0..4).fold(0, |value, at| value | byte(at) << (8 * at))
-        }
+        "prmt" => permuted(form, (x[1] & all) << 32 | a, x[2])?,
         _ => return None,
     })
+}
+
+/// Four of eight bytes, picked by `prmt` (PTX ISA 9.7.9.7).
+fn permuted(form: &Form<'_>, bytes: u64, selector: u64) -> Option<u64> {
+    let (mode, by) = (*form.words.last()?, selector & 3);
+    let chosen = |at: u64| match mode {
+        "f4e" => Some(at + by),
+        "b4e" => Some((8 + by - at) % 8),
+        "rc8" => Some(by),
+        "ecl" => Some(at.max(by)),
+        "ecr" => Some(at.min(by)),
+        "rc16" => Some(at % 2 + 2 * (by & 1)),
+        _ => None,
+    };
+    let byte = |at: u64| match chosen(at) {
+        Some(from) => bytes >> (8 * from) & 255,
+        None => {
+            let by = selector >> (4 * at) & 15;
+            let byte = bytes >> (8 * (by & 7)) & 255;
+            if by & 8 == 0 { byte } else { 255 * (byte >> 7) }
+        }
+    };
+    Some((0..4).fold(0, |value, at| value | byte(at) << (8 * at)))
 }

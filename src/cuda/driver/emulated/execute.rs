@@ -97,9 +97,7 @@ impl Context<'_, '_> {
         let alone = self.warp.fragments.len() == 1;
         let watches = self.checks().registers && !function.watched.names.is_empty();
         loop {
-            let Some(instr) = function.code.get(pc) else {
-                return Err(Finding::new(Check::Trap, None, "the code ends here without `ret` or `exit`"));
-            };
+            let instr = function.code.get(pc).ok_or_else(without_end)?;
             self.warp.pc = pc;
             self.grid.tick(self.warp)?;
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
@@ -108,10 +106,7 @@ impl Context<'_, '_> {
             }
             match &instr.op {
                 Op::Scalar(scalar) => {
-                    if active != 0 {
-                        self.grid.count(scalar.class().into());
-                        scalar::execute(scalar, &mut self.warp.registers, active);
-                    }
+                    self.scalar(scalar, active);
                     pc += 1;
                 }
                 Op::Branch(target) => {
@@ -154,6 +149,14 @@ impl Context<'_, '_> {
                 self.warp.fragments[index].pc = pc;
                 return Ok(true);
             }
+        }
+    }
+
+    #[inline(always)]
+    fn scalar(&mut self, scalar: &scalar::Scalar, active: u32) {
+        if active != 0 {
+            self.grid.count(scalar.class().into());
+            scalar::execute(scalar, &mut self.warp.registers, active);
         }
     }
 
@@ -338,4 +341,9 @@ fn class_of(space: Space) -> Class {
         Space::Shared => Class::Shared,
         Space::Local | Space::Param => Class::Private,
     }
+}
+
+#[cold]
+fn without_end() -> Box<Finding> {
+    Finding::new(Check::Trap, None, "the code ends here without `ret` or `exit`")
 }

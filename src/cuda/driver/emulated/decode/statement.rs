@@ -78,13 +78,9 @@ impl<'m> Decoder<'m> {
         address: &'m dyn Fn(&str) -> Option<u64>,
         dynamic_shared: u32,
     ) -> Result<Function> {
-        let (mut params, mut param_bytes, mut places) = (Vec::new(), 0usize, HashMap::new());
-        for param in &entry.params {
-            let offset = param_bytes.next_multiple_of(param.align.max(1));
-            param_bytes = offset + param.bytes;
-            places.insert(param.name.as_str(), (Space::Param, offset as u64));
-            params.push(Param { name: param.name.clone(), offset, bytes: param.bytes, align: param.align });
-        }
+        let (params, param_bytes) = parameters(entry);
+        let places = params.iter().zip(&entry.params);
+        let places = places.map(|(at, param)| (param.name.as_str(), (Space::Param, at.offset as u64))).collect();
         let (max_threads, required_threads) = limits(entry)?;
         let out = Function {
             name: entry.name.clone(),
@@ -392,4 +388,15 @@ fn limits(entry: &ptx::Function) -> Result<Limits> {
         }
     }
     Ok((most, required))
+}
+
+/// Where the parameters of a kernel lie in its block, and the block's size (PTX ISA 5.1.6).
+fn parameters(entry: &ptx::Function) -> (Vec<Param>, usize) {
+    let (mut params, mut bytes) = (Vec::new(), 0usize);
+    for param in &entry.params {
+        let offset = bytes.next_multiple_of(param.align.max(1));
+        bytes = offset + param.bytes;
+        params.push(Param { name: param.name.clone(), offset, bytes: param.bytes, align: param.align });
+    }
+    (params, bytes)
 }
