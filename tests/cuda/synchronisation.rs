@@ -106,7 +106,7 @@ fn trials(wanted: &[&str]) -> BTreeMap<String, Vec<std::rc::Rc<Trial>>> {
         let op = REGISTRY[position].0;
         let serves =
             |stem: &&str| stem.starts_with(op) || (stem.starts_with("matmul") && ["linear", "conv2d"].contains(&op));
-        if !stems.iter().any(|stem| serves(stem)) {
+        if !stems.iter().any(serves) {
             continue;
         }
         for (at, size) in SIZES.into_iter().enumerate() {
