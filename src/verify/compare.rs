@@ -162,12 +162,34 @@ pub fn compare(
     storage: Storage,
     yardstick: &Yardstick,
 ) -> Result<f64, String> {
+    let judged = |regions: usize| if regions == 2 { 1 } else { regions };
+    judge([truth, plain, got], columns, storage, yardstick, judged)
+}
+
+/// The same for a tensor as a whole: where there is but one draw, the plain error of a single tile says too little.
+pub fn compare_whole(
+    truth: &[f64],
+    plain: &[f64],
+    got: &[f64],
+    columns: usize,
+    storage: Storage,
+) -> Result<f64, String> {
+    judge([truth, plain, got], columns, storage, &Yardstick::default(), |_| 1)
+}
+
+fn judge(
+    [truth, plain, got]: [&[f64]; 3],
+    columns: usize,
+    storage: Storage,
+    yardstick: &Yardstick,
+    judged: impl Fn(usize) -> usize,
+) -> Result<f64, String> {
     if got.len() != truth.len() || plain.len() != truth.len() {
         return Err(format!("{} numbers instead of {}", got.len(), truth.len()));
     }
     let regions = regions(truth, plain, got, columns);
     let mut used: f64 = 0.0;
-    let judged = if regions.len() == 2 { 1 } else { regions.len() };
+    let judged = judged(regions.len());
     for (at, region) in regions[..judged].iter().enumerate() {
         let plain_error = worse(region.plain, yardstick.plain(at, region.scale));
         let bound = storage.share() * plain_error + storage.rounding() * region.scale;
