@@ -83,6 +83,7 @@ __device__ __forceinline__ void load(const Attention &p, const Place &at, char *
     const T *all = static_cast<const T *>(matrix);
     const T *from = all + (at.first + begin + line) * stride + at.head * p.depth + feature;
     char *to = tile + line * PITCH<T> + along * sizeof(T);
+#pragma unroll 1 // inlined where it is called, it would be most of the text
     for (u32 down = line; down < TILE; down += THREADS / ACROSS) {
         const bool row = begin + down < end;
         if (p.vector) {

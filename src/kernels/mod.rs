@@ -59,6 +59,16 @@ pub fn find(symbol: &str) -> Option<(&'static Module, &'static Entry)> {
     entries.into_iter().find(|(_, entry)| entry.symbol == symbol)
 }
 
+/// That kernels take their parameters as the Rust side lays them out.
+#[cfg(test)]
+pub(crate) fn assert_parameters<P>(symbols: impl IntoIterator<Item = &'static str>) {
+    for symbol in symbols {
+        let (_, entry) = find(symbol).expect("it ships");
+        let declared = (entry.parameter_bytes, entry.parameter_align);
+        assert_eq!((size_of::<P>(), align_of::<P>()), declared, "{symbol}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::manifest::{Entry, entries, parse};

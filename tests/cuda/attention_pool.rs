@@ -7,7 +7,7 @@ use g2d::program::Case;
 use g2d::verify::compare::Storage;
 use proptest::prelude::*;
 
-use super::device::{Trial, cases, catch, each_is_needed};
+use super::device::{Trial, cases, catch, check_all, each_is_needed};
 
 const SYMBOL: &str = "attention_pool_attend_any_sm80";
 
@@ -82,10 +82,6 @@ fn telling() -> Vec<Trial> {
     trials
 }
 
-fn check_all(trials: &[Trial], text: Option<String>) -> Result<(), String> {
-    trials.iter().try_for_each(|trial| trial.check(1, SYMBOL, text.clone()))
-}
-
 #[test]
 fn faults_are_found() {
     let trials = telling();
@@ -114,12 +110,12 @@ fn faults_are_found() {
         ("sub.rn.f32 value, value, mean", ""),
         ("mul.rn.f32 y1, value, x1", "mul.rn.f32 y1, value, x0"),
     ];
-    catch(SYMBOL, &faults, |text| check_all(&trials, text));
+    catch(SYMBOL, &faults, |text| check_all(&trials, SYMBOL, text));
 }
 
 #[test]
 fn every_barrier_is_needed() {
     let trials = telling();
-    let found = each_is_needed(SYMBOL, &["bar.sync 0;"], |text| check_all(&trials, text));
+    let found = each_is_needed(SYMBOL, &["bar.sync 0;"], |text| check_all(&trials, SYMBOL, text));
     assert_eq!(found, 8, "two kernels with four barriers each");
 }

@@ -61,6 +61,11 @@ impl Trial {
     }
 }
 
+/// Whether all trials pass, if `text` takes the place of the one that holds `symbol`.
+pub fn check_all(trials: &[Trial], symbol: &str, text: Option<String>) -> Result<(), String> {
+    trials.iter().try_for_each(|trial| trial.check(1, symbol, text.clone()))
+}
+
 /// A device whose schedule follows a seed.
 pub struct Device {
     driver: Box<dyn Driver>,

@@ -7,7 +7,7 @@ use g2d::program::{Case, Pass};
 use g2d::verify::compare::Storage;
 use proptest::prelude::*;
 
-use super::device::{Trial, cases, catch, each_is_needed};
+use super::device::{Trial, cases, catch, check_all, each_is_needed};
 
 const SYMBOL: &str = "segmentation_loss_sums_any_sm80";
 
@@ -72,10 +72,6 @@ fn telling() -> Vec<Trial> {
     trials
 }
 
-fn check_all(trials: &[Trial], text: Option<String>) -> Result<(), String> {
-    trials.iter().try_for_each(|trial| trial.check(1, SYMBOL, text.clone()))
-}
-
 #[test]
 fn faults_are_found() {
     let trials = telling();
@@ -100,12 +96,12 @@ fn faults_are_found() {
         ("selp.f32 slope, 0f3F800000, slope, raw", ""),
         ("cvt.rn.bf16x2.f32 pair1, d3, d2", "cvt.rn.bf16x2.f32 pair1, d2, d3"),
     ];
-    catch(SYMBOL, &faults, |text| check_all(&trials, text));
+    catch(SYMBOL, &faults, |text| check_all(&trials, SYMBOL, text));
 }
 
 #[test]
 fn every_barrier_is_needed() {
     let trials = telling();
-    let found = each_is_needed(SYMBOL, &["bar.sync 0;"], |text| check_all(&trials, text));
+    let found = each_is_needed(SYMBOL, &["bar.sync 0;"], |text| check_all(&trials, SYMBOL, text));
     assert_eq!(found, 2, "barriers in the text");
 }

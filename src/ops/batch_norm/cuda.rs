@@ -228,11 +228,8 @@ mod tests {
     #[test]
     fn the_kernels_declare_the_same_parameters() {
         let symbols = [STATISTICS, APPLY, SUMS, GRADIENT].into_iter().flatten().chain([MOMENTS, TOTALS]);
-        let common = symbols.map(|symbol| (symbol, size_of::<Parameters>(), align_of::<Parameters>()));
-        for (symbol, size, align) in common.chain([(RUNNING, size_of::<Running>(), align_of::<Running>())]) {
-            let (_, entry) = crate::kernels::find(symbol).expect("it ships");
-            assert_eq!((size, align), (entry.parameter_bytes, entry.parameter_align), "{symbol}");
-        }
+        crate::kernels::assert_parameters::<Parameters>(symbols);
+        crate::kernels::assert_parameters::<Running>([RUNNING]);
     }
 
     fn asked(shape: [usize; 4]) -> DeviceCalls {

@@ -125,10 +125,6 @@ mod tests {
 
     #[test]
     fn the_kernels_declare_the_same_parameters() {
-        for symbol in [UNITS, SIMILARITIES, SOFTMAX, FINISH, D_SIMILARITIES, D_UNITS, D_ROWS] {
-            let (_, entry) = crate::kernels::find(symbol).expect("it ships");
-            let parameters = (size_of::<Parameters>(), align_of::<Parameters>());
-            assert_eq!(parameters, (entry.parameter_bytes, entry.parameter_align), "{symbol}");
-        }
+        crate::kernels::assert_parameters::<Parameters>([UNITS, SIMILARITIES, SOFTMAX, FINISH, D_SIMILARITIES, D_UNITS, D_ROWS]);
     }
 }

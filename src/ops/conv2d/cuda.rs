@@ -208,11 +208,7 @@ mod tests {
 
     #[test]
     fn the_kernels_declare_the_same_parameters() {
-        for symbol in [FWD, DGRAD, WGRAD].concat() {
-            let (_, entry) = crate::kernels::find(symbol).expect("it ships");
-            assert_eq!(size_of::<Parameters>(), entry.parameter_bytes, "{symbol}");
-            assert_eq!(align_of::<Parameters>(), entry.parameter_align, "{symbol}");
-        }
+        crate::kernels::assert_parameters::<Parameters>([FWD, DGRAD, WGRAD].concat());
     }
 
     fn calls(op: Conv2d, inputs: &[[usize; 4]]) -> Result<(Vec<KernelCall>, usize), String> {

@@ -238,14 +238,8 @@ mod tests {
 
     #[test]
     fn the_kernels_declare_the_same_parameters() {
-        let parameters = (size_of::<Parameters>(), align_of::<Parameters>());
-        let reduce = (size_of::<Reduce>(), align_of::<Reduce>());
-        for (symbol, wanted) in
-            [(Tile::Large.symbol(), parameters), (Tile::Small.symbol(), parameters), (REDUCE, reduce)]
-        {
-            let (_, entry) = crate::kernels::find(symbol).expect("it ships");
-            assert_eq!((entry.parameter_bytes, entry.parameter_align), wanted, "{symbol}");
-        }
+        crate::kernels::assert_parameters::<Parameters>([Tile::Large, Tile::Small].map(Tile::symbol));
+        crate::kernels::assert_parameters::<Reduce>([REDUCE]);
     }
 
     #[test]
