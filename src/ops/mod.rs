@@ -27,6 +27,9 @@ macro_rules! registry {
         /// Name of every op's folder and the number of its kinds of test cases, in the order of the registry.
         pub const REGISTRY: &[(&str, usize)] = &[$((stringify!($folder), <$folder::$op as Operation>::VARIANTS),)*];
 
+        /// See [`Operation::LARGE`]; in the order of [`REGISTRY`].
+        pub const LARGE: &[&[(usize, Size)]] = &[$(<$folder::$op as Operation>::LARGE,)*];
+
         /// A test case for one kind of case of the op that stands at `position` in [`REGISTRY`].
         pub fn case(position: usize, variant: usize, size: &Size, rng: &mut Rng) -> Case<Op> {
             let makers: &[fn(usize, &Size, &mut Rng) -> Case<Op>] =

@@ -313,6 +313,11 @@ pub fn case(position: usize, variant: usize, size: &Size, draw: u64) -> Case<Op>
     ops::case(position, variant, size, &mut Rng::new(draw, (position * 64 + variant) as u32, 0))
 }
 
+/// Sizes at which other CUDA kernels are chosen than at any small one.
+pub fn large(position: usize, variant: usize) -> impl Iterator<Item = Size> {
+    ops::LARGE[position].iter().filter(move |&&(of, _)| of == variant).map(|&(_, size)| size)
+}
+
 /// A size at which nothing degenerates.
 pub const COMFORTABLE: Size = Size { batch: 2, side: 5, channels: 6, extra: 4 };
 

@@ -146,8 +146,10 @@ impl Suite {
         let mut report = Report::default();
         let mut rng = Rng::new(self.seed, (position * 64 + variant) as u32, 1);
         for storage in [Storage::F32, Storage::Bf16] {
-            for _ in 0..self.cases {
-                let spot = Spot { position, variant, size: size(&mut rng), draw: u64::from(rng.next_u32()), storage };
+            let mut sizes: Vec<Size> = (0..self.cases).map(|_| size(&mut rng)).collect();
+            sizes.extend(cases::large(position, variant));
+            for size in sizes {
+                let spot = Spot { position, variant, size, draw: u64::from(rng.next_u32()), storage };
                 self.spot(&spot, modules.as_deref_mut(), &mut report);
             }
         }
