@@ -99,6 +99,22 @@ impl Yardstick {
         }
     }
 
+    /// Of a tensor of which there is no other draw: its tiles stand in for each other. A tile is granted the plain error of
+    /// the worst of them by its own scale, but never more than the whole tensor has.
+    pub fn of_tiles(truth: &[f64], plain: &[f64], columns: usize) -> Self {
+        let regions = regions(truth, plain, plain, columns);
+        let [whole, tiles @ ..] = &regions[..] else { return Self::default() };
+        let share = |tile: &Region| if tile.scale > 0.0 { tile.plain / tile.scale } else { 0.0 };
+        let worst = tiles.iter().map(share).fold(0.0, worse);
+        let granted = |region: &Region| Pooled {
+            plain: (worst * region.scale).min(whole.plain),
+            scales: region.scale,
+            draws: 1.0,
+            independent: region.independent,
+        };
+        Self(regions.iter().map(granted).collect())
+    }
+
     /// Whether every region has enough errors.
     pub fn complete(&self) -> bool {
         self.0.iter().all(|pooled| pooled.independent >= DRAWN)
@@ -162,34 +178,12 @@ pub fn compare(
     storage: Storage,
     yardstick: &Yardstick,
 ) -> Result<f64, String> {
-    let judged = |regions: usize| if regions == 2 { 1 } else { regions };
-    judge([truth, plain, got], columns, storage, yardstick, judged)
-}
-
-/// The same for a tensor as a whole: where there is but one draw, the plain error of a single tile says too little.
-pub fn compare_whole(
-    truth: &[f64],
-    plain: &[f64],
-    got: &[f64],
-    columns: usize,
-    storage: Storage,
-) -> Result<f64, String> {
-    judge([truth, plain, got], columns, storage, &Yardstick::default(), |_| 1)
-}
-
-fn judge(
-    [truth, plain, got]: [&[f64]; 3],
-    columns: usize,
-    storage: Storage,
-    yardstick: &Yardstick,
-    judged: impl Fn(usize) -> usize,
-) -> Result<f64, String> {
     if got.len() != truth.len() || plain.len() != truth.len() {
         return Err(format!("{} numbers instead of {}", got.len(), truth.len()));
     }
     let regions = regions(truth, plain, got, columns);
     let mut used: f64 = 0.0;
-    let judged = judged(regions.len());
+    let judged = if regions.len() == 2 { 1 } else { regions.len() };
     for (at, region) in regions[..judged].iter().enumerate() {
         let plain_error = worse(region.plain, yardstick.plain(at, region.scale));
         let bound = storage.share() * plain_error + storage.rounding() * region.scale;
@@ -211,4 +205,34 @@ fn judge(
         }
     }
     Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 128 x 128 numbers of size 1, in the upper left tile of size 2^-10, and what plain arithmetic made of them.
+    fn tensor() -> (Vec<f64>, Vec<f64>) {
+        let small = |at: usize| at / 128 < TILE && at % 128 < TILE;
+        let number = |at: usize| (0.5 + (at % 97) as f64 / 200.0) * if small(at) { f64::exp2(-10.0) } else { 1.0 };
+        let truth: Vec<f64> = (0..128 * 128).map(number).collect();
+        let plain = truth.iter().enumerate().map(|(at, number)| number * (1.0 + (at % 7) as f64 * 1e-8)).collect();
+        (truth, plain)
+    }
+
+    #[test]
+    fn tiles_stand_in_for_other_draws() {
+        let (truth, plain) = tensor();
+        let judge = |change: &dyn Fn(&mut Vec<f64>)| {
+            let mut got = truth.clone();
+            change(&mut got);
+            compare(&truth, &plain, &got, 128, Storage::F32, &Yardstick::of_tiles(&truth, &plain, 128))
+        };
+        assert!(judge(&|_| {}).is_ok());
+        assert!(judge(&|got| got.copy_from_slice(&plain)).is_ok());
+        assert!(judge(&|got| got[0] = f64::NAN).is_err());
+        assert!(judge(&|got| got[127] *= 1.0 + 1e-6).is_err());
+        // An error that the whole tensor would hide.
+        assert!(judge(&|got| got[0] += 3e-8).is_err());
+    }
 }

@@ -38,7 +38,7 @@ pub struct Repeated {
     pub failure: Option<String>,
 }
 
-/// The passes that are looked at, those of them that have CUDA kernels: of each the launch with the least work.
+/// The passes that are looked at: of each the launch with the least work.
 const PASSES: [&str; 6] =
     ["pseudo_mask", "conv2d.fwd", "conv2d.dgrad", "conv2d.wgrad", "attention_pool.attend", "attention_pool.attend_bwd"];
 
@@ -47,7 +47,7 @@ pub fn repeat(session: &mut Session, films: Films<'_>, text: &TextBatch) -> Resu
     let plan = session.step_plan();
     let least = |pass: &str| {
         let of_pass = plan.launches.iter().enumerate();
-        let of_pass = of_pass.filter(|(_, launch)| launch.op.name() == pass && !launch.op.cuda().is_empty());
+        let of_pass = of_pass.filter(|(_, launch)| launch.op.name() == pass);
         // A kernel of one pixel is a matrix product; one that is wider says more of a convolution.
         let wide = |launch: &Launch| match launch.op {
             crate::ops::Op::Conv2d(conv) => conv.kernel > 1,

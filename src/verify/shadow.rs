@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::cases::{self, Data, Values};
-use super::compare::compare_whole;
+use super::compare::{Yardstick, compare};
 use super::device::storage;
 use crate::base::{Kind, Spec};
 use crate::error::Error;
@@ -81,7 +81,8 @@ pub(super) fn judge(plan: &Plan, launch: &Launch, given: &Values<f64>, got: &Val
         let here = |what: String| format!("output {at} {}: {what}", spec.shape);
         if spec.is_real() && real > 0 {
             let columns = spec.shape.last();
-            used = used.max(compare_whole(&truth, &plain, &got, columns, stored).map_err(here)?);
+            let yardstick = Yardstick::of_tiles(&truth, &plain, columns);
+            used = used.max(compare(&truth, &plain, &got, columns, stored, &yardstick).map_err(here)?);
         } else if got != plain {
             return Err(here("integers differ".into()));
         }
