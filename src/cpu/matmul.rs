@@ -1,5 +1,7 @@
 //! Matrix products on the CPU: strided views of slices, cut into tiles that depend on the shapes alone, each tile
-//! computed by the `gemm` crate on one thread. The result is the same to the bit for any number of threads.
+//! computed by the `gemm` crate on one thread. Each element is a chain of fused multiply-adds along the inner extent, cut
+//! every [`CHAIN`] terms: the result is the same to the bit for any number of threads, and on any processor that has
+//! fused multiply-adds, whatever its vectors and caches.
 #![allow(unsafe_code)] // `gemm` takes pointers, and tiles of one matrix interleave in memory, which no slice can say.
 
 use rayon::prelude::*;
@@ -14,6 +16,13 @@ const SMALL_TILE: usize = 64;
 const PIECES: usize = 16;
 /// Least inner extent of a piece when the inner extent is cut, too.
 const DEPTH: usize = 1024;
+
+/// Terms of a sum that `gemm` is given at a time. It cuts longer sums by the sizes of the processor's caches, shorter
+/// ones never.
+const CHAIN: usize = 512;
+
+/// Elements of a result that `gemm` takes for small, at most.
+const FEW: usize = 256;
 
 /// A matrix to be read: the element (r, c) is number `r * row_stride + c * col_stride` of a slice. Rows may overlap.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +59,8 @@ impl<'a, N> Matrix<'a, N> {
 
     /// The `rows` x `cols` elements from (`row`, `col`) on.
     fn part(self, [row, col]: [usize; 2], [rows, cols]: [usize; 2]) -> Self {
-        let numbers = &self.numbers[row * self.row_stride + col * self.col_stride..];
+        let start = row * self.row_stride + col * self.col_stride;
+        let numbers = &self.numbers[start.min(self.numbers.len())..];
         Self::strided(numbers, [rows, cols], [self.row_stride, self.col_stride])
     }
 }
@@ -165,29 +175,97 @@ fn assert_chain<N>(c: &MatrixMut<'_, N>, a: &Matrix<'_, N>, b: &Matrix<'_, N>) {
 /// SAFETY: the rows of as many elements as `b` has columns that start at `c` and every `row_stride` numbers behind,
 /// as many as `a` has rows, must be valid for reads and writes and belong to the caller alone.
 unsafe fn product<N: Number>(c: *mut N, row_stride: usize, keep: N, scale: N, a: Matrix<'_, N>, b: Matrix<'_, N>) {
-    // SAFETY: the constructors of `Matrix` checked that all elements of a and b lie in their slices; the caller
-    // vouches for c. Strides are below the length of a slice, hence fit an isize, or are of extents of one.
-    unsafe {
-        gemm::gemm(
-            a.rows,
-            b.cols,
-            a.cols,
-            c,
-            1,
-            row_stride as isize,
-            keep != N::ZERO,
-            a.numbers.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.numbers.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
-            keep,
-            scale,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+    // Where both run along the inner extent, `gemm` sums single rows, single columns and small results by vectors of the
+    // processor's width.
+    let along = a.col_stride == 1 && b.row_stride == 1;
+    let few = a.rows == 1 || b.cols == 1 || a.rows * b.cols <= FEW;
+    let mut turned = Vec::new();
+    let col_stride = a.rows.max(2);
+    for depth in (0..a.cols.max(1)).step_by(CHAIN) {
+        let terms = CHAIN.min(a.cols - depth);
+        let (a, b) = (a.part([0, depth], [a.rows, terms]), b.part([depth, 0], [terms, b.cols]));
+        let a = if along && few {
+            turned.clear();
+            turned.resize(terms * col_stride, N::ZERO);
+            for (row, numbers) in (0..a.rows).map(|row| (row, &a.numbers[row * a.row_stride..][..terms])) {
+                turned[row..].iter_mut().step_by(col_stride).zip(numbers).for_each(|(to, from)| *to = *from);
+            }
+            Matrix::strided(&turned, [a.rows, terms], [1, col_stride])
+        } else {
+            a
+        };
+        let keep = if depth == 0 { keep } else { N::ONE };
+        // SAFETY: the constructors of `Matrix` checked that all elements of a and b lie in their slices; the caller
+        // vouches for c. Strides are below the length of a slice, hence fit an isize, or are of extents of one.
+        unsafe {
+            gemm::gemm(
+                a.rows,
+                b.cols,
+                terms,
+                c,
+                1,
+                row_stride as isize,
+                keep != N::ZERO,
+                a.numbers.as_ptr(),
+                a.col_stride as isize,
+                a.row_stride as isize,
+                b.numbers.as_ptr(),
+                b.col_stride as isize,
+                b.row_stride as isize,
+                keep,
+                scale,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against the chains that the module promises, added to c at their end or starting with it: equal to the bit, on
+    /// whatever processor the test runs.
+    #[test]
+    fn sums_are_chains_of_fused_multiply_adds_on_every_processor() {
+        let mut state = 7u32;
+        let mut numbers = |count: usize| -> Vec<f32> {
+            let mut number = || {
+                state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            };
+            (0..count).map(|_| number()).collect()
+        };
+        let shapes =
+            [[1, 1, 3], [1, 70, 700], [70, 1, 700], [3, 5, 513], [65, 33, 1024], [97, 130, 1300], [200, 3, 40]];
+        for [rows, cols, depth] in shapes {
+            let (a, b, before) = (numbers(rows * depth), numbers(depth * cols), numbers(rows * cols));
+            for case in 0..8 {
+                // As they are, or stored column by column.
+                let [row_a, k_a] = if case & 1 == 0 { [depth, 1] } else { [1, rows] };
+                let [k_b, col_b] = if case & 2 == 0 { [cols, 1] } else { [1, depth] };
+                let keep = if case & 4 == 0 { 0.0 } else { 1.0 };
+                let mut c = before.clone();
+                let a_view = Matrix::strided(&a, [rows, depth], [row_a, k_a]);
+                let b_view = Matrix::strided(&b, [depth, cols], [k_b, col_b]);
+                multiply(MatrixMut::new(&mut c, rows, cols), keep, 1.0, a_view, b_view);
+                for (at, &got) in c.iter().enumerate() {
+                    let (row, col) = (at / cols, at % cols);
+                    let chain = |terms: std::ops::Range<usize>, start: f32| {
+                        terms.fold(start, |sum, k| a[row * row_a + k * k_a].mul_add(b[k * k_b + col * col_b], sum))
+                    };
+                    let pieces = (0..depth).step_by(CHAIN).map(|from| chain(from..(from + CHAIN).min(depth), 0.0));
+                    let added = pieces.fold(keep * before[at], |sum, piece| sum + piece);
+                    let through = chain(0..depth, keep * before[at]);
+                    assert!(
+                        [added, through].map(f32::to_bits).contains(&got.to_bits()),
+                        "[{row}, {col}] of {rows} x {cols} x {depth}, case {case}: {got}, not {added} or {through}"
+                    );
+                }
+            }
+        }
     }
 }

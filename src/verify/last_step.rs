@@ -17,7 +17,7 @@ use crate::program::plan::Launch;
 use crate::train::session::{Films, Session, Taken};
 
 /// Launches are picked until they promise more floating-point operations than this, which the device does in seconds.
-const MOST_FLOPS: u64 = 200_000_000;
+const MOST_FLOPS: u64 = 300_000_000;
 
 /// What became of one launch.
 #[derive(Clone, Debug, Serialize)]
