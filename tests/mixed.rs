@@ -19,6 +19,7 @@ use g2d::model::config::Config;
 use g2d::model::g2d::{Phase, record_step};
 use g2d::program::record::Role;
 use g2d::program::{Kernels, Precision, Program, Value};
+use g2d::train::Device;
 use g2d::train::session::{Films, Options, Session};
 
 /// Numbers by name: `loss.*`, `grad.*`.
@@ -75,14 +76,15 @@ fn walk(program: &Program, mask: bool, given: Vec<(Value, Data<f64>)>) -> (Progr
     (walked, values)
 }
 
-/// Takes a case's steps in `mixed`, from `weights`.
-fn steps(case: &Path, weights: &Path, kernels: Kernels) -> Vec<Step> {
+/// Takes a case's steps in `mixed` on a device, from `weights`.
+fn steps(device: Device, case: &Path, weights: &Path, kernels: Kernels) -> Vec<Step> {
     let config = Config::from_json(&fs::read_to_string(case.join("config.json")).unwrap()).unwrap();
     let batches = batches(case, &config);
     let Batch { size, text_len, .. } = batches[0];
     let options = Options {
         source: Source::Numbers,
         precision: Precision::Mixed,
+        device,
         kernels,
         ..Options::new(config.clone(), size, text_len)
     };
@@ -208,7 +210,7 @@ fn beside(case: &Path, draw: u64) -> PathBuf {
 fn plain(case: &Path) -> BTreeMap<String, f64> {
     let mut worst: BTreeMap<String, f64> = BTreeMap::new();
     for draw in 0..DRAWS {
-        for (at, step) in steps(case, &beside(case, draw), Kernels::Reference).iter().enumerate() {
+        for (at, step) in steps(Device::Cpu, case, &beside(case, draw), Kernels::Reference).iter().enumerate() {
             assert_eq!(mask_differs(&step.masks), None, "{} {at}: the reference's own mask", name(case));
             for (tensor, error) in errors(step) {
                 let worst = worst.entry(tensor.to_owned()).or_default();
@@ -241,19 +243,27 @@ fn masks_losses_and_gradients_hold() {
     let mut tensors = 0;
     for case in cases() {
         let plain = plain(&case);
-        for (at, step) in steps(&case, &beside(&case, 0), Kernels::Best).iter().enumerate() {
-            let name = name(&case);
-            if let Some(pixel) = mask_differs(&step.masks) {
-                let [mask, remade] = &step.masks;
-                panic!("{name}, step {at}, pixel {pixel}: {} instead of {}", mask[pixel], remade[pixel]);
+        for device in [Device::Cpu, Device::CudaEmulated] {
+            for (at, step) in steps(device, &case, &beside(&case, 0), Kernels::Best).iter().enumerate() {
+                let at = format!("{} on {device}, step {at}", name(&case));
+                if let Some(pixel) = mask_differs(&step.masks) {
+                    let [mask, remade] = &step.masks;
+                    panic!("{at}, pixel {pixel}: {} instead of {}", mask[pixel], remade[pixel]);
+                }
+                let (bad, part) = beyond(step, &plain);
+                assert!(bad.is_empty(), "{at}: {} tensors:\n{}", bad.len(), bad.join("\n"));
+                println!("{at}: the same mask; at most {part:.2} of what is allowed");
+                tensors += step.truth.len();
             }
-            let (bad, part) = beyond(step, &plain);
-            assert!(bad.is_empty(), "{name}, step {at}: {} tensors:\n{}", bad.len(), bad.join("\n"));
-            println!("{name}, step {at}: the same mask; at most {part:.2} of what is allowed");
-            tensors += step.truth.len();
         }
     }
-    ledger::ran("cpu", format!("{tensors} losses and gradients beside f64 given the run's mask; masks remade"));
+    for backend in ["cpu", "emulated"] {
+        let half = tensors / 2;
+        ledger::ran(
+            backend,
+            format!("{half} losses and gradients of steps in mixed, given the run's mask; masks remade"),
+        );
+    }
 }
 
 /// What the comparison is for: a wrong result does not pass it.
@@ -261,7 +271,7 @@ fn masks_losses_and_gradients_hold() {
 fn wrong_masks_losses_and_gradients_are_refused() {
     let case = &cases()[0];
     let plain = plain(case);
-    let mut step = steps(case, &beside(case, 0), Kernels::Best).remove(0);
+    let mut step = steps(Device::Cpu, case, &beside(case, 0), Kernels::Best).remove(0);
     assert_eq!((beyond(&step, &plain).0, mask_differs(&step.masks)), (Vec::new(), None));
     for wrong in [f64::NAN, 0.0] {
         let pixel = step.masks[1].iter().position(|&pixel| pixel > 0.5).unwrap();

@@ -57,6 +57,26 @@ impl<'a, N> Matrix<'a, N> {
         }
     }
 
+    /// The elements, row by row without gaps.
+    pub fn gathered(self) -> Vec<N>
+    where
+        N: Number,
+    {
+        if (self.row_stride, self.col_stride) == (self.cols, 1) {
+            return self.numbers[..self.rows * self.cols].to_vec();
+        }
+        let mut numbers = vec![N::ZERO; self.rows * self.cols];
+        // Where columns are what lies together in memory, many rows are gathered at once.
+        numbers.par_chunks_mut(64 * self.cols.max(1)).enumerate().for_each(|(block, to)| {
+            let from = &self.numbers[block * 64 * self.row_stride..];
+            for col in 0..self.cols {
+                let from = from[col * self.col_stride..].iter().step_by(self.row_stride.max(1));
+                to[col..].iter_mut().step_by(self.cols).zip(from).for_each(|(to, &number)| *to = number);
+            }
+        });
+        numbers
+    }
+
     /// The `rows` x `cols` elements from (`row`, `col`) on.
     fn part(self, [row, col]: [usize; 2], [rows, cols]: [usize; 2]) -> Self {
         let start = row * self.row_stride + col * self.col_stride;

@@ -4,13 +4,17 @@
 //! `cargo test --release --test cuda synchronisation -- --ignored` tells them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use g2d::cuda::Modules;
 use g2d::ops::REGISTRY;
 use g2d::program::Size;
 use g2d::verify::Spot;
 use g2d::verify::cases::Expected;
 use g2d::verify::compare::Storage;
 use g2d::verify::device::Failure;
+
+use rayon::prelude::*;
 
 use super::common::{cases, ledger};
 use super::device;
@@ -28,11 +32,12 @@ const STATEMENTS: [&str; 9] = [
     "cp.async.wait_all",
 ];
 /// Cases from which a fault must come to light.
-const SIZES: [Size; 4] = [
+const SIZES: [Size; 5] = [
     Size { batch: 2, side: 5, channels: 7, extra: 6 },
     Size { batch: 3, side: 13, channels: 16, extra: 9 },
     Size { batch: 2, side: 4, channels: 140, extra: 12 },
     Size { batch: 2, side: 4, channels: 12, extra: 140 },
+    Size { batch: 2, side: 6, channels: 72, extra: 40 },
 ];
 /// Faults in the sample.
 const SAMPLE: usize = 32;
@@ -79,25 +84,27 @@ struct Trial {
 }
 
 impl Trial {
-    fn run(&self, seed: u64, fault: Option<&Fault>) -> (Vec<String>, Result<(), Failure>) {
+    fn run(&self, modules: &mut Modules) -> Result<(), Failure> {
+        self.spot.check(modules, self.kernel, &self.expected).map(drop)
+    }
+}
+
+impl Fault {
+    /// A device whose library lacks the statement.
+    fn modules(&self, seed: u64) -> Modules {
         let mut library = device::library();
-        if let Some(fault) = fault {
-            let text = library.texts.iter().find(|text| text.path == fault.path).expect("the text of the fault");
-            let lines = text.ptx.lines().enumerate();
-            let without: String = lines
-                .map(|(line, content)| if line == fault.line { "\n".into() } else { format!("{content}\n") })
-                .collect();
-            library.replace(&fault.path, without).expect("a text with one statement less");
-        }
-        let mut modules = device::modules(seed, library);
-        let result = self.spot.check(&mut modules, self.kernel, &self.expected).map(drop);
-        (modules.asked().map(str::to_owned).collect(), result)
+        let text = library.texts.iter().find(|text| text.path == self.path).expect("the text of the fault");
+        let lines = text.ptx.lines().enumerate();
+        let without: String =
+            lines.map(|(line, content)| if line == self.line { "\n".into() } else { format!("{content}\n") }).collect();
+        library.replace(&self.path, without).expect("a text with one statement less");
+        device::modules(seed, library)
     }
 }
 
 /// The cases that launch each of these kernels.
-fn trials(wanted: &[&str]) -> BTreeMap<String, Vec<std::rc::Rc<Trial>>> {
-    let mut by_symbol: BTreeMap<String, Vec<std::rc::Rc<Trial>>> = BTreeMap::new();
+fn trials(wanted: &[&str]) -> BTreeMap<String, Vec<Arc<Trial>>> {
+    let mut by_symbol: BTreeMap<String, Vec<Arc<Trial>>> = BTreeMap::new();
     let stems: Vec<&str> = wanted.iter().map(|symbol| symbol.split("_sm").next().unwrap_or(symbol)).collect();
     for (position, variant) in cases::registry() {
         // Kernels are named for their op; matrix products serve two.
@@ -112,13 +119,14 @@ fn trials(wanted: &[&str]) -> BTreeMap<String, Vec<std::rc::Rc<Trial>>> {
                 let spot = Spot { position, variant, size, draw: 5 + at as u64, storage };
                 for &kernel in spot.case().op.cuda() {
                     let expected = spot.expected().expect("the reference is right");
-                    let trial = std::rc::Rc::new(Trial { spot, kernel, expected });
-                    let (symbols, result) = trial.run(1, None);
-                    if let Err(failure) = result {
+                    let trial = Arc::new(Trial { spot, kernel, expected });
+                    let mut modules = device::modules(1, device::library());
+                    if let Err(failure) = trial.run(&mut modules) {
                         assert!(matches!(failure, Failure::Refused(_)), "{op}, {spot:?}, {kernel}: {failure}");
                         continue;
                     }
-                    symbols.into_iter().for_each(|symbol| by_symbol.entry(symbol).or_default().push(trial.clone()));
+                    let symbols = modules.asked().map(str::to_owned);
+                    symbols.for_each(|symbol| by_symbol.entry(symbol).or_default().push(trial.clone()));
                 }
             }
         }
@@ -129,26 +137,22 @@ fn trials(wanted: &[&str]) -> BTreeMap<String, Vec<std::rc::Rc<Trial>>> {
 fn try_out(faults: &[Fault]) {
     let wanted: Vec<&str> = faults.iter().map(|fault| fault.symbol.as_str()).collect();
     let trials = trials(&wanted);
-    let mut unnoticed = Vec::new();
-    for fault in faults {
+    let unexpected = |fault: &Fault| {
         let known = EQUIVALENT.iter().any(|&(symbol, nth, _)| (symbol, nth) == (&*fault.symbol, fault.nth));
         let Some(trials) = trials.get(&fault.symbol) else {
-            unnoticed.push(format!("{}: launched by no case of these sizes", fault.symbol));
-            continue;
+            return Some(format!("{}: launched by no case of these sizes", fault.symbol));
         };
-        let found = trials.iter().rev().any(|trial| (1..3).any(|seed| trial.run(seed, Some(fault)).1.is_err()));
-        if found == known {
-            let what = if known { "listed as needless, but missed" } else { "left out unnoticed" };
-            unnoticed.push(format!(
-                "{} number {} ({}, line {}): {what}",
-                fault.symbol,
-                fault.nth,
-                fault.statement,
-                fault.line + 1
-            ));
-        }
-    }
-    assert!(unnoticed.is_empty(), "{} of {}:\n{}", unnoticed.len(), faults.len(), unnoticed.join("\n"));
+        let found = (1..3).any(|seed| {
+            let mut modules = fault.modules(seed);
+            trials.iter().rev().any(|trial| trial.run(&mut modules).is_err())
+        });
+        let what = if known { "listed as needless, but missed" } else { "left out unnoticed" };
+        (found == known).then(|| {
+            format!("{} number {} ({}, line {}): {what}", fault.symbol, fault.nth, fault.statement, fault.line + 1)
+        })
+    };
+    let unexpected: Vec<String> = faults.par_iter().filter_map(unexpected).collect();
+    assert!(unexpected.is_empty(), "{} of {}:\n{}", unexpected.len(), faults.len(), unexpected.join("\n"));
 }
 
 #[test]

@@ -1,11 +1,11 @@
 """Holds `g2d step` against PyTorch on fresh random cases: all recipes, odd sizes, several steps with warm-up.
 
-    tests/oracle/run [--count N] [--quick] [--seed S]
+    tests/oracle/run [--count N] [--quick] [--seed S] [--device DEVICE]
 
 Case i is drawn from seed S + i alone (S is random and printed), so a failing case comes back with its own seed.
 Each is made by torch_g2d.py, run by the binary at `--precision f64`, which must agree to 1e-5 on every tensor, and
 at `--precision exact` (fp32), which must stay within the case's tolerance.json (measured again before it counts as a
-failure: see `widen`). Exit code 1 if one does not; its folder is then kept. The binary is $G2D, or release/g2d in the cargo target folder.
+failure: see `widen`), there on DEVICE. Exit code 1 if one does not; its folder is then kept. The binary is $G2D, or release/g2d in the cargo target folder.
 """
 
 import argparse
@@ -141,10 +141,10 @@ def summary(args):
     )
 
 
-def check(binary, folder, precision, rtol=None):
+def check(binary, folder, precision, rtol=None, device="cpu"):
     """Runs the binary on a case. Returns (passed, a few words about it)."""
     result = folder / f"result-{precision}.safetensors"
-    command = [binary, "step", "--case", folder, "--out", result, "--precision", precision]
+    command = [binary, "step", "--case", folder, "--out", result, "--precision", precision, "--device", device]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
         if done.returncode:
@@ -176,13 +176,13 @@ def widen(folder):
     (folder / "tolerance.json").write_text(json.dumps(tolerance, indent=0) + "\n")
 
 
-def check_exact(binary, folder):
+def check_exact(binary, folder, device):
     """`check` against tolerance.json, and where that fails against a wider one."""
-    passed, text = check(binary, folder, "exact")
+    passed, text = check(binary, folder, "exact", device=device)
     if passed or not (folder / "result-exact.safetensors").exists():
         return passed, text
     widen(folder)
-    passed, again = check(binary, folder, "exact")
+    passed, again = check(binary, folder, "exact", device=device)
     return passed, f"{text}; with wider tolerances: {again}"
 
 
@@ -198,6 +198,7 @@ def main():
     p.add_argument("--count", type=int, help="how many cases (24, or 6 with --quick)")
     p.add_argument("--quick", action="store_true", help="small images")
     p.add_argument("--seed", type=int, help="of the first case; random if not given")
+    p.add_argument("--device", default="cpu", help="what `exact` runs on: cpu, cuda[:N] or cuda-emulated")
     args = p.parse_args()
     binary = find_binary()
     count = args.count or (6 if args.quick else 24)
@@ -213,16 +214,16 @@ def main():
         if json.loads(case.override)["adam_eps"] != PUBLISHED_ADAM["adam_eps"]:
             exact += 1
             steady += max(json.loads((folder / "tolerance.json").read_text()).values()) <= STEADY
-            verdicts.append(check_exact(binary, folder))
+            verdicts.append(check_exact(binary, folder, args.device))
         passed = all(ok for ok, _ in verdicts)
         print("ok  " if passed else "FAIL", f"{seed}: {summary(case)} |", "; ".join(t for _, t in verdicts), flush=True)
         if passed:
             shutil.rmtree(folder)
         else:
             failed += 1
-            again = f"tests/oracle/run --seed {seed} --count 1{' --quick' * args.quick}"
+            again = f"tests/oracle/run --seed {seed} --count 1{' --quick' * args.quick} --device {args.device}"
             print(f"     kept in {folder}; again: {again}", flush=True)
-    print(f"{exact} cases also ran at exact; in {steady} of them no tolerance is wider than {STEADY}")
+    print(f"{exact} cases also ran at exact on {args.device}; in {steady} of them no tolerance is wider than {STEADY}")
     print(f"{count - failed} of {count} cases passed, {failed} failed, {time.monotonic() - start:.0f} s")
     sys.exit(bool(failed))
 

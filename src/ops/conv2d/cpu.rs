@@ -92,10 +92,10 @@ pub fn run<N: Number>(op: &Conv2d, geometry: &Geometry, kernel: &'static str, io
             if kernel == "parities" {
                 return upsampled::forward(&g, [x, skip, weight], bias, out, many);
             }
-            let weight = transposed(weight, g.outputs);
+            let weight = Matrix::new(weight, g.outputs, g.window()).transposed();
             let begin = bias.map_or(Begin::Zero, Begin::Bias);
             let rows = Rows::plain(out, g.batch * g.out_height);
-            convolve(&Image { geometry: g, x, skip }, &weight, begin, rows, many);
+            convolve(&Image { geometry: g, x, skip }, weight, begin, rows, many);
         }
         Pass::Dgrad { .. } => {
             let (dy, weight) = (io.numbers(0), io.numbers(1));
@@ -115,7 +115,8 @@ pub fn run<N: Number>(op: &Conv2d, geometry: &Geometry, kernel: &'static str, io
                 }
             };
             let image = Image { geometry: turned(&g), x: dy, skip: &[] };
-            convolve(&image, &turned_weight(&g, weight), Begin::Zero, rows, many);
+            let weight = turned_weight(&g, weight);
+            convolve(&image, Matrix::new(&weight, image.geometry.window(), g.depth()), Begin::Zero, rows, many);
         }
         Pass::Wgrad => {
             let (dy, x) = (io.numbers(0), io.numbers(1));
@@ -124,23 +125,10 @@ pub fn run<N: Number>(op: &Conv2d, geometry: &Geometry, kernel: &'static str, io
                 "matmul" => linear::cpu::wgrad(out, dy, x, g.batch * g.height * g.width),
                 "windows" => wgrad_windows(&image, dy, out),
                 "parities" => upsampled::wgrad(&g, dy, x, image.skip, out, many),
-                _ => wgrad_columns(&image, dy, out),
+                _ => wgrad_columns(&image, dy, out, false),
             }
         }
     }
-}
-
-/// The weights [outputs, window] as [window, outputs].
-pub(super) fn transposed<N: Number>(weight: &[N], outputs: usize) -> Vec<N> {
-    let window = weight.len() / outputs;
-    let mut turned = vec![N::ZERO; weight.len()];
-    turned.par_chunks_mut(64 * outputs).enumerate().for_each(|(block, turned)| {
-        for output in 0..outputs {
-            let from = &weight[output * window + block * 64..];
-            turned.iter_mut().skip(output).step_by(outputs).zip(from).for_each(|(to, &number)| *to = number);
-        }
-    });
-    turned
 }
 
 /// The convolution whose result is the input gradient of another one, of stride 1.
@@ -173,7 +161,7 @@ pub(super) fn turned_weight<N: Number>(g: &Geometry, weight: &[N]) -> Vec<N> {
 /// The convolution of `image` with `weight` [window, outputs] into `rows`.
 pub(super) fn convolve<N: Number>(
     image: &Image<'_, N>,
-    weight: &[N],
+    weight: Matrix<'_, N>,
     begin: Begin<'_, N>,
     rows: Rows<'_, N>,
     many: bool,
@@ -186,7 +174,6 @@ pub(super) fn convolve<N: Number>(
         }
     };
     if many {
-        let weight = Matrix::new(weight, g.window(), g.outputs);
         let (mut columns, mut scratch) = (Vec::new(), Vec::new());
         for block in rows.blocks(column_rows(g), g.batch * g.out_height) {
             let (first, count) = (block.first, block.count);
@@ -200,7 +187,7 @@ pub(super) fn convolve<N: Number>(
         return;
     }
     let group = group_of(g);
-    let weight = grouped(g, weight, group);
+    let weight = grouped(g, &weight.gathered(), group);
     let blocks = rows.blocks(band_rows(image), g.out_height);
     blocks.into_par_iter().for_each_init(
         || (Vec::new(), Vec::new()),
@@ -328,16 +315,21 @@ pub(super) fn wgrad_windows<N: Number>(image: &Image<'_, N>, dy: &[N], out: &mut
     }
 }
 
-/// The weight gradient from windows that are copied out.
-pub(super) fn wgrad_columns<N: Number>(image: &Image<'_, N>, dy: &[N], out: &mut [N]) {
+/// The weight gradient from windows that are copied out; `turned`: [window, outputs].
+pub(super) fn wgrad_columns<N: Number>(image: &Image<'_, N>, dy: &[N], out: &mut [N], turned: bool) {
     let g = &image.geometry;
     let line = g.out_width * g.outputs;
     let (rows, mut columns) = (column_rows(g), Vec::new());
     for (at, dy) in dy.chunks(rows * line).enumerate() {
         let windows = copy_columns(image, at * rows, dy.len() / line, &mut columns);
-        let dy = Matrix::new(dy, dy.len() / g.outputs, g.outputs).transposed();
+        let dy = Matrix::new(dy, dy.len() / g.outputs, g.outputs);
         let keep = if at == 0 { N::ZERO } else { N::ONE };
-        multiply_parallel(MatrixMut::new(out, g.outputs, g.window()), keep, N::ONE, dy, windows);
+        let (extents, a, b) = if turned {
+            ([g.window(), g.outputs], windows.transposed(), dy)
+        } else {
+            ([g.outputs, g.window()], dy.transposed(), windows)
+        };
+        multiply_parallel(MatrixMut::new(out, extents[0], extents[1]), keep, N::ONE, a, b);
     }
 }
 

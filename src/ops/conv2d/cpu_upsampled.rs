@@ -18,6 +18,9 @@ use crate::cpu::tile::{self, LANES, Product};
 /// For each u the weights of a side that meet copies of one pixel.
 const TAPS: [&[usize]; 4] = [&[2], &[1, 2], &[0, 1], &[0]];
 
+/// Channels whose weights, of nine taps, stay in a core's first cache beside their sums.
+const NEAR: usize = 256;
+
 /// What a pixel of x is to dy: a convolution of dy whose result is d_x.
 fn seen_from_x(g: &Geometry) -> Geometry {
     Geometry {
@@ -47,20 +50,35 @@ fn low(g: &Geometry) -> Geometry {
     Geometry { height, width, out_height: height, out_width: width, skip: 0, scale: 1, ..*g }
 }
 
-/// The weights \[outputs, 3, 3, depth\] of some of the channels.
-fn channels<N: Number>(weight: &[N], depth: usize, from: usize, count: usize) -> Vec<N> {
-    weight.chunks_exact(depth).flat_map(|tap| &tap[from..from + count]).copied().collect()
+/// The weights \[outputs, 3, 3, skip\] of the skip connection.
+fn of_skips<N: Number>(g: &Geometry, weight: &[N]) -> Vec<N> {
+    let mut own = Vec::with_capacity(9 * g.outputs * g.skip);
+    weight.chunks_exact(g.depth()).for_each(|tap| own.extend_from_slice(&tap[g.channels..]));
+    own
 }
 
-/// Sums of the weights \[outputs, 3, 3, channels\] as \[u, v, outputs, channels\].
-fn summed<N: Number>(g: &Geometry, weight: &[N]) -> Vec<N> {
-    let tap = g.outputs * g.channels;
-    let mut sums = vec![N::ZERO; 16 * tap];
-    sums.par_chunks_mut(tap).enumerate().for_each(|(at, sums)| {
-        for (ky, kx) in pairs(at) {
-            for (output, sums) in sums.chunks_exact_mut(g.channels).enumerate() {
-                let weight = &weight[((output * 3 + ky) * 3 + kx) * g.channels..];
-                sums.iter_mut().zip(weight).for_each(|(sum, &number)| *sum += number);
+/// Sums of the weights \[outputs, 3, 3, depth\] of the channels of x, \[16, outputs, channels\] in any order of tap and
+/// output: `place` says which of them (tap, output) a position has.
+fn summed<N: Number>(g: &Geometry, weight: &[N], place: impl Fn(usize) -> (usize, usize) + Sync) -> Vec<N> {
+    let mut sums = vec![N::ZERO; 16 * g.outputs * g.channels];
+    let mut by_output: Vec<Vec<(usize, &mut [N])>> = (0..g.outputs).map(|_| Vec::with_capacity(16)).collect();
+    for (at, sums) in sums.chunks_exact_mut(g.channels).enumerate() {
+        let (tap, output) = place(at);
+        by_output[output].push((tap, sums));
+    }
+    // Some channels of an output at a time: their weights are read from memory once.
+    by_output.into_par_iter().enumerate().for_each(|(output, mut sums)| {
+        for first in (0..g.channels).step_by(NEAR) {
+            let some = first..(first + NEAR).min(g.channels);
+            for (tap, sums) in &mut sums {
+                // The first is copied: to read memory that was never written would map each of its pages twice.
+                for (at, (ky, kx)) in pairs(*tap).enumerate() {
+                    let weight = &weight[((output * 3 + ky) * 3 + kx) * g.depth()..][some.clone()];
+                    match at {
+                        0 => sums[some.clone()].copy_from_slice(weight),
+                        _ => sums[some.clone()].iter_mut().zip(weight).for_each(|(sum, &number)| *sum += number),
+                    }
+                }
             }
         }
     });
@@ -83,28 +101,27 @@ pub fn forward<N: Number>(
     let begin = bias.map_or(Begin::Zero, Begin::Bias);
     let mut keep = bias.is_some();
     if g.skip > 0 {
-        let weight = cpu::transposed(&channels(weight, g.depth(), g.channels, g.skip), g.outputs);
+        let weight = of_skips(g, weight);
+        let weight = Matrix::new(&weight, g.outputs, 9 * g.skip).transposed();
         let image = Image { geometry: of_skip(g), x: skip, skip: &[] };
-        cpu::convolve(&image, &weight, begin, Rows::plain(out, g.batch * g.out_height), many);
+        cpu::convolve(&image, weight, begin, Rows::plain(out, g.batch * g.out_height), many);
         keep = true;
     } else if let Some(bias) = bias {
         out.par_chunks_exact_mut(g.outputs).for_each(|pixel| pixel.copy_from_slice(bias));
     }
-    let sums = summed(g, &channels(weight, g.depth(), 0, g.channels));
+    // By parity (p, q) of a pixel of y; its window of 2 x 2 pixels (r, s) of x.
+    let sums = summed(g, weight, |at| {
+        let (p, q, output, r, s) = (at / (8 * g.outputs), at / (4 * g.outputs) % 2, at / 4 % g.outputs, at / 2 % 2, at % 2);
+        ((3 - p - 2 * r) * 4 + 3 - q - 2 * s, output)
+    });
     let image = Image { geometry: low(g), x, skip: &[] };
     if many { forward_columns(&image, &sums, keep, out) } else { forward_windows(&image, &sums, keep, out) }
 }
 
-/// Weights of the pixels of parity (p, q), \[2, 2, channels, outputs\].
-fn parity<N: Number>(g: &Geometry, sums: &[N], [p, q]: [usize; 2]) -> Vec<N> {
-    let mut weight = Vec::with_capacity(4 * g.channels * g.outputs + LANES);
-    for (r, s) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-        let tap = &sums[((3 - p - 2 * r) * 4 + 3 - q - 2 * s) * g.outputs * g.channels..];
-        for channel in 0..g.channels {
-            weight.extend((0..g.outputs).map(|output| tap[output * g.channels + channel]));
-        }
-    }
-    weight
+/// Weights of the pixels of number `at` of the four parities, \[2, 2, channels, outputs\].
+fn parity<'a, N: Number>(g: &Geometry, sums: &'a [N], at: usize) -> Matrix<'a, N> {
+    let window = 4 * g.channels;
+    Matrix::new(&sums[at * g.outputs * window..], g.outputs, window).transposed()
 }
 
 /// Each row of y from two padded rows of x, its even and its odd pixels.
@@ -115,7 +132,7 @@ fn forward_windows<N: Number>(image: &Image<'_, N>, sums: &[N], keep: bool, out:
     let (columns, inner) = if joint { (2 * g.outputs, 3 * g.channels) } else { (g.outputs, 2 * g.channels) };
     let weights: Vec<Vec<N>> = (0..4)
         .map(|at| {
-            let mut weight = if joint { joined(g, sums, at) } else { parity(g, sums, [at / 2, at % 2]) };
+            let mut weight = if joint { joined(g, sums, at) } else { parity(g, sums, at).gathered() };
             weight.resize(weight.len() + LANES, N::ZERO); // a tile reads on behind the last
             weight
         })
@@ -148,7 +165,7 @@ fn joined<N: Number>(g: &Geometry, sums: &[N], at: usize) -> Vec<N> {
     let row = g.channels * g.outputs;
     let mut joined = vec![N::ZERO; 2 * 3 * 2 * row];
     for q in 0..2 {
-        for (tap, weight) in parity(g, sums, [at / 2, q]).chunks_exact(row).enumerate() {
+        for (tap, weight) in parity(g, sums, at / 2 * 2 + q).gathered().chunks_exact(row).enumerate() {
             let target = &mut joined[(tap / 2 * 3 + tap % 2 + q) * 2 * row..][..2 * row];
             for (target, weight) in target.chunks_exact_mut(2 * g.outputs).zip(weight.chunks_exact(g.outputs)) {
                 target[q * g.outputs..][..g.outputs].copy_from_slice(weight);
@@ -166,8 +183,7 @@ fn forward_columns<N: Number>(image: &Image<'_, N>, sums: &[N], keep: bool, out:
     let (mut columns, mut made) = (Vec::new(), Vec::new());
     for at in 0..4 {
         let [p, q] = [at / 2, at % 2];
-        let weight = parity(g, sums, [p, q]);
-        let weight = Matrix::new(&weight, 2 * run, g.outputs);
+        let weight = parity(g, sums, at);
         for block in Rows::plain(out, g.batch * 2 * g.height).blocks(2 * rows, g.batch * 2 * g.height) {
             let (first, count) = (block.first / 2, block.count / 2);
             columns.resize(count * g.width * 2 * run, N::ZERO);
@@ -201,36 +217,43 @@ fn forward_columns<N: Number>(image: &Image<'_, N>, sums: &[N], keep: bool, out:
 /// d_x and d_skip.
 pub fn dgrad<N: Number>(g: &Geometry, dy: &[N], weight: &[N], d_x: &mut [N], d_skip: &mut [N], many: bool) {
     // [u, v, outputs, channels] is how `convolve` takes a kernel of 4 x 4 over the channels of dy.
-    let sums = summed(g, &channels(weight, g.depth(), 0, g.channels));
+    let sums = summed(g, weight, |at| (at / g.outputs, at % g.outputs));
+    let sums = Matrix::new(&sums, 16 * g.outputs, g.channels);
     let image = Image { geometry: seen_from_x(g), x: dy, skip: &[] };
-    cpu::convolve(&image, &sums, Begin::Zero, Rows::plain(d_x, g.batch * g.height / 2), many);
+    cpu::convolve(&image, sums, Begin::Zero, Rows::plain(d_x, g.batch * g.height / 2), many);
     if g.skip > 0 {
         let own = of_skip(g);
-        let weight = cpu::turned_weight(&own, &channels(weight, g.depth(), g.channels, g.skip));
+        let weight = cpu::turned_weight(&own, &of_skips(g, weight));
+        let weight = Matrix::new(&weight, 9 * g.outputs, g.skip);
         let image = Image { geometry: cpu::turned(&own), x: dy, skip: &[] };
-        cpu::convolve(&image, &weight, Begin::Zero, Rows::plain(d_skip, g.batch * g.height), many);
+        cpu::convolve(&image, weight, Begin::Zero, Rows::plain(d_skip, g.batch * g.height), many);
     }
 }
 
 /// d_w \[outputs, 3, 3, depth\].
 pub fn wgrad<N: Number>(g: &Geometry, dy: &[N], x: &[N], skip: &[N], out: &mut [N], many: bool) {
-    let gradient = |image: &Image<'_, N>, dy: &[N], out: &mut [N]| match many {
-        true => cpu::wgrad_columns(image, dy, out),
-        false => cpu::wgrad_windows(image, dy, out),
-    };
-    // [channels, u, v, outputs]: x is to the windows of dy what dy is to those of x.
     let mut sums = vec![N::ZERO; g.channels * 16 * g.outputs];
-    gradient(&Image { geometry: seen_from_x(g), x: dy, skip: &[] }, x, &mut sums);
     let mut of_skips = vec![N::ZERO; g.outputs * 9 * g.skip];
-    if g.skip > 0 {
-        gradient(&Image { geometry: of_skip(g), x: skip, skip: &[] }, dy, &mut of_skips);
+    // x is to the windows of dy what dy is to those of x.
+    let (seen, own) = (Image { geometry: seen_from_x(g), x: dy, skip: &[] }, Image { geometry: of_skip(g), x: skip, skip: &[] });
+    if many {
+        cpu::wgrad_columns(&seen, x, &mut sums, true);
+    } else {
+        cpu::wgrad_windows(&seen, x, &mut sums);
     }
+    match g.skip {
+        0 => {}
+        _ if many => cpu::wgrad_columns(&own, dy, &mut of_skips, false),
+        _ => cpu::wgrad_windows(&own, dy, &mut of_skips),
+    }
+    // From one (tap, output) to the next, from one channel to the next.
+    let [line, step] = if many { [g.channels, 1] } else { [1, 16 * g.outputs] };
     out.par_chunks_exact_mut(g.depth()).enumerate().for_each(|(at, out)| {
         let (output, tap) = (at / 9, at % 9);
         let (own, behind) = out.split_at_mut(g.channels);
         own.fill(N::ZERO);
         for at in (0..16).filter(|&at| pairs(at).any(|(ky, kx)| 3 * ky + kx == tap)) {
-            let sums = sums.iter().skip(at * g.outputs + output).step_by(16 * g.outputs);
+            let sums = sums[(at * g.outputs + output) * line..].iter().step_by(step);
             own.iter_mut().zip(sums).for_each(|(sum, &number)| *sum += number);
         }
         behind.copy_from_slice(&of_skips[at * g.skip..][..g.skip]);

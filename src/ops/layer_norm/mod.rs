@@ -60,6 +60,11 @@ impl LayerNorm {
 
 impl Operation for LayerNorm {
     const VARIANTS: usize = 3;
+    // Slices of several rows, in blocks of several warps; whole and ragged groups of channels.
+    const LARGE: &'static [(usize, Size)] = &[
+        (2, Size { batch: 8, side: 400, channels: 262, extra: 1 }),
+        (2, Size { batch: 8, side: 400, channels: 263, extra: 1 }),
+    ];
     const KERNEL: Option<&'static str> = Some("blocked");
 
     fn name(&self) -> &'static str {
