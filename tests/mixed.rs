@@ -25,7 +25,7 @@ use g2d::train::session::{Films, Options, Session};
 /// Numbers by name: `loss.*`, `grad.*`.
 type Numbers = BTreeMap<String, Vec<f64>>;
 
-/// How many times the plain computation is drawn for each case: on its own weights, and on others beside them.
+/// How many times the plain computation is drawn for each step: on its own weights, and on others beside them.
 const DRAWS: u64 = 4;
 /// What float32 makes of the smoothing's weights; a pixel that changes sides differs by far more.
 const SMOOTHING: f64 = 1e-5;
@@ -56,6 +56,8 @@ fn batches(case: &Path, config: &Config) -> Vec<Batch> {
 
 /// A step that was taken, and what the references in f64 make of its inputs, states and mask.
 struct Step {
+    /// The file of the weights before it.
+    weights: Vec<u8>,
     got: Numbers,
     truth: Numbers,
     /// The run's mask, and the one of its own attention map.
@@ -76,75 +78,163 @@ fn walk(program: &Program, mask: bool, given: Vec<(Value, Data<f64>)>) -> (Progr
     (walked, values)
 }
 
-/// Takes a case's steps in `mixed` on a device, from `weights`.
-fn steps(device: Device, case: &Path, weights: &Path, kernels: Kernels) -> Vec<Step> {
-    let config = Config::from_json(&fs::read_to_string(case.join("config.json")).unwrap()).unwrap();
-    let batches = batches(case, &config);
-    let Batch { size, text_len, .. } = batches[0];
-    let options = Options {
-        source: Source::Numbers,
-        precision: Precision::Mixed,
-        device,
-        kernels,
-        ..Options::new(config.clone(), size, text_len)
-    };
-    let mut session = Session::open(options).unwrap();
-    session.load_weights(weights).unwrap();
-    batches.iter().map(|batch| step(&mut session, &config, batch)).collect()
+/// A case: where it lies, and what is in it.
+struct Case {
+    path: PathBuf,
+    config: Config,
+    batches: Vec<Batch>,
 }
 
-fn step(session: &mut Session, config: &Config, batch: &Batch) -> Step {
-    let counts = session.steps() >= config.warmup_steps as u64 && config.segmentation_weight != 0.0;
-    let phase = if counts { Phase::Full } else { Phase::Warmup };
-    let shapes = Shapes { batch: batch.size, text_len: batch.text_len, source: Source::Numbers };
-    let program = record_step(config, &shapes, phase).unwrap().finish();
-    let mut given: Vec<(Value, Data<f64>)> = program
-        .states
-        .iter()
-        .map(|state| {
-            let numbers = session.state(&state.name).unwrap().unwrap();
-            let index = program.spec(state.value).kind == Kind::Index;
-            let indices = || numbers.iter().map(|&number| number as i32).collect();
-            (state.value, if index { Data::Indices(indices()) } else { Data::Numbers(numbers) })
-        })
-        .collect();
-    let plan = session.step_plan();
-    session.step(Films::Numbers(&batch.image), &batch.text, config.learning_rate).unwrap();
+impl Case {
+    fn read(path: PathBuf) -> Self {
+        let config = Config::from_json(&fs::read_to_string(path.join("config.json")).unwrap()).unwrap();
+        Self { batches: batches(&path, &config), config, path }
+    }
 
-    let image: Vec<f64> = batch.image.iter().map(|&number| number.into()).collect();
-    let map = session.output(&plan, "out.attention_map").unwrap().unwrap();
-    let mask = session.output(&plan, "out.pseudo_mask").unwrap().unwrap();
-    let mut own = vec![(output(&program, "out.attention_map"), Data::Numbers(map))];
-    for (name, value) in &program.inputs {
-        let data = match name.as_str() {
-            "image" => Data::Numbers(image.clone()),
-            "ids" => Data::Indices(batch.text.ids.clone()),
-            "order" => Data::Indices(batch.text.order.clone()),
-            "offsets" => Data::Indices(batch.text.offsets.clone()),
-            "lengths" => Data::Indices(batch.text.lengths.clone()),
-            other => panic!("input {other} is not known here"),
+    /// A session in `mixed` with these weights.
+    fn open(&self, device: Device, kernels: Kernels, weights: &Path) -> Session {
+        let Batch { size, text_len, .. } = self.batches[0];
+        let options = Options {
+            source: Source::Numbers,
+            precision: Precision::Mixed,
+            device,
+            kernels,
+            ..Options::new(self.config.clone(), size, text_len)
         };
-        own.extend((name == "image").then(|| (*value, data.clone())));
-        given.push((*value, data));
+        let mut session = Session::open(options).unwrap();
+        session.load_weights(weights).unwrap();
+        session
     }
-    let (_, made) = walk(&program, true, own);
-    let remade = made.get(output(&program, "out.pseudo_mask")).numbers().to_vec();
-    given.push((output(&program, "out.pseudo_mask"), Data::Numbers(mask.clone())));
-    let (_, values) = walk(&program, false, given);
-    let read = |value: Value| values.get(value).to_f64(program.spec(value).shape.elements());
 
-    let (mut got, mut truth) = (Numbers::new(), Numbers::new());
-    for (name, value) in program.outputs.iter().filter(|(name, _)| name.starts_with("loss.")) {
-        got.insert(name.clone(), session.output(&plan, name).unwrap().unwrap());
-        truth.insert(name.clone(), read(*value));
+    /// All steps on a device.
+    fn steps(&self, device: Device) -> Vec<Step> {
+        let mut session = self.open(device, Kernels::Best, &self.path.join("weights.safetensors"));
+        (0..self.batches.len()).map(|at| self.step(&mut session, at)).collect()
     }
-    for &(at, value) in &program.gradients {
-        let name = &program.states[at].name;
-        assert_eq!(program.states[at].role, Role::Parameter { trainable: true });
-        got.insert(format!("grad.{name}"), session.gradient(&plan, name).unwrap().unwrap());
-        truth.insert(format!("grad.{name}"), read(value));
+
+    /// Whether the segmentation loss counts in a step.
+    fn counts(&self, at: usize) -> bool {
+        at >= self.config.warmup_steps && self.config.segmentation_weight != 0.0
     }
-    Step { got, truth, masks: [mask, remade] }
+
+    /// Takes step number `at`.
+    fn step(&self, session: &mut Session, at: usize) -> Step {
+        let (config, batch) = (&self.config, &self.batches[at]);
+        let phase = if self.counts(at) { Phase::Full } else { Phase::Warmup };
+        let shapes = Shapes { batch: batch.size, text_len: batch.text_len, source: Source::Numbers };
+        let program = record_step(config, &shapes, phase).unwrap().finish();
+        let mut given: Vec<(Value, Data<f64>)> = program
+            .states
+            .iter()
+            .map(|state| {
+                let numbers = session.state(&state.name).unwrap().unwrap();
+                let index = program.spec(state.value).kind == Kind::Index;
+                let indices = || numbers.iter().map(|&number| number as i32).collect();
+                (state.value, if index { Data::Indices(indices()) } else { Data::Numbers(numbers) })
+            })
+            .collect();
+        let before = self.file("before");
+        session.save_weights(&before).unwrap();
+        let weights = fs::read(before).unwrap();
+        let plan = session.step_plan();
+        session.step(Films::Numbers(&batch.image), &batch.text, config.learning_rate).unwrap();
+
+        let image: Vec<f64> = batch.image.iter().map(|&number| number.into()).collect();
+        let map = session.output(&plan, "out.attention_map").unwrap().unwrap();
+        let mask = session.output(&plan, "out.pseudo_mask").unwrap().unwrap();
+        let mut own = vec![(output(&program, "out.attention_map"), Data::Numbers(map))];
+        for (name, value) in &program.inputs {
+            let data = match name.as_str() {
+                "image" => Data::Numbers(image.clone()),
+                "ids" => Data::Indices(batch.text.ids.clone()),
+                "order" => Data::Indices(batch.text.order.clone()),
+                "offsets" => Data::Indices(batch.text.offsets.clone()),
+                "lengths" => Data::Indices(batch.text.lengths.clone()),
+                other => panic!("input {other} is not known here"),
+            };
+            own.extend((name == "image").then(|| (*value, data.clone())));
+            given.push((*value, data));
+        }
+        let (_, made) = walk(&program, true, own);
+        let remade = made.get(output(&program, "out.pseudo_mask")).numbers().to_vec();
+        given.push((output(&program, "out.pseudo_mask"), Data::Numbers(mask.clone())));
+        let (_, values) = walk(&program, false, given);
+        let read = |value: Value| values.get(value).to_f64(program.spec(value).shape.elements());
+
+        let (mut got, mut truth) = (Numbers::new(), Numbers::new());
+        for (name, value) in program.outputs.iter().filter(|(name, _)| name.starts_with("loss.")) {
+            got.insert(name.clone(), session.output(&plan, name).unwrap().unwrap());
+            truth.insert(name.clone(), read(*value));
+        }
+        for &(at, value) in &program.gradients {
+            let name = &program.states[at].name;
+            assert_eq!(program.states[at].role, Role::Parameter { trainable: true });
+            got.insert(format!("grad.{name}"), session.gradient(&plan, name).unwrap().unwrap());
+            truth.insert(format!("grad.{name}"), read(value));
+        }
+        Step { weights, got, truth, masks: [mask, remade] }
+    }
+
+    /// A file of this test.
+    fn file(&self, what: &str) -> PathBuf {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mixed");
+        fs::create_dir_all(&folder).unwrap();
+        folder.join(format!("{}-{what}-{:?}.safetensors", name(&self.path), std::thread::current().id()))
+    }
+
+    /// A file of weights, each changed by less than one rounding to bf16 where `draw` is not zero, so that other numbers
+    /// are rounded up.
+    fn beside(&self, weights: &[u8], draw: u64) -> PathBuf {
+        let mut rng = Rng::new(draw, u32::from_be_bytes(*b"near"), 0);
+        let part = if draw == 0 { 0.0 } else { Storage::Bf16.rounding() };
+        let file = safetensors::SafeTensors::deserialize(weights).unwrap();
+        let mut near = |number: f32| (f64::from(number) * (1.0 + rng.uniform(-1.0, 1.0) * part)) as f32;
+        let changed: Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)> = file
+            .tensors()
+            .into_iter()
+            .map(|(name, view)| {
+                let data = match view.dtype() {
+                    safetensors::Dtype::F32 => {
+                        let numbers = bytemuck::pod_collect_to_vec::<u8, f32>(view.data());
+                        numbers.into_iter().flat_map(|number| near(number).to_le_bytes()).collect()
+                    }
+                    _ => view.data().to_vec(),
+                };
+                (name, view.dtype(), view.shape().to_vec(), data)
+            })
+            .collect();
+        let views = changed.iter().map(|(name, dtype, shape, data)| {
+            (name, safetensors::tensor::TensorView::new(*dtype, shape.clone(), data).unwrap())
+        });
+        let path = self.file("beside");
+        fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+        path
+    }
+
+    /// The largest error, tensor by tensor, of the plain computation of step number `at` from these weights: the
+    /// references, which round where the plan stores.
+    fn plain(&self, weights: &[u8], at: usize) -> BTreeMap<String, f64> {
+        let mut worst: BTreeMap<String, f64> = BTreeMap::new();
+        // A session begins at its first step: this one, with what counts in it.
+        let Batch { image, text, size, text_len } = &self.batches[at];
+        let batch = Batch { image: image.clone(), text: text.clone(), size: *size, text_len: *text_len };
+        let warmup_steps = usize::from(!self.counts(at));
+        let alone = Self {
+            path: self.path.clone(),
+            config: Config { warmup_steps, ..self.config.clone() },
+            batches: vec![batch],
+        };
+        for draw in 0..DRAWS {
+            let mut session = alone.open(Device::Cpu, Kernels::Reference, &self.beside(weights, draw));
+            let step = alone.step(&mut session, 0);
+            assert_eq!(mask_differs(&step.masks), None, "{} {at}: the reference's own mask", name(&self.path));
+            for (tensor, error) in errors(&step) {
+                let worst = worst.entry(tensor.to_owned()).or_default();
+                *worst = worst.max(error);
+            }
+        }
+        worst
+    }
 }
 
 /// Where a mask is not the one of the attention map.
@@ -176,51 +266,6 @@ fn errors(step: &Step) -> BTreeMap<&str, f64> {
     scales(&step.truth).into_iter().map(|(name, scale)| (name, error((name, scale)))).collect()
 }
 
-/// The case's weights, each changed by less than one rounding to bf16, so that other numbers are rounded up.
-fn beside(case: &Path, draw: u64) -> PathBuf {
-    let weights = case.join("weights.safetensors");
-    if draw == 0 {
-        return weights;
-    }
-    let mut rng = Rng::new(draw, u32::from_be_bytes(*b"near"), 0);
-    let tensors = fixtures::read(&weights);
-    let bytes = fs::read(&weights).unwrap();
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let changed: BTreeMap<&String, Vec<u8>> = tensors
-        .iter()
-        .filter(|(name, _)| file.tensor(name).unwrap().dtype() == safetensors::Dtype::F32)
-        .map(|(name, (_, numbers))| {
-            let near = |&number: &f64| (number * (1.0 + rng.uniform(-1.0, 1.0) * Storage::Bf16.rounding())) as f32;
-            (name, numbers.iter().map(near).flat_map(f32::to_le_bytes).collect())
-        })
-        .collect();
-    let views = file.tensors().into_iter().map(|(name, view)| {
-        let data = changed.get(&name).map_or(view.data(), |bytes| bytes.as_slice());
-        let view = safetensors::tensor::TensorView::new(view.dtype(), view.shape().to_vec(), data).unwrap();
-        (name, view)
-    });
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mixed");
-    fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(format!("{}-{draw}.safetensors", name(case)));
-    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
-    path
-}
-
-/// The largest error of the plain computation, tensor by tensor: the references, which round where the plan stores.
-fn plain(case: &Path) -> BTreeMap<String, f64> {
-    let mut worst: BTreeMap<String, f64> = BTreeMap::new();
-    for draw in 0..DRAWS {
-        for (at, step) in steps(Device::Cpu, case, &beside(case, draw), Kernels::Reference).iter().enumerate() {
-            assert_eq!(mask_differs(&step.masks), None, "{} {at}: the reference's own mask", name(case));
-            for (tensor, error) in errors(step) {
-                let worst = worst.entry(tensor.to_owned()).or_default();
-                *worst = worst.max(error);
-            }
-        }
-    }
-    worst
-}
-
 /// What a tensor may be off: twice the plain error, and one rounding of what is stored.
 fn bound(plain: f64) -> f64 {
     2.0 * plain + Storage::Bf16.rounding()
@@ -241,16 +286,15 @@ fn beyond(step: &Step, plain: &BTreeMap<String, f64>) -> (Vec<String>, f64) {
 #[test]
 fn masks_losses_and_gradients_hold() {
     let mut tensors = 0;
-    for case in cases() {
-        let plain = plain(&case);
+    for case in cases().into_iter().map(Case::read) {
         for device in [Device::Cpu, Device::CudaEmulated] {
-            for (at, step) in steps(device, &case, &beside(&case, 0), Kernels::Best).iter().enumerate() {
-                let at = format!("{} on {device}, step {at}", name(&case));
+            for (number, step) in case.steps(device).iter().enumerate() {
+                let at = format!("{} on {device}, step {number}", name(&case.path));
                 if let Some(pixel) = mask_differs(&step.masks) {
                     let [mask, remade] = &step.masks;
                     panic!("{at}, pixel {pixel}: {} instead of {}", mask[pixel], remade[pixel]);
                 }
-                let (bad, part) = beyond(step, &plain);
+                let (bad, part) = beyond(step, &case.plain(&step.weights, number));
                 assert!(bad.is_empty(), "{at}: {} tensors:\n{}", bad.len(), bad.join("\n"));
                 println!("{at}: the same mask; at most {part:.2} of what is allowed");
                 tensors += step.truth.len();
@@ -269,9 +313,9 @@ fn masks_losses_and_gradients_hold() {
 /// What the comparison is for: a wrong result does not pass it.
 #[test]
 fn wrong_masks_losses_and_gradients_are_refused() {
-    let case = &cases()[0];
-    let plain = plain(case);
-    let mut step = steps(Device::Cpu, case, &beside(case, 0), Kernels::Best).remove(0);
+    let case = Case::read(cases().remove(0));
+    let mut step = case.steps(Device::Cpu).remove(0);
+    let plain = case.plain(&step.weights, 0);
     assert_eq!((beyond(&step, &plain).0, mask_differs(&step.masks)), (Vec::new(), None));
     for wrong in [f64::NAN, 0.0] {
         let pixel = step.masks[1].iter().position(|&pixel| pixel > 0.5).unwrap();
