@@ -101,10 +101,12 @@ struct Runs {
                 if (touch && (x == 0 || !member(y, x - 1) || !member(y - 1, x - 1))) unite(run(y, x), run(y - 1, x));
             });
         }
-        __syncthreads();
-        // Runs point to their roots, so that pixels find them at once.
+        // Runs point to their roots, so that pixels find them at once. Other warps may still join: a root is left alone, and
+        // whatever else is above a run leads to the same root in the end.
         each(0, 1, [&](u32 y, u32 x) {
-            if (starts(y, x)) parent[name(y, x)] = root(name(y, x));
+            if (!starts(y, x)) return;
+            const u32 own = name(y, x), up = root(own);
+            if (up != own) parent[own] = up;
         });
         __syncthreads();
     }

@@ -71,7 +71,7 @@ fn parsed(file: &str, line: &str) -> Line {
 /// Fewest steps that a process may time, fewest pairs of processes, and how far these may lie apart (benches/NOTES.md).
 const STEPS: usize = 10;
 const PAIRS: usize = 5;
-const SPREAD: f64 = 0.1;
+const SPREAD: f64 = 0.3;
 
 /// Why a line is no measurement.
 fn unfit(line: &Line) -> Vec<String> {
@@ -100,9 +100,11 @@ fn unfit(line: &Line) -> Vec<String> {
 fn row(file: &str, line: &str) -> String {
     let line = parsed(file, line);
     let gib = |figures: &Figures| figures.peak_memory / f64::from(1 << 30);
-    let ms = |figures: &Figures| 1e3 * figures.step_s;
+    let ms = |figures: &Figures| {
+        format!("{:.0} ms ({:.0} to {:.0})", 1e3 * figures.step_s, 1e3 * figures.fastest_s, 1e3 * figures.slowest_s)
+    };
     format!(
-        "| `{}`, recipe `{}`, {} pairs, {} tokens | {:.0} ms | {:.0} ms | {:.2} | {:.2} and {:.2} GiB | {}, {}, {} \
+        "| `{}`, recipe `{}`, {} pairs, {} tokens | {} | {} | {:.2} | {:.2} and {:.2} GiB | {}, {}, {} \
          threads; PyTorch {}; {} of [{file}](benches/results/{file}) |\n",
         line.name,
         line.recipe,
@@ -198,8 +200,8 @@ fn what_was_measured_against_the_rules_is_refused() {
     for (from, to, why) in [
         ("\"steps\": 10", "\"steps\": 9", "9 steps"),
         ("\"pairs\": 5", "\"pairs\": 4", "4 pairs"),
-        ("\"slowest_s\": 2.0", "\"slowest_s\": 2.2", "g2d's processes spread by 15 %"),
-        ("\"fastest_s\": 2.9", "\"fastest_s\": 2.7", "PyTorch's processes spread"),
+        ("\"slowest_s\": 2.0", "\"slowest_s\": 2.6", "g2d's processes spread by 35 %"),
+        ("\"fastest_s\": 2.9", "\"fastest_s\": 2.1", "PyTorch's processes spread"),
         ("\"step_s\": 2.0", "\"step_s\": 0", "g2d's processes spread"),
         (
             "[[1,2],[1,2],[1,2],[1,2],[1,2]], \"peak_memory\": 3",
@@ -218,8 +220,8 @@ fn a_table_is_made_and_found() {
     let line = LINE;
     let files = |line: String| [("a.json".to_owned(), line + "\n")];
     let clean = table(&files(line.replace('\n', " ")));
-    let row = "| `full`, recipe `official`, 2 pairs, 256 tokens | 2000 ms | 3000 ms | 1.50 | 1.00 and 3.00 GiB | fp32, \
-               P, 2 threads; PyTorch 2.11.0; 0123456 of [a.json](benches/results/a.json) |";
+    let row = "| `full`, recipe `official`, 2 pairs, 256 tokens | 2000 ms (1900 to 2000) | 3000 ms (2900 to 3100) | 1.50 | \
+               1.00 and 3.00 GiB | fp32, P, 2 threads; PyTorch 2.11.0; 0123456 of [a.json](benches/results/a.json) |";
     assert_eq!(clean.lines().nth(3), Some(row));
     assert!(table(&files(line.replace('\n', " ").replace("true", "false"))).contains("0123456 with changes of"));
     assert!(table(&[]).contains("None recorded"));

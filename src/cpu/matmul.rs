@@ -1,18 +1,20 @@
-//! Matrix products on the CPU: strided views of slices, cut into tiles that depend on the shapes alone, each tile
-//! computed by the `gemm` crate on one thread. Each element is a chain of fused multiply-adds along the inner extent, cut
-//! every [`CHAIN`] terms: the result is the same to the bit for any number of threads, and on any processor that has
-//! fused multiply-adds, whatever its vectors and caches.
+//! Matrix products on the CPU: strided views of slices, cut into tiles, each tile computed by the `gemm` crate on one
+//! thread. Each element is a chain of fused multiply-adds along the inner extent, cut
+//! every [`CHAIN`] terms and where the shapes say so: the result is the same to the bit for any tiles and so for any
+//! number of threads, and on any processor that has fused multiply-adds, whatever its vectors and caches.
 #![allow(unsafe_code)] // `gemm` takes pointers, and tiles of one matrix interleave in memory, which no slice can say.
 
 use rayon::prelude::*;
 
 use crate::base::Number;
 
-/// Rows and columns of a tile of the result, at most.
-const TILE: usize = 256;
+/// Rows and columns of a tile of the result, at most: each tile packs its operands anew.
+const TILE: usize = 512;
 /// Tiles are not halved below this.
 const SMALL_TILE: usize = 64;
-/// A product is cut into about this many pieces of work if it is large enough.
+/// Tiles for each thread, if the result is large enough.
+const TILES: usize = 3;
+/// Where fewer tiles than this can be made, a product is cut along its inner extent, too.
 const PIECES: usize = 16;
 /// Least inner extent of a piece when the inner extent is cut, too.
 const DEPTH: usize = 1024;
@@ -126,9 +128,10 @@ pub fn multiply<N: Number>(c: MatrixMut<'_, N>, keep: N, scale: N, a: Matrix<'_,
 pub fn multiply_parallel<N: Number>(c: MatrixMut<'_, N>, keep: N, scale: N, a: Matrix<'_, N>, b: Matrix<'_, N>) {
     assert_chain(&c, &a, &b);
     let (rows, cols, depth) = (c.rows, c.cols, a.cols);
-    let tile = tile_of(rows, cols);
-    let tiles = rows.div_ceil(tile[0]) * cols.div_ceil(tile[1]);
+    // By the shapes alone, for it says which sums are chains.
+    let tiles = tiles_of(rows, cols, tile_of(rows, cols, PIECES));
     let cuts = if tiles == 0 { 1 } else { PIECES.div_ceil(tiles).min(depth / DEPTH).max(1) };
+    let tile = tile_of(rows, cols, TILES * rayon::current_num_threads() / cuts);
     if cuts == 1 {
         return tiled(c, tile, keep, scale, a, b);
     }
@@ -148,10 +151,10 @@ pub fn multiply_parallel<N: Number>(c: MatrixMut<'_, N>, keep: N, scale: N, a: M
     }
 }
 
-/// Extents of the tiles of a result: halved as long as there are few of them.
-fn tile_of(rows: usize, cols: usize) -> [usize; 2] {
+/// Extents of the tiles of a result: halved as long as there are fewer than `wanted`.
+fn tile_of(rows: usize, cols: usize, wanted: usize) -> [usize; 2] {
     let mut tile = [TILE, TILE];
-    while rows.div_ceil(tile[0]) * cols.div_ceil(tile[1]) < PIECES {
+    while tiles_of(rows, cols, tile) < wanted {
         let covered = [tile[0].min(rows), tile[1].min(cols)];
         let longer = usize::from(covered[1] > covered[0]);
         if covered[longer] <= SMALL_TILE {
@@ -162,12 +165,23 @@ fn tile_of(rows: usize, cols: usize) -> [usize; 2] {
     tile
 }
 
+fn tiles_of(rows: usize, cols: usize, tile: [usize; 2]) -> usize {
+    tiles_along(rows, tile[0]) * tiles_along(cols, tile[1])
+}
+
+/// Tiles along one side. A single row or column is summed in another way (see [`product`]), so none is left over: the
+/// last tile takes it.
+fn tiles_along(extent: usize, tile: usize) -> usize {
+    if extent > 1 { (extent - 1).div_ceil(tile) } else { extent }
+}
+
 fn tiled<N: Number>(c: MatrixMut<'_, N>, tile: [usize; 2], keep: N, scale: N, a: Matrix<'_, N>, b: Matrix<'_, N>) {
     let start = Start(c.numbers.as_mut_ptr());
-    let across = c.cols.div_ceil(tile[1]);
-    (0..c.rows.div_ceil(tile[0]) * across).into_par_iter().for_each(|at| {
+    let [down, across] = [tiles_along(c.rows, tile[0]), tiles_along(c.cols, tile[1])];
+    (0..down * across).into_par_iter().for_each(|at| {
         let (row, col) = (at / across * tile[0], at % across * tile[1]);
-        let (rows, cols) = (tile[0].min(c.rows - row), tile[1].min(c.cols - col));
+        let rows = if at / across + 1 == down { c.rows - row } else { tile[0] };
+        let cols = if at % across + 1 == across { c.cols - col } else { tile[1] };
         let (a, b) = (a.part([row, 0], [rows, a.cols]), b.part([0, col], [b.rows, cols]));
         // SAFETY: the tile lies inside c, to which this function has exclusive access, and tiles are disjoint since
         // rows do not overlap.

@@ -36,6 +36,13 @@ impl Attention {
 
 impl Operation for Attention {
     const VARIANTS: usize = 2;
+    // Sequences of several tiles, heads of several chunks of features, in pieces of 16 bytes and not.
+    const LARGE: &'static [(usize, Size)] = &[
+        (0, Size { batch: 2, side: 150, channels: 72, extra: 2 }),
+        (0, Size { batch: 2, side: 150, channels: 70, extra: 2 }),
+        (1, Size { batch: 2, side: 150, channels: 72, extra: 2 }),
+        (1, Size { batch: 2, side: 150, channels: 70, extra: 2 }),
+    ];
     const KERNEL: Option<&'static str> = Some("by_head");
 
     fn name(&self) -> &'static str {

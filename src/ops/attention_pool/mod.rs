@@ -166,7 +166,7 @@ impl Operation for AttentionPool {
         let (batch, height, width) = (size.batch, size.side.min(4), size.extra.min(3));
         let (tokens, features) = (height * width + 1, size.channels);
         let heads = 1 + size.extra % 3;
-        let inner = heads * size.channels.min(4);
+        let inner = heads * size.channels;
         let qkv = Spec::activation([batch, tokens, 3 * inner]);
         match variant {
             0 => Case::new(Self::Tokens)

@@ -63,6 +63,12 @@ impl ClipLoss {
 
 impl Operation for ClipLoss {
     const VARIANTS: usize = 6;
+    // Several tiles of rows and of features.
+    const LARGE: &'static [(usize, Size)] = &[
+        (0, Size { batch: 20, side: 50, channels: 70, extra: 1 }),
+        (3, Size { batch: 20, side: 50, channels: 70, extra: 1 }),
+        (4, Size { batch: 20, side: 50, channels: 70, extra: 1 }),
+    ];
 
     fn name(&self) -> &'static str {
         match self.pass {

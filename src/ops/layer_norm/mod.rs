@@ -62,6 +62,8 @@ impl Operation for LayerNorm {
     const VARIANTS: usize = 3;
     // Slices of several rows, in blocks of several warps; whole and ragged groups of channels.
     const LARGE: &'static [(usize, Size)] = &[
+        (0, Size { batch: 2, side: 9, channels: 262, extra: 1 }),
+        (0, Size { batch: 2, side: 9, channels: 263, extra: 1 }),
         (2, Size { batch: 8, side: 400, channels: 262, extra: 1 }),
         (2, Size { batch: 8, side: 400, channels: 263, extra: 1 }),
     ];

@@ -95,9 +95,10 @@ impl Linear {
 
 impl Operation for Linear {
     const VARIANTS: usize = 9;
-    // Rows for as many large tiles as a device has multiprocessors, and for a sum over them that is cut into slices.
+    // Rows for as many large tiles as a device has multiprocessors, of more steps than a pipeline has stages; and for a sum
+    // over them that is cut into slices.
     const LARGE: &'static [(usize, Size)] = &[
-        (0, Size { batch: 2, side: 8451, channels: 8, extra: 72 }),
+        (0, Size { batch: 2, side: 8451, channels: 136, extra: 72 }),
         (5, Size { batch: 2, side: 8451, channels: 8, extra: 72 }),
     ];
     const KERNEL: Option<&'static str> = Some("tiled");
