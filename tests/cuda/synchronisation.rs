@@ -1,6 +1,7 @@
 //! Every barrier, fence, commit and wait of the kernels that ship is needed: without it a checker reports or the result is
 //! wrong, in some case of the ops that launch the kernel. What may be left out is listed with the reason.
-//! `cargo test --release --test cuda synchronisation -- --ignored` leaves out each of them in turn.
+//! `cargo test --release --test cuda synchronisation -- --ignored` leaves out each of them in turn, `G2D_KERNEL=NAME` only
+//! those of kernels whose names begin so.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,17 +32,18 @@ const STATEMENTS: [&str; 9] = [
     "cp.async.wait_all",
 ];
 /// Cases from which a fault must come to light.
-const SIZES: [Size; 5] = [
+const SIZES: [Size; 6] = [
     Size { batch: 2, side: 5, channels: 7, extra: 6 },
     Size { batch: 3, side: 13, channels: 16, extra: 9 },
     Size { batch: 2, side: 4, channels: 140, extra: 12 },
     Size { batch: 2, side: 4, channels: 12, extra: 140 },
     Size { batch: 2, side: 12, channels: 72, extra: 40 },
+    Size { batch: 3, side: 13, channels: 16, extra: 16 },
 ];
 /// Faults in the sample.
-const SAMPLE: usize = 32;
+const SAMPLE: usize = 16;
 /// Statements that may be left out: kernel, position among its statements, reason.
-const EQUIVALENT: [(&str, usize, &str); 15] = [
+const EQUIVALENT: [(&str, usize, &str); 28] = [
     ("batch_norm_totals_f32_columns_sm80", 0, FIRST),
     ("clip_loss_fwd_f32_finish_sm80", 0, FIRST),
     ("elementwise_loss_fwd_f32_eights_sm80", 0, FIRST),
@@ -54,13 +56,34 @@ const EQUIVALENT: [(&str, usize, &str); 15] = [
     ("layer_norm_finish_f32_columns_sm80", 0, FIRST),
     ("linear_dgrad_f32_any_sm80", 6, OWN),
     ("conv2d_dgrad_f32_128x64_sm80", 5, OWN),
-    ("body_mask_fwd_f32_runs_sm80", 7, "joining runs commutes; that rows are joined in pairs first only keeps trees low"),
+    (
+        "body_mask_fwd_f32_runs_sm80",
+        7,
+        "joining runs commutes; that rows are joined in pairs first only keeps trees low",
+    ),
     ("attention_fwd_f32_any_sm80", 14, DRAINED),
     ("attention_fwd_bf16_any_sm80", 12, DRAINED),
+    ("attention_fwd_f32_any_sm80", 12, BEFORE),
+    ("attention_fwd_f32_any_sm80", 15, SINCE),
+    ("attention_fwd_f32_any_sm80", 16, OWN),
+    ("attention_fwd_bf16_any_sm80", 13, SINCE),
+    ("attention_bwd_f32_dq_sm80", 9, BEFORE),
+    ("attention_bwd_f32_dq_sm80", 10, SINCE),
+    ("attention_bwd_f32_dq_sm80", 11, OWN),
+    ("attention_bwd_f32_dkv_sm80", 12, BEFORE),
+    ("attention_bwd_f32_dkv_sm80", 13, SINCE),
+    ("attention_bwd_f32_dkv_sm80", 14, OWN),
+    ("attention_bwd_f32_dkv_sm80", 15, SINCE),
+    ("attention_bwd_f32_dkv_sm80", 16, OWN),
+    ("attention_bwd_bf16_dkv_sm80", 11, SINCE),
 ];
+/// `Sums::weighted` and `store` of kernels/attention.cu serve several callers.
+const BEFORE: &str = "behind this call of it the block or the warp synchronises before these lines are written again";
+const SINCE: &str = "before this call of it the block or the warp has synchronised since these lines were read";
 const FIRST: &str = "it is the block's first sum through its scratch: nothing lies there that is still to be read";
 const OWN: &str = "in this form each thread reads back the sums that it wrote itself";
-const DRAINED: &str = "the last group is empty, and the wait before it left no other; it says so to who changes the loop";
+const DRAINED: &str =
+    "the last group is empty, and the wait before it left no other; it says so to who changes the loop";
 
 /// A statement to be left out.
 #[derive(Debug)]
@@ -173,21 +196,26 @@ fn try_out(faults: &[Fault]) {
     assert!(unexpected.is_empty(), "{} of {}:\n{}", unexpected.len(), faults.len(), unexpected.join("\n"));
 }
 
+/// Of the kernels whose references are quick: the others are convolutions and large products.
 #[test]
-#[ignore = "some minutes; names statements whose need no case shows"]
 fn a_sample_of_the_statements_is_needed() {
-    let all = faults();
+    let mut all = faults();
+    let count = all.len();
+    all.retain(|fault| !["conv2d", "linear", "matmul", "attention_"].iter().any(|slow| fault.symbol.starts_with(slow)));
     let every = all.len().div_ceil(SAMPLE).max(1);
-    let (count, sample): (usize, Vec<Fault>) = (all.len(), all.into_iter().step_by(every).collect());
+    let sample: Vec<Fault> = all.into_iter().step_by(every).collect();
     try_out(&sample);
     ledger::ran(
         "emulated",
-        format!("{} of {count} synchronising statements of shipped kernels are needed", sample.len()),
+        format!("{} of {count} synchronising statements of shipped kernels left out", sample.len()),
     );
 }
 
 #[test]
-#[ignore = "many minutes; names statements whose need no case shows"]
+#[ignore = "eight minutes; two commits of conv2d_wgrad_bf16 are left out unnoticed, for no case has so many pixels"]
 fn every_statement_is_needed() {
-    try_out(&faults());
+    let kernel = std::env::var("G2D_KERNEL").unwrap_or_default();
+    let mut faults = faults();
+    faults.retain(|fault| fault.symbol.starts_with(&kernel));
+    try_out(&faults);
 }
