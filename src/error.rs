@@ -31,8 +31,8 @@ pub enum Error {
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::CheckpointError),
     /// The session's threads could not be started.
-    #[error("the threads of the session could not be started: {0}")]
-    Threads(#[source] rayon::ThreadPoolBuildError),
+    #[error("{0}")]
+    Threads(String),
     /// A batch of another size than the session was opened for.
     #[error("input `{name}` holds {got} numbers, the session was opened for {wanted}")]
     Input {

@@ -165,6 +165,7 @@ fn bad_settings_are_refused() {
         ("quantile=nan", &["quantile", "nan"]),
         ("attention_heads=0", &["attention_heads is 0"]),
         ("text_heads=0", &["text_heads is 0"]),
+        ("vocab_size=3", &["vocab_size is 3", "tokenizer"]),
         ("text_heads=5", &["text_heads is 5", "text_hidden"]),
         ("resnet_layers=1,1", &["resnet_layers", "4"]),
         ("mask_body=maybe", &["mask_body", "maybe", "threshold"]),
@@ -217,6 +218,18 @@ fn zeros_are_zeros_and_the_horizon_is_fixed() {
     assert_eq!(number("lr"), config["model"]["learning_rate"].as_f64().unwrap(), "no rise");
     assert!(number("loss.total") > number("loss.contrastive"), "the segmentation loss counts from the first step on");
     fs::remove_dir_all(folder.join("zeros")).unwrap();
+}
+
+/// `--steps` says where to stop, and nothing else.
+#[test]
+fn a_run_that_is_stopped_by_steps_and_resumed_is_the_one_that_went_on() {
+    let folder = made();
+    let line = "pretrain --data shards --preset micro --batch 4";
+    done(folder, &format!("{line} --steps 4 --out straight"));
+    done(folder, &format!("{line} --steps 2 --out halted"));
+    done(folder, "pretrain --resume --out halted --steps 4");
+    let weights = |run: &str| fs::read(folder.join(run).join("checkpoints/step-00000004/weights.safetensors")).unwrap();
+    assert!(weights("straight") == weights("halted"), "the resumed run has other weights");
 }
 
 #[test]

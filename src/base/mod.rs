@@ -3,6 +3,7 @@ pub mod number;
 pub mod random;
 pub mod shape;
 mod stored;
+pub mod threads;
 
 pub use number::{Number, Real};
 pub use random::Rng;

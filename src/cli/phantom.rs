@@ -29,7 +29,7 @@ impl Phantom {
     pub fn run(&self) -> Result<(), Error> {
         let bar = ProgressBar::with_draw_target(Some(self.count.into()), ProgressDrawTarget::stderr());
         bar.set_style(super::style("drawing {bar:30} {pos}/{len} {eta}"));
-        let pool = rayon::ThreadPoolBuilder::new().build().map_err(Error::Threads)?;
+        let pool = crate::base::threads::pool(0).map_err(Error::Threads)?;
         let progress = |done| bar.set_position(done as u64);
         let drawn = pool.install(|| phantom::write(&self.out, self.count as usize, self.seed, &progress));
         bar.finish_and_clear();

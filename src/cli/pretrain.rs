@@ -25,6 +25,8 @@ pub(super) const PHANTOMS: Phantoms = Phantoms { train: 4000, held_out: 320, thr
 const PHANTOM_STEPS: u64 = 1000;
 /// Passes over one's own data by default.
 const EPOCHS: u64 = 20;
+/// Steps of a schedule on own data at least: fewer teach nothing.
+const LEAST_STEPS: u64 = 200;
 
 /// Pre-trains a model. Without flags: on phantoms, in a few minutes, on any machine.
 #[derive(Args)]
@@ -156,17 +158,23 @@ impl Pretrain {
         };
         let samples = data.train.select(Some(crate::data::Split::Train), true).len() as u64;
         let per_epoch = (samples / draft.train.batch.max(1) as u64).max(1);
-        let stop_at = match (self.steps, self.epochs) {
-            (Some(steps), _) => steps,
-            (None, Some(epochs)) => epochs * per_epoch,
-            (None, None) if self.data.is_none() => PHANTOM_STEPS,
-            (None, None) => EPOCHS * per_epoch,
+        let whole = match self.epochs {
+            Some(epochs) => epochs.saturating_mul(per_epoch),
+            None if self.data.is_none() => PHANTOM_STEPS,
+            None => EPOCHS.saturating_mul(per_epoch).max(LEAST_STEPS),
         };
+        let stop_at = self.steps.unwrap_or(whole);
+        // Where a run stops within its schedule says nothing of it: one that is stopped and resumed is the one that went on.
         // What follows from the schedule's horizon follows from the one that was asked for.
-        let asked = if self.first() { defaults::first_horizon(stop_at) } else { stop_at };
+        let asked = if self.first() { defaults::first_horizon(whole) } else { whole }.max(stop_at);
         let horizon = self.settings(data.train.vocab_size(), asked)?.train.schedule.steps;
         let config = self.settings(data.train.vocab_size(), horizon)?;
         config.validate()?;
+        let (own, words) = (config.model.vocab_size, data.train.vocab_size());
+        if own < words {
+            let what = format!("vocab_size is {own}, the data's tokenizer has {words} tokens: leave vocab_size out");
+            return Err(Error::Usage(what));
+        }
         let device = self.device.unwrap_or(DeviceWord::Auto).resolve();
         let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io(path));
         let manifest = Manifest {
@@ -249,7 +257,7 @@ impl Pretrain {
         let per_epoch = data.train.select(Some(crate::data::Split::Train), true).len() / config.train.batch.max(1);
         let stop_at = match (self.steps, self.epochs) {
             (Some(steps), _) => steps,
-            (None, Some(epochs)) => epochs * per_epoch.max(1) as u64,
+            (None, Some(epochs)) => epochs.saturating_mul(per_epoch.max(1) as u64),
             (None, None) => manifest.horizon,
         };
         let own = || manifest.device.parse().map_err(|why| Error::Usage(format!("{}: {why}", folder.display())));

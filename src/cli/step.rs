@@ -44,6 +44,7 @@ impl Step {
         let precision = Precision::from(self.precision);
         let kernels = if self.reference { Kernels::Reference } else { Kernels::Best };
         let report = case::run(&self.case, &self.out, precision, self.device.resolve(), kernels, self.threads)?;
+        report.notes.iter().for_each(|note| eprintln!("{note}"));
         if self.json {
             println!("{}", serde_json::to_string(&report).unwrap_or_default());
         } else {

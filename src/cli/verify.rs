@@ -37,8 +37,8 @@ pub struct Verify {
     #[arg(long = "op", value_name = "OP")]
     ops: Vec<String>,
     /// Shapes for each kind of case and each stored type.
-    #[arg(long, default_value_t = 6)]
-    cases: usize,
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
+    cases: u32,
     /// From which shapes and numbers are drawn.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -65,7 +65,7 @@ impl Verify {
             None => Library::shipped(),
         };
         let device = self.device.resolve();
-        let suite = Suite { device, ops: self.ops.clone(), cases: self.cases.max(1), seed: self.seed, library };
+        let suite = Suite { device, ops: self.ops.clone(), cases: self.cases as usize, seed: self.seed, library };
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(super::style("{msg} {bar:30} {pos}/{len} {elapsed}"));
         bar.set_message(format!("kernels of {device}"));

@@ -150,9 +150,10 @@ impl Loader {
     /// Starts `workers` threads (at least one) at batch `start`.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If they are too many, or the system gives no thread.
     pub fn start(batches: Arc<Batches>, start: u64, workers: usize) -> Result<Self, Error> {
         let workers = workers.max(1);
+        crate::base::threads::allowed(workers).map_err(Error::Option)?;
         let mut loader = Self { rings: Vec::new(), threads: Vec::new(), turn: 0 };
         for worker in 0..workers as u64 {
             let (sender, receiver) = sync_channel(RING);

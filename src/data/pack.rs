@@ -120,8 +120,7 @@ pub fn pack(
 ) -> Result<Funnel, Error> {
     let boxes = options.boxes.as_deref().map(read_boxes).transpose()?.unwrap_or_default();
     let survey = Survey::of(&options.pairs, options.seed, options.strict)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
-    let pool = pool.map_err(|error| Error::Option(format!("no threads for packing: {error}")))?;
+    let pool = crate::base::threads::pool(options.threads).map_err(Error::Option)?;
     let tokenizer = match &options.tokenizer {
         Some(path) => Tokenizer::load(path, options.lowercase)?,
         None => pool.install(|| trained(&survey, options.lowercase))?,

@@ -6,7 +6,7 @@ use std::fs;
 use serde::Serialize;
 
 use crate::cpu::simd;
-use crate::train::footprint;
+use crate::train::{Device, footprint};
 
 /// The processor and its memory.
 #[derive(Clone, Debug, Serialize)]
@@ -82,18 +82,17 @@ fn instructions() -> Vec<&'static str> {
 
 /// Every backend, those that are not built in too; the default one first.
 pub fn backends() -> Vec<Backend> {
-    let gpu = fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some());
-    let missing = |name, what: &str| Backend {
-        name,
-        built_in: false,
-        default: false,
-        why: format!("not built in: this version has no {what}"),
-    };
-    let mut cuda = missing("cuda", "kernels for NVIDIA GPUs");
-    cuda.why += if gpu { "; there is an NVIDIA GPU here, which stays idle" } else { "; no NVIDIA driver was found" };
-    vec![
-        Backend { name: "cpu", built_in: true, default: true, why: "the only backend of this build".into() },
-        cuda,
-        missing("wgpu", "kernels for Vulkan, Metal or DirectX"),
-    ]
+    let (best, about) = Device::best();
+    let gpu = best != Device::Cpu;
+    let cpu = if gpu { "a GPU is faster".to_owned() } else { format!("there is no CUDA device: {about}") };
+    let cpu = Backend { name: "cpu", built_in: true, default: !gpu, why: cpu };
+    let built_in = cfg!(feature = "cuda");
+    let why = if gpu || !built_in { about.clone() } else { format!("built in, and not usable here: {about}") };
+    let cuda = Backend { name: "cuda", built_in, default: gpu, why };
+    let emulated = "the kernels for CUDA, executed and checked on the processor: to verify, far too slow to train";
+    let emulated = Backend { name: "cuda-emulated", built_in: true, default: false, why: emulated.into() };
+    let wgpu = "not built in: this version has no kernels for Vulkan, Metal or DirectX".into();
+    let wgpu = Backend { name: "wgpu", built_in: false, default: false, why: wgpu };
+    let [first, second] = if gpu { [cuda, cpu] } else { [cpu, cuda] };
+    vec![first, second, emulated, wgpu]
 }

@@ -44,7 +44,14 @@ impl Library {
     /// kernels are tried without building anew.
     pub fn with_folder(folder: &Path) -> Result<Self, ManifestError> {
         let mut library = Self::shipped();
-        for path in manifest::files(folder)?.iter().filter(|path| path.extension().is_some_and(|ext| ext == "ptx")) {
+        let mut paths = manifest::files(folder)?;
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "ptx"));
+        if paths.is_empty() {
+            return Err(ManifestError::Wrong(
+                "no file of PTX (.ptx) lies there; name a folder laid out like ptx/".into(),
+            ));
+        }
+        for path in &paths {
             let name = manifest::relative(folder, path);
             library.replace(&name, manifest::read(path)?)?;
         }

@@ -148,6 +148,9 @@ pub enum TextError {
         /// Sum of the lengths.
         lengths: usize,
     },
+    /// One token in all, of which a batch norm would see one value.
+    #[error("a batch of one text of one token: its batch norm sees one value; give more text or more pairs")]
+    Alone,
     /// A token outside the vocabulary.
     #[error(
         "token {place} of the batch is {token}; the vocabulary (vocab_size) has {vocab_size}: use its own tokenizer"
@@ -187,6 +190,9 @@ impl TextBatch {
         if let Some((text, &length)) = lengths.iter().enumerate().find(|&(_, &length)| length == 0 || length > text_len)
         {
             return Err(TextError::Length { text, length, text_len });
+        }
+        if lengths.len() == 1 && sum == 1 && !config.padded() {
+            return Err(TextError::Alone);
         }
         let vocab_size = config.vocab_size;
         let foreign = |token: i32| usize::try_from(token).map_or(true, |token| token >= vocab_size);

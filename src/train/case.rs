@@ -17,7 +17,7 @@ use crate::program::plan::{Kernels, Plan};
 use crate::program::record::Role;
 
 /// The losses of a case's last step.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct CaseReport {
     /// Steps taken.
     pub steps: usize,
@@ -31,6 +31,8 @@ pub struct CaseReport {
     pub segmentation: f64,
     /// Tensors written.
     pub tensors: usize,
+    /// What was passed over in the file of weights.
+    pub notes: Vec<String>,
 }
 
 struct CaseBatch {
@@ -66,7 +68,7 @@ pub fn run(
         ..Options::new(config.clone(), batch, text_length)
     };
     let mut session = Session::open(options)?;
-    session.load_weights(&case.join("weights.safetensors"))?;
+    let notes = session.load_weights(&case.join("weights.safetensors"))?.notes;
     let named = |at: usize| session.program().states[at].name.clone();
     let before: BTreeMap<String, Vec<f64>> = (names::weights(session.program()).into_iter().map(named))
         .map(|name| Ok((name.clone(), session.state(&name)?.unwrap_or_default())))
@@ -87,6 +89,7 @@ pub fn run(
         contrastive: metrics.contrastive,
         segmentation: metrics.segmentation,
         tensors: tensors.len(),
+        notes,
     })
 }
 

@@ -53,7 +53,7 @@ pub fn phantoms(
     progress: &(dyn Fn(usize, usize) + Sync),
     cancelled: &AtomicBool,
 ) -> Result<Data, Error> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(what.threads).build().map_err(Error::Threads)?;
+    let pool = crate::base::threads::pool(what.threads).map_err(Error::Threads)?;
     let [train, held_out] = places(folder, what);
     let one = |out: &Path, count: usize, seed: u64, tokenizer: Option<&Path>| -> Result<Arc<Dataset>, Error> {
         if !out.join(MANIFEST).is_file() {

@@ -172,7 +172,7 @@ impl Session {
         }
         let evaluate = g2d::record_evaluate(&options.config, &shapes)?.finish();
         let segment = g2d::record_segment(&options.config, &shapes)?.finish();
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(Error::Threads)?;
+        let pool = crate::base::threads::pool(options.threads).map_err(Error::Threads)?;
         let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
         let plans = [Arc::new(whole), planned(warmup)?, planned(evaluate)?, planned(segment)?];
         let machine = Machine::open(options.device, &plans)?;
