@@ -138,8 +138,13 @@ fn a_killed_run_loses_no_checkpoint_and_ends_in_the_same_bits() {
     assert_eq!(straight.len(), 2);
     let run = folder.join("run");
     let (mut rng, mut drawn, mut at_work, mut saved, mut finished, mut chain) = (Rng::new(7, 0, 0), 0, 0, 0, 0, 0);
-    let line =
-        || if run.exists() { "pretrain --resume --threads 1 --out run".to_owned() } else { format!("{TRAIN} run") };
+    let line = || {
+        if run.exists() {
+            "pretrain --resume --threads 1 --steps 40 --out run".to_owned()
+        } else {
+            format!("{TRAIN} run")
+        }
+    };
     while at_work < kills() {
         let hit = killed(start(&folder, &line()), moment(&mut rng, whole, &mut drawn));
         if hit {

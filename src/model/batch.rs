@@ -191,13 +191,13 @@ impl TextBatch {
         {
             return Err(TextError::Length { text, length, text_len });
         }
-        if lengths.len() == 1 && sum == 1 && !config.padded() {
-            return Err(TextError::Alone);
-        }
         let vocab_size = config.vocab_size;
         let foreign = |token: i32| usize::try_from(token).map_or(true, |token| token >= vocab_size);
         if let Some((place, &token)) = tokens.iter().enumerate().find(|&(_, &token)| foreign(token)) {
             return Err(TextError::Token { place, token, vocab_size });
+        }
+        if lengths.len() == 1 && sum == 1 && !config.padded() {
+            return Err(TextError::Alone);
         }
         let mut ids = vec![0; lengths.len() * text_len];
         let (mut offsets, mut row, mut rest) = (vec![0], 0, tokens);
