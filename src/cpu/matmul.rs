@@ -1,6 +1,6 @@
 //! Matrix products on the CPU: strided views of slices, cut into tiles, each tile computed by the `gemm` crate on one
 //! thread. Each element is a chain of fused multiply-adds along the inner extent, cut
-//! every [`CHAIN`] terms and where the shapes say so: the result is the same to the bit for any tiles and so for any
+//! every 512 terms and where the shapes say so: the result is the same to the bit for any tiles and so for any
 //! number of threads, and on any processor that has fused multiply-adds, whatever its vectors and caches.
 #![allow(unsafe_code)] // `gemm` takes pointers, and tiles of one matrix interleave in memory, which no slice can say.
 
