@@ -50,7 +50,7 @@ pub enum Error {
         films_text(films)
     )]
     NotFinite {
-        /// The step, counted from 0.
+        /// The step, counted from 1 as in `metrics.jsonl`.
         step: u64,
         /// Where in the model.
         scope: String,
@@ -86,7 +86,7 @@ pub enum Error {
         why: String,
     },
     /// A file that cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", crate::base::hint(source))]
     Io {
         /// The file.
         path: PathBuf,

@@ -214,6 +214,12 @@ fn zeros_are_zeros_and_the_horizon_is_fixed() {
     let metrics = fs::read_to_string(folder.join("zeros/metrics.jsonl")).unwrap();
     let first = metrics.lines().find(|line| line.contains("loss.total")).unwrap();
     let first: serde_json::Value = serde_json::from_str(first).unwrap();
+    // What docs and other programs read, and nothing else.
+    let keys = "grad_norm loss.contrastive loss.segmentation loss.total lr mask.area mask.iou_previous samples_per_s step \
+                top1 top5";
+    let mut found: Vec<&str> = first.as_object().unwrap().keys().map(String::as_str).collect();
+    found.sort_unstable();
+    assert_eq!(found, keys.split_whitespace().collect::<Vec<_>>());
     let number = |key: &str| first[key].as_f64().unwrap();
     assert_eq!(number("lr"), config["model"]["learning_rate"].as_f64().unwrap(), "no rise");
     assert!(number("loss.total") > number("loss.contrastive"), "the segmentation loss counts from the first step on");

@@ -170,7 +170,7 @@ fn boxes_and_masks_follow_crop_and_resize() {
         let _ = fs::remove_dir_all(dir.join("out"));
         let options = PackOptions { boxes: Some(boxes.clone()), resize, ..options(&pairs, 128) };
         let funnel = run(&options).unwrap();
-        assert_eq!((funnel.masks, funnel.boxes), (1, 1));
+        assert_eq!((funnel.masks, funnel.boxes, funnel.boxes_outside), (1, 1, 1));
         assert!(funnel.warnings.iter().any(|warning| warning.contains("first: z")), "{:?}", funnel.warnings);
         let dataset = Dataset::open(&options.out).unwrap();
         let record = dataset.record(0).unwrap();

@@ -1,10 +1,12 @@
 //! What everything else stands on: number types, shapes, random numbers, digests.
+mod io;
 pub mod number;
 pub mod random;
 pub mod shape;
 mod stored;
 pub mod threads;
 
+pub use io::hint;
 pub use number::{Number, Real};
 pub use random::Rng;
 pub use shape::{DType, Kind, Shape, Spec};

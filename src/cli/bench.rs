@@ -30,6 +30,8 @@ enum What {
 
 /// Times training steps on random films and reports, and every kind of launch within one.
 #[derive(Args)]
+#[command(after_help = "Examples:\n  g2d bench step --preset small\n  \
+    g2d bench step --preset full --batch 2 --recipe official --text-len 256 --json")]
 pub struct Step {
     #[command(flatten)]
     model: Model,
@@ -55,6 +57,7 @@ pub struct Step {
 
 /// Times how fast batches leave a packed data set, with nobody to use them.
 #[derive(Args)]
+#[command(after_help = "Examples:\n  g2d bench loader\n  g2d bench loader --data shards --size 128 --json")]
 pub struct Loader {
     /// Folder that `g2d pack` wrote; without it random films of --size, written to the temporary folder and removed.
     #[arg(long)]

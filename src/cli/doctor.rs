@@ -14,8 +14,10 @@ use crate::train::quickstart::{self, Phantoms};
 /// and disk suffice, whether shards are what was packed, and whether the kernels compute what they should. Exit code 0:
 /// all is well; 2: it is not, and what to do.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  g2d doctor\n  g2d doctor --data shards\n  \
-    g2d doctor --preset full --batch 64 --text-len 256 --json")]
+#[command(
+    after_help = "Examples:\n  g2d doctor\n  g2d doctor --data shards\n  g2d doctor --device cuda --preset full --batch 128\n  \
+    g2d doctor --preset full --batch 64 --text-len 256 --json"
+)]
 pub struct Doctor {
     /// Folder of shards made by `g2d pack`: every digest is compared. Without it the run draws phantoms.
     #[arg(long)]
@@ -35,6 +37,9 @@ pub struct Doctor {
     /// Tokens per report; by default as `g2d pretrain`.
     #[arg(long)]
     text_len: Option<usize>,
+    /// What it would run on: auto, cpu, cuda[:N] or cuda-emulated.
+    #[arg(long, default_value = "auto")]
+    device: super::DeviceWord,
     /// Where runs would be written.
     #[arg(long, default_value = pretrain::RUNS)]
     out: PathBuf,
@@ -61,6 +66,7 @@ impl Doctor {
             batch: self.batch,
             text_length: self.text_len,
             out: self.out.clone(),
+            device: self.device.resolve(),
         })?;
         if self.json {
             println!("{}", serde_json::to_string(&diagnosis).unwrap_or_default());

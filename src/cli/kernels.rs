@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::Error;
-use crate::kernels::{self, MODULES, Origin, STALE};
+use crate::kernels::{self, MODULES, Module, Origin, STALE};
 
 /// Lists the CUDA kernels in this program, or writes ptx/ of the repository anew.
 #[derive(clap::Args)]
@@ -19,6 +19,23 @@ pub struct Kernels {
     /// G2D_NVCC, what kernels/ compiles to, to the byte.
     #[arg(long)]
     check: bool,
+    /// Print the list as JSON.
+    #[arg(long, conflicts_with_all = ["check", "write"])]
+    json: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Listed {
+    file: String,
+    origin: &'static str,
+    target: &'static str,
+    entries: Vec<Entry>,
+}
+
+#[derive(serde::Serialize)]
+struct Entry {
+    kernel: &'static str,
+    parameter_bytes: usize,
 }
 
 impl Kernels {
@@ -39,15 +56,15 @@ impl Kernels {
             }
             return Ok(());
         }
-        for module in MODULES {
-            let origin = match module.origin {
-                Origin::Hand => "written by hand",
-                Origin::Compiled => "compiled now",
-                Origin::Committed => "compiled before",
-            };
-            println!("ptx/{}: {origin}, for {}", module.path, module.target);
-            for entry in module.entries {
-                println!("  {:40} {:5} bytes of parameters", entry.symbol, entry.parameter_bytes);
+        let listed: Vec<Listed> = MODULES.iter().map(listed).collect();
+        if self.json {
+            println!("{}", serde_json::to_string(&listed).unwrap_or_default());
+            return Ok(());
+        }
+        for Listed { file, origin, target, entries } in listed {
+            println!("{file}: {origin}, for {target}");
+            for Entry { kernel, parameter_bytes } in entries {
+                println!("  {kernel:40} {parameter_bytes:5} bytes of parameters");
             }
         }
         for path in STALE {
@@ -55,4 +72,15 @@ impl Kernels {
         }
         Ok(())
     }
+}
+
+fn listed(module: &Module) -> Listed {
+    let origin = match module.origin {
+        Origin::Hand => "written by hand",
+        Origin::Compiled => "compiled now",
+        Origin::Committed => "compiled before",
+    };
+    let entries = module.entries.iter();
+    let entries = entries.map(|entry| Entry { kernel: entry.symbol, parameter_bytes: entry.parameter_bytes });
+    Listed { file: format!("ptx/{}", module.path), origin, target: module.target, entries: entries.collect() }
 }

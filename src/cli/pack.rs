@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
+use crate::data::Split;
 use crate::data::pack::{PackOptions, pack};
 use crate::data::prepare::Resize;
 use crate::error::Error;
+use crate::train::defaults::BATCH;
 
 /// Packs films and reports into shards: decode, crop, resize, tokenise, split by patient, once.
 #[derive(Args)]
@@ -94,7 +96,10 @@ impl Pack {
         if self.json {
             println!("{}", serde_json::to_string(&funnel).unwrap_or_default());
         } else {
-            println!("{funnel}\npacked in {0}\nnext: g2d pretrain --data {0}", self.out.display());
+            // A batch is no larger than the films there are.
+            let train = funnel.splits.get(&Split::Train).copied().unwrap_or_default();
+            let batch = if train < BATCH { format!(" --batch {}", (train / 2).max(2)) } else { String::new() };
+            println!("{funnel}\npacked in {0}\nnext: g2d pretrain --data {0}{batch}", self.out.display());
         }
         Ok(())
     }

@@ -139,10 +139,11 @@ impl Pretrain {
             None => next_run(Path::new(RUNS)),
         };
         if folder.exists() && fs::read_dir(&folder).map_err(Error::io(&folder))?.next().is_some() {
-            return Err(Error::Usage(format!(
-                "{} holds a run already; continue it with --resume, or give another --out",
-                folder.display()
-            )));
+            let what = match folder.join("manifest.json").exists() {
+                true => "holds a run already; continue it with --resume, or give another --out",
+                false => "is not empty; give --out a new or empty folder",
+            };
+            return Err(Error::Usage(format!("{} {what}", folder.display())));
         }
         // Settings are checked before any data are drawn; the vocabulary follows from the data.
         let draft = self.settings(defaults::VOCABULARY, 1)?;
@@ -298,6 +299,9 @@ fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>)
     match event {
         Event::Verified(done, all) => bar.set_message(format!("compared digests: {} of {} MiB", done >> 20, all >> 20)),
         Event::Started(0) => {}
+        Event::Started(steps) if bar.length().is_some_and(|all| all <= steps) => {
+            say(format!("has taken its {steps} steps already; --steps {} goes on", steps + 100));
+        }
         Event::Started(steps) => {
             bar.set_position(steps);
             bar.reset_eta();
@@ -309,7 +313,8 @@ fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>)
                 "loss {:.3} = contrastive {:.3} and segmentation {:.3}, top-1 {:.2}, {:.0} samples/s",
                 line.total, line.contrastive, line.segmentation, line.top1, line.samples_per_s
             );
-            if bar.is_hidden() && last.is_none_or(|last| line.step >= last + PRINT_EVERY) {
+            let due = last.is_none_or(|last| line.step >= last + PRINT_EVERY) || bar.length() == Some(line.step);
+            if bar.is_hidden() && due {
                 *last = Some(line.step);
                 eprintln!("step {}: {message}", line.step);
             }
@@ -387,8 +392,17 @@ fn text(run: &Run, summary: &Summary) -> String {
             );
         }
     }
-    text + &format!(
-        "weights: {}\nnext: your own films: g2d pack --pairs pairs.csv --out shards && g2d pretrain --data shards\n",
-        summary.checkpoint.join("weights.safetensors").display()
-    )
+    text += &format!("weights: {}\n", summary.checkpoint.join("weights.safetensors").display());
+    text + &match run.manifest.held_out {
+        Some(_) => {
+            "next: your own films: g2d pack --pairs pairs.csv --out shards && g2d pretrain --data shards\n".into()
+        }
+        None if summary.steps < run.manifest.horizon => {
+            format!(
+                "next: on to the end of its schedule, step {}: g2d pretrain --resume --out {folder}\n",
+                run.manifest.horizon
+            )
+        }
+        None => format!("next: longer: g2d pretrain --data {} --epochs N\n", run.manifest.data.display()),
+    }
 }

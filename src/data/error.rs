@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused a read or a write.
-    #[error("cannot {action} {}: {source}; check that it exists and that you may use it", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), crate::base::hint(source))]
     Io {
         /// What was tried, as a verb: `read`, `write`.
         action: &'static str,

@@ -38,6 +38,8 @@ pub struct Funnel {
     pub masks: usize,
     /// Boxes kept.
     pub boxes: usize,
+    /// Boxes left out: outside their film, or on a border that was cropped.
+    pub boxes_outside: usize,
     /// Texts that fill the longest length (512 tokens) and may have been cut to it.
     pub longest_texts: usize,
     /// Pieces in the vocabulary.
@@ -85,6 +87,13 @@ impl fmt::Display for Funnel {
         )?;
         writeln!(out, "{:>8} with a mask", self.masks)?;
         writeln!(out, "{:>8} boxes", self.boxes)?;
+        if self.boxes_outside > 0 {
+            writeln!(
+                out,
+                "{:>8} boxes left out: outside their film, or on a border that was cropped",
+                self.boxes_outside
+            )?;
+        }
         write!(out, "{:>8} pieces in the vocabulary", self.vocabulary)?;
         self.warnings.iter().try_for_each(|warning| write!(out, "\n warning: {warning}"))
     }

@@ -84,6 +84,8 @@ struct Packed {
     pixels: Vec<u8>,
     mask: Option<Vec<u8>>,
     boxes: Vec<BoundingBox>,
+    /// Boxes of it that lie outside the film, or outside what was kept of it.
+    outside: usize,
     tokens: Vec<u32>,
 }
 
@@ -220,9 +222,11 @@ impl Work<'_> {
                 return Ok(Err(Refused { line: pair.line, reason: format!("{kind}: {}", fault.reason()), what }));
             }
         };
-        let boxes = self.boxes.get(&pair.id).into_iter().flatten().filter_map(|one| geometry.place(one)).collect();
+        let given = self.boxes.get(&pair.id).map_or(&[][..], Vec::as_slice);
+        let boxes: Vec<_> = given.iter().filter_map(|one| geometry.place(one)).collect();
+        let outside = given.len() - boxes.len();
         let tokens = if pair.text.is_empty() { Vec::new() } else { self.tokenizer.encode(&pair.text)? };
-        Ok(Ok(Packed { pair, pixels, mask, boxes, tokens }))
+        Ok(Ok(Packed { pair, pixels, mask, boxes, outside, tokens }))
     }
 
     /// The planes, or which file has what fault. Image and mask are decoded one after the other, so that a thread
@@ -253,13 +257,14 @@ impl Work<'_> {
 }
 
 fn keep(packed: Packed, survey: &Survey, writer: &mut DatasetWriter, funnel: &mut Funnel) -> Result<(), Error> {
-    let Packed { pair, pixels, mask, boxes, tokens } = packed;
+    let Packed { pair, pixels, mask, boxes, outside, tokens } = packed;
     let split = survey.split(&pair);
     funnel.kept += 1;
     funnel.empty_text += usize::from(pair.text.is_empty());
     funnel.longest_texts += usize::from(tokens.len() == MAX_TOKENS);
     funnel.masks += usize::from(mask.is_some());
     funnel.boxes += boxes.len();
+    funnel.boxes_outside += outside;
     *funnel.splits.entry(split).or_default() += 1;
     writer.push(&Record {
         id: pair.id,

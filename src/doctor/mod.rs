@@ -15,7 +15,7 @@ use crate::program::{Kernels, Precision};
 use crate::train::config::RunConfig;
 use crate::train::defaults::{self, Start};
 use crate::train::footprint::{self, Footprint};
-use crate::train::session;
+use crate::train::{Device, session};
 
 /// The run that is asked about.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Question {
     pub text_length: Option<usize>,
     /// Where runs are written.
     pub out: PathBuf,
+    /// What it runs on.
+    pub device: Device,
 }
 
 /// One thing that was looked at.
@@ -95,17 +97,39 @@ pub fn examine(question: &Question) -> Result<Diagnosis, Error> {
     config.train.batch = question.batch.unwrap_or(config.train.batch);
     config.train.text_length = question.text_length.unwrap_or(config.train.text_length);
     config.validate()?;
-    let footprint = footprint_of(&config)?;
+    let footprint = footprint_of(&config, question.device)?;
     let data = data.or_else(|| dataset.map(|dataset| fits(&dataset, &config)));
-    let mut checks = vec![memory(&config, &footprint), disk(question, &footprint)];
+    let (device, room) = device(question.device);
+    // A device that is not there computes nothing; the processor is looked at all the same.
+    let computes = if device.as_ref().is_none_or(|device| device.ok) { question.device } else { Device::Cpu };
+    let mut checks: Vec<Check> = device.into_iter().collect();
+    checks.extend([memory(&config, &footprint, question.device, room), disk(question, &footprint)]);
     checks.extend(data);
-    checks.push(self_check::run()?);
+    checks.push(self_check::run(computes)?);
     Ok(Diagnosis { ok: checks.iter().all(|check| check.ok), footprint, checks })
 }
 
-fn footprint_of(config: &RunConfig) -> Result<Footprint, Error> {
+/// Looks for a device that is not the processor; with its memory in bytes, where that limits a run.
+fn device(device: Device) -> (Option<Check>, Option<u64>) {
+    match device.driver() {
+        Ok(None) => (None, footprint::available_memory()),
+        // It lies in the processor's memory.
+        Ok(Some(_)) if device == Device::CudaEmulated => {
+            let found = "the kernels for CUDA, executed and checked on the processor: to verify, far too slow to train";
+            (Some(Check::passed("device", found)), footprint::available_memory())
+        }
+        Ok(Some(driver)) => {
+            let found = driver.properties();
+            (Some(Check::passed("device", format!("{device}: {}", found.name))), Some(found.memory))
+        }
+        Err(error) => (Some(Check::failed("device", error.to_string(), "give another --device (g2d devices)")), None),
+    }
+}
+
+fn footprint_of(config: &RunConfig, device: Device) -> Result<Footprint, Error> {
     let shapes = Shapes { batch: config.train.batch, text_len: config.train.text_length, source: Source::Bytes };
-    let plan = session::step_plan(&config.model, &shapes, config.train.precision, Kernels::Best)?;
+    let kernels = device.kernels(Kernels::Best);
+    let plan = session::step_plan(&config.model, &shapes, config.train.precision, kernels)?;
     Ok(Footprint::of(&plan))
 }
 
@@ -113,10 +137,10 @@ fn gib(bytes: u64) -> String {
     format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
-fn memory(config: &RunConfig, footprint: &Footprint) -> Check {
+fn memory(config: &RunConfig, footprint: &Footprint, device: Device, available: Option<u64>) -> Check {
     let name = "memory";
     let needed = format!("a step of {} pairs needs about {}", config.train.batch, gib(footprint.memory));
-    let Some(available) = footprint::available_memory() else {
+    let Some(available) = available else {
         return Check::passed(name, format!("{needed}; this system does not say how much there is"));
     };
     let found = format!("{needed}, {} are available", gib(available));
@@ -126,7 +150,7 @@ fn memory(config: &RunConfig, footprint: &Footprint) -> Check {
     let mut smaller = config.clone();
     while smaller.train.batch > 2 {
         smaller.train.batch = (smaller.train.batch / 2).max(2);
-        if footprint_of(&smaller).is_ok_and(|needed| needed.memory <= available) {
+        if footprint_of(&smaller, device).is_ok_and(|needed| needed.memory <= available) {
             return Check::failed(name, found, format!("give --batch {}", smaller.train.batch));
         }
     }
@@ -167,7 +191,12 @@ fn free_disk(folder: &Path) -> Option<u64> {
 /// Opens shards and compares all digests.
 fn open(data: &Path) -> Result<Dataset, Check> {
     let sound = Dataset::open(data).and_then(|dataset| dataset.verify(&mut |_, _| {}).map(|()| dataset));
-    sound.map_err(|error| Check::failed("data", error.to_string(), "pack the data again: g2d pack --help"))
+    sound.map_err(|error| match data.is_dir() {
+        true => Check::failed("data", error.to_string(), "pack the data again: g2d pack --help"),
+        false => {
+            Check::failed("data", format!("{} is no folder", data.display()), "give --data the folder of the shards")
+        }
+    })
 }
 
 fn fits(data: &Dataset, config: &RunConfig) -> Check {

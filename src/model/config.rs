@@ -214,19 +214,19 @@ pub const RECIPES: [&str; 3] = ["default", "paper", "official"];
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A preset, recipe or key that does not exist.
-    #[error("there is no {what} `{name}`; did you mean `{closest}`? All: {all}")]
+    #[error("there is no {what} `{name}`{}all: {all}", likely(closest))]
     Unknown {
         /// "preset", "recipe" or "key".
         what: &'static str,
         /// What was asked for.
         name: String,
-        /// The most similar one that exists.
-        closest: String,
+        /// The one that exists and is most similar, if one is similar.
+        closest: Option<String>,
         /// All that exist.
         all: String,
     },
     /// A value of a type or word that the key does not take.
-    #[error("`{key}` cannot be `{value}`: {why}")]
+    #[error("{key} cannot be {value}: {why}")]
     Value {
         /// The key.
         key: String,
@@ -247,9 +247,14 @@ impl ConfigError {
     /// The error for a `name` that is none of `all`.
     pub fn unknown<'a>(what: &'static str, name: &str, all: impl IntoIterator<Item = &'a str>) -> Self {
         let all: Vec<&str> = all.into_iter().collect();
-        let closest = all.iter().min_by_key(|other| distance(name, other)).copied().unwrap_or_default();
-        Self::Unknown { what, name: name.into(), closest: closest.into(), all: all.join(", ") }
+        let apart = all.iter().map(|&other| (distance(name, other), other)).min();
+        let closest = apart.filter(|&(letters, _)| letters <= name.len() / 2).map(|(_, other)| other.into());
+        Self::Unknown { what, name: name.into(), closest, all: all.join(", ") }
     }
+}
+
+fn likely(closest: &Option<String>) -> String {
+    closest.as_ref().map_or("; ".into(), |closest| format!("; did you mean `{closest}`? "))
 }
 
 /// How many letters must be put in, left out or changed to make `b` from `a` (Levenshtein).
@@ -385,8 +390,18 @@ pub fn with_field<T: Serialize + DeserializeOwned>(settings: &T, key: &str, valu
         Json::String(_) => Ok(Json::String(value.into())),
         _ => serde_json::from_str(value),
     };
-    let fail =
-        |why: serde_json::Error| ConfigError::Value { key: key.into(), value: value.into(), why: why.to_string() };
+    let takes = match json[key] {
+        Json::Array(_) => Some("it takes whole numbers with commas between them"),
+        Json::Bool(_) => Some("it takes true or false"),
+        Json::Number(ref now) if now.is_f64() => Some("it takes a number"),
+        Json::Number(_) => Some("it takes a whole number from 0 up"),
+        _ => None,
+    };
+    let fail = |why: serde_json::Error| ConfigError::Value {
+        key: key.into(),
+        value: value.into(),
+        why: takes.map_or_else(|| why.to_string(), str::to_owned),
+    };
     json[key] = parsed.map_err(fail)?;
     serde_json::from_value(json).map_err(fail)
 }

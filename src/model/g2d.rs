@@ -127,7 +127,7 @@ pub fn record_segment(config: &Config, shapes: &Shapes) -> Result<Recorder, Reco
 
 /// An empty recording for a configuration and a batch that can be.
 fn begin(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
-    let fail = |misfit| RecordError { scope: "g2d".into(), op: "record".into(), misfit };
+    let fail = |misfit| RecordError { scope: "batch".into(), op: "shapes".into(), misfit };
     config.validate().map_err(|error| fail(Misfit::new(error.to_string())))?;
     shapes.check(config).map_err(fail)?;
     Ok(Recorder::new())

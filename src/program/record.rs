@@ -171,7 +171,7 @@ impl Program {
 pub struct RecordError {
     /// Scope of the node.
     pub scope: String,
-    /// The op, with its fields.
+    /// The op.
     pub op: String,
     /// What does not fit.
     pub misfit: Misfit,
@@ -275,7 +275,7 @@ impl Recorder {
     /// Records an op.
     pub fn node(&mut self, op: impl Into<Op>, inputs: &[Value]) -> Result<Vec<Value>, RecordError> {
         let op = op.into();
-        let fail = |misfit| RecordError { scope: self.path(""), op: format!("{op:?}"), misfit };
+        let fail = |misfit| RecordError { scope: self.path(""), op: op.name().into(), misfit };
         if inputs.iter().any(|value| value.recorder != self.identity) {
             return Err(fail(Misfit::new("an input belongs to another recorder")));
         }

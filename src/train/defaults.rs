@@ -10,6 +10,9 @@ use crate::program::Precision;
 /// Longest report a run takes by default, tokens.
 const TEXT_LENGTH: usize = 256;
 
+/// Pairs a step.
+pub const BATCH: usize = 32;
+
 /// Tokens of a vocabulary that is not known yet: as many as packing trains at most.
 pub const VOCABULARY: usize = 2048;
 
@@ -44,7 +47,7 @@ pub fn settings(
     model.warmup_steps = (horizon / 5).min(200) as usize;
     let mut train = TrainConfig {
         seed: 0,
-        batch: 32,
+        batch: BATCH,
         text_length: model.max_positions.min(TEXT_LENGTH),
         augment: Recipe::Default,
         precision: Precision::Exact,

@@ -103,7 +103,7 @@ pub enum Event<'a> {
     Verified(u64, u64),
     /// The run begins, or continues, behind this many steps.
     Started(u64),
-    /// Names in a file of weights that nothing uses.
+    /// Something to know: names in a file of weights that nothing uses, or that there was no checkpoint to resume from.
     Note(&'a str),
     /// A step was taken.
     Step(&'a StepLine),
@@ -300,6 +300,7 @@ fn lock(folder: &Path) -> Result<File, Error> {
 /// Takes up the newest checkpoint; a run that has none starts over, from the weights it was given.
 fn resume(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<MaskMemory, Error> {
     let Some(checkpoint) = folder::newest(&run.folder)? else {
+        observe(Event::Note("the run has no checkpoint yet: it starts at its beginning"));
         load_weights(run, session, observe)?;
         return Ok(MaskMemory::default());
     };
@@ -335,7 +336,7 @@ fn begin(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -
     let beside = run.folder.with_file_name(format!(".{name}.{}.starting", std::process::id()));
     // A process of the same number that was killed may have left one.
     let _ = fs::remove_dir_all(&beside);
-    fs::create_dir_all(&beside).map_err(Error::io(&beside))?;
+    fs::create_dir_all(&beside).map_err(Error::io(&run.folder))?;
     fill(run, &beside)
         .and_then(|held| fs::rename(&beside, &run.folder).map(|()| held).map_err(Error::io(&run.folder)))
         .inspect_err(|_| drop(fs::remove_dir_all(&beside)))

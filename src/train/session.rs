@@ -429,7 +429,7 @@ impl Session {
         self.machine.restore_statistics()?;
         let place = found.map(|at| (plan.launches[at].scope.clone(), plan.launches[at].op.name().to_string()));
         let (scope, op) = place.unwrap_or_else(|| ("the step".into(), "an op".into()));
-        Ok(Error::NotFinite { step: self.steps, scope, op, films: Vec::new() })
+        Ok(Error::NotFinite { step: self.steps + 1, scope, op, films: Vec::new() })
     }
 
     fn write_inputs(&mut self, plan: &Plan, films: Films<'_>, text: Option<&TextBatch>) -> Result<(), Error> {

@@ -97,6 +97,19 @@ fn a_cmyk_jpeg_becomes_gray() {
     }
 }
 
+/// A ramp drawn for this test, written by Pillow at quality 100: several scans over the whole film.
+#[test]
+fn a_progressive_jpeg_is_read_whole() {
+    let bytes = include_bytes!("progressive.jpg");
+    assert!(bytes.windows(2).any(|pair| pair == [0xFF, 0xC2]), "progressive");
+    let film = film(&written("progressive.jpg", bytes)).unwrap();
+    assert_eq!((film.width, film.height), (16, 8));
+    for (at, &gray) in eight(film).iter().enumerate() {
+        let expected = (at % 16 * 10 + at / 16 * 4) as u8;
+        assert!(gray.abs_diff(expected) <= 2, "pixel {at}: {gray}, not {expected}");
+    }
+}
+
 #[test]
 fn what_is_no_film_is_a_fault_with_its_reason() {
     let gray = gray();

@@ -49,7 +49,8 @@ fn what_will_not_work_gets_a_verdict_and_a_fix() {
     assert!(found.out.contains("BAD  memory") && found.out.contains("ok   self-check"), "{found:?}");
     found.refused(&["will not work", "memory: give --batch"]);
     g2d(made(), "doctor --data shards --preset tiny").refused(&["data: the preset takes 128 pixels", "--size 128"]);
-    g2d(made(), "doctor --data none --preset micro").refused(&["data: pack the data again"]);
+    g2d(made(), "doctor --data none --preset micro").refused(&["data: give --data the folder"]);
+    g2d(made(), "doctor --preset micro --device cuda:99").refused(&["device: give another --device"]);
     g2d(made(), "doctor --preset micro --batch 1").refused(&["batch is 1"]);
     // One bit of a film, which opening the shards does not see.
     let folder = empty("doctor-flipped");
