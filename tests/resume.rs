@@ -265,10 +265,10 @@ fn numbers_that_are_not_finite_end_a_run_with_their_place_and_films() {
     let error = run::run(&task, &mut |_| {}, &NEVER).unwrap_err();
     let text = error.to_string();
     let Error::NotFinite { step, scope, op, films } = error else { panic!("{text}") };
-    // Steps are counted from 0 here: the steps before this one were taken and written down, and nothing after them.
-    assert!((1..STEPS).contains(&step), "{text}");
-    assert_eq!(steps(&folder).len() as u64, step);
-    assert!(folder::newest(&folder).unwrap().unwrap().ends_with(format!("step-{step:08}")));
+    // The steps before this one were taken and written down, and nothing after them.
+    assert!((2..=STEPS).contains(&step), "{text}");
+    assert_eq!(steps(&folder).len() as u64, step - 1);
+    assert!(folder::newest(&folder).unwrap().unwrap().ends_with(format!("step-{:08}", step - 1)));
     assert!(!scope.is_empty() && !op.is_empty() && scope != "the step", "{text}");
     let ids: HashSet<&String> = films.iter().collect();
     assert!(ids.len() == BATCH && films.iter().all(|id| id.starts_with("ph9-")), "{text}");

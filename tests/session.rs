@@ -59,7 +59,7 @@ fn refused(session: &mut Session, brightness: f32, place: &str) {
     let (steps, before) = (session.steps(), states(session));
     let error = step(session, brightness).unwrap_err();
     let Error::NotFinite { step, scope, .. } = &error else { panic!("{error}") };
-    assert!(*step == steps && scope.starts_with(place), "{error}");
+    assert!(*step == steps + 1 && scope.starts_with(place), "{error}");
     assert_eq!(session.steps(), steps);
     for (name, bits) in states(session) {
         assert!(bits == before[&name], "{name} was updated");

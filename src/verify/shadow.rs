@@ -162,7 +162,7 @@ mod tests {
         let used = judge(&plan, launch, &given, &got).unwrap();
         assert!(used <= 1.0, "{used}");
         let Data::Numbers(numbers) = &mut got[0].1 else { panic!("a norm gives numbers") };
-        numbers[3] *= 1.0 + 2e-6;
+        numbers[3] += 1e-5;
         assert!(judge(&plan, launch, &given, &got).unwrap_err().contains("error"));
         let Data::Numbers(numbers) = &mut got[0].1 else { panic!("a norm gives numbers") };
         numbers[3] = f64::NAN;
