@@ -99,7 +99,7 @@ impl Context<'_, '_> {
         let access = Access::ordered("read", bytes, load.order);
         let addresses = self.addresses(&load.address);
         self.by_space(load.space, addresses, active, |this, space, addresses, mask| {
-            this.check_alignment(addresses, mask, access)?;
+            this.check_alignment(space, addresses, mask, access)?;
             match space {
                 Space::Shared => this.load_shared(load, addresses, mask, access),
                 Space::Local | Space::Param => this.load_private(load, space, addresses, mask, access),
@@ -121,7 +121,7 @@ impl Context<'_, '_> {
         }
         let addresses = self.addresses(&store.address);
         self.by_space(store.space, addresses, active, |this, space, addresses, mask| {
-            this.check_alignment(addresses, mask, access)?;
+            this.check_alignment(space, addresses, mask, access)?;
             match space {
                 Space::Shared => this.store_shared(store, addresses, mask, access),
                 Space::Local => this.store_local(store, addresses, mask, access),
@@ -141,14 +141,21 @@ impl Context<'_, '_> {
 
     /// Looks for addresses that are no multiple of the access's size.
     #[inline]
-    pub(super) fn check_alignment(&self, addresses: &Addresses, mask: u32, access: Access) -> Outcome {
+    pub(super) fn check_alignment(&self, space: Space, addresses: &Addresses, mask: u32, access: Access) -> Outcome {
         let low = access.bytes as u64 - 1;
         if !self.checks().alignment || lanes(mask).fold(0, |any, lane| any | addresses[lane]) & low == 0 {
             return Ok(());
         }
         let lane = lanes(mask).find(|lane| addresses[*lane] & low != 0).unwrap_or(0);
-        let text = format!("{} of {} bytes at {:#x}", access.what, access.bytes, addresses[lane]);
-        Err(Finding::new(Check::Alignment, lane, text))
+        Err(self.misaligned(space, addresses[lane], access, lane))
+    }
+
+    /// The fault of an address that is no multiple of the access's size.
+    #[cold]
+    pub(super) fn misaligned(&self, space: Space, address: u64, access: Access, lane: usize) -> Box<Finding> {
+        let place = self.grid.whereabouts(self.block, space, address, access.bytes);
+        let text = format!("{} of {} bytes at {address:#x}: {place}", access.what, access.bytes);
+        Finding::new(Check::Alignment, lane, text)
     }
 
     /// Offsets of lanes in shared memory; lanes that point outside are faults, or are left out without the check.

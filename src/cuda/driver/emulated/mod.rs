@@ -13,7 +13,7 @@
 //! | memories | `memory` (global), `shared`, with who wrote what in `clocks` and `order` |
 //! | one warp | `warp` (divergence), `execute` (the loop), `access`, `global`, `atomic`, `collective`, `copy`, `matrix` |
 //! | CTA and grid | `sync` (barriers), `schedule` (turns, seeds, deadlock) |
-//! | what comes out | [`report`], [`counters`] |
+//! | what comes out | [`report`] (memory by name in `whereabouts`), [`counters`] |
 
 mod access;
 mod atomic;
@@ -42,6 +42,7 @@ mod shared;
 mod sync;
 pub mod trial;
 mod warp;
+mod whereabouts;
 
 pub use checks::{Checks, Completion, Options};
 pub use counters::{Class, Counters};
