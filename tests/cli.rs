@@ -506,6 +506,8 @@ fn a_kernel_is_emulated_and_its_fault_is_reported() {
     refused(&folder, "emulate own.ptx --kernel own --arg f32[64]", &["to: 8 bytes", "by: 4 bytes"]);
     refused(&folder, "emulate own.ptx --kernel own --arg f33:1", &["f33:1"]);
     refused(&folder, "emulate none.ptx --kernel own", &["none.ptx"]);
+    let unknown = "emulate own.ptx --kernel own --off bounds,luck --arg f32[64] --arg f32:1";
+    refused(&folder, unknown, &["`luck`", "shared_races", "limits"]);
     refused(&folder, "emulate own.ptx --kernel own --arg u8=@. --arg f32:1", &[". is not a regular file"]);
     #[cfg(unix)]
     for line in ["emulate own.ptx --kernel own --arg u8=@/dev/zero --arg f32:1", "emulate /dev/zero --kernel own"] {
@@ -517,4 +519,15 @@ fn a_kernel_is_emulated_and_its_fault_is_reported() {
         "emulate own.ptx --kernel own --block 32 --limit 20000 --arg f32[32]=0 --arg f32:1",
         &["limit of instructions", "has run 20000 warp instructions", "in the loop from PTX line 14 to PTX line 16"],
     );
+}
+
+/// The last example of `g2d emulate --help` runs a kernel that ships.
+#[test]
+fn a_shipped_kernel_is_emulated_as_the_help_says() {
+    let help = done(Path::new(ROOT), "emulate --help");
+    let example = help.split("g2d ").find(|example| example.starts_with("emulate ptx/")).expect("an example");
+    // Arguments here hold no blanks, and no shell takes the quotes.
+    let line = example.replace(['\\', '\''], "").replace(", ", ",");
+    let out = done(Path::new(ROOT), &line);
+    assert!(out.contains("no fault") && out.contains("argument 0.1: 0 0.5 1 1.5 2 2.5 3 3.5 …"), "{out}");
 }

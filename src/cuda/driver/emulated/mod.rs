@@ -44,7 +44,7 @@ pub mod trial;
 mod warp;
 mod whereabouts;
 
-pub use checks::{Checks, Completion, Options};
+pub use checks::{Checks, Completion, Options, UnknownChecker};
 pub use counters::{Class, Counters};
 pub use device::Emulated;
 pub use report::{Check, Place, Report};
