@@ -95,6 +95,9 @@ impl Context<'_, '_> {
 
     /// `ld`.
     pub(super) fn load(&mut self, load: &Load, active: u32) -> Outcome {
+        if self.load_parameter(load, active) {
+            return Ok(());
+        }
         let bytes = usize::from(load.bytes) * usize::from(load.count);
         let access = Access::ordered("read", bytes, load.order);
         let addresses = self.addresses(&load.address);
@@ -143,10 +146,11 @@ impl Context<'_, '_> {
     #[inline]
     pub(super) fn check_alignment(&self, space: Space, addresses: &Addresses, mask: u32, access: Access) -> Outcome {
         let low = access.bytes as u64 - 1;
-        if !self.checks().alignment || lanes(mask).fold(0, |any, lane| any | addresses[lane]) & low == 0 {
+        // Of all lanes first, without looking at the mask.
+        if !self.checks().alignment || addresses.iter().fold(0, |any, address| any | address) & low == 0 {
             return Ok(());
         }
-        let lane = lanes(mask).find(|lane| addresses[*lane] & low != 0).unwrap_or(0);
+        let Some(lane) = lanes(mask).find(|lane| addresses[*lane] & low != 0) else { return Ok(()) };
         Err(self.misaligned(space, addresses[lane], access, lane))
     }
 
@@ -283,7 +287,7 @@ pub(super) fn copy_bytes(to: &mut [u8], from: &[u8]) {
 }
 
 #[inline]
-fn little<const N: usize>(data: &[u8], at: usize) -> [u8; N] {
+pub(super) fn little<const N: usize>(data: &[u8], at: usize) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&data[at..at + N]);
     bytes
@@ -327,7 +331,8 @@ pub(super) fn read_rows(registers: &mut Registers, load: &Load, data: &[u8], off
 }
 
 /// A value of 1 to 8 bytes, extended to its register.
-fn extended(bytes: &[u8], signed: bool, half: bool) -> u64 {
+#[inline]
+pub(super) fn extended(bytes: &[u8], signed: bool, half: bool) -> u64 {
     let mut word = [0; 8];
     word[..bytes.len()].copy_from_slice(bytes);
     let value = u64::from_le_bytes(word);

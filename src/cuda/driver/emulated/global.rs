@@ -48,6 +48,9 @@ impl Context<'_, '_> {
 
     /// `ld` of global or constant memory.
     pub(super) fn load_global(&mut self, load: &Load, addresses: &Addresses, mask: u32, access: Access) -> Outcome {
+        if self.load_run(load, addresses, mask, access) {
+            return Ok(());
+        }
         let mut rest = mask;
         let mut done = 0;
         while let Some((segment, offsets, found)) = self.global_spots(addresses, &mut rest, access)? {
@@ -67,6 +70,9 @@ impl Context<'_, '_> {
 
     /// `st` to global memory.
     pub(super) fn store_global(&mut self, store: &Store, addresses: &Addresses, mask: u32, access: Access) -> Outcome {
+        if self.store_run(store, addresses, mask, access) {
+            return Ok(());
+        }
         let mut rest = mask;
         while let Some((segment, offsets, found)) = self.global_spots(addresses, &mut rest, access)? {
             self.count_global(segment, &offsets, found, access.bytes);

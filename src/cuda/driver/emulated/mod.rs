@@ -11,7 +11,7 @@
 //! | text to instructions | [`decode`] makes [`instr`] |
 //! | registers and arithmetic | [`registers`], [`scalar`] |
 //! | memories | `memory` (global), `shared`, with who wrote what in `clocks` and `order` |
-//! | one warp | `warp` (divergence), `execute` (the loop), `access`, `global`, `atomic`, `collective`, `copy`, `matrix` |
+//! | one warp | `warp` (divergence), `execute` (the loop), `access`, `consecutive`, `global`, `atomic`, `collective`, `copy`, `matrix` |
 //! | CTA and grid | `sync` (barriers), `schedule` (turns, seeds, deadlock) |
 //! | what comes out | [`report`] (memory by name in `whereabouts`), [`counters`] |
 
@@ -20,6 +20,7 @@ mod atomic;
 pub mod checks;
 mod clocks;
 mod collective;
+mod consecutive;
 mod copy;
 pub mod counters;
 pub mod decode;
