@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Verifies and times the CUDA kernels on the GPU of this machine; needs the release binary and this checkout, no compiler.
 #   benches/gpu.sh [FOLDER]
+# FOLDER/golden gets the golden vectors with the GPU's results: as tests/emulated/golden/CHIP they hold the emulated device
+# to them from then on.
 # Under ten minutes. Writes what each command printed into FOLDER (benches/results/gpu), with revision, chip, driver and
 # command, and goes on where a command fails, for a session on a GPU is short. Exit code 1 if any failed.
 # The binary is $G2D, or release/g2d in the cargo target folder; the device $G2D_DEVICE, or cuda.
@@ -36,6 +38,7 @@ record() { # SECONDS FILE COMMAND...
 : >"$out/commands.txt"
 
 record 20 doctor.txt "$g2d" doctor
+record 30 golden.json "$g2d" verify --device "$device" --golden tests/emulated/golden --record "$out/golden" --json
 record 150 verify.json "$g2d" verify --device "$device" --json
 record 60 shadow-micro.json "$g2d" verify --device "$device" --shadow micro --json
 record 60 shadow-tiny.json "$g2d" verify --device "$device" --shadow tiny --json

@@ -2,8 +2,8 @@
 # Fetches the compiler of kernels/: nvcc, cicc and ptxas 13.0 from NVIDIA's Python wheels, about 101 MB, 265 MB unpacked.
 #   kernels/toolchain.sh [FOLDER]     FOLDER: default target/toolchain, which git ignores
 # Needs Python 3.9 or later with venv, and a network; no GPU, no driver, no CUDA. The wheels are NVIDIA's and are
-# installed for development only: what is committed is the PTX made from our own sources. To build with it afterwards,
-# export the two variables that this prints. nvcc also wants gcc or clang, for the host's preprocessor.
+# installed for development only: what is committed is the PTX made from our own sources. A build finds it in the
+# default folder; for another, and for `g2d kernels`, export the two variables that this prints. nvcc also wants gcc or clang, for the host's preprocessor.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -512,6 +512,8 @@ fn a_kernel_is_emulated_and_its_fault_is_reported() {
     refused(&folder, "emulate own.ptx --kernel own --arg f32[64]", &["to: 8 bytes", "by: 4 bytes"]);
     refused(&folder, "emulate own.ptx --kernel own --arg f33:1", &["f33:1"]);
     refused(&folder, "emulate none.ptx --kernel own", &["none.ptx"]);
+    let unknown = "emulate own.ptx --kernel own --off bounds,luck --arg f32[64] --arg f32:1";
+    refused(&folder, unknown, &["`luck`", "shared_races", "limits"]);
     refused(&folder, "emulate own.ptx --kernel own --arg u8=@. --arg f32:1", &[". is not a regular file"]);
     #[cfg(unix)]
     for line in ["emulate own.ptx --kernel own --arg u8=@/dev/zero --arg f32:1", "emulate /dev/zero --kernel own"] {
@@ -523,4 +525,51 @@ fn a_kernel_is_emulated_and_its_fault_is_reported() {
         "emulate own.ptx --kernel own --block 32 --limit 20000 --arg f32[32]=0 --arg f32:1",
         &["limit of instructions", "has run 20000 warp instructions", "in the loop from PTX line 14 to PTX line 16"],
     );
+}
+
+/// The last example of `g2d emulate --help` runs a kernel that ships.
+#[test]
+fn a_shipped_kernel_is_emulated_as_the_help_says() {
+    let help = done(Path::new(ROOT), "emulate --help");
+    let example = help.split("g2d ").find(|example| example.starts_with("emulate ptx/")).expect("an example");
+    // Arguments here hold no blanks, and no shell takes the quotes.
+    let line = example.replace(['\\', '\''], "").replace(", ", ",");
+    let out = done(Path::new(ROOT), &line);
+    assert!(out.contains("no fault") && out.contains("argument 0.1: 0 0.5 1 1.5 2 2.5 3 3.5 …"), "{out}");
+}
+
+#[test]
+fn golden_vectors_are_compared_and_recorded() {
+    let folder = empty("golden");
+    fs::create_dir(folder.join("own")).unwrap();
+    let text =
+        |sum: &str| format!("origin: a test\n\nadd.u32 d, a, b | d:b32 | a:b32 b:b32\n00000001 00000002 -> {sum}\n");
+    let write = |text: &str| fs::write(folder.join("own/sums.txt"), text).unwrap();
+    write(&text("00000003"));
+    let line = "verify --device cuda-emulated --golden own";
+    assert_eq!(done(&folder, line), "sums.txt: 0 cases differ\n");
+    write(&text("00000004"));
+    let ended = g2d(&folder, &format!("{line} --record here/recorded"));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.out.contains("1 cases differ") && ended.out.contains("line 3: add.u32 d, a, b"), "{ended:?}");
+    assert!(ended.errors.contains("cuda-emulated: 1 golden cases differ"), "{ended:?}");
+    let recorded = fs::read_to_string(folder.join("here/recorded/sums.txt")).unwrap();
+    assert!(recorded.starts_with("origin: emulated device") && recorded.ends_with("00000001 00000002 -> 00000003\n"));
+    let json = g2d(&folder, &format!("{line} --json"));
+    let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((&json["passed"], &json["golden"][0]["file"]), (&false.into(), &"sums.txt".into()));
+    refused(&folder, "verify --device cpu --golden own", &["cuda-emulated"]);
+    refused(&folder, "verify --device cuda-emulated --golden none", &["none"]);
+    refused(&folder, "verify --device cuda-emulated --golden here", &["here holds no golden vectors"]);
+    refused(&folder, "verify --device cuda-emulated --record own", &["--golden"]);
+    for (text, words) in [
+        ("add.u32", ["own/sums.txt", "origin"]),
+        ("origin: x\n\nadd.u32 d, a, b | d:b32 | a:b32 b:b32\n1 -> 3\n", ["line 4", "not a case"]),
+        ("origin: x\n\nfrob.u32 d, a | d:b32 | a:b32\n1 -> 3\n", ["line 3", "frob.u32"]),
+        ("origin: x\n\nadd.u32 d, a, b | d: | a:b32 b:b32\n1 2 -> 3\n", ["line 3", "own/sums.txt"]),
+        ("origin: x\n\nmov.b32 d, 1 | d:b32 | \n -> 1\n", ["line 3", "own/sums.txt"]),
+    ] {
+        write(text);
+        refused(&folder, line, &words);
+    }
 }

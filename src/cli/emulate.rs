@@ -7,8 +7,8 @@ use clap::Args;
 
 use crate::base::Rng;
 use crate::cuda::driver::Launch;
-use crate::cuda::driver::emulated::Class;
 use crate::cuda::driver::emulated::trial::{Argument, Outcome, Trial};
+use crate::cuda::driver::emulated::{Checks, Class};
 use crate::error::Error;
 
 /// Runs one kernel of a PTX file without a GPU and reports races, stray accesses and missing waits.
@@ -20,10 +20,16 @@ use crate::error::Error;
   u32[1024]=range   0, 1, 2, …
   f32[1024]=normal  random numbers
   u8=@weights.bin   a buffer with the bytes of a file
+  {f32[64],u32:64}  a struct passed by value, with its fields as C lays them out, arrays written out; in quotes, as
+                    shells take braces for themselves; names of files in it have no comma and no brace
+
+The kernels of this project take one struct each; kernels/NAME.cu and the head of ptx/hand/NAME.ptx say what is in it.
 
 Examples:
   g2d emulate scale.ptx --kernel scale --grid 8 --block 128 --arg f32[1024]=range --arg f32:2 --arg u32:1024
-  g2d emulate gemm.ptx --kernel gemm --grid 2,2 --block 256 --shared 65536 --seeds 16 --arg bf16[4096]=normal")]
+  g2d emulate gemm.ptx --kernel gemm --grid 2,2 --block 256 --shared 65536 --seeds 16 --arg bf16[4096]=normal
+  g2d emulate ptx/sm_80/accumulate.ptx --kernel accumulate_scale_f32_eights_sm80 --grid 2 --block 256 \\
+    --arg '{f32[4096]=range, f32[4096], f32:0.5, u32:4096}'")]
 pub struct Emulate {
     /// The PTX text.
     file: PathBuf,
@@ -48,6 +54,10 @@ pub struct Emulate {
     /// Run with this seed only, to replay a report.
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
+    /// Leave out these checkers: bounds, alignment, initialized, registers, shared_races, global_races, pending_copies,
+    /// barriers, collectives, limits.
+    #[arg(long, value_name = "CHECKER", value_delimiter = ',')]
+    off: Vec<String>,
     /// Give a launch up after so many warp instructions.
     #[arg(long, default_value_t = 1_000_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -58,24 +68,24 @@ impl Emulate {
     pub fn run(&self) -> Result<(), Error> {
         let ptx = String::from_utf8_lossy(&read(&self.file, MOST_BYTES)?).into_owned();
         let mut left = MOST_BYTES;
-        let parsed = self.arguments.iter().map(|text| argument(text, &mut left)).collect::<Result<Vec<_>, _>>()?;
-        let (kinds, arguments): (Vec<_>, Vec<_>) = parsed.into_iter().unzip();
+        let mut kinds = Vec::new();
+        let parsed = self.arguments.iter().map(|text| argument(text, &mut left, &mut kinds));
+        let arguments = parsed.collect::<Result<Vec<_>, _>>()?;
         let launch = Launch { grid: extents(&self.grid)?, block: extents(&self.block)?, shared: self.shared };
         let seeds = self.seed.map_or(0..self.seeds, |seed| seed..seed.saturating_add(1));
         let file = self.file.display().to_string();
-        let limit = Some(self.limit);
-        let trial = Trial { file: &file, ptx: &ptx, kernel: &self.kernel, launch, arguments, seeds, limit };
+        let checks =
+            Checks::without(self.off.iter().map(String::as_str)).map_err(|error| Error::Usage(error.to_string()))?;
+        let (kernel, limit) = (&self.kernel, Some(self.limit));
+        let trial = Trial { file: &file, ptx: &ptx, kernel, launch, arguments, checks, seeds, limit };
         let outcome = trial.run().map_err(|error| Error::Usage(error.to_string()))?;
-        let buffers = kinds.iter().zip(&trial.arguments).enumerate();
-        let buffers = buffers.filter(|(_, (_, argument))| !matches!(argument, Argument::Value(_)));
-        let buffers: Vec<(usize, Kind)> = buffers.map(|(at, (kind, _))| (at, *kind)).collect();
-        print!("{}", text(&outcome, &buffers));
+        print!("{}", text(&outcome, &kinds));
         Ok(())
     }
 }
 
-/// What the kernel did, and the beginning of every buffer.
-fn text(outcome: &Outcome, buffers: &[(usize, Kind)]) -> String {
+/// What the kernel did, and the beginning of every buffer; `kinds` are the types of their numbers.
+fn text(outcome: &Outcome, kinds: &[Kind]) -> String {
     let counters = &outcome.counters;
     let mut text = format!("no fault; {} warp instructions\n", counters.total_instructions());
     for class in Class::ALL.into_iter().filter(|&class| counters.instructions(class) > 0) {
@@ -88,18 +98,14 @@ fn text(outcome: &Outcome, buffers: &[(usize, Kind)]) -> String {
     if counters.tensor_flops > 0 {
         text += &format!("matrices: {} floating-point operations\n", counters.tensor_flops);
     }
-    for ((at, kind), bytes) in buffers.iter().zip(&outcome.buffers) {
+    for ((name, kind), bytes) in outcome.names.iter().zip(kinds).zip(&outcome.buffers) {
         let numbers = bytes.chunks_exact(kind.bytes()).take(8).map(|bytes| kind.show(bytes));
         let more = if bytes.len() > 8 * kind.bytes() { " …" } else { "" };
-        text += &format!("argument {at}: {}{more}\n", numbers.collect::<Vec<_>>().join(" "));
+        text += &format!("{name}: {}{more}\n", numbers.collect::<Vec<_>>().join(" "));
     }
     if let Some(difference) = outcome.difference {
-        let (argument, kind) = buffers[difference.buffer];
-        let element = difference.byte / kind.bytes();
-        text += &format!(
-            "seed {} gives another result: argument {argument} differs first in element {element}\n",
-            difference.seed
-        );
+        let (name, element) = (&outcome.names[difference.buffer], difference.byte / kinds[difference.buffer].bytes());
+        text += &format!("seed {} gives another result: {name} differs first in element {element}\n", difference.seed);
     }
     text
 }
@@ -219,25 +225,43 @@ fn take(text: &str, bytes: u64, left: &mut u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// `TYPE:NUMBER`, `TYPE[COUNT]`, `TYPE[COUNT]=FILL` or `TYPE=@FILE`, if its buffer fits into the bytes that are left.
-fn argument(text: &str, left: &mut u64) -> Result<(Kind, Argument), Error> {
-    let wrong = || Error::Usage(format!("`{text}` is not an argument such as f32:1.5, f32[1024]=normal or u8=@FILE"));
+/// The texts between the commas of a struct's fields; commas within braces part the fields of inner structs.
+fn fields(text: &str) -> Vec<&str> {
+    let mut depth = 0;
+    let parts = text.split(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        c == ',' && depth == 0
+    });
+    parts.map(str::trim).collect()
+}
+
+/// `TYPE:NUMBER`, `TYPE[COUNT]`, `TYPE[COUNT]=FILL`, `TYPE=@FILE`, if its buffer fits into the bytes that are left, or
+/// `{FIELD, …}` of such. Adds the types of its buffers to `kinds`.
+fn argument(text: &str, left: &mut u64, kinds: &mut Vec<Kind>) -> Result<Argument, Error> {
+    let examples = "f32:1.5, f32[1024]=normal, u8=@FILE or {f32[8], u32:8}";
+    let wrong = || Error::Usage(format!("`{text}` is not an argument such as {examples}"));
+    if let Some(inside) = text.strip_prefix('{') {
+        let inside = inside.strip_suffix('}').ok_or_else(wrong)?;
+        let fields = fields(inside).into_iter().map(|field| argument(field, left, kinds));
+        return fields.collect::<Result<_, _>>().map(Argument::Struct);
+    }
     let end = text.find([':', '[', '=']).ok_or_else(wrong)?;
     let kind = Kind::parse(&text[..end]).ok_or_else(wrong)?;
     let rest = &text[end..];
     if let Some(number) = rest.strip_prefix(':') {
-        return Ok((kind, Argument::Value(kind.number(number).ok_or_else(wrong)?)));
+        return Ok(Argument::Value(kind.number(number).ok_or_else(wrong)?));
     }
+    kinds.push(kind);
     if let Some(path) = rest.strip_prefix("=@") {
         let bytes = read(Path::new(path), *left)?;
         take(text, bytes.len() as u64, left)?;
-        return Ok((kind, Argument::Buffer(bytes)));
+        return Ok(Argument::Buffer(bytes));
     }
     let (count, fill) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).ok_or_else(wrong)?;
     let count: usize = count.parse().map_err(|_| wrong())?;
     let bytes = count.saturating_mul(kind.bytes());
     take(text, bytes as u64, left)?;
-    let argument = match fill.strip_prefix('=') {
+    Ok(match fill.strip_prefix('=') {
         None if fill.is_empty() => Argument::Uninitialized(bytes),
         None => return Err(wrong()),
         Some("range") => Argument::Buffer((0..count).flat_map(|at| kind.nearest(at as f64)).collect()),
@@ -246,8 +270,7 @@ fn argument(text: &str, left: &mut u64) -> Result<(Kind, Argument), Error> {
             Argument::Buffer((0..count).flat_map(|_| kind.nearest(rng.normal())).collect())
         }
         Some(number) => Argument::Buffer(kind.number(number).ok_or_else(wrong)?.repeat(count)),
-    };
-    Ok((kind, argument))
+    })
 }
 
 #[cfg(test)]
@@ -256,7 +279,8 @@ mod tests {
 
     #[test]
     fn arguments_are_read() {
-        let read = |text: &str| argument(text, &mut 100).unwrap_or_else(|error| panic!("{error}")).1;
+        let mut kinds = Vec::new();
+        let mut read = |text: &str| argument(text, &mut 100, &mut kinds).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(read("f32:1.5"), Argument::Value(1.5f32.to_le_bytes().to_vec()));
         assert_eq!(read("bf16:-2"), Argument::Value(vec![0, 0xc0]));
         assert_eq!(read("u64:18446744073709551615"), Argument::Value(vec![255; 8]));
@@ -264,14 +288,17 @@ mod tests {
         assert_eq!(read("s32[2]=-1"), Argument::Buffer(vec![255; 8]));
         assert_eq!(read("u8[3]=range"), Argument::Buffer(vec![0, 1, 2]));
         assert!(matches!(read("f16[5]=normal"), Argument::Buffer(bytes) if bytes.len() == 10));
+        let inner = Argument::Struct(vec![Argument::Value(vec![1]), Argument::Uninitialized(4)]);
+        assert_eq!(read("{u8:3, {u8:1,bf16[2]} }"), Argument::Struct(vec![Argument::Value(vec![3]), inner]));
+        assert_eq!(kinds, [Kind::F64, Kind::S32, Kind::U8, Kind::F16, Kind::Bf16]);
     }
 
     #[test]
     fn buffers_have_a_limit_together() {
         let mut left = MOST_BYTES;
-        assert!(argument("u8[1000]=0", &mut left).is_ok() && left == MOST_BYTES - 1000);
+        assert!(argument("u8[1000]=0", &mut left, &mut Vec::new()).is_ok() && left == MOST_BYTES - 1000);
         for text in ["u8[4000000000]=0", "f32[268435400]", "u8[1073741824]=range", "u64[18446744073709551615]"] {
-            let error = argument(text, &mut left).expect_err(text).to_string();
+            let error = argument(text, &mut left, &mut Vec::new()).expect_err(text).to_string();
             assert!(error.contains("more than 1073741824 bytes"), "{error}");
         }
     }
@@ -281,24 +308,26 @@ mod tests {
         let path = std::env::temp_dir().join(format!("g2d-emulate-{}", std::process::id()));
         std::fs::write(&path, [7; 10]).expect("the folder of temporary files can be written");
         let text = format!("u8=@{}", path.display());
-        assert_eq!(argument(&text, &mut 10).expect("10 bytes").1, Argument::Buffer(vec![7; 10]));
-        let error = argument(&text, &mut 9).expect_err("too long").to_string();
+        let argument = |text: &str, mut left: u64| argument(text, &mut left, &mut Vec::new());
+        assert_eq!(argument(&text, 10).expect("10 bytes"), Argument::Buffer(vec![7; 10]));
+        let error = argument(&text, 9).expect_err("too long").to_string();
         assert!(error.contains("more than the 9 bytes"), "{error}");
         std::fs::remove_file(&path).expect("it is there");
-        let error = argument("u8=@.", &mut 100).expect_err("a folder").to_string();
+        let error = argument("u8=@.", 100).expect_err("a folder").to_string();
         assert_eq!(error, ". is not a regular file");
         #[cfg(unix)]
         {
-            let error = argument("u8=@/dev/zero", &mut 100).expect_err("no end").to_string();
+            let error = argument("u8=@/dev/zero", 100).expect_err("no end").to_string();
             assert_eq!(error, "/dev/zero is not a regular file");
         }
     }
 
     #[test]
     fn broken_arguments_are_refused() {
-        for text in ["", "f32", "f33:1", "f32:x", "u8:256", "u32:-1", "f32[2", "f32[x]", "f32[2]x", "f32[2]=y", "u8=@"]
-        {
-            assert!(argument(text, &mut 100).is_err(), "{text}");
+        let texts = ["", "f32", "f33:1", "f32:x", "u8:256", "u32:-1", "f32[2", "f32[x]", "f32[2]x", "f32[2]=y", "u8=@"];
+        let structs = ["{", "{}", "{u8:1", "u8:1}", "{u8:1,}", "{u8:1}}", "{u8:1, {u8:2}", "{u8:1} "];
+        for text in texts.into_iter().chain(structs) {
+            assert!(argument(text, &mut 100, &mut Vec::new()).is_err(), "{text}");
         }
         for text in ["", "0", "1,2,3,4", "a", "-1"] {
             assert!(extents(text).is_err(), "{text}");

@@ -1,6 +1,6 @@
 //! `g2d verify`: kernels against the definitions of their ops.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
@@ -12,6 +12,7 @@ use crate::kernels::Library;
 use crate::model::config::{Config, PRESETS, RECIPES};
 use crate::program::Precision;
 use crate::train::Device;
+use crate::verify::golden;
 use crate::verify::shadow::shadow;
 use crate::verify::suite::{Report, Suite};
 
@@ -26,7 +27,8 @@ const TEXT_LENGTH: usize = 64;
     g2d verify --device cuda-emulated                 every CUDA kernel, without a GPU\n  \
     g2d verify --device cuda-emulated --op conv2d --op linear --cases 20 --seed 7\n  \
     g2d verify --device cuda-emulated --ptx target/ptx   texts under development in the place of those that ship\n  \
-    g2d verify --device cuda-emulated --shadow micro  whole steps, launch by launch\n\n\
+    g2d verify --device cuda-emulated --shadow micro  whole steps, launch by launch\n  \
+    g2d verify --device cuda --golden tests/emulated/golden --record target/golden   single instructions\n\n\
     A line: op.pass/kernel, cases passed, cases it does not take, part of the tolerance used up at worst.\n\
     Exit code 2 if a case fails, a pass is covered by no kernel, or an entry of ptx/ is launched by no case.")]
 pub struct Verify {
@@ -50,6 +52,13 @@ pub struct Verify {
     #[arg(long, value_name = "PRESET", conflicts_with_all = ["ops", "cases", "seed", "ptx"],
         value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]
     shadow: Option<String>,
+    /// Instead of kernels single instructions: the golden vectors in the files (*.txt) of this folder, such as
+    /// tests/emulated/golden.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["ops", "cases", "seed", "ptx", "shadow"])]
+    golden: Option<PathBuf>,
+    /// Write the golden vectors with the results of this device into this folder, which is made.
+    #[arg(long, value_name = "FOLDER", requires = "golden")]
+    record: Option<PathBuf>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -58,6 +67,9 @@ pub struct Verify {
 impl Verify {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
+        if let Some(folder) = &self.golden {
+            return self.golden(folder);
+        }
         let library = match &self.ptx {
             Some(folder) => {
                 Library::with_folder(folder).map_err(|error| Error::Usage(format!("{}: {error}", folder.display())))?
@@ -89,6 +101,51 @@ impl Verify {
             print!("{}", text(&report));
         }
         if report.passed() { Ok(()) } else { Err(Error::Usage(verdict(&report, &device.to_string()))) }
+    }
+}
+
+impl Verify {
+    /// Holds a device against golden vectors, and writes down what it gives.
+    fn golden(&self, folder: &Path) -> Result<(), Error> {
+        let device = self.device.resolve();
+        let Some(driver) = device.driver()? else {
+            let text = format!("golden vectors are PTX, which {device} does not run; take cuda or cuda-emulated");
+            return Err(Error::Usage(text));
+        };
+        let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
+        let entries = entries.collect::<Result<Vec<_>, _>>().map_err(Error::io(folder))?;
+        let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+        paths.retain(|path| path.is_file() && path.extension().is_some_and(|ending| ending == "txt"));
+        paths.sort();
+        if paths.is_empty() {
+            return Err(Error::Usage(format!("{} holds no golden vectors (*.txt)", folder.display())));
+        }
+        let (mut wrong, mut files) = (0, Vec::new());
+        for path in &paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+            let recorded = golden::recorded(&text, &*driver);
+            let (written, differences) =
+                recorded.map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;
+            if let Some(to) = &self.record {
+                std::fs::create_dir_all(to).map_err(Error::io(to))?;
+                std::fs::write(to.join(&*name), written).map_err(Error::io(to))?;
+            }
+            wrong += differences.len();
+            if !self.json {
+                println!("{name}: {} cases differ", differences.len());
+                differences.iter().for_each(|difference| println!("  {difference}"));
+            }
+            files.push(serde_json::json!({ "file": name, "differences": differences }));
+        }
+        if self.json {
+            let device = device.to_string();
+            println!("{}", serde_json::json!({ "device": device, "passed": wrong == 0, "golden": files }));
+        }
+        match wrong {
+            0 => Ok(()),
+            _ => Err(Error::Usage(format!("{device}: {wrong} golden cases differ"))),
+        }
     }
 }
 

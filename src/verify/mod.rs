@@ -1,10 +1,11 @@
 //! Kernels held against the definitions of their ops: cases from a few small numbers, the one tolerance, and launches on a
-//! device with everything poisoned that may not be read.
+//! device with everything poisoned that may not be read. Below the kernels: single instructions against golden vectors.
 
 pub mod cases;
 pub mod compare;
 pub mod cpu;
 pub mod device;
+pub mod golden;
 pub mod last_step;
 pub mod shadow;
 pub mod suite;

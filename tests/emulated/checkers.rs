@@ -37,9 +37,26 @@ fn reads_of_memory_that_is_nobodys_are_reported() {
 fn misaligned_accesses_are_reported() {
     let case = Case::new("ld.global.u32 %r1, [%a+2]; st.global.u32 [%tb], %r1;");
     let report = case.provokes(Check::Alignment, |checks| checks.alignment = false);
-    assert!(report.text.contains("4 bytes"), "{report}");
+    assert!(report.text.contains("4 bytes at") && report.text.ends_with("byte 2 of a"), "{report}");
     let case = Case::new("ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%a+8];");
     case.provokes(Check::Alignment, |checks| checks.alignment = false);
+    let case = Case::new("st.global.u32 [%tb], %tx;\nld.global.u64 %rd1, [%b+20];");
+    let report =
+        case.provokes(Check::Alignment, |checks| *checks = Checks { global_races: false, alignment: false, ..*checks });
+    let line = case.ptx().lines().position(|line| line.contains("[%tb]")).expect("the line") + 1;
+    let words = format!("byte 20 of b, which warp 0 lane 5 wrote last, at PTX line {line}");
+    assert!(report.text.contains(&words), "{words}: {report}");
+    let case =
+        Case::new(&format!("{MINE} st.shared.u32 [%r1], 7;\nbar.sync 0; ld.shared.u32 %r2, [%r1+2];")).module(SHARED);
+    let report =
+        case.provokes(Check::Alignment, |checks| *checks = Checks { initialized: false, alignment: false, ..*checks });
+    assert!(report.text.contains("shared byte 2 of `s`, which warp 0 lane 0 wrote last"), "{report}");
+    let case =
+        Case::new(".local .align 4 .b32 l[2]; mov.u64 %rd1, l; st.local.u32 [%rd1], 7; ld.local.u32 %r2, [%rd1+1];");
+    let report = case.provokes(Check::Alignment, |checks| checks.alignment = false);
+    assert!(report.text.contains("byte 1 of the thread's local memory"), "{report}");
+    let outside = Case::new("ld.global.u32 %r1, [%a+4097];").report();
+    assert!(outside.check == Check::Alignment && outside.text.contains("in no allocation"), "{outside}");
 }
 
 #[test]
@@ -280,6 +297,35 @@ fn threads_that_spin_for_ever_are_reported() {
     let report = case.report();
     assert_eq!(report.check, Check::Deadlock, "{report}");
     assert!(report.text.contains("spin"), "{report}");
+    assert!(report.text.contains("(block (0,0,0) warp 0 lane 0: byte 0 of b)"), "nobody wrote there: {report}");
+}
+
+#[test]
+fn a_spin_names_the_memory_and_who_wrote_there_last() {
+    let body = |wait: &str| {
+        format!(
+            "setp.eq.u32 %p1, %tx, 0;\n@%p1 st.relaxed.gpu.global.u32 [%b+8], 2;\n@%p1 st.shared.u32 [s+4], 2;
+            bar.sync 0;\nwait:\n{wait}\nsetp.ne.u32 %p2, %r1, 3;\n@%p2 bra wait;"
+        )
+    };
+    for (wait, place, store) in [
+        ("ld.relaxed.gpu.global.u32 %r1, [%b+8];", "byte 8 of b", "[%b+8], 2"),
+        ("ld.volatile.shared.u32 %r1, [s+4];", "shared byte 4 of `s`", "[s+4], 2"),
+        ("add.u64 %rd1, %b, 8; ld.relaxed.gpu.u32 %r1, [%b+8];", "byte 8 of b", "[%b+8], 2"),
+    ] {
+        let case = Case::new(&body(wait)).module(SHARED).threads(64);
+        let line = |text: &str| case.ptx().lines().position(|line| line.contains(text)).expect("the line") + 1;
+        let words = format!("{place}, which warp 0 lane 0 wrote last, at PTX line {}", line(store));
+        let report = case.report();
+        assert_eq!(report.check, Check::Deadlock, "{report}");
+        assert!(report.text.contains(&words), "`{words}` is not in: {report}");
+        let given_up = case.run(Options { limit: Some(3000), ..Options::default() }).expect_err("it has no end");
+        assert!(given_up.check == Check::Limit && given_up.text.contains(&words), "`{words}` is not in: {given_up}");
+    }
+    // An address that the loop itself changes is not known.
+    let report =
+        Case::new(&body("add.u64 %rd1, %b, 8; ld.relaxed.gpu.global.u32 %r1, [%rd1];")).module(SHARED).report();
+    assert!(report.check == Check::Deadlock && !report.text.contains("of b"), "{report}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! No form is used by committed PTX that no test of the emulated device executes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -61,16 +61,34 @@ fn every_form_of_the_list_is_tested() {
     assert!(missing.is_empty(), "{} forms without a test:\n{}", missing.len(), missing.join("\n"));
 }
 
-#[test]
-fn every_form_of_committed_ptx_is_tested() {
-    let tested = tested();
-    let mut missing = Vec::new();
-    for path in files(&Path::new(ROOT).join("ptx"), ".ptx") {
+/// Forms that golden kernels execute, in every thread: their results are compared, here and on a GPU.
+fn golden() -> BTreeSet<String> {
+    let text = |group: &g2d::verify::golden::Group| ptx::parse(&group.ptx()).expect("a golden kernel is PTX");
+    crate::golden::groups().iter().flat_map(|(_, group)| decode::forms(&text(group))).collect()
+}
+
+/// Forms of the texts that ship, each with a text that has it.
+fn committed() -> BTreeMap<String, String> {
+    let texts = files(&Path::new(ROOT).join("ptx"), ".ptx").into_iter().flat_map(|path| {
         let module = ptx::parse(&read(&path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let untested = decode::forms(&module).into_iter().filter(|form| !tested.contains(form));
-        missing.extend(untested.map(|form| format!("{}: {form}", path.display())));
-    }
-    assert!(missing.is_empty(), "{} forms that no test executes:\n{}", missing.len(), missing.join("\n"));
+        decode::forms(&module).into_iter().map(move |form| (form, path.display().to_string()))
+    });
+    texts.collect()
+}
+
+#[test]
+fn golden_kernels_execute_every_form_of_committed_ptx() {
+    let golden = golden();
+    let missing = committed().into_iter().filter(|(form, _)| !golden.contains(form));
+    let missing: Vec<String> = missing.map(|(form, path)| format!("{path}: {form}")).collect();
+    assert!(missing.is_empty(), "{} forms that no golden kernel executes:\n{}", missing.len(), missing.join("\n"));
+}
+
+#[test]
+fn every_form_of_committed_ptx_is_listed() {
+    let listed: BTreeSet<&str> = list().map(|(form, _)| form).collect();
+    let missing: Vec<String> = committed().into_keys().filter(|form| !listed.contains(form.as_str())).collect();
+    assert!(missing.is_empty(), "{} forms are not in forms.txt:\n{}", missing.len(), missing.join("\n"));
 }
 
 #[test]
@@ -78,5 +96,6 @@ fn a_form_that_nobody_tests_is_found() {
     let text = ".version 8.0\n.target sm_80\n.address_size 64\n.entry k() { add.u32 a, b, c; frobnicate.s7 a; }";
     let forms = decode::forms(&ptx::parse(text).expect("text"));
     let tested = tested();
-    assert_eq!(forms.into_iter().filter(|form| !tested.contains(form)).collect::<Vec<_>>(), ["frobnicate.s7"]);
+    assert_eq!(forms.iter().filter(|form| !tested.contains(*form)).collect::<Vec<_>>(), ["frobnicate.s7"]);
+    assert_eq!(forms.iter().filter(|form| !golden().contains(*form)).collect::<Vec<_>>(), ["frobnicate.s7"]);
 }

@@ -7,14 +7,14 @@ use g2d::cuda::ptx;
 use crate::harness::Case;
 
 /// The entries of a module, or the message.
-fn decoded(text: &str) -> Result<Vec<Function>, String> {
+pub fn decoded(text: &str) -> Result<Vec<Function>, String> {
     let module = ptx::parse(text).map_err(|error| error.to_string())?;
     let variables = decode::variables(&module).map_err(|error| error.to_string())?;
     let address = |name: &str| variables.iter().any(|variable| variable.name == name).then_some(1 << 32);
     decode::functions(&module, &address).map_err(|error| error.to_string())
 }
 
-fn module(target: &str, body: &str) -> String {
+pub fn module(target: &str, body: &str) -> String {
     format!(
         ".version 8.6\n.target {target}\n.address_size 64\n.visible .entry k(.param .u64 p)\n{{\n.reg .pred %p<4>;\n\
          .reg .b16 %h<9>;\n.reg .b32 %r<40>;\n.reg .f32 %f<9>;\n.reg .b64 %d<9>;\n{body}\nret;\n}}\n"

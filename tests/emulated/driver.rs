@@ -113,6 +113,30 @@ fn launches_beyond_the_limits_are_refused() {
 }
 
 #[test]
+fn kernels_with_too_many_parameters_are_refused_where_the_checker_is_on() {
+    let kernel = |bytes: u32| {
+        format!(
+            ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry big(.param .b8 p[{bytes}])\n{{\n\
+             ret;\n}}\n"
+        )
+    };
+    let (text, what) = (kernel(32_765), "parameter bytes of `big` is 32765, the device allows 32764");
+    let device = Emulated::default();
+    let error = device.load("big.ptx", &text).expect_err(what).to_string();
+    assert!(error.contains(what), "{error}");
+    device.set_options(Options { checks: Checks { limits: false, ..Checks::default() }, ..Options::default() });
+    let module = device.load("big.ptx", &text).expect("unchecked");
+    let big = device.function(module, "big").expect("there");
+    let launch = |kernel, bytes| device.launch(kernel, Launch::linear(1, 32), &vec![0; bytes], S);
+    launch(big, 32_765).expect("unchecked");
+    device.set_options(Options::default());
+    let error = launch(big, 32_765).expect_err(what).to_string();
+    assert!(error.contains(what), "{error}");
+    let module = device.load("most.ptx", &kernel(32_764)).expect("as much as there may be");
+    launch(device.function(module, "big").expect("there"), 32_764).expect("as much as there may be");
+}
+
+#[test]
 fn more_shared_memory_must_be_allowed() {
     let device = Emulated::default();
     let module = device.load("add.ptx", ADD).expect("load");

@@ -15,6 +15,7 @@ mod matrices;
 mod memory;
 mod mutation;
 mod record;
+mod refused;
 mod registers;
 mod third_party;
 mod transfer;

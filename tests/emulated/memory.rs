@@ -1,7 +1,7 @@
 //! Loads, stores, atomics, hints: every space, width and vector (PTX ISA 9.7.9, 9.7.13.5).
 
 use g2d::cuda::driver::Launch;
-use g2d::cuda::driver::emulated::{Class, Options};
+use g2d::cuda::driver::emulated::{Check, Checks, Class, Options};
 
 use crate::harness::Case;
 
@@ -231,4 +231,66 @@ fn traffic_is_counted() {
         ".shared .b32 s[1024]; mov.u32 %r0, s; shl.b32 %r1, %tx, 7; add.u32 %r1, %r1, %r0; st.shared.u32 [%r1], 1;",
     );
     assert_eq!(shared.shared_conflicts, 31);
+}
+
+/// A warp at consecutive addresses is served as one; with two lanes exchanged the very same bytes are served lane by lane.
+#[test]
+fn whole_warps_at_consecutive_addresses_do_what_lanes_do_one_by_one() {
+    for (kind, bytes, registers) in [
+        ("u8", 1, "%h1"),
+        ("s8", 1, "%r1"),
+        ("u16", 2, "%h1"),
+        ("s16", 2, "%r1"),
+        ("b16", 2, "%r1"),
+        ("f32", 4, "%f1"),
+        ("s32", 4, "%rd1"),
+        ("v2.u16", 4, "{%h1,%h2}"),
+        ("u64", 8, "%rd1"),
+        ("v2.f32", 8, "{%f1,%f2}"),
+        ("v4.u16", 8, "{%h1,_,%h3,%h4}"),
+        ("v4.u32", 16, "{%r1,%r2,%r3,%r4}"),
+        ("v2.u64", 16, "{%rd1,%rd2}"),
+    ] {
+        let from = registers.replace('_', "%h5");
+        let run = |exchange: u32| {
+            let body = format!(
+                "mov.b16 %h5, 7; and.b32 %r9, %tx, 30; setp.eq.u32 %p1, %r9, 12; mov.u32 %r8, %tx;
+                @%p1 xor.b32 %r8, %tx, {exchange}; mul.wide.u32 %rd9, %r8, {bytes}; add.u64 %rd7, %a, %rd9;
+                add.u64 %rd8, %b, %rd9; ld.global.{kind} {registers}, [%rd7+64]; st.global.{kind} [%rd8+32], {from};
+                ld.global.{kind} {registers}, [%rd8+32]; st.global.{kind} [%rd8+32], {from};"
+            );
+            let a = (0..256u32).map(|at| at.wrapping_mul(0x9e37_79b9));
+            let case = Case::new(&body).a(a);
+            let ran = case.run(Options::default()).unwrap_or_else(|report| panic!("{kind}: {report}"));
+            let unchecked = case.run(Options { checks: Checks::none(), ..Options::default() }).expect("no check");
+            assert_eq!(ran, unchecked, "{kind}");
+            ran
+        };
+        let (together, apart) = (run(0), run(1));
+        assert_eq!(together, apart, "{kind}");
+        assert!(together.b[8..8 + 8 * bytes].iter().any(|word| *word != 0) && together.counters.global_sectors > 0);
+    }
+}
+
+#[test]
+fn whole_warps_at_consecutive_addresses_are_reported_by_their_lane() {
+    let case = Case::new("setp.ne.u32 %p1, %tx, 9; @%p1 st.global.u32 [%tc], %tx; ld.global.u32 %r1, [%tc];");
+    let report = case.provokes(Check::Initialized, |checks| checks.initialized = false);
+    assert_eq!(report.lane, Some((9, [9, 0, 0])), "{report}");
+    let case = Case::new("shl.b32 %r1, %tx, 2; cvt.u64.u32 %rd1, %r1; add.u64 %rd1, %b, %rd1;
+        setp.eq.u32 %p1, %tx, 41; @%p1 st.global.u32 [%b+20], 7; setp.lt.u32 %p2, %tx, 32; @%p2 st.global.u32 [%rd1], 9;")
+    .threads(64);
+    let reports: Vec<_> = (0..8).filter_map(|seed| case.run(Options { seed, ..Options::default() }).err()).collect();
+    assert!(!reports.is_empty());
+    for report in reports {
+        assert_eq!(report.check, Check::GlobalRace, "{report}");
+        assert!(matches!(report.lane, Some((5 | 9, _))) && report.text.contains("byte 20 of b"), "{report}");
+    }
+    let case = Case::new("st.global.u32 [%tb+900], %tx;");
+    assert_eq!(case.report().lane, Some((31, [31, 0, 0])));
+    let case = Case::new("ld.global.u32 %r1, [%ta+2];");
+    assert_eq!((case.report().check, case.report().lane), (Check::Alignment, Some((0, [0, 0, 0]))));
+    let constant = ".const .align 4 .b8 k[128];";
+    let case = Case::new("mov.u64 %rd1, k; cvta.const.u64 %rd1, %rd1; mul.wide.u32 %rd2, %tx, 4; add.u64 %rd1, %rd1, %rd2; st.global.u32 [%rd1], %tx;").module(constant);
+    assert!(case.report().text.contains("constant memory"));
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use g2d::base::Rng;
 use g2d::cuda::driver::Launch;
+use g2d::cuda::driver::emulated::Checks;
 use g2d::cuda::driver::emulated::trial::{Argument, Trial};
 use half::f16;
 
@@ -228,7 +229,8 @@ impl Kernel {
         let ptx = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let kernel = ptx.split_once(".entry ").and_then(|(_, rest)| rest.split_once('(')).expect("an entry").0;
         let (launch, arguments) = (self.launch, self.arguments.clone());
-        let trial = Trial { file: self.name, ptx: &ptx, kernel, launch, arguments, seeds: 0..4, limit: None };
+        let checks = Checks::default();
+        let trial = Trial { file: self.name, ptx: &ptx, kernel, launch, arguments, checks, seeds: 0..4, limit: None };
         let outcome = trial.run().unwrap_or_else(|error| panic!("{}: {error}", self.name));
         assert!(outcome.difference.is_none(), "{}: seeds differ: {:?}", self.name, outcome.difference);
         let result = &outcome.buffers[self.result];

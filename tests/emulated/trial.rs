@@ -1,6 +1,7 @@
 //! A kernel of one's own under the checkers: arguments, faults, results that depend on the order.
 
 use g2d::cuda::driver::Launch;
+use g2d::cuda::driver::emulated::Checks;
 use g2d::cuda::driver::emulated::trial::{Argument, Trial, TrialError};
 
 fn trial<'a>(ptx: &'a str, arguments: &[Argument]) -> Trial<'a> {
@@ -10,6 +11,7 @@ fn trial<'a>(ptx: &'a str, arguments: &[Argument]) -> Trial<'a> {
         kernel: "own",
         launch: Launch::linear(2, 32),
         arguments: arguments.to_vec(),
+        checks: Checks::default(),
         seeds: 0..6,
         limit: None,
     }
@@ -44,6 +46,34 @@ fn a_fault_is_reported_with_argument_line_and_seed() {
     for part in ["own", "argument 1", "lane 31", "seed 0"] {
         assert!(error.contains(part), "{part}: {error}");
     }
+}
+
+#[test]
+fn a_struct_is_laid_out_as_c_does() {
+    // char at 0, double at 8, a struct of a short and a pointer at 16 and 24, float at 32; 40 bytes in all.
+    let ptx = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry own(.param .align 8 .b8 p[40])\n{\n\
+        .reg .b32 %r<4>; .reg .b64 %d<4>; .reg .f32 %f<4>; .reg .f64 %x;\nld.param.u8 %r1, [p]; \
+        ld.param.f64 %x, [p+8]; ld.param.u16 %r2, [p+16]; ld.param.u64 %d1, [p+24]; ld.param.f32 %f1, [p+32];\n\
+        cvt.rn.f32.f64 %f2, %x; st.global.v4.b32 [%d1], {%r1, %r2, %f1, %f2}; ret; }";
+    let of = |bytes: &[u8]| Argument::Value(bytes.to_vec());
+    let inner = Argument::Struct(vec![of(&7u16.to_le_bytes()), Argument::Uninitialized(16)]);
+    let fields = vec![of(&[5]), of(&2.5f64.to_le_bytes()), inner, of(&0.5f32.to_le_bytes())];
+    let one = Trial { launch: Launch::linear(1, 1), ..trial(ptx, &[Argument::Struct(fields.clone())]) };
+    let outcome = one.run().expect("no fault");
+    let expected: Vec<u8> =
+        [5, 7, 0.5f32.to_bits(), 2.5f32.to_bits()].iter().flat_map(|word| word.to_le_bytes()).collect();
+    assert_eq!((outcome.buffers, outcome.names), (vec![expected], vec!["argument 0.2.1".to_owned()]));
+    let short = Argument::Struct(fields[..3].to_vec());
+    let error = Trial { arguments: vec![short], ..one }.run().expect_err("32 bytes").to_string();
+    assert!(error.contains("p: 40 bytes") && error.contains("32 bytes, with its fields at [0, 8, 16]"), "{error}");
+}
+
+#[test]
+fn a_checker_is_left_out_when_told() {
+    let ptx = kernel("st.global.u32 [%d3+4], %r4;");
+    let checks = Checks::without(["bounds"]).expect("a checker");
+    let unchecked = Trial { checks, ..trial(&ptx, &[value(7), Argument::Uninitialized(256)]) };
+    assert!(unchecked.run().is_ok());
 }
 
 #[test]

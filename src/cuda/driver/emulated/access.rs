@@ -95,11 +95,14 @@ impl Context<'_, '_> {
 
     /// `ld`.
     pub(super) fn load(&mut self, load: &Load, active: u32) -> Outcome {
+        if self.load_parameter(load, active) {
+            return Ok(());
+        }
         let bytes = usize::from(load.bytes) * usize::from(load.count);
         let access = Access::ordered("read", bytes, load.order);
         let addresses = self.addresses(&load.address);
         self.by_space(load.space, addresses, active, |this, space, addresses, mask| {
-            this.check_alignment(addresses, mask, access)?;
+            this.check_alignment(space, addresses, mask, access)?;
             match space {
                 Space::Shared => this.load_shared(load, addresses, mask, access),
                 Space::Local | Space::Param => this.load_private(load, space, addresses, mask, access),
@@ -121,7 +124,7 @@ impl Context<'_, '_> {
         }
         let addresses = self.addresses(&store.address);
         self.by_space(store.space, addresses, active, |this, space, addresses, mask| {
-            this.check_alignment(addresses, mask, access)?;
+            this.check_alignment(space, addresses, mask, access)?;
             match space {
                 Space::Shared => this.store_shared(store, addresses, mask, access),
                 Space::Local => this.store_local(store, addresses, mask, access),
@@ -141,14 +144,22 @@ impl Context<'_, '_> {
 
     /// Looks for addresses that are no multiple of the access's size.
     #[inline]
-    pub(super) fn check_alignment(&self, addresses: &Addresses, mask: u32, access: Access) -> Outcome {
+    pub(super) fn check_alignment(&self, space: Space, addresses: &Addresses, mask: u32, access: Access) -> Outcome {
         let low = access.bytes as u64 - 1;
-        if !self.checks().alignment || lanes(mask).fold(0, |any, lane| any | addresses[lane]) & low == 0 {
+        // Of all lanes first, without looking at the mask.
+        if !self.checks().alignment || addresses.iter().fold(0, |any, address| any | address) & low == 0 {
             return Ok(());
         }
-        let lane = lanes(mask).find(|lane| addresses[*lane] & low != 0).unwrap_or(0);
-        let text = format!("{} of {} bytes at {:#x}", access.what, access.bytes, addresses[lane]);
-        Err(Finding::new(Check::Alignment, lane, text))
+        let Some(lane) = lanes(mask).find(|lane| addresses[*lane] & low != 0) else { return Ok(()) };
+        Err(self.misaligned(space, addresses[lane], access, lane))
+    }
+
+    /// The fault of an address that is no multiple of the access's size.
+    #[cold]
+    pub(super) fn misaligned(&self, space: Space, address: u64, access: Access, lane: usize) -> Box<Finding> {
+        let place = self.grid.whereabouts(self.block, space, address, access.bytes);
+        let text = format!("{} of {} bytes at {address:#x}: {place}", access.what, access.bytes);
+        Finding::new(Check::Alignment, lane, text)
     }
 
     /// Offsets of lanes in shared memory; lanes that point outside are faults, or are left out without the check.
@@ -276,7 +287,7 @@ pub(super) fn copy_bytes(to: &mut [u8], from: &[u8]) {
 }
 
 #[inline]
-fn little<const N: usize>(data: &[u8], at: usize) -> [u8; N] {
+pub(super) fn little<const N: usize>(data: &[u8], at: usize) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&data[at..at + N]);
     bytes
@@ -320,7 +331,8 @@ pub(super) fn read_rows(registers: &mut Registers, load: &Load, data: &[u8], off
 }
 
 /// A value of 1 to 8 bytes, extended to its register.
-fn extended(bytes: &[u8], signed: bool, half: bool) -> u64 {
+#[inline]
+pub(super) fn extended(bytes: &[u8], signed: bool, half: bool) -> u64 {
     let mut word = [0; 8];
     word[..bytes.len()].copy_from_slice(bytes);
     let value = u64::from_le_bytes(word);

@@ -18,7 +18,7 @@ impl Context<'_, '_> {
         }
         let addresses = self.addresses(&atomic.address);
         self.by_space(atomic.space, addresses, active, |this, space, addresses, mask| {
-            this.check_alignment(addresses, mask, access)?;
+            this.check_alignment(space, addresses, mask, access)?;
             match space {
                 Space::Shared => this.atomic_shared(atomic, addresses, mask, access),
                 Space::Global | Space::Generic => this.atomic_global(atomic, addresses, mask, access),

@@ -34,6 +34,28 @@ pub struct Checks {
     pub lockstep: bool,
 }
 
+/// A checker's place in [`Checks`].
+type Switch = fn(&mut Checks) -> &mut bool;
+
+/// Every checker by the name of its field.
+const SWITCHES: [(&str, Switch); 10] = [
+    ("bounds", |checks| &mut checks.bounds),
+    ("alignment", |checks| &mut checks.alignment),
+    ("initialized", |checks| &mut checks.initialized),
+    ("registers", |checks| &mut checks.registers),
+    ("shared_races", |checks| &mut checks.shared_races),
+    ("global_races", |checks| &mut checks.global_races),
+    ("pending_copies", |checks| &mut checks.pending_copies),
+    ("barriers", |checks| &mut checks.barriers),
+    ("collectives", |checks| &mut checks.collectives),
+    ("limits", |checks| &mut checks.limits),
+];
+
+/// A name that is no checker's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no checker `{0}`; there are {names}", names = SWITCHES.map(|(name, _)| name).join(", "))]
+pub struct UnknownChecker(pub String);
+
 impl Default for Checks {
     fn default() -> Self {
         Self::all(true)
@@ -44,6 +66,17 @@ impl Checks {
     /// No checker at all; launches run fastest.
     pub fn none() -> Self {
         Self::all(false)
+    }
+
+    /// Every checker but those named.
+    pub fn without<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, UnknownChecker> {
+        let mut checks = Self::all(true);
+        for name in names {
+            let switch = SWITCHES.iter().find(|(known, _)| *known == name);
+            let (_, switch) = switch.ok_or_else(|| UnknownChecker(name.to_owned()))?;
+            *switch(&mut checks) = false;
+        }
+        Ok(checks)
     }
 
     /// Every checker on, or every one off; lanes run in step where nobody looks.
@@ -132,6 +165,16 @@ pub(super) fn order(seed: u64, stream: u32, index: u64, count: usize) -> Vec<usi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_checker_is_switched_off_by_its_name() {
+        let all = SWITCHES.map(|(name, _)| name);
+        assert_eq!(Checks::without(all), Ok(Checks { lockstep: false, ..Checks::none() }));
+        assert_eq!(Checks::without([]), Ok(Checks::default()));
+        assert_eq!(Checks::without(["bounds"]), Ok(Checks { bounds: false, ..Checks::default() }));
+        let error = Checks::without(["bound"]).expect_err("no such checker").to_string();
+        assert!(error.contains("`bound`") && all.iter().all(|name| error.contains(name)), "{error}");
+    }
 
     #[test]
     fn every_number_comes_once_and_seeds_differ() {

@@ -6,7 +6,7 @@
 use super::access::{Access, Addresses, Offsets, copy_bytes};
 use super::checks::{Completion, STREAM_COPIES};
 use super::execute::{Context, lanes};
-use super::instr::CpAsync;
+use super::instr::{CpAsync, Space};
 use super::registers::LANES;
 use super::report::{Check, Finding, Outcome, Place};
 use crate::base::Rng;
@@ -55,7 +55,7 @@ impl Context<'_, '_> {
         let bytes = usize::from(copy.bytes);
         let access = |what| Access::weak(what, bytes);
         let (targets, from) = (self.addresses(&copy.to), self.addresses(&copy.from));
-        self.check_alignment(&targets, active, access("copy"))?;
+        self.check_alignment(Space::Shared, &targets, active, access("copy"))?;
         let ignored = copy.ignore_source.map_or(0, |guard| self.guarded(guard, active));
         let mut read = [copy.bytes; LANES];
         if let Some(sizes) = copy.source_bytes {
@@ -69,7 +69,7 @@ impl Context<'_, '_> {
         }
         lanes(ignored).for_each(|lane| read[lane] = 0);
         let reads = lanes(active).filter(|lane| read[*lane] > 0).fold(0, |mask, lane| mask | 1 << lane);
-        self.check_alignment(&from, reads, access("copy"))?;
+        self.check_alignment(Space::Global, &from, reads, access("copy"))?;
         self.check_sources(&from, &read, reads)?;
         let (to, mask) = self.shared_spots(&targets, active, access("copy"))?;
         let carried_out = self.is_early();

@@ -270,7 +270,10 @@ impl State {
         }
         let decoded = decode::functions(&ast, &|name: &str| addresses.get(name).copied());
         let checked = decoded.map_err(|error| failed(error.to_string())).and_then(|functions| {
-            functions.iter().try_for_each(limits::check_function)?;
+            functions.iter().try_for_each(limits::check_static_shared)?;
+            if self.options.checks.limits {
+                functions.iter().try_for_each(limits::check_parameters)?;
+            }
             Ok(functions)
         });
         let functions = match checked {

@@ -1,5 +1,6 @@
 //! The interpreter's loop: one warp runs until it ends, waits, or has spun for long.
 
+use super::access::Access;
 use super::checks::Checks;
 use super::counters::Class;
 use super::function::Touch;
@@ -99,7 +100,7 @@ impl Context<'_, '_> {
         loop {
             let instr = function.code.get(pc).ok_or_else(without_end)?;
             self.warp.pc = pc;
-            self.grid.tick(self.warp)?;
+            self.grid.tick(self.block, self.warp)?;
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
             if watches && let Some(touch) = &function.watched.touches[pc] {
                 self.follow(touch, mask, active)?;
@@ -274,7 +275,7 @@ impl Context<'_, '_> {
         for lane in lanes(active) {
             let at = addresses[lane];
             if self.checks().alignment && !at.is_multiple_of(LINE as u64) {
-                return Err(Finding::new(Check::Alignment, lane, format!("discard at {at:#x}, no multiple of {LINE}")));
+                return Err(self.misaligned(space, at, Access::weak("discard", LINE), lane));
             }
             match self.grid.memory.spot(at, LINE) {
                 Some(spot) => {

@@ -143,6 +143,13 @@ pub enum Special {
     TotalSharedBytes,
 }
 
+impl Special {
+    /// Whether lanes of a warp may see different values.
+    pub fn varies(self) -> bool {
+        matches!(self, Self::Tid(_) | Self::LaneId | Self::LaneMask(_))
+    }
+}
+
 /// Which lanes a `%lanemask` names, relative to the lane itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LaneOrder {

@@ -8,7 +8,6 @@ use super::memory::{SECTOR, Spot};
 use super::order::Party;
 use super::registers::LANES;
 use super::report::{Check, Finding, Outcome};
-use super::warp::thread_index;
 
 impl Context<'_, '_> {
     /// Where lanes of global memory point: the segment that the first lane's bytes lie in, and the lanes (with their
@@ -49,6 +48,9 @@ impl Context<'_, '_> {
 
     /// `ld` of global or constant memory.
     pub(super) fn load_global(&mut self, load: &Load, addresses: &Addresses, mask: u32, access: Access) -> Outcome {
+        if self.load_run(load, addresses, mask, access) {
+            return Ok(());
+        }
         let mut rest = mask;
         let mut done = 0;
         while let Some((segment, offsets, found)) = self.global_spots(addresses, &mut rest, access)? {
@@ -68,6 +70,9 @@ impl Context<'_, '_> {
 
     /// `st` to global memory.
     pub(super) fn store_global(&mut self, store: &Store, addresses: &Addresses, mask: u32, access: Access) -> Outcome {
+        if self.store_run(store, addresses, mask, access) {
+            return Ok(());
+        }
         let mut rest = mask;
         while let Some((segment, offsets, found)) = self.global_spots(addresses, &mut rest, access)? {
             self.count_global(segment, &offsets, found, access.bytes);
@@ -217,14 +222,13 @@ impl Context<'_, '_> {
         (owner, stamp): (u32, Stamp),
     ) -> Box<Finding> {
         let label = self.grid.memory.segment(segment).map_or("", |held| held.label.as_str());
-        let (warp, other) = stamp.party();
+        let party = self.grid.party(self.block, owner, stamp);
         let text = if owner == self.block.serial {
-            format!("{does} byte {offset} of {label}, which warp {warp} lane {other} wrote, and nothing orders the two")
+            format!("{does} byte {offset} of {label}, which {party} wrote, and nothing orders the two")
         } else {
-            let [x, y, z] = thread_index((owner - self.grid.first) as usize, self.grid.shape.launch.grid);
             format!(
-                "{does} byte {offset} of {label}, which block ({x},{y},{z}) warp {warp} lane {other} wrote in this \
-                 launch, without release and acquire between them"
+                "{does} byte {offset} of {label}, which {party} wrote in this launch, without release and acquire \
+                 between them"
             )
         };
         Finding::new(Check::GlobalRace, lane, text).against(stamp.pc())

@@ -35,15 +35,20 @@ pub fn count_blocks(function: &Function, launch: &Launch) -> Result<u32, DriverE
     Ok(blocks as u32)
 }
 
-/// Looks at a kernel when its module is loaded.
-pub fn check_function(function: &Function) -> Result<(), DriverError> {
+/// Looks at the parameters of a kernel.
+pub fn check_parameters(function: &Function) -> Result<(), DriverError> {
+    bound(format!("parameter bytes of `{}`", function.name), function.param_bytes as u64, PARAMETERS)
+}
+
+/// Looks at the static shared memory of a kernel, which has this bound in every case: an assembler knows it already.
+pub fn check_static_shared(function: &Function) -> Result<(), DriverError> {
     let name = &function.name;
-    bound(format!("parameter bytes of `{name}`"), function.param_bytes as u64, PARAMETERS)?;
     bound(format!("static shared memory of `{name}`"), function.shared_bytes.into(), SHARED_DEFAULT.into())
 }
 
-/// Looks at a launch; `allowed` is the dynamic shared memory that the kernel may have.
+/// Looks at a launch, and at the parameters again, which may have been loaded unchecked; `allowed` is the dynamic shared memory that the kernel may have.
 pub fn check_launch(function: &Function, launch: &Launch, parameters: usize, allowed: u32) -> Result<(), DriverError> {
+    check_parameters(function)?;
     let name = &function.name;
     let invalid = |text: String| Err(DriverError::Invalid(text));
     let axes = [("x", 0), ("y", 1), ("z", 2)];

@@ -34,7 +34,7 @@ impl Context<'_, '_> {
                 let lane = mask.trailing_zeros() as usize;
                 return Err(Finding::new(Check::Bounds, lane, format!("{what} in {space:?} memory instead of shared")));
             }
-            this.check_alignment(addresses, mask, access)?;
+            this.check_alignment(space, addresses, mask, access)?;
             (offsets, found) = this.shared_spots(addresses, mask, access)?;
             Ok(())
         })?;

@@ -89,6 +89,17 @@ impl Segment {
         bits & wanted == wanted
     }
 
+    /// Whether all of these bytes, any number of them, were written.
+    pub fn is_written_run(&self, offset: usize, bytes: usize) -> bool {
+        let whole = offset.next_multiple_of(8)..(offset + bytes) / 8 * 8;
+        if whole.start >= whole.end {
+            return (offset..offset + bytes).all(|byte| self.is_written(byte, 1));
+        }
+        let mut ends = (offset..whole.start).chain(whole.end..offset + bytes);
+        self.written[whole.start / 8..whole.end / 8].iter().all(|bits| *bits == u8::MAX)
+            && ends.all(|byte| self.is_written(byte, 1))
+    }
+
     /// Whether all bytes were written, so that no read of this segment needs a check.
     pub fn is_whole(&self) -> bool {
         self.whole
@@ -276,6 +287,12 @@ mod tests {
         assert!(memory.require_written(spot(5), 3, 0).is_ok());
         assert!(memory.require_written(spot(4), 4, 0).is_err());
         assert!(memory.require_written(spot(5), 4, 0).is_err());
+        for (offset, bytes) in [(40, 3), (43, 30)] {
+            memory.write(at + offset, &vec![0; bytes]).expect("in bounds");
+        }
+        let written = |offset, bytes| memory.segment(0).is_some_and(|held| held.is_written_run(offset, bytes));
+        assert!(written(40, 33) && written(41, 3) && written(48, 16) && written(45, 20) && written(5, 3));
+        assert!(!written(39, 33) && !written(40, 34) && !written(5, 4) && !written(64, 16) && !written(10, 40));
         memory.fill(at, 0, 100).expect("in bounds");
         assert!(memory.segment(0).is_some_and(Segment::is_whole));
         memory.segment_mut(0).expect("there").forget(50, 2);

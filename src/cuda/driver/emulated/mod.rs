@@ -11,15 +11,16 @@
 //! | text to instructions | [`decode`] makes [`instr`] |
 //! | registers and arithmetic | [`registers`], [`scalar`] |
 //! | memories | `memory` (global), `shared`, with who wrote what in `clocks` and `order` |
-//! | one warp | `warp` (divergence), `execute` (the loop), `access`, `global`, `atomic`, `collective`, `copy`, `matrix` |
+//! | one warp | `warp` (divergence), `execute` (the loop), `access`, `consecutive`, `global`, `atomic`, `collective`, `copy`, `matrix` |
 //! | CTA and grid | `sync` (barriers), `schedule` (turns, seeds, deadlock) |
-//! | what comes out | [`report`], [`counters`] |
+//! | what comes out | [`report`] (memory by name in `whereabouts`), [`counters`] |
 
 mod access;
 mod atomic;
 pub mod checks;
 mod clocks;
 mod collective;
+mod consecutive;
 mod copy;
 pub mod counters;
 pub mod decode;
@@ -42,8 +43,9 @@ mod shared;
 mod sync;
 pub mod trial;
 mod warp;
+mod whereabouts;
 
-pub use checks::{Checks, Completion, Options};
+pub use checks::{Checks, Completion, Options, UnknownChecker};
 pub use counters::{Class, Counters};
 pub use device::Emulated;
 pub use report::{Check, Place, Report};

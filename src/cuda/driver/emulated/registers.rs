@@ -125,6 +125,18 @@ impl Registers {
         }
     }
 
+    /// Sets the lanes of `mask` of a register to the low bits of `value`.
+    pub fn fill(&mut self, register: Register, value: u64, mask: u32) {
+        match register {
+            Register::Word(word) if mask == u32::MAX => self.word_mut(word).fill(value as u32),
+            Register::Wide(wide) if mask == u32::MAX => self.wide_mut(wide).fill(value),
+            register => {
+                let lanes = (0..LANES).filter(|lane| mask >> lane & 1 == 1);
+                lanes.for_each(|lane| self.set_lane(register, lane, value));
+            }
+        }
+    }
+
     /// Sets one lane of a register to the low bits of `value`.
     pub fn set_lane(&mut self, register: Register, lane: usize, value: u64) {
         match register {

@@ -6,18 +6,20 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::super::Launch;
+use super::access::resolve;
 use super::checks::{Options, STREAM_BLOCKS, STREAM_WARPS, order, permuted};
 use super::counters::{Class, Counters};
-use super::execute::{Context, Stop};
+use super::execute::{Context, Stop, lanes};
 use super::footprint::Footprint;
-use super::instr::{Function, Op, Space};
+use super::instr::{Address, Base, Function, Op, Space};
 use super::memory::Memory;
+use super::operands::Operands;
 use super::order::Locations;
-use super::registers::LANES;
+use super::registers::{LANES, Register};
 use super::report::{Check, Finding, Outcome, Place, Report};
 use super::shared::{Shared, Watch};
 use super::sync::{BARRIERS, BarrierState, settle};
-use super::warp::{State, Warp, thread_index};
+use super::warp::{Fragment, State, Warp, thread_index};
 
 /// CTAs that are resident at once at most: two on each of 132 multiprocessors.
 const RESIDENT: usize = 264;
@@ -126,28 +128,38 @@ impl Grid<'_> {
 
     /// Moves the clock on; a launch that has reached its limit is given up.
     #[inline]
-    pub fn tick(&mut self, warp: &Warp) -> Outcome {
+    pub fn tick(&mut self, block: &Block, warp: &Warp) -> Outcome {
         self.steps += 1;
-        if self.steps > self.end { Err(self.too_long(warp)) } else { Ok(()) }
+        if self.steps > self.end { Err(self.too_long(block, warp)) } else { Ok(()) }
     }
 
     #[cold]
-    fn too_long(&self, warp: &Warp) -> Box<Finding> {
+    fn too_long(&self, block: &Block, warp: &Warp) -> Box<Finding> {
         let limit = self.options.limit.unwrap_or_default();
-        let text = format!("the launch has run {limit} warp instructions and goes on here{}", self.describe_loop(warp));
+        let (circle, memory) = (self.describe_loop(warp), self.describe_reads(block, warp));
+        let text = format!("the launch has run {limit} warp instructions and goes on here{circle}{memory}");
         Finding::new(Check::Limit, None, text)
+    }
+
+    /// Where a warp reads what it may wait for: loads and atomics of global and shared memory in the loop that it was in
+    /// last.
+    fn loop_reads(&self, warp: &Warp) -> impl Iterator<Item = (usize, Space, &Address, usize)> {
+        let span = warp.last_loop.map_or(0..0, |(first, last)| first..last + 1);
+        span.filter_map(|pc| match &self.function.code[pc].op {
+            Op::Load(load) if matches!(load.space, Space::Param | Space::Local | Space::Const) => None,
+            Op::Load(load) => Some((pc, load.space, &load.address, usize::from(load.bytes) * usize::from(load.count))),
+            Op::Atomic(atomic) => {
+                Some((pc, atomic.space, &atomic.address, atomic.kind.bytes() * atomic.from.len().max(1)))
+            }
+            _ => None,
+        })
     }
 
     /// The loop that a warp was in last, and where it reads what it may wait for.
     fn describe_loop(&self, warp: &Warp) -> String {
         let Some((first, last)) = warp.last_loop else { return String::new() };
         let place = |pc: usize| Place::of(self.function, pc).to_string();
-        let reads = |pc: &usize| match &self.function.code[*pc].op {
-            Op::Load(load) => !matches!(load.space, Space::Param | Space::Local | Space::Const),
-            Op::Atomic(_) => true,
-            _ => false,
-        };
-        let mut places: Vec<String> = (first..=last).filter(reads).map(place).collect();
+        let mut places: Vec<String> = self.loop_reads(warp).map(|(pc, ..)| place(pc)).collect();
         places.dedup();
         places.truncate(READS_NAMED);
         let reads = match places.is_empty() {
@@ -155,6 +167,35 @@ impl Grid<'_> {
             false => format!("which reads memory at {}", places.join(", ")),
         };
         format!(", in the loop from {} to {}, {reads}", place(first), place(last))
+    }
+
+    /// What those reads reach in the first lane that goes round the loop, where its address is the same every time.
+    fn describe_reads(&self, block: &Block, warp: &Warp) -> String {
+        let Some((first, last)) = warp.last_loop else { return String::new() };
+        let inside = |fragment: &&Fragment| (first..=last).contains(&fragment.pc);
+        let mask = warp.fragments.iter().find(inside).map_or(0, |fragment| fragment.mask);
+        let Some(lane) = lanes(mask).next() else { return String::new() };
+        let changes =
+            |base: Register| (first..=last).any(|pc| Operands::of(&self.function.code[pc].op).writes.contains(&base));
+        let mut texts: Vec<String> = Vec::new();
+        for (_, space, address, bytes) in self.loop_reads(warp) {
+            let base = match address.base {
+                Base::None => 0,
+                Base::Word(word) if !changes(word.into()) => warp.registers.lane(word.into(), lane),
+                Base::Wide(wide) if !changes(wide.into()) => warp.registers.lane(wide.into(), lane),
+                Base::Word(_) | Base::Wide(_) => continue,
+            };
+            let at = base.wrapping_add(address.offset as u64);
+            let (space, at) = if space == Space::Generic { resolve(at) } else { (space, at) };
+            texts.push(self.whereabouts(block, space, at, bytes));
+        }
+        texts.dedup();
+        texts.truncate(READS_NAMED);
+        if texts.is_empty() {
+            return String::new();
+        }
+        let [x, y, z] = block.at;
+        format!(" (block ({x},{y},{z}) warp {} lane {lane}: {})", warp.index, texts.join("; "))
     }
 
     /// Runs all CTAs.
@@ -309,15 +350,19 @@ impl Grid<'_> {
 
     /// The report of CTAs that spin for ever.
     fn hopeless(&self, running: &Resident, resident: &VecDeque<Resident>, waiting: u64) -> Box<Report> {
-        let mut places: BTreeMap<String, usize> = BTreeMap::new();
-        for warp in resident.iter().flat_map(|running| &running.warps) {
-            for fragment in &warp.fragments {
+        // Warps at one place are told together, with what the first of them reads.
+        let mut places: BTreeMap<String, (usize, String)> = BTreeMap::new();
+        for running in resident {
+            for (warp, fragment) in
+                running.warps.iter().flat_map(|warp| warp.fragments.iter().map(move |at| (warp, at)))
+            {
                 let place = Place::of(self.function, fragment.pc.max(warp.pc));
-                *places.entry(format!("{place}{}", self.describe_loop(warp))).or_default() += 1;
+                let reads = || (0, self.describe_reads(&running.block, warp));
+                places.entry(format!("{place}{}", self.describe_loop(warp))).or_insert_with(reads).0 += 1;
             }
         }
         let places: Vec<String> =
-            places.into_iter().map(|(place, warps)| format!("{warps} warps at {place}")).collect();
+            places.into_iter().map(|(place, (warps, reads))| format!("{warps} warps at {place}{reads}")).collect();
         let text = format!(
             "{} blocks spin and no memory changes: {}; {waiting} blocks wait for them to end",
             resident.len(),

@@ -262,9 +262,23 @@ impl Shared {
         Finding::new(Check::SharedRace, lane, text)
     }
 
+    /// Who wrote the first written of these bytes last in this CTA, where that is kept.
+    pub fn last_writer(&self, offset: usize, bytes: usize) -> Option<Stamp> {
+        let written = self.cells(offset, bytes).find(|cell| self.state[*cell] & WRITTEN != 0)?;
+        self.writes.get(written).copied()
+    }
+
+    /// Variable of a byte.
+    pub fn describe_byte(&self, offset: usize) -> String {
+        self.describe_address(SHARED_BASE + offset as u32)
+    }
+
     /// Address and variable of a granule.
     fn describe(&self, cell: usize) -> String {
-        let address = SHARED_BASE + (cell << self.shift) as u32;
+        self.describe_address(SHARED_BASE + (cell << self.shift) as u32)
+    }
+
+    fn describe_address(&self, address: u32) -> String {
         let of = self.variables.iter().rev().find(|variable| {
             address >= variable.address && (variable.bytes == 0 || address < variable.address + variable.bytes)
         });

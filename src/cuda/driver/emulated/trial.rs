@@ -1,18 +1,58 @@
-//! One kernel of one's own under all checkers, in several orders: what `g2d emulate` runs.
+//! One kernel of one's own under the checkers, in several orders: what `g2d emulate` runs.
 
-use super::{Completion, Counters, Emulated, Options};
-use crate::cuda::driver::{Driver, DriverError, Launch, Stream};
+use super::{Checks, Completion, Counters, Emulated, Options};
+use crate::cuda::driver::{Address, Driver, DriverError, Launch, Stream};
 use crate::cuda::ptx;
 
 /// What a parameter of the kernel receives.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Argument {
-    /// These bytes.
+    /// These bytes. As a field of a struct they are aligned to the largest power of two that divides their number, to 16
+    /// at most: a number or a CUDA vector to its size.
     Value(Vec<u8>),
     /// The address of a buffer of its own with these bytes.
     Buffer(Vec<u8>),
     /// The address of a buffer of so many bytes that nobody wrote yet.
     Uninitialized(usize),
+    /// A struct passed by value, with these fields, laid out as C does: each at the next multiple of its alignment, the
+    /// whole filled up to a multiple of the largest. The fields of an array are written out one by one.
+    Struct(Vec<Argument>),
+}
+
+/// Most bytes that a field is aligned to.
+const MOST_ALIGNMENT: usize = 16;
+
+impl Argument {
+    /// Its alignment as a field of a struct, in bytes.
+    fn alignment(&self) -> usize {
+        match self {
+            Self::Value(bytes) => 1 << bytes.len().max(1).trailing_zeros().min(MOST_ALIGNMENT.ilog2()),
+            Self::Buffer(_) | Self::Uninitialized(_) => size_of::<Address>(),
+            Self::Struct(fields) => fields.iter().map(Self::alignment).max().unwrap_or(1),
+        }
+    }
+
+    /// Its bytes in the parameter block.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Value(bytes) => bytes.len(),
+            Self::Buffer(_) | Self::Uninitialized(_) => size_of::<Address>(),
+            Self::Struct(fields) => {
+                let last = offsets(fields).zip(fields).last();
+                let end = last.map_or(0, |(offset, field)| offset + field.bytes());
+                end.next_multiple_of(self.alignment())
+            }
+        }
+    }
+}
+
+/// Where the fields of a struct lie in it.
+fn offsets(fields: &[Argument]) -> impl Iterator<Item = usize> {
+    fields.iter().scan(0usize, |end, field| {
+        let offset = end.next_multiple_of(field.alignment());
+        *end = offset + field.bytes();
+        Some(offset)
+    })
 }
 
 /// A launch to try.
@@ -28,6 +68,8 @@ pub struct Trial<'a> {
     pub launch: Launch,
     /// One per parameter.
     pub arguments: Vec<Argument>,
+    /// What is looked for.
+    pub checks: Checks,
     /// Seeds to run with, at least one. Seed 0 is the natural order with copies completed late.
     pub seeds: std::ops::Range<u64>,
     /// Warp instructions after which a launch is given up.
@@ -39,6 +81,8 @@ pub struct Trial<'a> {
 pub struct Outcome {
     /// What the first seed left in the buffers, in the order of the arguments.
     pub buffers: Vec<Vec<u8>>,
+    /// What reports call the buffers: `argument 2`, or `argument 2.0` for the first field of a struct.
+    pub names: Vec<String>,
     /// Counters of the first seed's launch.
     pub counters: Counters,
     /// The first difference of another seed's buffers.
@@ -95,15 +139,17 @@ pub enum TrialError {
 impl Trial<'_> {
     /// Runs the kernel once per seed, on fresh memory each time, and ends at the first fault.
     pub fn run(&self) -> Result<Outcome, TrialError> {
-        let offsets = self.offsets()?;
+        let (offsets, end) = self.offsets()?;
         let mut first: Option<Outcome> = None;
         for seed in self.seeds.clone() {
             let completion = if seed == 0 { Completion::Late } else { Completion::Random };
-            let (buffers, counters) =
-                self.once(&offsets, Options { seed, completion, limit: self.limit, ..Options::default() })?;
+            let options = Options { checks: self.checks, seed, completion, limit: self.limit };
+            let other = self.once(&offsets, end, options)?;
             match &mut first {
-                None => first = Some(Outcome { buffers, counters, difference: None }),
-                Some(first) if first.difference.is_none() => first.difference = differs(&first.buffers, &buffers, seed),
+                None => first = Some(other),
+                Some(first) if first.difference.is_none() => {
+                    first.difference = differs(&first.buffers, &other.buffers, seed);
+                }
                 Some(_) => {}
             }
         }
@@ -126,43 +172,32 @@ impl Trial<'_> {
         if entry.params.len() != self.arguments.len() {
             return wrong(format!("{} arguments were given", self.arguments.len()));
         }
-        let (mut offsets, mut end) = (Vec::new(), 0usize);
+        let (mut places, mut end) = (Vec::new(), 0usize);
         for (param, argument) in entry.params.iter().zip(&self.arguments) {
-            let bytes = if let Argument::Value(bytes) = argument { bytes.len() } else { 8 };
+            let bytes = argument.bytes();
             if bytes != param.bytes {
-                return wrong(format!("the argument for {} has {bytes} bytes", param.name));
+                let fields = match argument {
+                    Argument::Struct(fields) => {
+                        format!(", with its fields at {:?}", offsets(fields).collect::<Vec<_>>())
+                    }
+                    _ => String::new(),
+                };
+                return wrong(format!("the argument for {} has {bytes} bytes{fields}", param.name));
             }
             let offset = end.next_multiple_of(param.align.max(1));
-            offsets.push(offset);
+            places.push(offset);
             end = offset + bytes;
         }
-        Ok((offsets, end))
+        Ok((places, end))
     }
 
-    fn once(
-        &self,
-        (offsets, end): &(Vec<usize>, usize),
-        options: Options,
-    ) -> Result<(Vec<Vec<u8>>, Counters), TrialError> {
+    fn once(&self, places: &[usize], end: usize, options: Options) -> Result<Outcome, TrialError> {
         let device = Emulated::new(options);
-        let (mut parameters, mut buffers) = (vec![0; *end], Vec::new());
-        for (at, (argument, &offset)) in self.arguments.iter().zip(offsets).enumerate() {
-            let bytes = match argument {
-                Argument::Value(bytes) => {
-                    parameters[offset..offset + bytes.len()].copy_from_slice(bytes);
-                    continue;
-                }
-                Argument::Buffer(bytes) => bytes.len(),
-                Argument::Uninitialized(bytes) => *bytes,
-            };
-            let address = device.allocate(bytes as u64)?;
-            device.label(address, &format!("argument {at}"));
-            if let Argument::Buffer(bytes) = argument {
-                device.upload(address, bytes, Stream::DEFAULT)?;
-            }
-            parameters[offset..offset + 8].copy_from_slice(&address.0.to_le_bytes());
-            buffers.push((address, bytes));
+        let mut given = Given { device: &device, parameters: vec![0; end], buffers: Vec::new(), names: Vec::new() };
+        for (at, (argument, &place)) in self.arguments.iter().zip(places).enumerate() {
+            given.give(argument, place, format!("argument {at}"))?;
         }
+        let Given { parameters, buffers, names, .. } = given;
         let module = device.load(self.file, self.ptx)?;
         let kernel = device.function(module, self.kernel)?;
         device.allow_shared(kernel, self.launch.shared)?;
@@ -171,8 +206,45 @@ impl Trial<'_> {
             let mut content = vec![0; bytes];
             device.download(address, &mut content, Stream::DEFAULT).map(|()| content)
         });
-        let contents = contents.collect::<Result<Vec<_>, _>>()?;
-        Ok((contents, device.counters()))
+        let buffers = contents.collect::<Result<Vec<_>, _>>()?;
+        Ok(Outcome { buffers, names, counters: device.counters(), difference: None })
+    }
+}
+
+/// Arguments on their way to a launch.
+struct Given<'d> {
+    device: &'d Emulated,
+    /// The parameter block.
+    parameters: Vec<u8>,
+    buffers: Vec<(Address, usize)>,
+    names: Vec<String>,
+}
+
+impl Given<'_> {
+    /// Writes an argument into the parameter block and makes the buffers it points to.
+    fn give(&mut self, argument: &Argument, place: usize, name: String) -> Result<(), DriverError> {
+        let bytes = match argument {
+            Argument::Value(bytes) => {
+                self.parameters[place..place + bytes.len()].copy_from_slice(bytes);
+                return Ok(());
+            }
+            Argument::Struct(fields) => {
+                let mut fields = offsets(fields).zip(fields).enumerate();
+                return fields
+                    .try_for_each(|(at, (offset, field))| self.give(field, place + offset, format!("{name}.{at}")));
+            }
+            Argument::Buffer(bytes) => bytes.len(),
+            Argument::Uninitialized(bytes) => *bytes,
+        };
+        let address = self.device.allocate(bytes as u64)?;
+        self.device.label(address, &name);
+        if let Argument::Buffer(bytes) = argument {
+            self.device.upload(address, bytes, Stream::DEFAULT)?;
+        }
+        self.parameters[place..place + size_of::<Address>()].copy_from_slice(&address.0.to_le_bytes());
+        self.buffers.push((address, bytes));
+        self.names.push(name);
+        Ok(())
     }
 }
 

@@ -170,6 +170,10 @@ impl Warp {
 
     fn load_specials(&mut self, function: &Function, shape: &Shape, block: [u32; 3], which: fn(&Special) -> bool) {
         for (register, special) in function.specials.iter().filter(|(_, special)| which(special)) {
+            if !special.varies() {
+                self.registers.fill(*register, special_value(*special, shape, block, self.index, 0), u32::MAX);
+                continue;
+            }
             for lane in 0..LANES {
                 let value = special_value(*special, shape, block, self.index, lane);
                 self.registers.set_lane(*register, lane, value);
