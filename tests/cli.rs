@@ -518,3 +518,22 @@ fn a_kernel_is_emulated_and_its_fault_is_reported() {
         &["limit of instructions", "has run 20000 warp instructions", "in the loop from PTX line 14 to PTX line 16"],
     );
 }
+
+#[test]
+fn kernels_are_checked_as_far_as_can_be_and_it_says_how_far() {
+    let folder = empty("kernels-check");
+    let elsewhere = done(&folder, "kernels --check");
+    assert!(elsewhere.contains("not compared with a checkout: there is no ptx/MANIFEST"), "{elsewhere}");
+    let here = done(Path::new(ROOT), "kernels --check");
+    assert!(here.contains("texts of ptx/ in this folder: the same, and listed"), "{here}");
+    fs::create_dir_all(folder.join("ptx")).unwrap();
+    fs::write(folder.join("ptx/MANIFEST"), "").unwrap();
+    refused(&folder, "kernels --check", &["ptx"]);
+}
+
+#[test]
+fn a_planned_step_is_sampled_on_the_emulated_device_alone() {
+    let folder = empty("verify-plan");
+    refused(&folder, "verify --device cpu --plan micro --batch 2 --sample", &["--sample runs on cuda-emulated"]);
+    refused(&folder, "verify --device cuda-emulated --plan micro --batch 0 --sample", &["batch of 0"]);
+}

@@ -10,9 +10,10 @@
 //! |---|---|
 //! | text to instructions | [`decode`] makes [`instr`] |
 //! | registers and arithmetic | [`registers`], [`scalar`] |
-//! | memories | `memory` (global), `shared`, with who wrote what in `clocks` and `order` |
+//! | memories | `memory` (global, or `made` when touched), `shared`, with who wrote what in `clocks` and `order` |
 //! | one warp | `warp` (divergence), `execute` (the loop), `access`, `global`, `atomic`, `collective`, `copy`, `matrix` |
 //! | CTA and grid | `sync` (barriers), `schedule` (turns, seeds, deadlock) |
+//! | staging memory of the host | `staged` |
 //! | what comes out | [`report`], [`counters`] |
 
 mod access;
@@ -30,6 +31,7 @@ pub mod function;
 mod global;
 pub mod instr;
 mod limits;
+mod made;
 mod matrix;
 mod memory;
 pub mod operands;
@@ -39,6 +41,7 @@ pub mod report;
 pub mod scalar;
 mod schedule;
 mod shared;
+mod staged;
 mod sync;
 pub mod trial;
 mod warp;
@@ -46,4 +49,5 @@ mod warp;
 pub use checks::{Checks, Completion, Options};
 pub use counters::{Class, Counters};
 pub use device::Emulated;
+pub use made::Make;
 pub use report::{Check, Place, Report};
