@@ -573,3 +573,22 @@ fn golden_vectors_are_compared_and_recorded() {
         refused(&folder, line, &words);
     }
 }
+
+#[test]
+fn kernels_are_checked_as_far_as_can_be_and_it_says_how_far() {
+    let folder = empty("kernels-check");
+    let elsewhere = done(&folder, "kernels --check");
+    assert!(elsewhere.contains("not compared with a checkout: there is no ptx/MANIFEST"), "{elsewhere}");
+    let here = done(Path::new(ROOT), "kernels --check");
+    assert!(here.contains("texts of ptx/ in this folder: the same, and listed"), "{here}");
+    fs::create_dir_all(folder.join("ptx")).unwrap();
+    fs::write(folder.join("ptx/MANIFEST"), "").unwrap();
+    refused(&folder, "kernels --check", &["ptx"]);
+}
+
+#[test]
+fn a_planned_step_is_sampled_on_the_emulated_device_alone() {
+    let folder = empty("verify-plan");
+    refused(&folder, "verify --device cpu --plan micro --batch 2 --sample", &["--sample runs on cuda-emulated"]);
+    refused(&folder, "verify --device cuda-emulated --plan micro --batch 0 --sample", &["batch of 0"]);
+}

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -142,8 +143,79 @@ fn table(files: &[(String, String)]) -> String {
     format!("{table}\nNot quoted, for the rules ask for more; `benches/peers/compare` measures again:\n\n{refused}\n")
 }
 
+/// A run of `g2d verify` on a GPU, as benches/gpu.sh records it.
+struct Verified {
+    /// Path of the report in the repository.
+    file: String,
+    chip: String,
+    date: String,
+    /// Kernels that were launched.
+    entries: BTreeSet<String>,
+    /// Kernels of ops that failed, as `op.pass/kernel`.
+    failed: Vec<String>,
+}
+
+impl Verified {
+    /// From what the two files of a folder hold; `None` where it was no GPU.
+    fn new(file: &str, machine: &str, report: &str) -> Option<Self> {
+        let said = |label: &str| machine.lines().find_map(|line| line.strip_prefix(label)).map(str::trim);
+        let (date, gpu) = (said("date:")?, said("GPU:")?);
+        let report: serde_json::Value = serde_json::from_str(report).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let device = report["device"].as_str()?;
+        if !device.starts_with("cuda") || device == "cuda-emulated" {
+            return None;
+        }
+        let entries = report["report"]["entries"].as_array().into_iter().flatten();
+        let kernels = report["report"]["kernels"].as_object().into_iter().flatten();
+        Some(Self {
+            file: file.to_owned(),
+            chip: gpu.split(',').next().unwrap_or(gpu).to_owned(),
+            date: date.to_owned(),
+            entries: entries.filter_map(|entry| entry.as_str()).map(str::to_owned).collect(),
+            failed: kernels.filter(|(_, line)| !line["failure"].is_null()).map(|(name, _)| name.clone()).collect(),
+        })
+    }
+
+    /// What the table says of the kernels of an op: which of them ran, and whether what the op makes of them is right.
+    fn executed(&self, op: &str, symbols: &[&str]) -> Option<String> {
+        let ran = symbols.iter().filter(|&&symbol| self.entries.contains(symbol)).count();
+        // Kernels of two ops are named for what they do.
+        let of = |name: &&String| {
+            let own = name.split(['.', '/']).next() == Some(op);
+            own || op == "matmul" && name.ends_with("/mma")
+        };
+        let failed: Vec<&str> = self.failed.iter().filter(of).map(String::as_str).collect();
+        let how = match (ran == symbols.len(), failed.is_empty()) {
+            _ if ran == 0 => return None,
+            (true, true) => "yes".to_owned(),
+            (false, true) => format!("{ran} of {}", symbols.len()),
+            (_, false) => format!("fails ({})", failed.join(", ")),
+        };
+        Some(format!(
+            "{how}, {}, {}, [{}]({})",
+            self.chip,
+            self.date,
+            self.file.rsplit('/').nth(1).unwrap_or(""),
+            self.file
+        ))
+    }
+}
+
+/// What is recorded in the folders of benches/results, the latest first.
+fn verified() -> Vec<Verified> {
+    let folders = fs::read_dir(root("benches/results")).into_iter().flatten().flatten().map(|folder| folder.path());
+    let one = |folder: PathBuf| {
+        let [machine, report] = ["machine.txt", "verify.json"].map(|file| fs::read_to_string(folder.join(file)));
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Verified::new(&format!("benches/results/{name}/verify.json"), &machine.ok()?, &report.ok()?)
+    };
+    let mut all: Vec<Verified> = folders.filter_map(one).collect();
+    all.sort_by(|a, b| (&b.date, &b.file).cmp(&(&a.date, &a.file)));
+    all
+}
+
 /// What the PTX texts are written in, and where they have run.
-fn kernels() -> String {
+fn kernels(verified: &[Verified]) -> String {
     let mut table = String::from(
         "\n| kernels of | written as | source | entries | checked on the emulated device | executed on hardware |\n\
          |---|---|---|---|---|---|\n",
@@ -157,7 +229,10 @@ fn kernels() -> String {
             Origin::Hand => ("PTX by hand", format!("ptx/{}", module.path)),
             _ => ("CUDA C++ with inline PTX", format!("kernels/{stem}.cu")),
         };
-        table += &format!("| {stem} | {written} | [{source}]({source}) | {} | yes | no |\n", module.entries.len());
+        let symbols: Vec<&str> = module.entries.iter().map(|entry| entry.symbol).collect();
+        let executed = verified.iter().find_map(|run| run.executed(&stem, &symbols)).unwrap_or("no".into());
+        table +=
+            &format!("| {stem} | {written} | [{source}]({source}) | {} | yes | {executed} |\n", module.entries.len());
     }
     table + "\n"
 }
@@ -175,7 +250,8 @@ fn the_readme_shows_what_was_measured_and_what_ships() {
     let readme = fs::read_to_string(&path).expect("README.md can be read");
     let files = results();
     let made = with_table(&readme, BEGIN, &table(&files)).expect("README.md has both markers of the table of speeds");
-    let made = with_table(&made, KERNELS, &kernels()).expect("README.md has both markers of the table of kernels");
+    let made =
+        with_table(&made, KERNELS, &kernels(&verified())).expect("README.md has both markers of the table of kernels");
     if std::env::var_os("G2D_BLESS").is_some() {
         fs::write(&path, &made).expect("README.md can be written");
     } else {
@@ -213,6 +289,21 @@ fn what_was_measured_against_the_rules_is_refused() {
         let found = found(&LINE.replace(from, to)).join("; ");
         assert!(found.contains(why), "{to}: {found}");
     }
+}
+
+#[test]
+fn what_ran_on_a_gpu_is_told_with_chip_and_date() {
+    let machine = "revision: 0123\ndate: 2026-12-01\nGPU: NVIDIA H100, 570.1, 9.0, 81559 MiB\n";
+    let report = r#"{"device": "cuda:0", "passed": false, "report": {"entries": ["gelu_fwd", "gelu_bwd", "embed_fwd", "rows_fwd"],
+        "kernels": {"gelu.fwd/eights": {"failure": null}, "rows.fwd/eights": {"failure": "error 1 > 0"}}}}"#;
+    let run = Verified::new("benches/results/gpu/verify.json", machine, report).expect("a GPU's");
+    let at = "NVIDIA H100, 2026-12-01, [gpu](benches/results/gpu/verify.json)";
+    assert_eq!(run.executed("gelu", &["gelu_fwd", "gelu_bwd"]), Some(format!("yes, {at}")));
+    assert_eq!(run.executed("embed", &["embed_fwd", "embed_bwd"]), Some(format!("1 of 2, {at}")));
+    assert_eq!(run.executed("rows", &["rows_fwd"]), Some(format!("fails (rows.fwd/eights), {at}")));
+    assert_eq!(run.executed("adamw", &["adamw_update"]), None);
+    assert!(Verified::new("a", machine, &report.replace("cuda:0", "cuda-emulated")).is_none());
+    assert!(Verified::new("a", "date: 2026-12-01\n", report).is_none(), "no GPU is named");
 }
 
 #[test]

@@ -166,25 +166,35 @@ fn wrong_results_are_refused() {
     }
 }
 
-/// Fresh random cases: all recipes, odd sizes, several steps.
+/// Cases that PyTorch makes anew, if it is installed: `tests/oracle/run` with these arguments. `what` they are, for the ledger.
 #[cfg(feature = "cli")]
-#[test]
-fn fresh_cases_agree() {
+fn fresh_cases(arguments: &[&str], what: &str) {
     let oracle = Path::new(ROOT).join("tests/oracle");
     let target = std::env::var_os("G2D_ORACLE_VENV").map_or(Path::new(ROOT).join("target/oracle"), PathBuf::from);
     let installed = fs::read(target.join("complete")).ok() == fs::read(oracle.join("requirements.txt")).ok();
     if !installed {
-        let what = "fresh random cases were not made: PyTorch is not installed for them (the fixtures ran)";
-        return ledger::skipped("oracle", what, "tests/oracle/setup && cargo test --release --test spec");
+        let missed = format!("{what} were not made: PyTorch is not installed for them (the fixtures ran)");
+        return ledger::skipped("oracle", missed, "tests/oracle/setup && cargo test --release --test spec");
     }
     let binary = env!("CARGO_BIN_EXE_g2d");
-    let run = std::process::Command::new(oracle.join("run"))
-        .args(["--quick", "--count", "3"])
-        .env("G2D", binary)
-        .output()
-        .unwrap();
+    let run = std::process::Command::new(oracle.join("run")).args(arguments).env("G2D", binary).output().unwrap();
     let text = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
     println!("{text}");
     assert!(run.status.success(), "{text}");
-    ledger::ran("oracle", "3 fresh random cases (seeds in the output of --nocapture); more: tests/oracle/run");
+    ledger::ran("oracle", format!("{what} (seeds in the output of --nocapture); more: tests/oracle/run"));
+}
+
+/// All recipes, odd sizes, several steps.
+#[cfg(feature = "cli")]
+#[test]
+fn fresh_cases_agree() {
+    fresh_cases(&["--quick", "--count", "3"], "3 fresh random cases");
+}
+
+/// Always the same one, for it takes longest; .ci/run has more.
+#[cfg(feature = "cli")]
+#[test]
+fn a_fresh_case_agrees_on_the_emulated_device() {
+    let arguments = ["--quick", "--count", "1", "--seed", "489944", "--device", "cuda-emulated"];
+    fresh_cases(&arguments, "one fresh random case on the emulated device");
 }

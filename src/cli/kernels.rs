@@ -15,8 +15,9 @@ pub struct Kernels {
     /// G2D_PTXAS names an assembler, it must take every file without spilling registers.
     #[arg(long, conflicts_with = "check")]
     write: bool,
-    /// Check ptx/ of the current folder: listed as it is; with G2D_PTXAS, assembled without spills or warnings; with
-    /// G2D_NVCC, what kernels/ compiles to, to the byte.
+    /// Check the texts in this program: listed as they are and, in a checkout, the same as its ptx/; with G2D_PTXAS,
+    /// assembled without spills or warnings; with G2D_NVCC, what kernels/ of the checkout compiles to, to the byte. Says
+    /// what was checked and what could not be.
     #[arg(long)]
     check: bool,
     /// Print the list as JSON.

@@ -1,23 +1,28 @@
 //! `g2d verify`: kernels against the definitions of their ops.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
-use super::DeviceWord;
+use super::{DeviceWord, PrecisionWord};
 use crate::bench::step::{Stepper, Work};
 use crate::error::Error;
 use crate::kernels::Library;
+use crate::model::batch::{Shapes, Source, TextBatch};
 use crate::model::config::{Config, PRESETS, RECIPES};
-use crate::program::Precision;
-use crate::train::Device;
+use crate::program::{Kernels, Precision};
+use crate::train::{Device, session};
 use crate::verify::golden;
+use crate::verify::sample::{Sample, Sampled};
 use crate::verify::shadow::shadow;
 use crate::verify::suite::{Report, Suite};
 
 /// Tokens of a report in a shadowed step, at most.
 const TEXT_LENGTH: usize = 64;
+/// Tokens of a report in a planned step, at most.
+const PLANNED_LENGTH: usize = 256;
 
 /// Holds every kernel of a device against the definition of its op: random shapes and numbers, poisoned outputs, f32 and
 /// bf16 storage, the written tolerance. On cuda-emulated the PTX that ships runs under every checker, without a GPU.
@@ -28,7 +33,8 @@ const TEXT_LENGTH: usize = 64;
     g2d verify --device cuda-emulated --op conv2d --op linear --cases 20 --seed 7\n  \
     g2d verify --device cuda-emulated --ptx target/ptx   texts under development in the place of those that ship\n  \
     g2d verify --device cuda-emulated --shadow micro  whole steps, launch by launch\n  \
-    g2d verify --device cuda --golden tests/emulated/golden --record target/golden   single instructions\n\n\
+    g2d verify --device cuda --golden tests/emulated/golden --record target/golden   single instructions\n  \
+    g2d verify --device cuda-emulated --plan full --batch 256 --sample   the largest step, some blocks of each kernel\n\n\
     A line: op.pass/kernel, cases passed, cases it does not take, part of the tolerance used up at worst.\n\
     Exit code 2 if a case fails, a pass is covered by no kernel, or an entry of ptx/ is launched by no case.")]
 pub struct Verify {
@@ -49,16 +55,31 @@ pub struct Verify {
     ptx: Option<PathBuf>,
     /// Instead of drawn cases: steps of this preset, of every recipe, stored as f32 and as bf16; every launch is held
     /// against its op's definition on the very numbers it was given.
-    #[arg(long, value_name = "PRESET", conflicts_with_all = ["ops", "cases", "seed", "ptx"],
+    #[arg(long, value_name = "PRESET", conflicts_with_all = ["ops", "cases", "seed", "ptx", "plan"],
         value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]
     shadow: Option<String>,
     /// Instead of kernels single instructions: the golden vectors in the files (*.txt) of this folder, such as
     /// tests/emulated/golden.
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["ops", "cases", "seed", "ptx", "shadow"])]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["ops", "cases", "seed", "ptx", "shadow", "plan"])]
     golden: Option<PathBuf>,
     /// Write the golden vectors with the results of this device into this folder, which is made.
     #[arg(long, value_name = "FOLDER", requires = "golden")]
     record: Option<PathBuf>,
+    /// Instead of drawn cases: the step of this preset as it is planned for `--batch` pairs, launch by launch. With `--sample`
+    /// and on cuda-emulated, for no device holds all of it here: some blocks of each kernel, with the grid and the parameters
+    /// of the plan, on numbers that are made where they are read.
+    #[arg(long, value_name = "PRESET", conflicts_with_all = ["ops", "cases"], requires_all = ["batch", "sample"],
+        value_parser = clap::builder::PossibleValuesParser::new(PRESETS))]
+    plan: Option<String>,
+    /// Pairs of the planned step.
+    #[arg(long, requires = "plan")]
+    batch: Option<usize>,
+    /// Runs of each kernel of the planned step some blocks: the first, the last, the last of the first row, two others.
+    #[arg(long, requires = "plan")]
+    sample: bool,
+    /// How the planned step stores numbers: exact or mixed.
+    #[arg(long, value_enum, requires = "plan", default_value = "mixed")]
+    precision: PrecisionWord,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -77,6 +98,9 @@ impl Verify {
             None => Library::shipped(),
         };
         let device = self.device.resolve();
+        if let Some(preset) = &self.plan {
+            return self.sampled(preset, device, &library);
+        }
         let suite = Suite { device, ops: self.ops.clone(), cases: self.cases as usize, seed: self.seed, library };
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(super::style("{msg} {bar:30} {pos}/{len} {elapsed}"));
@@ -147,6 +171,77 @@ impl Verify {
             _ => Err(Error::Usage(format!("{device}: {wrong} golden cases differ"))),
         }
     }
+
+    /// `--plan PRESET --batch N --sample`.
+    fn sampled(&self, preset: &str, device: Device, library: &Library) -> Result<(), Error> {
+        if device != Device::CudaEmulated {
+            return Err(Error::Usage(format!("--sample runs on cuda-emulated, not on {device}")));
+        }
+        let config = Config { warmup_steps: 0, ..Config::preset(preset)? };
+        let text_len = config.max_positions.min(PLANNED_LENGTH);
+        let batch = self.batch.unwrap_or(1);
+        let shapes = Shapes { batch, text_len, source: Source::Bytes };
+        let plan = session::step_plan(&config, &shapes, self.precision.into(), Kernels::Cuda)?;
+        // Of every length from half of the longest on, so that rows are packed.
+        let lengths: Vec<usize> = (0..batch).map(|text| text_len - text * 37 % text_len.div_ceil(2)).collect();
+        let tokens: Vec<i32> =
+            (0..lengths.iter().sum()).map(|at: usize| (at * 31 % config.vocab_size) as i32).collect();
+        let texts = TextBatch::pack(&tokens, &lengths, text_len, &config)?;
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(super::style("{msg} {bar:30} {pos}/{len} {elapsed}"));
+        bar.set_message(format!("different launches of {preset}, {batch} pairs"));
+        let sample = Sample { plan: &plan, texts: &texts, library, seed: self.seed.max(1) };
+        let lines = sample.run(&|done, all| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        });
+        bar.finish_and_clear();
+        let failed = lines.iter().filter(|line| line.failure.is_some()).count();
+        if self.json {
+            let passed = failed == 0;
+            let (preset, device) = (preset.to_owned(), device.to_string());
+            println!(
+                "{}",
+                serde_json::json!({ "device": device, "preset": preset, "batch": batch, "passed": passed, "kernels": lines })
+            );
+        } else {
+            lines.iter().for_each(|line| println!("{}", sampled_line(line)));
+            println!("{}", sampled_total(&lines));
+        }
+        if failed == 0 { Ok(()) } else { Err(Error::Usage(format!("{device}: {failed} kernels of the plan fail"))) }
+    }
+}
+
+fn sampled_line(line: &Sampled) -> String {
+    let [x, y, z] = line.grid;
+    let place = format!("{}x {} {} {}", line.launches.len(), line.scope, line.op, line.kernel);
+    let verdict = match (&line.failure, &line.uncompared) {
+        (Some(what), _) => format!("FAILED: {what}"),
+        (None, None) => format!("{:.2} of the tolerance", line.used),
+        (None, Some(why)) if line.elements == 0 => format!("not compared: {why}"),
+        (None, Some(why)) => format!("{:.2} of the tolerance; not compared: {why}", line.used),
+    };
+    format!(
+        "{:4} {place:100} grid {x}x{y}x{z} {} blocks {:6} elements  {verdict}",
+        line.launches[0], line.blocks, line.elements
+    )
+}
+
+fn sampled_total(lines: &[Sampled]) -> String {
+    let count = |of: &dyn Fn(&&Sampled) -> bool| lines.iter().filter(of).count();
+    let launches: BTreeSet<usize> = lines.iter().flat_map(|line| &line.launches).copied().collect();
+    let blocks: usize = lines.iter().map(|line| line.blocks).sum();
+    let elements: usize = lines.iter().map(|line| line.elements).sum();
+    format!(
+        "{} launches, {} different kernels of them: {blocks} blocks under every checker, {elements} elements compared; {} kernels \
+         compared whole, {} in part, {} not; {} fail",
+        launches.len(),
+        lines.len(),
+        count(&|line| line.elements > 0 && line.uncompared.is_none()),
+        count(&|line| line.elements > 0 && line.uncompared.is_some()),
+        count(&|line| line.elements == 0),
+        count(&|line| line.failure.is_some()),
+    )
 }
 
 /// Steps of two pairs, launch by launch.

@@ -7,6 +7,7 @@ pub mod driver;
 mod modules;
 pub mod ptx;
 pub mod replay;
+mod slots;
 
 pub use modules::Modules;
 pub use replay::Replay;

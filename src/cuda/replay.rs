@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Modules;
 use super::driver::{Address, Driver, DriverError, Function, Graph, Launch as Shape, Resource, Stream};
+use super::slots::Slots;
 use crate::kernels::Library;
 use crate::program::plan::{Buffer, Launch, Plan, Slab};
 use crate::program::{Checked, DeviceBuffer, DeviceIo, Misfit};
@@ -67,6 +68,8 @@ pub struct Replay {
     allocated: Vec<Address>,
     plans: Vec<Bound>,
     stream: Stream,
+    /// What is uploaded for every step goes through these.
+    slots: Option<Slots>,
 }
 
 impl std::fmt::Debug for Replay {
@@ -88,6 +91,7 @@ impl Replay {
             allocated: Vec::new(),
             plans: Vec::new(),
             stream,
+            slots: None,
         };
         let mut sizes: BTreeMap<Slab, u64> = BTreeMap::new();
         for (&slab, &bytes) in plans.iter().flat_map(|plan| &plan.slabs) {
@@ -98,6 +102,9 @@ impl Replay {
             let at = replay.allocate(bytes).map_err(|source| ReplayError::Memory { slab, bytes, source })?;
             replay.modules.driver.fill(at, 0, bytes, replay.stream)?;
             replay.slabs.insert(slab, (at, bytes));
+        }
+        if let Some(&(_, bytes)) = replay.slabs.get(&Slab::Inputs) {
+            replay.slots = Some(Slots::new(&*driver, bytes)?);
         }
         for plan in plans {
             let launches = (0..plan.launches.len()).map(|at| replay.bind(plan, at)).collect::<Result<_, _>>()?;
@@ -179,6 +186,10 @@ impl Replay {
     /// one graph. Returns when all of it is submitted.
     pub fn replay(&mut self, plan: &Arc<Checked>) -> Result<(), ReplayError> {
         let bound = self.bound(plan)?;
+        let driver = self.modules.driver.clone();
+        if let Some(slots) = &mut self.slots {
+            slots.turn(&*driver, self.stream)?;
+        }
         if !self.plans[bound].replayed {
             for at in 0..plan.launches.len() {
                 self.run(plan, at)?;
@@ -186,7 +197,6 @@ impl Replay {
             self.plans[bound].replayed = true;
             return Ok(());
         }
-        let driver = self.modules.driver.clone();
         let graph = match self.plans[bound].graph {
             Some(graph) => graph,
             None => {
@@ -239,13 +249,18 @@ impl Replay {
         self.upload(buffer, &buffer.dtype.encode(numbers))
     }
 
-    /// Writes a buffer whole, as stored.
+    /// Writes a buffer whole, as stored. What is uploaded for every step is on its way when this returns.
     pub fn upload(&mut self, buffer: &Buffer, bytes: &[u8]) -> Result<(), DriverError> {
         if bytes.len() != buffer.bytes() {
             let (got, wanted) = (bytes.len(), buffer.bytes());
             return Err(DriverError::Invalid(format!("{got} bytes for a buffer of {wanted}")));
         }
-        if bytes.is_empty() { Ok(()) } else { self.modules.driver.upload(self.address(buffer), bytes, self.stream) }
+        let (driver, to, stream) = (self.modules.driver.clone(), self.address(buffer), self.stream);
+        match &mut self.slots {
+            _ if bytes.is_empty() => Ok(()),
+            Some(slots) if buffer.slab == Slab::Inputs => slots.upload(&*driver, to, buffer.offset, bytes, stream),
+            _ => driver.upload(to, bytes, stream),
+        }
     }
 
     /// Fills a buffer with one byte.
@@ -280,7 +295,8 @@ impl Drop for Replay {
         let driver = &self.modules.driver;
         let graphs = self.plans.iter().filter_map(|bound| bound.graph).map(Resource::Graph);
         let _ = driver.synchronize(self.stream);
-        graphs.chain([Resource::Stream(self.stream)]).for_each(|resource| drop(driver.destroy(resource)));
+        let slots = self.slots.iter().flat_map(Slots::resources);
+        graphs.chain(slots).chain([Resource::Stream(self.stream)]).for_each(|resource| drop(driver.destroy(resource)));
         self.allocated.iter().for_each(|&at| drop(driver.free(at)));
     }
 }

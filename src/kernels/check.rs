@@ -8,9 +8,9 @@ use super::manifest;
 use super::write::{WriteError, assemble};
 use super::{MODULES, Origin, STALE};
 
-/// Checks what this program carries against the repository at `root`: every text listed as it is, none left out. With an
-/// assembler each must assemble without spills or warnings, with a compiler each source must give the committed text to
-/// the byte. What was checked, one sentence each.
+/// Checks what this program carries: every text listed as it is, none left out; where `root` is a checkout, that its ptx/
+/// holds the same. With an assembler each must assemble without spills or warnings, with a compiler each source of the
+/// checkout must give the committed text to the byte. What was checked and what could not be, one sentence each.
 pub fn check(root: &Path, nvcc: Option<&OsStr>, ptxas: Option<&OsStr>) -> Result<Vec<String>, WriteError> {
     if !STALE.is_empty() {
         return Err(WriteError::Stale(STALE));
@@ -18,7 +18,14 @@ pub fn check(root: &Path, nvcc: Option<&OsStr>, ptxas: Option<&OsStr>) -> Result
     if let Some(module) = MODULES.iter().find(|module| !module.listed) {
         return Err(WriteError::Unlisted(module.path));
     }
-    let mut said = vec![format!("{} texts are as ptx/MANIFEST lists them", MODULES.len())];
+    let mut said = vec![format!("{} texts of this program: listed when it was built, none left out", MODULES.len())];
+    let there = root.join("ptx/MANIFEST").is_file();
+    if there {
+        same_as(root)?;
+        said.push(format!("{} texts of ptx/ in this folder: the same, and listed", MODULES.len()));
+    } else {
+        said.push("not compared with a checkout: there is no ptx/MANIFEST in this folder".into());
+    }
     match ptxas {
         Some(ptxas) => {
             MODULES.iter().try_for_each(|module| assemble(module, ptxas))?;
@@ -26,8 +33,11 @@ pub fn check(root: &Path, nvcc: Option<&OsStr>, ptxas: Option<&OsStr>) -> Result
         }
         None => said.push("not assembled: G2D_PTXAS names no assembler (kernels/toolchain.sh fetches one)".into()),
     }
-    let Some(nvcc) = nvcc else {
-        said.push("not compiled: G2D_NVCC names no compiler (kernels/toolchain.sh fetches one)".into());
+    let Some(nvcc) = nvcc.filter(|_| there) else {
+        said.push(match there {
+            true => "not compiled: G2D_NVCC names no compiler (kernels/toolchain.sh fetches one)".into(),
+            false => "not compiled: there are no sources in this folder".into(),
+        });
         return Ok(said);
     };
     let folder = std::env::temp_dir().join(format!("g2d-kernels-{}", std::process::id()));
@@ -46,4 +56,24 @@ pub fn check(root: &Path, nvcc: Option<&OsStr>, ptxas: Option<&OsStr>) -> Result
     let _ = std::fs::remove_dir_all(&folder);
     said.push(format!("{} sources give the committed texts to the byte", same?));
     Ok(said)
+}
+
+/// Whether `ptx/` of a checkout holds just what this program carries, and lists it so.
+fn same_as(root: &Path) -> Result<(), WriteError> {
+    let folder = root.join("ptx");
+    let manifest = manifest::read(&folder.join("MANIFEST"))?;
+    for module in MODULES {
+        let path = folder.join(module.path);
+        if manifest::read(&path)? != module.text {
+            return Err(WriteError::Elsewhere(path));
+        }
+        if !manifest.lines().any(|line| line == module.line) {
+            return Err(WriteError::Unlisted(module.path));
+        }
+    }
+    let carried = |path: &String| MODULES.iter().any(|module| module.path == path);
+    match manifest::committed(root)?.into_iter().find(|path| !carried(path)) {
+        Some(path) => Err(WriteError::Elsewhere(folder.join(path))),
+        None => Ok(()),
+    }
 }

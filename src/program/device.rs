@@ -123,6 +123,11 @@ impl DeviceIo {
         self.calls.push(call);
     }
 
+    /// Says of the last kernel that blocks of each y add up so many rows; see [`KernelCall::part`].
+    pub fn partial(&mut self, part: usize) {
+        self.calls.iter_mut().last().into_iter().for_each(|call| call.part = part);
+    }
+
     /// What came of it.
     pub fn finish(self) -> DeviceCalls {
         DeviceCalls { calls: self.calls, workspace_bytes: self.workspace_bytes, constants: self.constants }

@@ -13,12 +13,15 @@ pub struct KernelCall {
     pub shared_bytes: u32,
     /// The kernel's parameter block: the bytes of its `repr(C)` struct.
     pub parameters: Vec<u8>,
+    /// Of a gradient that sums over rows: how many of these the blocks of each y add up. Their sums lie in the workspace,
+    /// [grid y, elements of the gradient], and the next call adds these up. 0: the call is none such.
+    pub part: usize,
 }
 
 impl KernelCall {
     /// A launch of `blocks` blocks of `threads` threads along x.
     pub fn linear(symbol: &'static str, blocks: u32, threads: u32, parameters: &impl bytemuck::NoUninit) -> Self {
         let parameters = bytemuck::bytes_of(parameters).to_vec();
-        Self { symbol, grid: [blocks, 1, 1], block: [threads, 1, 1], shared_bytes: 0, parameters }
+        Self { symbol, grid: [blocks, 1, 1], block: [threads, 1, 1], shared_bytes: 0, parameters, part: 0 }
     }
 }

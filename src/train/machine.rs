@@ -17,14 +17,14 @@ pub(super) enum Machine {
     /// Host memory; a slab that is kept lies beside.
     Host(Memory, Vec<u8>),
     /// Slabs on a device.
-    Cuda(Replay),
+    Cuda(Box<Replay>),
 }
 
 impl Machine {
     /// Slabs for these plans on a device.
     pub fn open(device: Device, plans: &[Arc<Checked>]) -> Result<Self, Error> {
         match device.driver()? {
-            Some(driver) => Ok(Self::Cuda(Replay::open(driver, Library::shipped(), plans)?)),
+            Some(driver) => Ok(Self::Cuda(Box::new(Replay::open(driver, Library::shipped(), plans)?))),
             None => {
                 let mut memory = Memory::default();
                 plans.iter().for_each(|plan| memory.fit(plan));

@@ -3,10 +3,14 @@
 
 pub mod cases;
 pub mod compare;
+mod content;
 pub mod cpu;
 pub mod device;
 pub mod golden;
 pub mod last_step;
+mod places;
+pub mod restrict;
+pub mod sample;
 pub mod shadow;
 pub mod suite;
 

@@ -12,6 +12,7 @@ mod matmul;
 mod norms;
 mod ops;
 mod pseudo_mask;
+mod sample;
 mod segmentation_loss;
 mod synchronisation;
 mod wide;

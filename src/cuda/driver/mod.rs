@@ -1,8 +1,8 @@
 //! The driver interface: everything the engine asks of a CUDA device, as one trait with two implementations.
 //!
 //! Handles are small numbers, valid for the device that gave them. Work given to one stream is done in order; work on
-//! different streams is ordered by events only. Host memory handed to [`Driver::upload`] and [`Driver::download`] is
-//! free again when the call returns. Kernel arguments are one byte buffer in the layout of the kernel's `.param`
+//! different streams is ordered by events only. Host memory handed to [`Driver::upload`], [`Driver::upload_staged`] and
+//! [`Driver::download`] is free again when the call returns. Kernel arguments are one byte buffer in the layout of the kernel's `.param`
 //! block (PTX ISA 5.1.6): each argument at the next multiple of its own alignment, which is what `repr(C)` gives.
 
 pub mod emulated;
@@ -40,6 +40,8 @@ handles! {
     Event;
     /// Recorded work that is launched as one.
     Graph;
+    /// Page-locked memory of the host, which a device reads without the host's help.
+    Staging;
 }
 
 impl Stream {
@@ -58,6 +60,8 @@ pub enum Resource {
     Event(Event),
     /// A graph.
     Graph(Graph),
+    /// Staging memory; every copy from it has to be done.
+    Staging(Staging),
 }
 
 /// What a device is and allows.
@@ -257,6 +261,11 @@ pub enum DriverError {
     },
 }
 
+/// Bytes that staging memory of `held` bytes does not have.
+fn beyond(at: u64, bytes: usize, held: usize) -> DriverError {
+    DriverError::Invalid(format!("{bytes} bytes from byte {at} of staging memory, which has {held}"))
+}
+
 /// A CUDA device.
 ///
 /// An error of an asynchronous call may be reported by a later call on the same device, as GPUs do; the emulated
@@ -273,6 +282,21 @@ pub trait Driver: Send + Sync {
 
     /// Host to device.
     fn upload(&self, to: Address, bytes: &[u8], stream: Stream) -> Result<(), DriverError>;
+
+    /// Page-locked host memory of so many bytes, at least 1; given back by [`Self::destroy`].
+    fn staging(&self, bytes: u64) -> Result<Staging, DriverError>;
+
+    /// Writes bytes into staging memory, from byte `at` on, and gives the stream their copy to the device; does not wait for
+    /// it. That part of the staging memory may be written again when the copy is done: when an event recorded behind it has
+    /// been awaited ([`Self::wait_for`]), or the stream.
+    fn upload_staged(
+        &self,
+        to: Address,
+        staging: Staging,
+        at: u64,
+        bytes: &[u8],
+        stream: Stream,
+    ) -> Result<(), DriverError>;
 
     /// Device to host; returns when the bytes are there.
     fn download(&self, from: Address, bytes: &mut [u8], stream: Stream) -> Result<(), DriverError>;
@@ -315,6 +339,9 @@ pub trait Driver: Send + Sync {
 
     /// Later work of the stream waits for the event.
     fn wait(&self, stream: Stream, event: Event) -> Result<(), DriverError>;
+
+    /// The host waits until the event has passed; not at all if it was never recorded.
+    fn wait_for(&self, event: Event) -> Result<(), DriverError>;
 
     /// Milliseconds between two events that have passed.
     fn elapsed(&self, start: Event, end: Event) -> Result<f32, DriverError>;

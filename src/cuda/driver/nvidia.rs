@@ -15,8 +15,8 @@ use cudarc::driver::result::{self, DriverError as Code};
 use cudarc::driver::sys;
 
 use super::{
-    Address, Attributes, Driver, DriverError, Event, Function, Graph, Launch, Module, Properties, Resource, Stream,
-    Swizzle, TensorMap, TensorMapSpec, TensorType, Window,
+    Address, Attributes, Driver, DriverError, Event, Function, Graph, Launch, Module, Properties, Resource, Staging,
+    Stream, Swizzle, TensorMap, TensorMapSpec, TensorType, Window, beyond,
 };
 use crate::kernels::manifest;
 
@@ -42,6 +42,8 @@ struct Handles {
     streams: HashMap<u64, usize>,
     events: HashMap<u64, usize>,
     graphs: HashMap<u64, usize>,
+    /// Address and bytes of page-locked memory.
+    staging: HashMap<u64, (usize, usize)>,
 }
 
 #[derive(Debug)]
@@ -215,6 +217,39 @@ impl Driver for Nvidia {
         call("cuStreamSynchronize", unsafe { result::stream::synchronize(on) })
     }
 
+    fn staging(&self, bytes: u64) -> Result<Staging, DriverError> {
+        let mut handles = self.enter()?;
+        // SAFETY: the context is entered.
+        let raw = call("cuMemHostAlloc", unsafe { result::malloc_host(bytes as usize, 0) })? as usize;
+        let handle = handles.next();
+        handles.staging.insert(handle, (raw, bytes as usize));
+        Ok(Staging(handle))
+    }
+
+    fn upload_staged(
+        &self,
+        to: Address,
+        staging: Staging,
+        at: u64,
+        bytes: &[u8],
+        stream: Stream,
+    ) -> Result<(), DriverError> {
+        let on = self.at(stream)?;
+        let handles = self.enter()?;
+        let (raw, held) = *known(&handles.staging, "staging memory", staging.0)?;
+        let end = (at as usize).checked_add(bytes.len()).filter(|&end| end <= held);
+        end.ok_or_else(|| beyond(at, bytes.len(), held))?;
+        // SAFETY: the bytes lie in an allocation of the driver that the lock on the handles keeps; whose copy is under way is
+        // not written, as the caller promises, and if it is, the device gets other numbers.
+        let staged = unsafe {
+            let staged = (raw as *mut u8).add(at as usize);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), staged, bytes.len());
+            std::slice::from_raw_parts(staged, bytes.len())
+        };
+        // SAFETY: the driver checks the device's range; page-locked memory stays until it is destroyed.
+        call("cuMemcpyHtoDAsync", unsafe { result::memcpy_htod_async(to.0, staged, on) })
+    }
+
     fn download(&self, from: Address, bytes: &mut [u8], stream: Stream) -> Result<(), DriverError> {
         let on = self.at(stream)?;
         // SAFETY: the driver checks the device's range; the host's bytes stay borrowed until the stream has passed.
@@ -355,6 +390,12 @@ impl Driver for Nvidia {
         call("cuStreamWaitEvent", unsafe { result::stream::wait_event(on, event, flags) })
     }
 
+    fn wait_for(&self, event: Event) -> Result<(), DriverError> {
+        let event = self.mark(event)?;
+        // SAFETY: it is this device's.
+        call("cuEventSynchronize", unsafe { result::event::synchronize(event) })
+    }
+
     fn elapsed(&self, start: Event, end: Event) -> Result<f32, DriverError> {
         let (start, end) = (self.mark(start)?, self.mark(end)?);
         // SAFETY: both are this device's.
@@ -416,6 +457,10 @@ impl Driver for Nvidia {
             Resource::Graph(Graph(handle)) => {
                 let raw = handles.graphs.remove(&handle).ok_or_else(unknown)? as sys::CUgraphExec;
                 call("cuGraphExecDestroy", unsafe { result::graph::exec_destroy(raw) })
+            }
+            Resource::Staging(Staging(handle)) => {
+                let (raw, _) = handles.staging.remove(&handle).ok_or_else(unknown)?;
+                call("cuMemFreeHost", unsafe { result::free_host(raw as *mut c_void) })
             }
         }
     }

@@ -194,7 +194,7 @@ fn weight_gradient(g: &Geometry, io: &mut DeviceIo) -> Result<(), Misfit> {
         wide: 1,
         ..common
     };
-    in_parts(io, (out.address, g.outputs * g.window(), parts), |io, out| {
+    in_parts(io, (out.address, g.outputs * g.window()), (part, parts), |io, out| {
         launch(io, WGRAD[form], &Parameters { out, ..parameters }, g.window(), parts)
     })
 }

@@ -200,6 +200,12 @@ fn real(kind: Kind, shape: crate::base::Shape) -> Result<Spec, Misfit> {
 
 impl Operation for Conv2d {
     const VARIANTS: usize = 3 * FORMS.len();
+    // Gradients by single pixels' weights over so many pixels that each part of them takes more steps than a pipeline has
+    // stages; with many outputs and with few, in pieces of 16 bytes.
+    const LARGE: &'static [(usize, Size)] = &[
+        (2 * FORMS.len() + 2, Size { batch: 1, side: 182, channels: 1, extra: 40 }),
+        (2 * FORMS.len() + 2, Size { batch: 1, side: 182, channels: 8, extra: 4 }),
+    ];
 
     fn name(&self) -> &'static str {
         match self.pass {

@@ -102,10 +102,12 @@ pub fn parts(rows: usize, tiles: usize) -> (usize, usize) {
     (part, rows.div_ceil(part))
 }
 
-/// Where `parts` results of `size` numbers go, and, once they are there, adds them up into `out`.
+/// Where the results of all parts, of `size` numbers each, go, and, once they are there, adds them up into `out`. The parts
+/// are those of [`parts`].
 pub fn in_parts(
     io: &mut DeviceIo,
-    (out, size, parts): (u64, usize, usize),
+    (out, size): (u64, usize),
+    (part, parts): (usize, usize),
     make: impl FnOnce(&mut DeviceIo, u64) -> Result<(), Misfit>,
 ) -> Result<(), Misfit> {
     if parts == 1 {
@@ -113,6 +115,7 @@ pub fn in_parts(
     }
     let partials = io.workspace(4 * size * parts);
     make(io, partials)?;
+    io.partial(part);
     let parameters = Partials { partials, out, size: count("the result", size)?, count: count("parts", parts)? };
     io.launch(KernelCall::linear(SUM, parameters.size.div_ceil(32), THREADS as u32, &parameters));
     Ok(())
@@ -191,7 +194,7 @@ fn weight_gradient(io: &mut DeviceIo, extent: u64) -> Result<(), Misfit> {
         vector_out: whole(columns, true),
         wide: 1,
     };
-    in_parts(io, (out.address, lines * columns, parts), |io, out| {
+    in_parts(io, (out.address, lines * columns), (part, parts), |io, out| {
         parameters.out = out;
         let call = KernelCall::linear(WGRAD[usize::from(narrow)], blocks, THREADS as u32, &parameters);
         io.launch(KernelCall { grid: [blocks, parts as u32, 1], ..call });
@@ -234,7 +237,7 @@ fn bias_gradient(io: &mut DeviceIo, extent: u64) -> Result<(), Misfit> {
         span: span as u32,
         advance: advance as u32,
     };
-    in_parts(io, (out.address, features, parts), |io, out| {
+    in_parts(io, (out.address, features), (part, parts), |io, out| {
         parameters.out = out;
         let call = KernelCall::linear(BIAS_GRAD[usize::from(narrow)], blocks as u32, THREADS as u32, &parameters);
         io.launch(KernelCall { grid: [blocks as u32, parts as u32, 1], ..call });

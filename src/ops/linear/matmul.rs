@@ -182,7 +182,11 @@ impl Product {
         };
         let blocks = count("tiles", self.tiles(cut.tile))?;
         let product = KernelCall::linear(cut.tile.symbol(), blocks, cut.tile.threads(), &parameters);
-        let mut calls = vec![KernelCall { grid: [blocks, slices as u32, 1], ..product }];
+        let mut calls = vec![KernelCall {
+            grid: [blocks, slices as u32, 1],
+            part: if slices > 1 { cut.slice } else { 0 },
+            ..product
+        }];
         if slices > 1 {
             calls.push(reduce(at.partials, at.out, m.saturating_mul(n), slices)?);
         }

@@ -54,7 +54,7 @@ impl Clocks {
 }
 
 /// Who made an access: warp, lane and the warp's count, with the instruction. One word, so that shadow memory is dense.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Zeroable)]
 pub struct Stamp(u64);
 
 impl Stamp {

@@ -51,10 +51,12 @@ impl Context<'_, '_> {
     pub(super) fn load_run(&mut self, load: &Load, addresses: &Addresses, mask: u32, access: Access) -> bool {
         let Some(run) = self.run_of(addresses, mask, access) else { return false };
         let bytes = LANES * access.bytes;
-        let Some(held) = self.grid.memory.segment(run.segment) else { return false };
-        let unwritten = self.checks().initialized && !held.is_whole() && !held.is_written_run(run.offset, bytes);
-        let races = self.checks().global_races && held.trace.is_of(self.grid.first);
-        if unwritten || races && held.trace.written_since(run.offset, bytes, self.grid.first).is_some() {
+        let (checks, first) = (*self.checks(), self.grid.first);
+        let Some(held) = self.grid.memory.segment_mut(run.segment) else { return false };
+        held.reach(run.offset, bytes);
+        let unwritten = checks.initialized && !held.is_whole() && !held.is_written_run(run.offset, bytes);
+        let races = checks.global_races && held.trace.is_of(first);
+        if unwritten || races && held.trace.written_since(run.offset, bytes, first).is_some() {
             return false;
         }
         scatter(&mut self.warp.registers, load, &held.data[run.offset..run.offset + bytes]);
@@ -70,6 +72,7 @@ impl Context<'_, '_> {
         let (first, shift, owner) = (self.grid.first, self.grid.footprint.global_shift, self.block.serial);
         let stamp = self.warp.stamp(false);
         let Some(held) = self.grid.memory.segment_mut(run.segment) else { return false };
+        held.reach(run.offset, bytes);
         if races && !held.trace.is_of(first) {
             held.trace.begin(first, held.data.len(), shift);
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::{
     Address, Attributes, Driver, DriverError, Event, Function as FunctionHandle, Graph, Launch, Module, Properties,
-    Resource, Stream, TensorMap, TensorMapSpec,
+    Resource, Staging, Stream, TensorMap, TensorMapSpec,
 };
 use super::checks::Options;
 use super::counters::Counters;
@@ -16,11 +16,13 @@ use super::decode;
 use super::footprint::Footprint;
 use super::instr::{Function, SHARED_BASE};
 use super::limits;
+use super::made::Make;
 use super::memory::Memory;
 use super::order::Locations;
 use super::registers::LANES;
 use super::report::Report;
 use super::schedule::{Grid, Shape};
+use super::staged::Staged;
 use crate::cuda::ptx;
 
 /// Bytes of global memory.
@@ -51,6 +53,8 @@ enum Command {
 #[derive(Default)]
 struct State {
     options: Options,
+    /// The CTAs of a launch that run, by number; all of them if none.
+    sample: Option<Vec<u64>>,
     memory: Memory,
     modules: HashMap<u64, (String, Vec<u64>)>,
     functions: HashMap<u64, Loaded>,
@@ -58,6 +62,7 @@ struct State {
     events: HashMap<u64, Option<u64>>,
     graphs: HashMap<u64, Arc<[Command]>>,
     captures: HashMap<u64, Vec<Command>>,
+    staged: Staged,
     handles: u64,
     /// Number of the next CTA.
     blocks: u32,
@@ -107,6 +112,24 @@ impl Emulated {
     /// How launches run.
     pub fn options(&self) -> Options {
         self.state().options
+    }
+
+    /// Of later launches only these CTAs run, numbered with x fastest; all again with none.
+    pub fn set_sample(&self, blocks: Option<Vec<u64>>) {
+        self.state().sample = blocks;
+    }
+
+    /// Memory that holds from the start what `make` makes of it, and takes up only what is touched: it does not count
+    /// towards the device's memory.
+    pub fn allocate_made(&self, bytes: u64, make: Make) -> Result<Address, DriverError> {
+        let mut state = self.state();
+        allocatable(bytes)?;
+        Ok(Address(state.memory.allocate_made(format!("allocation of {bytes} bytes"), bytes as usize, make)))
+    }
+
+    /// The ranges of bytes that were written in an allocation, in order.
+    pub fn written(&self, at: Address) -> Vec<std::ops::Range<usize>> {
+        self.state().memory.written(at.0)
     }
 
     /// Names an allocation for reports; false if none begins there.
@@ -212,6 +235,7 @@ impl State {
             memory: &mut self.memory,
             params: parameters,
             shape,
+            sample: self.sample.as_deref(),
             footprint,
             first,
             counters: Counters::default(),
@@ -296,6 +320,15 @@ impl State {
     }
 }
 
+/// Whether so much can be one allocation.
+fn allocatable(bytes: u64) -> Result<(), DriverError> {
+    if bytes == 0 || bytes > ALLOCATION {
+        let what = "bytes of one allocation (at least 1)".to_owned();
+        return Err(DriverError::Limit { what, asked: bytes, allowed: ALLOCATION });
+    }
+    Ok(())
+}
+
 fn no_function(function: FunctionHandle) -> DriverError {
     DriverError::Invalid(format!("there is no function {}", function.0))
 }
@@ -317,10 +350,7 @@ impl Driver for Emulated {
 
     fn allocate(&self, bytes: u64) -> Result<Address, DriverError> {
         let mut state = self.state();
-        if bytes == 0 || bytes > ALLOCATION {
-            let what = "bytes of one allocation (at least 1)".to_owned();
-            return Err(DriverError::Limit { what, asked: bytes, allowed: ALLOCATION });
-        }
+        allocatable(bytes)?;
         state.room(bytes)?;
         let label = format!("allocation of {bytes} bytes");
         Ok(Address(state.memory.allocate(label, bytes as usize)))
@@ -343,9 +373,38 @@ impl Driver for Emulated {
         done.ok_or_else(|| state.nowhere("upload", &[to], bytes.len() as u64))
     }
 
+    fn staging(&self, bytes: u64) -> Result<Staging, DriverError> {
+        let mut state = self.state();
+        let handle = state.handle();
+        state.staged.insert(handle, bytes as usize);
+        Ok(Staging(handle))
+    }
+
+    fn upload_staged(
+        &self,
+        to: Address,
+        staging: Staging,
+        at: u64,
+        bytes: &[u8],
+        stream: Stream,
+    ) -> Result<(), DriverError> {
+        self.state().staged.copy(staging.0, at, bytes.len(), stream.0)?;
+        self.upload(to, bytes, stream)
+    }
+
+    fn wait_for(&self, event: Event) -> Result<(), DriverError> {
+        let mut state = self.state();
+        if !state.events.contains_key(&event.0) {
+            return Err(no_event(event));
+        }
+        state.staged.passed(event.0);
+        Ok(())
+    }
+
     fn download(&self, from: Address, bytes: &mut [u8], stream: Stream) -> Result<(), DriverError> {
-        let state = self.state();
+        let mut state = self.state();
         state.known(stream)?;
+        state.memory.reach(from.0, bytes.len());
         if state.captures.contains_key(&stream.0) {
             return Err(DriverError::Invalid("a download cannot be captured".to_owned()));
         }
@@ -429,7 +488,10 @@ impl Driver for Emulated {
     }
 
     fn synchronize(&self, stream: Stream) -> Result<(), DriverError> {
-        self.state().known(stream)
+        let mut state = self.state();
+        state.known(stream)?;
+        state.staged.synchronized(stream.0);
+        Ok(())
     }
 
     fn event(&self) -> Result<Event, DriverError> {
@@ -440,7 +502,12 @@ impl Driver for Emulated {
     }
 
     fn record(&self, event: Event, stream: Stream) -> Result<(), DriverError> {
-        self.state().submit(stream, Command::Record(event))
+        let mut state = self.state();
+        state.submit(stream, Command::Record(event))?;
+        if !state.captures.contains_key(&stream.0) {
+            state.staged.mark(event.0, stream.0);
+        }
+        Ok(())
     }
 
     fn wait(&self, stream: Stream, event: Event) -> Result<(), DriverError> {
@@ -494,6 +561,7 @@ impl Driver for Emulated {
             Resource::Stream(stream) => state.streams.remove(&stream.0),
             Resource::Event(event) => state.events.remove(&event.0).is_some(),
             Resource::Graph(graph) => state.graphs.remove(&graph.0).is_some(),
+            Resource::Staging(staging) => state.staged.remove(staging.0)?,
             Resource::Module(module) => match state.modules.remove(&module.0) {
                 Some((_, variables)) => {
                     state.functions.retain(|_, loaded| loaded.module != module.0);

@@ -86,13 +86,15 @@ impl Context<'_, '_> {
         Ok(())
     }
 
-    /// Counts sectors, and those of them that the launch touches for the first time.
+    /// Counts sectors, and those of them that the launch touches for the first time. What memory holds from the start is
+    /// made there, for this comes before every access.
     pub(super) fn count_global(&mut self, segment: usize, offsets: &Offsets, mask: u32, bytes: usize) {
         let grid = &mut *self.grid;
         let Some(held) = grid.memory.segment_mut(segment) else { return };
         grid.counters.global_bytes += u64::from(mask.count_ones()) * bytes as u64;
         let (mut sectors, mut count, mut sorted) = ([0u32; 2 * LANES], 0, true);
         for lane in lanes(mask) {
+            held.reach(offsets[lane], bytes);
             for sector in offsets[lane] / SECTOR..(offsets[lane] + bytes - 1) / SECTOR + 1 {
                 let (sector, last) = (sector as u32, if count == 0 { None } else { Some(sectors[count - 1]) });
                 if last != Some(sector) {

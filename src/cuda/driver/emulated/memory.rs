@@ -3,6 +3,7 @@
 //! An address is `segment << 32 | offset`, so that one comparison finds every overrun, however far it goes, and a
 //! negative offset lands in another segment.
 
+use super::made::{Made, Make};
 use super::order::Trace;
 use super::report::{Check, Finding, Outcome};
 
@@ -23,6 +24,8 @@ pub struct Segment {
     written: Vec<u8>,
     /// Whether all was written.
     whole: bool,
+    /// What there is where nobody has written, if anything.
+    made: Option<Made>,
     /// Whether kernels may only read it.
     pub constant: bool,
     /// Who wrote what in the current launch.
@@ -39,6 +42,7 @@ impl Segment {
             data: vec![0; bytes],
             written: vec![0; bytes.div_ceil(8) + 8],
             whole: false,
+            made: None,
             constant: false,
             trace: Trace::default(),
             touched: Vec::new(),
@@ -79,9 +83,14 @@ impl Segment {
     /// Whether all of at most 16 bytes were written: what one lane can read at once.
     #[inline]
     pub fn is_written(&self, offset: usize, bytes: usize) -> bool {
-        if self.whole {
+        if self.is_whole() {
             return true;
         }
+        self.is_marked(offset, bytes)
+    }
+
+    /// Whether all of at most 16 bytes were written one by one, in memory that is not whole.
+    fn is_marked(&self, offset: usize, bytes: usize) -> bool {
         let at = offset >> 3;
         let bits =
             u32::from(self.written[at]) | u32::from(self.written[at + 1]) << 8 | u32::from(self.written[at + 2]) << 16;
@@ -100,9 +109,39 @@ impl Segment {
             && ends.all(|byte| self.is_written(byte, 1))
     }
 
-    /// Whether all bytes were written, so that no read of this segment needs a check.
+    /// Whether all bytes hold something, so that no read of this segment needs a check.
     pub fn is_whole(&self) -> bool {
-        self.whole
+        self.whole || self.made.is_some()
+    }
+
+    /// Makes what is there from the start and was not made yet, before it is read or written.
+    #[inline]
+    pub fn reach(&mut self, offset: usize, bytes: usize) {
+        if let Some(made) = &mut self.made {
+            made.reach(&mut self.data, offset, bytes);
+        }
+    }
+
+    /// The ranges of bytes that were written, in order.
+    fn written_ranges(&self) -> Vec<std::ops::Range<usize>> {
+        let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
+        if self.whole {
+            ranges.push(0..self.data.len());
+            return ranges;
+        }
+        // Most of a large segment is not, so it is looked through in stretches.
+        const STRETCH: usize = 64;
+        let stretches = self.written.chunks(STRETCH).enumerate().filter(|(_, bits)| bits.iter().any(|bits| *bits != 0));
+        let bytes = stretches.flat_map(|(stretch, bits)| stretch * STRETCH..stretch * STRETCH + bits.len());
+        let marked =
+            bytes.flat_map(|byte| 8 * byte..8 * byte + 8).filter(|&at| at < self.data.len() && self.is_marked(at, 1));
+        for at in marked {
+            match ranges.last_mut().filter(|range| range.end == at) {
+                Some(range) => range.end += 1,
+                None => ranges.push(at..at + 1),
+            }
+        }
+        ranges
     }
 
     /// Forgets what earlier launches wrote and touched, before their numbers are used again.
@@ -115,8 +154,7 @@ impl Segment {
     pub fn touch(&mut self, sector: usize, launch: u32) -> bool {
         if self.touched_in != launch {
             self.touched_in = launch;
-            self.touched.clear();
-            self.touched.resize(self.data.len().div_ceil(SECTOR * 64), 0);
+            self.touched = vec![0; self.data.len().div_ceil(SECTOR * 64)];
         }
         let (word, bit) = (sector >> 6, 1u64 << (sector & 63));
         let new = self.touched[word] & bit == 0;
@@ -147,6 +185,29 @@ impl Memory {
         self.segments.push(Some(Segment::new(label, bytes)));
         self.allocated += bytes as u64;
         (self.segments.len() as u64 - 1 + FIRST) << 32
+    }
+
+    /// Gives memory that holds what `make` makes an address; it takes up what is touched.
+    pub fn allocate_made(&mut self, label: String, bytes: usize, make: Make) -> u64 {
+        let at = self.allocate(label, bytes);
+        if let Some(segment) = self.segment_of(at) {
+            segment.made = Some(Made::new(make, bytes));
+        }
+        at
+    }
+
+    /// The ranges of bytes that were written in an allocation, in order.
+    pub fn written(&mut self, address: u64) -> Vec<std::ops::Range<usize>> {
+        self.segment_of(address).map_or(Vec::new(), |segment| segment.written_ranges())
+    }
+
+    /// Makes what is there from the start, before the host reads it.
+    pub fn reach(&mut self, address: u64, bytes: usize) {
+        if let Some(spot) = self.spot(address, bytes)
+            && let Some(segment) = self.segment_mut(spot.segment)
+        {
+            segment.reach(spot.offset, bytes);
+        }
     }
 
     /// Takes memory back; false if no allocation begins there. Its address is never given again.
@@ -232,6 +293,7 @@ impl Memory {
     pub fn write(&mut self, address: u64, bytes: &[u8]) -> Option<()> {
         let spot = self.spot(address, bytes.len())?;
         let segment = self.segment_mut(spot.segment)?;
+        segment.reach(spot.offset, bytes.len());
         segment.data[spot.offset..spot.offset + bytes.len()].copy_from_slice(bytes);
         segment.mark(spot.offset, bytes.len());
         Some(())
@@ -241,6 +303,7 @@ impl Memory {
     pub fn fill(&mut self, address: u64, value: u8, count: usize) -> Option<()> {
         let spot = self.spot(address, count)?;
         let segment = self.segment_mut(spot.segment)?;
+        segment.reach(spot.offset, count);
         segment.data[spot.offset..spot.offset + count].fill(value);
         segment.mark(spot.offset, count);
         Some(())
@@ -249,6 +312,7 @@ impl Memory {
     /// Copies within the device, with what is known about what was written.
     pub fn copy(&mut self, to: u64, from: u64, count: usize) -> Option<()> {
         let (source, target) = (self.spot(from, count)?, self.spot(to, count)?);
+        [from, to].into_iter().for_each(|at| self.reach(at, count));
         let held = self.segment(source.segment)?;
         let data = held.data[source.offset..source.offset + count].to_vec();
         let gaps: Vec<usize> = match held.is_whole() {

@@ -10,9 +10,10 @@
 //! |---|---|
 //! | text to instructions | [`decode`] makes [`instr`] |
 //! | registers and arithmetic | [`registers`], [`scalar`] |
-//! | memories | `memory` (global), `shared`, with who wrote what in `clocks` and `order` |
+//! | memories | `memory` (global, or `made` when touched), `shared`, with who wrote what in `clocks` and `order` |
 //! | one warp | `warp` (divergence), `execute` (the loop), `access`, `consecutive`, `global`, `atomic`, `collective`, `copy`, `matrix` |
 //! | CTA and grid | `sync` (barriers), `schedule` (turns, seeds, deadlock) |
+//! | staging memory of the host | `staged` |
 //! | what comes out | [`report`] (memory by name in `whereabouts`), [`counters`] |
 
 mod access;
@@ -31,6 +32,7 @@ pub mod function;
 mod global;
 pub mod instr;
 mod limits;
+mod made;
 mod matrix;
 mod memory;
 pub mod operands;
@@ -40,6 +42,7 @@ pub mod report;
 pub mod scalar;
 mod schedule;
 mod shared;
+mod staged;
 mod sync;
 pub mod trial;
 mod warp;
@@ -48,4 +51,5 @@ mod whereabouts;
 pub use checks::{Checks, Completion, Options, UnknownChecker};
 pub use counters::{Class, Counters};
 pub use device::Emulated;
+pub use made::Make;
 pub use report::{Check, Place, Report};

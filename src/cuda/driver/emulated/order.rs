@@ -36,8 +36,9 @@ impl Trace {
     /// Prepares for writes of a launch into a segment of `bytes` bytes, told apart in granules of `1 << shift` bytes.
     pub fn begin(&mut self, first: u32, bytes: usize, shift: u32) {
         if self.shift != shift || self.owners.is_empty() {
-            *self = Self { owners: vec![0; (bytes >> shift) + 1], stamps: Vec::new(), shift, since: first };
-            self.stamps = vec![Stamp::default(); (bytes >> shift) + 1];
+            // Zeroed memory takes up what is touched.
+            let cells = (bytes >> shift) + 1;
+            *self = Self { owners: vec![0; cells], stamps: bytemuck::zeroed_vec(cells), shift, since: first };
         }
         self.since = first;
     }

@@ -68,6 +68,8 @@ pub struct Grid<'g> {
     pub params: &'g [u8],
     /// Shape.
     pub shape: Shape,
+    /// The CTAs that run, by number; all of them if none.
+    pub sample: Option<&'g [u64]>,
     /// What the kernel's accesses look like.
     pub footprint: Footprint,
     /// Number of its first CTA; they are numbered through over all launches.
@@ -198,11 +200,15 @@ impl Grid<'_> {
         format!(" (block ({x},{y},{z}) warp {} lane {lane}: {})", warp.index, texts.join("; "))
     }
 
-    /// Runs all CTAs.
+    /// Runs all CTAs, or the sample.
     pub fn run(&mut self) -> Result<(), Box<Report>> {
         let [x, y, z] = self.shape.launch.grid;
-        let mut left = u64::from(x) * u64::from(y) * u64::from(z);
-        let mut waiting = permuted(self.options.seed, STREAM_BLOCKS, self.first.into(), left);
+        let all = u64::from(x) * u64::from(y) * u64::from(z);
+        let mut left = self.sample.map_or(all, |sample| sample.len() as u64);
+        let mut waiting: Box<dyn Iterator<Item = u64>> = match self.sample {
+            Some(sample) => Box::new(sample.iter().copied()),
+            None => Box::new(permuted(self.options.seed, STREAM_BLOCKS, self.first.into(), all)),
+        };
         let (mut resident, mut spare) = (VecDeque::new(), Vec::new());
         let mut idle = 0;
         while !resident.is_empty() || left > 0 {
