@@ -25,6 +25,7 @@ pub struct Native {
     queue: Queue,
     limits: Limits,
     faults: Arc<Mutex<Faults>>,
+    /// Locked throughout every call, so that what is reported meanwhile belongs to it.
     held: Mutex<Held>,
 }
 
@@ -166,12 +167,12 @@ impl Gpu for Native {
     }
 
     fn allocate(&self, bytes: u64) -> Result<u64, GpuError> {
+        let mut held = lock(&self.held);
         let whole = bytes.max(1).next_multiple_of(ALIGNMENT);
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let piece = |start: u64| self.buffer(self.limits.buffer.min(whole - start), usage);
         let starts = (0..whole.div_ceil(self.limits.buffer)).map(|at| at * self.limits.buffer);
         let buffers = starts.map(piece).collect::<Result<Vec<_>, _>>()?;
-        let mut held = lock(&self.held);
         let end = |(base, buffers): (&u64, &Vec<Buffer>)| base + buffers.iter().map(Buffer::size).sum::<u64>();
         let at = held.allocations.last_key_value().map_or(0, end) + ALIGNMENT;
         held.allocations.insert(at, buffers);
@@ -261,6 +262,7 @@ impl Gpu for Native {
     }
 
     fn synchronize(&self) -> Result<(), GpuError> {
+        let _held = lock(&self.held);
         self.wait()
     }
 }
