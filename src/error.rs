@@ -65,6 +65,12 @@ pub enum Error {
     /// A plan that cannot be replayed on a device.
     #[error(transparent)]
     Replay(#[from] crate::cuda::replay::ReplayError),
+    /// A GPU that is not there, or that refuses.
+    #[error(transparent)]
+    Gpu(#[from] crate::wgpu::GpuError),
+    /// A plan that cannot be replayed on a GPU.
+    #[error(transparent)]
+    GpuReplay(#[from] crate::wgpu::replay::ReplayError),
     /// Texts that make no batch.
     #[error(transparent)]
     Text(#[from] crate::model::batch::TextError),

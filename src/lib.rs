@@ -46,5 +46,6 @@ pub mod ops;
 pub mod program;
 pub mod train;
 pub mod verify;
+pub mod wgpu;
 
 pub use error::Error;

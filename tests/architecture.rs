@@ -21,14 +21,14 @@ const LAYERS: &[&[&str]] = &[
     // The texts of the kernels are data, like the numbers.
     &["base", "kernels"],
     &["program", "ops"],
-    &["cpu", "wgsl", "cuda"],
+    &["cpu", "wgpu", "cuda"],
     &["model", "data", "checkpoint"],
     // The error of the library's surface names the errors of every layer below; training is part of that surface.
     &["train", "error"],
     &["downstream", "report", "bench", "doctor", "verify"],
     &["cli", "capi"],
 ];
-const BACKENDS: &[&str] = &["cpu", "wgsl", "cuda"];
+const BACKENDS: &[&str] = &["cpu", "wgpu", "cuda"];
 
 /// Where `unsafe` may stand, each use with its reason.
 const UNSAFE: &[&str] = &[

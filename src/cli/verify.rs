@@ -36,9 +36,9 @@ const PLANNED_LENGTH: usize = 256;
     g2d verify --device cuda --golden tests/emulated/golden --record target/golden   single instructions\n  \
     g2d verify --device cuda-emulated --plan full --batch 256 --sample   the largest step, some blocks of each kernel\n\n\
     A line: op.pass/kernel, cases passed, cases it does not take, part of the tolerance used up at worst.\n\
-    Exit code 2 if a case fails, a pass is covered by no kernel, or an entry of ptx/ is launched by no case.")]
+    Exit code 2 if a case fails, a pass is covered by no kernel, or an entry of ptx/ or kernels/*.wgsl is launched by no case.")]
 pub struct Verify {
-    /// Whose kernels: auto, cpu, cuda[:N] or cuda-emulated.
+    /// Whose kernels: auto, cpu, cuda[:N], cuda-emulated or wgpu[:N].
     #[arg(long, default_value = "auto")]
     device: DeviceWord,
     /// Only this op (its folder in src/ops); may be given many times.

@@ -91,8 +91,26 @@ pub fn backends() -> Vec<Backend> {
     let cuda = Backend { name: "cuda", built_in, default: gpu, why };
     let emulated = "the kernels for CUDA, executed and checked on the processor: to verify, far too slow to train";
     let emulated = Backend { name: "cuda-emulated", built_in: true, default: false, why: emulated.into() };
-    let wgpu = "not built in: this version has no kernels for Vulkan, Metal or DirectX".into();
-    let wgpu = Backend { name: "wgpu", built_in: false, default: false, why: wgpu };
+    let wgpu = Backend { name: "wgpu", built_in: cfg!(feature = "wgpu"), default: false, why: adapters() };
     let [first, second] = if gpu { [cuda, cpu] } else { [cpu, cuda] };
     vec![first, second, emulated, wgpu]
+}
+
+/// What wgpu reaches, by number; and what it cannot do yet.
+fn adapters() -> String {
+    #[cfg(feature = "wgpu")]
+    {
+        let listed = crate::wgpu::adapter::list();
+        let one = |(at, found): (usize, &crate::wgpu::adapter::Adapter)| {
+            let software = if found.software { ", the processor in disguise" } else { "" };
+            format!("wgpu:{at} is {} by {}{software}", found.name, found.api)
+        };
+        let found: Vec<String> = listed.iter().enumerate().map(one).collect();
+        let found = if found.is_empty() { "no adapter: install a driver for Vulkan".into() } else { found.join("; ") };
+        format!(
+            "only to verify, for few ops have shaders yet (g2d plan --device wgpu names the first that lacks one); {found}"
+        )
+    }
+    #[cfg(not(feature = "wgpu"))]
+    return "this build is without the feature `wgpu`".into();
 }

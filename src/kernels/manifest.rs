@@ -1,7 +1,7 @@
 //! What `build.rs` and the library both know of `ptx/`: its manifest, the kernels in a PTX text, the sources behind it.
 //!
 //! Every line of `ptx/MANIFEST` is one file: its path in `ptx/`, the blake3 of its text, the blake3 of its sources with
-//! all of `kernels/include`, compiler, flags joined by commas, symbols joined by commas. What was written by hand has
+//! all headers of `kernels/include`, compiler, flags joined by commas, symbols joined by commas. What was written by hand has
 //! no sources and no flags (`-`), and the compiler `hand`.
 
 use std::fmt;
@@ -127,7 +127,7 @@ pub struct Source {
     pub output: String,
     /// What it is compiled for: `80` or `90a`.
     pub arch: &'static str,
-    /// Digest of the file with all of `kernels/include`.
+    /// Digest of the file with all headers of `kernels/include`.
     pub digest: String,
 }
 
@@ -142,7 +142,8 @@ impl Source {
 /// Every `kernels/NAME.cu` (for sm_80) and `kernels/NAME.sm90a.cu`, by name.
 pub fn sources(root: &Path) -> Result<Vec<Source>, ManifestError> {
     let folder = root.join("kernels");
-    let headers = files(&folder.join("include"))?;
+    let mut headers = files(&folder.join("include"))?;
+    headers.retain(|path| path.extension().is_some_and(|ending| ending == "cuh"));
     let mut sources = Vec::new();
     for path in files(&folder)?.into_iter().filter(|path| path.parent() == Some(&folder)) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

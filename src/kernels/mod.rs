@@ -1,9 +1,11 @@
-//! The kernels that ship: every PTX text with its entries, as `build.rs` found them in `ptx/`, and the manifest's upkeep.
+//! The kernels that ship: every PTX text with its entries, as `build.rs` found them in `ptx/`, and the manifest's upkeep;
+//! and the shaders, which need no building.
 
 mod check;
 mod compile;
 mod library;
 pub mod manifest;
+pub mod shaders;
 mod write;
 
 pub use check::check;

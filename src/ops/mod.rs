@@ -1,7 +1,9 @@
 //! The vocabulary: one folder per op, one line per op in the registry below.
 
 use crate::base::{Number, Rng, Spec};
-use crate::program::{Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{
+    Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value,
+};
 
 macro_rules! registry {
     ($($folder:ident: $op:ident,)*) => {
@@ -86,6 +88,16 @@ macro_rules! registry {
             /// See [`Operation::run_cuda`].
             pub fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
                 match self { $(Self::$op(op) => op.run_cuda(kernel, io),)* }
+            }
+
+            /// See [`Operation::wgsl`].
+            pub fn wgsl(&self) -> &'static [&'static str] {
+                match self { $(Self::$op(op) => op.wgsl(),)* }
+            }
+
+            /// See [`Operation::run_wgsl`].
+            pub fn run_wgsl(&self, kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
+                match self { $(Self::$op(op) => op.run_wgsl(kernel, io),)* }
             }
         }
     };

@@ -7,7 +7,7 @@ use std::ops::Deref;
 
 use super::op::{Candidate, Overwrite};
 use super::pass::layout::ALIGNMENT;
-use super::plan::{Backend, Buffer, Launch, Plan, Slab, candidates, try_cuda};
+use super::plan::{Backend, Buffer, Launch, Plan, Slab, candidates, try_kernel};
 use crate::base::{DType, Spec};
 
 /// A plan that has passed [`check`] and can no longer be changed: the only kind that a backend replays, for its slices
@@ -235,7 +235,10 @@ fn check_kernel(plan: &Plan, launch: &Launch, inputs: &[Spec]) -> Result<(), Str
             let legal = |candidate: &Candidate| candidate.name == launch.kernel && candidate.refusal.is_none();
             candidates(&launch.op, inputs).iter().any(legal).then_some(0)
         }
-        Backend::Cuda => try_cuda(&launch.op, launch.kernel, &stored(&launch.inputs), &stored(&launch.outputs)).ok(),
+        backend => {
+            let (inputs, outputs) = (stored(&launch.inputs), stored(&launch.outputs));
+            try_kernel(backend, &launch.op, launch.kernel, &inputs, &outputs).ok()
+        }
     };
     match needed {
         None => Err(format!("it has no kernel {} for these inputs", launch.kernel)),

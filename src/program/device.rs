@@ -1,8 +1,9 @@
-//! What an op's `cuda.rs` sees of one launch of a plan: buffers with addresses go in, kernel calls come out. No device is
-//! touched: a plan is made, checked and printed on machines that have none.
+//! What an op's `cuda.rs` or `wgsl.rs` sees of one launch of a plan: buffers with addresses go in, calls come out. No device
+//! is touched: a plan is made, checked and printed on machines that have none.
 
 use super::kernel_call::KernelCall;
 use super::op::Misfit;
+use super::shader_call::ShaderCall;
 use crate::base::{DType, Shape, Spec};
 
 /// Bytes that every buffer, workspace and constant starts at a multiple of.
@@ -38,21 +39,24 @@ impl DeviceBuffer {
 /// Inputs and outputs of one launch on a device, and what the op makes of them. As on the host
 /// ([`HostIo`](super::HostIo)), an output that overwrites an input holds that input's numbers when the first kernel starts,
 /// and the input itself must not be read then.
-#[derive(Debug, Default)]
-pub struct DeviceIo {
+#[derive(Debug)]
+pub struct DeviceIo<C = KernelCall> {
     inputs: Vec<DeviceBuffer>,
     outputs: Vec<DeviceBuffer>,
     room: u64,
     workspace_bytes: usize,
     constants_at: u64,
     constants: Vec<u8>,
-    calls: Vec<KernelCall>,
+    calls: Vec<C>,
 }
 
-impl DeviceIo {
+/// One launch on a device of shaders.
+pub type ShaderIo = DeviceIo<ShaderCall>;
+
+impl<C> DeviceIo<C> {
     /// Gathers inputs and outputs; workspace begins at `room`, constants at `constants_at`.
     pub fn new(inputs: Vec<DeviceBuffer>, outputs: Vec<DeviceBuffer>, room: u64, constants_at: u64) -> Self {
-        Self { inputs, outputs, room, constants_at, ..Self::default() }
+        Self { inputs, outputs, room, workspace_bytes: 0, constants_at, constants: Vec::new(), calls: Vec::new() }
     }
 
     /// Of values that lie nowhere yet: to ask for legality and sizes. Addresses differ and are aligned.
@@ -119,26 +123,28 @@ impl DeviceIo {
     }
 
     /// A kernel to be launched, behind those before it.
-    pub fn launch(&mut self, call: KernelCall) {
+    pub fn launch(&mut self, call: C) {
         self.calls.push(call);
     }
 
-    /// Says of the last kernel that blocks of each y add up so many rows; see [`KernelCall::part`].
-    pub fn partial(&mut self, part: usize) {
-        self.calls.iter_mut().last().into_iter().for_each(|call| call.part = part);
-    }
-
     /// What came of it.
-    pub fn finish(self) -> DeviceCalls {
+    pub fn finish(self) -> DeviceCalls<C> {
         DeviceCalls { calls: self.calls, workspace_bytes: self.workspace_bytes, constants: self.constants }
     }
 }
 
+impl DeviceIo {
+    /// Says of the last kernel that blocks of each y add up so many rows; see [`KernelCall::part`].
+    pub fn partial(&mut self, part: usize) {
+        self.calls.iter_mut().last().into_iter().for_each(|call| call.part = part);
+    }
+}
+
 /// What an op asks of a device for one launch.
-#[derive(Debug, Default)]
-pub struct DeviceCalls {
+#[derive(Debug)]
+pub struct DeviceCalls<C = KernelCall> {
     /// Kernels in order; none if there is nothing to do.
-    pub calls: Vec<KernelCall>,
+    pub calls: Vec<C>,
     /// Bytes of workspace.
     pub workspace_bytes: usize,
     /// What is uploaded once.

@@ -9,9 +9,10 @@ pub mod op;
 pub mod pass;
 pub mod plan;
 pub mod record;
+mod shader_call;
 
 pub use check::Checked;
-pub use device::{DeviceBuffer, DeviceIo};
+pub use device::{DeviceBuffer, DeviceIo, ShaderIo};
 pub use host::{Case, HostIo};
 pub use kernel_call::KernelCall;
 pub use op::{Backward, Candidate, Cost, Misfit, Operation, Outputs, Pass, Size};
@@ -19,3 +20,4 @@ pub use pass::layout::StateLayout;
 pub use pass::precision::Precision;
 pub use plan::{Kernels, Plan, plan};
 pub use record::{Program, Recorder, Value};
+pub use shader_call::{Binding, ShaderCall};

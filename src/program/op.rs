@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::hash::Hash;
 
-use super::device::DeviceIo;
+use super::device::{DeviceIo, ShaderIo};
 use super::host::{Case, HostIo};
 use super::record::{Recorder, Value};
 use crate::base::{Number, Rng, Shape, Spec};
@@ -69,6 +69,17 @@ pub trait Operation: Copy + Eq + Hash + Debug {
     /// Data alone: the same inputs give the same calls.
     fn run_cuda(&self, kernel: &'static str, _io: &mut DeviceIo) -> Result<(), Misfit> {
         Err(Misfit::new(format!("{} has no CUDA kernel {kernel}", self.name())))
+    }
+
+    /// Names of the WGSL kernels for this op, best first; none if there is none yet.
+    fn wgsl(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Asks `io` for the dispatches by which the WGSL kernel of that name does what the op does; or says why it cannot.
+    /// Data alone, as for CUDA.
+    fn run_wgsl(&self, kernel: &'static str, _io: &mut ShaderIo) -> Result<(), Misfit> {
+        Err(Misfit::new(format!("{} has no WGSL kernel {kernel}", self.name())))
     }
 
     /// A test case from a few small numbers; smaller numbers give smaller shapes. `variant` is below

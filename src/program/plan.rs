@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use super::check::{Checked, Fault};
-use super::device::DeviceIo;
+use super::device::{DeviceIo, ShaderIo};
 use super::memory::{self, Interval};
 use super::op::{Candidate, Cost, Misfit};
 use super::pass::layout::{StateLayout, aligned};
@@ -107,6 +107,8 @@ pub enum Kernels {
     Reference,
     /// The best legal CUDA kernel of each op.
     Cuda,
+    /// The best legal WGSL kernel of each op.
+    Wgsl,
 }
 
 /// What replays a plan.
@@ -116,6 +118,8 @@ pub enum Backend {
     Cpu,
     /// [`crate::cuda`].
     Cuda,
+    /// [`mod@crate::wgpu`].
+    Wgpu,
 }
 
 impl Backend {
@@ -124,6 +128,16 @@ impl Backend {
         match self {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
+            Self::Wgpu => "wgpu",
+        }
+    }
+
+    /// Names of a device's kernels for an op, best first; none for the processor.
+    fn kernels(self, op: &Op) -> &'static [&'static str] {
+        match self {
+            Self::Cpu => &[],
+            Self::Cuda => op.cuda(),
+            Self::Wgpu => op.wgsl(),
         }
     }
 }
@@ -131,7 +145,11 @@ impl Backend {
 impl Kernels {
     /// Where these run.
     pub fn backend(self) -> Backend {
-        if self == Self::Cuda { Backend::Cuda } else { Backend::Cpu }
+        match self {
+            Self::Best | Self::Reference => Backend::Cpu,
+            Self::Cuda => Backend::Cuda,
+            Self::Wgsl => Backend::Wgpu,
+        }
     }
 }
 
@@ -358,21 +376,29 @@ fn choose(program: &Program, node: &Node, precision: Precision, kernels: Kernels
     let (kernel, workspace) = match kernels {
         Kernels::Reference => (REFERENCE, 0),
         Kernels::Best => (candidates(&node.op, &in_specs).iter().find(|c| legal(c)).map_or(REFERENCE, |c| c.name), 0),
-        Kernels::Cuda => cuda_kernel(&node.op, &inputs, &outputs).map_err(|refusals| PlanError::NoKernel {
-            scope: node.scope.clone(),
-            backend: Backend::Cuda.name(),
-            op: node.op.name(),
-            why: refusals,
-        })?,
+        Kernels::Cuda | Kernels::Wgsl => {
+            let backend = kernels.backend();
+            device_kernel(backend, &node.op, &inputs, &outputs).map_err(|why| PlanError::NoKernel {
+                scope: node.scope.clone(),
+                backend: backend.name(),
+                op: node.op.name(),
+                why,
+            })?
+        }
     };
     Ok(Choice { kernel, cost, workspace })
 }
 
-/// The best CUDA kernel that takes these values, with the bytes of workspace it needs; or why none does.
-fn cuda_kernel(op: &Op, inputs: &[(Spec, DType)], outputs: &[(Spec, DType)]) -> Result<(&'static str, usize), String> {
+/// The best of a device's kernels that takes these values, with the bytes of workspace it needs; or why none does.
+fn device_kernel(
+    backend: Backend,
+    op: &Op,
+    inputs: &[(Spec, DType)],
+    outputs: &[(Spec, DType)],
+) -> Result<(&'static str, usize), String> {
     let mut refusals = Vec::new();
-    for &kernel in op.cuda() {
-        match try_cuda(op, kernel, inputs, outputs) {
+    for &kernel in backend.kernels(op) {
+        match try_kernel(backend, op, kernel, inputs, outputs) {
             Ok(workspace) => return Ok((kernel, workspace)),
             Err(misfit) => refusals.push(format!("{kernel}: {misfit}")),
         }
@@ -383,13 +409,19 @@ fn cuda_kernel(op: &Op, inputs: &[(Spec, DType)], outputs: &[(Spec, DType)]) -> 
     Err(refusals.join("; "))
 }
 
-/// Bytes of workspace that a CUDA kernel needs for these values, or why it cannot take them.
-pub fn try_cuda(
+/// Bytes of workspace that a device's kernel needs for these values, or why it cannot take them.
+pub fn try_kernel(
+    backend: Backend,
     op: &Op,
     kernel: &'static str,
     inputs: &[(Spec, DType)],
     outputs: &[(Spec, DType)],
 ) -> Result<usize, Misfit> {
+    if backend == Backend::Wgpu {
+        let mut io = ShaderIo::unplaced(inputs, outputs);
+        op.run_wgsl(kernel, &mut io)?;
+        return Ok(io.finish().workspace_bytes);
+    }
     let mut io = DeviceIo::unplaced(inputs, outputs);
     op.run_cuda(kernel, &mut io)?;
     Ok(io.finish().workspace_bytes)

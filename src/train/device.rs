@@ -9,6 +9,7 @@ use crate::cuda::driver::emulated::{Emulated, Options};
 use crate::cuda::driver::nvidia::Nvidia;
 use crate::cuda::driver::{Driver, DriverError};
 use crate::program::Kernels;
+use crate::wgpu::{Gpu, GpuError};
 
 /// A device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -20,6 +21,8 @@ pub enum Device {
     Cuda(u32),
     /// The emulated CUDA device: the PTX that ships, executed and checked on the processor.
     CudaEmulated,
+    /// Any GPU, by its number among the adapters that wgpu finds.
+    Wgpu(u32),
 }
 
 impl fmt::Display for Device {
@@ -28,6 +31,7 @@ impl fmt::Display for Device {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
             Self::CudaEmulated => f.write_str("cuda-emulated"),
+            Self::Wgpu(number) => write!(f, "wgpu:{number}"),
         }
     }
 }
@@ -36,16 +40,17 @@ impl FromStr for Device {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        let number = word.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or(rest));
-        match (word, number) {
-            ("cpu", _) => Ok(Self::Cpu),
-            ("cuda-emulated", _) => Ok(Self::CudaEmulated),
-            ("cuda", _) => Ok(Self::Cuda(0)),
-            (_, Some(number)) if word.starts_with("cuda:") => {
-                let number = number.parse().map_err(|_| format!("`{number}` is no number of a GPU"))?;
-                Ok(Self::Cuda(number))
-            }
-            _ => Err("there are cpu, cuda, cuda:N and cuda-emulated".into()),
+        let numbered = |number: Option<&str>| match number {
+            None => Ok(0),
+            Some(number) => number.parse().map_err(|_| format!("`{number}` is no number of a GPU")),
+        };
+        let (name, number) = word.split_once(':').map_or((word, None), |(name, number)| (name, Some(number)));
+        match (name, number) {
+            ("cpu", None) => Ok(Self::Cpu),
+            ("cuda-emulated", None) => Ok(Self::CudaEmulated),
+            ("cuda", number) => numbered(number).map(Self::Cuda),
+            ("wgpu", number) => numbered(number).map(Self::Wgpu),
+            _ => Err("there are cpu, cuda, cuda:N, cuda-emulated, wgpu and wgpu:N".into()),
         }
     }
 }
@@ -60,10 +65,10 @@ impl Device {
         }
     }
 
-    /// Its driver; none for the processor.
+    /// Its driver; none for what is no CUDA device.
     pub fn driver(self) -> Result<Option<Arc<dyn Driver>>, DriverError> {
         match self {
-            Self::Cpu => Ok(None),
+            Self::Cpu | Self::Wgpu(_) => Ok(None),
             #[cfg(feature = "cuda")]
             Self::Cuda(number) => Ok(Some(Arc::new(Nvidia::open(number)?))),
             #[cfg(not(feature = "cuda"))]
@@ -72,9 +77,24 @@ impl Device {
         }
     }
 
+    /// The GPU behind it; none for what is not reached by wgpu.
+    pub fn gpu(self) -> Result<Option<Arc<dyn Gpu>>, GpuError> {
+        match self {
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(number) => Ok(Some(crate::wgpu::adapter::open(number)?)),
+            #[cfg(not(feature = "wgpu"))]
+            Self::Wgpu(_) => Err(GpuError::Absent("this build is without the feature `wgpu`".into())),
+            _ => Ok(None),
+        }
+    }
+
     /// The kernels that a plan for it takes, where `host` are those of the processor.
     pub fn kernels(self, host: Kernels) -> Kernels {
-        if self == Self::Cpu { host } else { Kernels::Cuda }
+        match self {
+            Self::Cpu => host,
+            Self::Cuda(_) | Self::CudaEmulated => Kernels::Cuda,
+            Self::Wgpu(_) => Kernels::Wgsl,
+        }
     }
 }
 
@@ -84,11 +104,12 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for device in [Device::Cpu, Device::Cuda(0), Device::Cuda(7), Device::CudaEmulated] {
+        for device in [Device::Cpu, Device::Cuda(0), Device::Cuda(7), Device::CudaEmulated, Device::Wgpu(3)] {
             assert_eq!(device.to_string().parse(), Ok(device));
         }
         assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
-        for word in ["", "gpu", "cuda:", "cuda:x", "cuda7", "cuda:-1", "cuda:99999999999"] {
+        assert_eq!("wgpu".parse(), Ok(Device::Wgpu(0)));
+        for word in ["", "gpu", "cpu:0", "cuda:", "cuda:x", "cuda7", "cuda:-1", "cuda:99999999999", "wgpu:", "wgpu:x"] {
             assert!(word.parse::<Device>().is_err(), "{word}");
         }
     }

@@ -1,28 +1,33 @@
-//! Where a session's slabs lie and its plans run: this host, or a CUDA device.
+//! Where a session's slabs lie and its plans run: this host, a CUDA device, or another GPU.
 
 use std::sync::Arc;
 
 use super::device::Device;
 use crate::cpu::{self, Memory};
 use crate::cuda::Replay;
-use crate::cuda::driver::DriverError;
 use crate::error::Error;
 use crate::kernels::Library;
 use crate::program::Checked;
 use crate::program::plan::{Buffer, Slab};
+use crate::wgpu;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) enum Machine {
     /// Host memory; a slab that is kept lies beside.
     Host(Memory, Vec<u8>),
-    /// Slabs on a device.
+    /// Slabs on a CUDA device.
     Cuda(Box<Replay>),
+    /// Slabs on a GPU reached by wgpu.
+    Wgpu(Box<wgpu::Replay>),
 }
 
 impl Machine {
     /// Slabs for these plans on a device.
     pub fn open(device: Device, plans: &[Arc<Checked>]) -> Result<Self, Error> {
+        if let Some(gpu) = device.gpu()? {
+            return Ok(Self::Wgpu(Box::new(wgpu::Replay::open(gpu, plans)?)));
+        }
         match device.driver()? {
             Some(driver) => Ok(Self::Cuda(Box::new(Replay::open(driver, Library::shipped(), plans)?))),
             None => {
@@ -38,6 +43,7 @@ impl Machine {
         match self {
             Self::Host(memory, _) => cpu::replay(plan, memory),
             Self::Cuda(replay) => replay.replay(plan)?,
+            Self::Wgpu(replay) => replay.replay(plan)?,
         }
         Ok(())
     }
@@ -47,6 +53,7 @@ impl Machine {
         match self {
             Self::Host(memory, _) => cpu::replay::run(plan, at, memory),
             Self::Cuda(replay) => replay.run(plan, at)?,
+            Self::Wgpu(replay) => replay.run(plan, at)?,
         }
         Ok(())
     }
@@ -70,57 +77,63 @@ impl Machine {
         Ok(None)
     }
 
-    fn clear(&mut self, buffer: &Buffer) -> Result<(), DriverError> {
+    fn clear(&mut self, buffer: &Buffer) -> Result<(), Error> {
         match self {
             Self::Host(memory, _) => memory.bytes_mut(buffer).fill(0),
             Self::Cuda(replay) => replay.fill(buffer, 0)?,
+            Self::Wgpu(replay) => replay.upload(buffer, &vec![0; buffer.bytes()])?,
         }
         Ok(())
     }
 
     /// The numbers of a buffer.
-    pub fn read(&self, buffer: &Buffer) -> Result<Vec<f64>, DriverError> {
+    pub fn read(&self, buffer: &Buffer) -> Result<Vec<f64>, Error> {
         match self {
             Self::Host(memory, _) => Ok(memory.read(buffer)),
-            Self::Cuda(replay) => replay.read(buffer),
+            Self::Cuda(replay) => Ok(replay.read(buffer)?),
+            Self::Wgpu(replay) => Ok(replay.read(buffer)?),
         }
     }
 
     /// Writes numbers to a buffer, each rounded once; as many as it holds.
-    pub fn write(&mut self, buffer: &Buffer, numbers: impl ExactSizeIterator<Item = f64>) -> Result<(), DriverError> {
+    pub fn write(&mut self, buffer: &Buffer, numbers: impl ExactSizeIterator<Item = f64>) -> Result<(), Error> {
         match self {
             Self::Host(memory, _) => memory.write(buffer, numbers),
             Self::Cuda(replay) => replay.write(buffer, numbers)?,
+            Self::Wgpu(replay) => replay.write(buffer, numbers)?,
         }
         Ok(())
     }
 
     /// Writes a buffer as it is stored; as many bytes as it has.
-    pub fn upload(&mut self, buffer: &Buffer, bytes: &[u8]) -> Result<(), DriverError> {
+    pub fn upload(&mut self, buffer: &Buffer, bytes: &[u8]) -> Result<(), Error> {
         match self {
             Self::Host(memory, _) => memory.bytes_mut(buffer).copy_from_slice(bytes),
             Self::Cuda(replay) => replay.upload(buffer, bytes)?,
+            Self::Wgpu(replay) => replay.upload(buffer, bytes)?,
         }
         Ok(())
     }
 
     /// Sets the running statistics aside.
-    pub fn keep_statistics(&mut self) -> Result<(), DriverError> {
+    pub fn keep_statistics(&mut self) -> Result<(), Error> {
         match self {
             Self::Host(memory, kept) => {
                 kept.clear();
                 kept.extend_from_slice(memory.slab(Slab::Statistics));
             }
             Self::Cuda(replay) => replay.keep(Slab::Statistics)?,
+            Self::Wgpu(replay) => replay.keep(Slab::Statistics)?,
         }
         Ok(())
     }
 
     /// Puts the running statistics back.
-    pub fn restore_statistics(&mut self) -> Result<(), DriverError> {
+    pub fn restore_statistics(&mut self) -> Result<(), Error> {
         match self {
             Self::Host(memory, kept) => memory.slab_mut(Slab::Statistics).copy_from_slice(kept),
             Self::Cuda(replay) => replay.restore(Slab::Statistics)?,
+            Self::Wgpu(replay) => replay.restore(Slab::Statistics)?,
         }
         Ok(())
     }

@@ -265,7 +265,7 @@ impl Session {
     /// The numbers of a state, in the engine's order; `None` if there is no such state.
     pub fn state(&self, name: &str) -> Result<Option<Vec<f64>>, Error> {
         let place = self.states.states.get(name);
-        Ok(place.map(|place| self.machine.read(&self.buffer(place))).transpose()?)
+        place.map(|place| self.machine.read(&self.buffer(place))).transpose()
     }
 
     /// Reads weights under published names. What is missing, unexpected or misshapen is told all at once.
@@ -466,13 +466,13 @@ impl Session {
 
     /// An output of the last step, by name: `out.*`, `loss.*`.
     pub fn output(&self, plan: &Plan, name: &str) -> Result<Option<Vec<f64>>, Error> {
-        Ok(plan.output(name).map(|buffer| self.machine.read(buffer)).transpose()?)
+        plan.output(name).map(|buffer| self.machine.read(buffer)).transpose()
     }
 
     /// The gradient that the last step (whose plan this was) left for a parameter, in the engine's order.
     pub fn gradient(&self, plan: &Plan, parameter: &str) -> Result<Option<Vec<f64>>, Error> {
         let buffer = plan.gradients.iter().find(|(name, _)| name == parameter);
-        Ok(buffer.map(|(_, buffer)| self.machine.read(&plan.buffers[*buffer])).transpose()?)
+        buffer.map(|(_, buffer)| self.machine.read(&plan.buffers[*buffer])).transpose()
     }
 
     /// Embeddings, predicted and pseudo masks of a whole batch, by running statistics. Changes nothing.

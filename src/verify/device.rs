@@ -1,12 +1,12 @@
-//! Runs a case on a CUDA device: everything in memory of its own, outputs poisoned.
+//! Runs a case on a device: everything in memory of its own, outputs poisoned.
 
 use super::cases::{self, Data, Flat, Values};
 use super::compare::Storage;
 use crate::base::{DType, Kind, Spec};
-use crate::cuda::Modules;
-use crate::cuda::driver::{Address, DriverError, Stream};
+use crate::cuda::driver::DriverError;
 use crate::ops::Op;
 use crate::program::{Case, DeviceBuffer, DeviceIo, Misfit, Precision};
+use crate::wgpu::GpuError;
 
 /// Why a kernel gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +17,51 @@ pub enum Failure {
     /// The device, or one of its checkers, refused.
     #[error("{0}")]
     Driver(#[from] DriverError),
+    /// The GPU refused.
+    #[error("{0}")]
+    Gpu(#[from] GpuError),
     /// What came out is not a result: unwritten, not finite, or written where nothing may be.
     #[error("{0}")]
     Wrong(String),
+}
+
+/// What runs single launches: memory by address, and kernels as the ops ask for them.
+pub trait Target {
+    /// What an op asks for.
+    type Call;
+
+    /// How activations may be stored.
+    const STORAGES: &'static [Storage];
+
+    /// Names of its kernels for an op.
+    fn kernels(op: &Op) -> &'static [&'static str];
+
+    /// What the kernel of that name asks for.
+    fn ask(op: &Op, kernel: &'static str, io: &mut DeviceIo<Self::Call>) -> Result<(), Misfit>;
+
+    /// Name of what a call runs.
+    fn symbol(call: &Self::Call) -> &'static str;
+
+    /// Names of everything that was run.
+    fn asked(&self) -> Vec<String>;
+
+    /// Memory, at least one byte.
+    fn allocate(&mut self, bytes: u64) -> Result<u64, Failure>;
+
+    /// Gives it back.
+    fn free(&mut self, at: u64);
+
+    /// Host to device, at least one byte.
+    fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<(), Failure>;
+
+    /// Device to host, at least one byte, when everything is done.
+    fn download(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), Failure>;
+
+    /// Runs a call.
+    fn launch(&mut self, call: &Self::Call) -> Result<(), Failure>;
+
+    /// Waits until everything is done.
+    fn synchronize(&mut self) -> Result<(), Failure>;
 }
 
 /// How a plan stores values when activations are stored as `storage`.
@@ -52,16 +94,16 @@ pub fn planned(mut case: Case<Op>, storage: Storage) -> Case<Op> {
     cases::rounded(case, storage)
 }
 
-/// Runs a [`planned`] case by the CUDA kernel of that name.
-pub fn run(
-    modules: &mut Modules,
+/// Runs a [`planned`] case by the kernel of that name.
+pub fn run<T: Target>(
+    target: &mut T,
     case: &Case<Op>,
     kernel: &'static str,
     storage: Storage,
 ) -> Result<Vec<Flat>, Failure> {
     let mut failure = None;
     let launched = cases::run_by::<f64>(case, |inputs, byte| {
-        launch(modules, &case.op, kernel, inputs, byte, precision(storage), &mut |_| {}).map_err(|why| {
+        launch(target, &case.op, kernel, inputs, byte, precision(storage), &mut |_| {}).map_err(|why| {
             failure = Some(why);
             String::new()
         })
@@ -74,40 +116,37 @@ pub fn run(
 }
 
 /// Memory of a device that is given back.
-struct Room<'a> {
-    modules: &'a mut Modules,
-    taken: Vec<Address>,
+struct Room<'a, T: Target> {
+    target: &'a mut T,
+    taken: Vec<u64>,
 }
 
-impl Room<'_> {
-    fn put(&mut self, bytes: &[u8]) -> Result<u64, DriverError> {
+impl<T: Target> Room<'_, T> {
+    fn put(&mut self, bytes: &[u8]) -> Result<u64, Failure> {
         let at = self.take(bytes.len())?;
         if !bytes.is_empty() {
-            self.modules.driver.upload(Address(at), bytes, Stream::DEFAULT)?;
+            self.target.upload(at, bytes)?;
         }
         Ok(at)
     }
 
-    fn take(&mut self, bytes: usize) -> Result<u64, DriverError> {
-        let at = self.modules.driver.allocate(bytes.max(1) as u64)?;
+    fn take(&mut self, bytes: usize) -> Result<u64, Failure> {
+        let at = self.target.allocate(bytes.max(1) as u64)?;
         self.taken.push(at);
-        Ok(at.0)
+        Ok(at)
     }
 }
 
-impl Drop for Room<'_> {
+impl<T: Target> Drop for Room<'_, T> {
     fn drop(&mut self) {
-        for &at in &self.taken {
-            // After a fault the device may refuse; there is nobody left to tell.
-            let _ = self.modules.driver.free(at);
-        }
+        self.taken.iter().for_each(|&at| self.target.free(at));
     }
 }
 
 /// One launch. Outputs start out poisoned, or as the input they overwrite; that input is then poisoned. `launched` is told
 /// the name of each kernel behind its launch.
-pub(super) fn launch(
-    modules: &mut Modules,
+pub(super) fn launch<T: Target>(
+    target: &mut T,
     op: &Op,
     kernel: &'static str,
     inputs: &[(Spec, Data<f64>)],
@@ -129,10 +168,10 @@ pub(super) fn launch(
     let stored = |spec: Spec| (spec, precision.dtype(spec.kind));
     let typed = |specs: &[Spec]| specs.iter().map(|&spec| stored(spec)).collect::<Vec<_>>();
     let mut unplaced = DeviceIo::unplaced(&typed(&specs), &typed(&inferred.specs));
-    op.run_cuda(kernel, &mut unplaced)?;
+    T::ask(op, kernel, &mut unplaced)?;
     let needs = unplaced.finish();
-    let mut room = Room { modules, taken: Vec::new() };
-    let mut place = |values: &Values<f64>| -> Result<Vec<DeviceBuffer>, DriverError> {
+    let mut room = Room { target, taken: Vec::new() };
+    let mut place = |values: &Values<f64>| -> Result<Vec<DeviceBuffer>, Failure> {
         let put = |(spec, data): &(Spec, Data<f64>)| {
             let dtype = precision.dtype(spec.kind);
             Ok(DeviceBuffer { spec: *spec, dtype, address: room.put(&encode(data, dtype))? })
@@ -142,24 +181,24 @@ pub(super) fn launch(
     let (sources, targets) = (place(&given)?, place(&made)?);
     let (workspace, constants) = (room.take(needs.workspace_bytes)?, room.take(needs.constants.len())?);
     let mut io = DeviceIo::new(sources, targets.clone(), workspace, constants);
-    op.run_cuda(kernel, &mut io)?;
+    T::ask(op, kernel, &mut io)?;
     let asked = io.finish();
     if !asked.constants.is_empty() {
-        room.modules.driver.upload(Address(constants), &asked.constants, Stream::DEFAULT)?;
+        room.target.upload(constants, &asked.constants)?;
     }
     for call in &asked.calls {
-        room.modules.launch(call, Stream::DEFAULT)?;
-        launched(call.symbol);
+        room.target.launch(call)?;
+        launched(T::symbol(call));
     }
-    room.modules.driver.synchronize(Stream::DEFAULT)?;
-    let read = |buffer: &DeviceBuffer| -> Result<(Spec, Data<f64>), DriverError> {
+    room.target.synchronize()?;
+    let read = |buffer: &DeviceBuffer| -> Result<(Spec, Data<f64>), Failure> {
         let mut bytes = vec![0; buffer.spec.shape.elements() * buffer.dtype.bytes()];
         if !bytes.is_empty() {
-            room.modules.driver.download(Address(buffer.address), &mut bytes, Stream::DEFAULT)?;
+            room.target.download(buffer.address, &mut bytes)?;
         }
         Ok((buffer.spec, decode(&bytes, buffer.dtype)))
     };
-    Ok(targets.iter().map(read).collect::<Result<_, _>>()?)
+    targets.iter().map(read).collect()
 }
 
 /// Values as a device stores them.

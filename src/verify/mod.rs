@@ -13,11 +13,13 @@ pub mod restrict;
 pub mod sample;
 pub mod shadow;
 pub mod suite;
+mod target;
+
+pub use target::Shaders;
 
 use self::cases::Expected;
 use self::compare::Storage;
-use self::device::{Failure, planned};
-use crate::cuda::Modules;
+use self::device::{Failure, Target, planned};
 use crate::ops::Op;
 use crate::program::{Case, Size};
 
@@ -51,9 +53,9 @@ impl Spot {
         Expected::new(|at| self.drawn(at), self.storage).map_err(Failure::Wrong)
     }
 
-    /// Runs the case by a CUDA kernel and holds the result against `expected`: how much of the tolerance is used up.
-    pub fn check(&self, modules: &mut Modules, kernel: &'static str, expected: &Expected) -> Result<f64, Failure> {
-        let got = device::run(modules, &self.case(), kernel, self.storage)?;
+    /// Runs the case by a device's kernel and holds the result against `expected`: how much of the tolerance is used up.
+    pub fn check<T: Target>(&self, target: &mut T, kernel: &'static str, expected: &Expected) -> Result<f64, Failure> {
+        let got = device::run(target, &self.case(), kernel, self.storage)?;
         expected.accepts(&got).map_err(Failure::Wrong)
     }
 }

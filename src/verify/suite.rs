@@ -9,16 +9,18 @@ use serde::Serialize;
 
 use super::cases::{self, Expected};
 use super::compare::Storage;
-use super::device::Failure;
-use super::{Spot, cpu};
+use super::device::{Failure, Target};
+use super::{Shaders, Spot, cpu};
 use crate::base::Rng;
 use crate::cuda::Modules;
 use crate::cuda::driver::{Driver, DriverError};
 use crate::error::Error;
 use crate::kernels::Library;
-use crate::ops::REGISTRY;
-use crate::program::Size;
+use crate::kernels::shaders::{SHADERS, Shader};
+use crate::ops::{Op, REGISTRY};
+use crate::program::{Case, Size};
 use crate::train::Device;
+use crate::wgpu::GpuError;
 
 /// What is verified.
 #[derive(Clone, Debug)]
@@ -55,7 +57,7 @@ pub struct Report {
     pub kernels: BTreeMap<String, Line>,
     /// Passes of ops for which a case ran on no kernel.
     pub uncovered: BTreeSet<String>,
-    /// Entries of PTX texts that were launched.
+    /// Entries of PTX texts or shaders that were launched.
     pub entries: BTreeSet<String>,
     /// Entries that no case launched; empty where only some ops were asked for.
     pub untried: Vec<String>,
@@ -68,6 +70,34 @@ impl Report {
             && self.uncovered.is_empty()
             && self.untried.is_empty()
             && !self.kernels.is_empty()
+    }
+
+    /// Tries a case.
+    fn take(
+        &mut self,
+        spot: &Spot,
+        kernels: &impl Fn(&Case<Op>) -> Vec<&'static str>,
+        check: &mut impl FnMut(&Spot, &'static str, &Expected) -> Result<f64, Failure>,
+    ) {
+        let case = spot.case();
+        let mut expected = None;
+        let mut ran = false;
+        for kernel in kernels(&case) {
+            let line = self.kernels.entry(format!("{}/{kernel}", case.op.name())).or_default();
+            match expected_of(spot, &mut expected).and_then(|expected| check(spot, kernel, expected)) {
+                Ok(used) => (line.passed, line.used, ran) = (line.passed + 1, line.used.max(used), true),
+                Err(Failure::Refused(_)) => line.refused += 1,
+                Err(failure) => {
+                    ran = true;
+                    let what =
+                        || format!("{failure}; case: {} as {}", cases::describe(&case), cases::name(spot.storage));
+                    line.failure.get_or_insert_with(what);
+                }
+            }
+        }
+        if !ran {
+            self.uncovered.insert(format!("{} as {}", case.op.name(), cases::name(spot.storage)));
+        }
     }
 
     fn merge(&mut self, other: Self) {
@@ -115,78 +145,87 @@ impl Suite {
             done.1.merge(found);
             observe(done.0, kinds.len());
         };
-        match self.device.driver()? {
-            // A GPU is one; its modules are compiled once.
-            Some(driver) if self.device != Device::CudaEmulated => {
+        match (self.device.driver()?, self.device.gpu()?) {
+            // A GPU is one; its kernels are compiled once.
+            (Some(driver), _) if self.device != Device::CudaEmulated => {
                 let mut modules = self.modules(driver);
-                kinds.iter().for_each(|&kind| finish(self.kind(kind, Some(&mut modules))));
+                kinds.iter().for_each(|&kind| finish(self.on_device(kind, &mut modules)));
             }
-            Some(_) => kinds.par_iter().try_for_each(|&kind| {
+            (Some(_), _) => kinds.par_iter().try_for_each(|&kind| {
                 // One device for each, so that they run side by side.
-                let mut modules = self.device.driver()?.map(|driver| self.modules(driver));
-                finish(self.kind(kind, modules.as_mut()));
+                if let Some(driver) = self.device.driver()? {
+                    finish(self.on_device(kind, &mut self.modules(driver)));
+                }
                 Ok::<(), DriverError>(())
             })?,
-            None => kinds.par_iter().for_each(|&kind| finish(self.kind(kind, None))),
+            // The references take longer than the GPU: side by side.
+            (None, Some(gpu)) => kinds.par_iter().for_each(|&kind| {
+                finish(self.on_device(kind, &mut Shaders::new(gpu.clone())));
+            }),
+            (None, None) => kinds.par_iter().for_each(|&kind| finish(self.on_processor(kind))),
         }
         let mut report = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).1;
-        if self.ops.is_empty() && self.device != Device::Cpu {
-            let all = self.library.texts.iter().flat_map(|text| &text.entries).map(|entry| &entry.symbol);
-            report.untried = all.filter(|symbol| !report.entries.contains(*symbol)).cloned().collect();
+        if self.ops.is_empty() {
+            report.untried = self.entries().filter(|symbol| !report.entries.contains(symbol)).collect();
         }
         Ok(report)
+    }
+
+    /// Names of everything that the cases of all ops must launch.
+    fn entries(&self) -> Box<dyn Iterator<Item = String> + '_> {
+        match self.device {
+            Device::Cpu => Box::new(std::iter::empty()),
+            Device::Cuda(_) | Device::CudaEmulated => {
+                let entries = self.library.texts.iter().flat_map(|text| &text.entries);
+                Box::new(entries.map(|entry| entry.symbol.clone()))
+            }
+            Device::Wgpu(_) => {
+                let of_op = |shader: &&Shader| REGISTRY.iter().any(|&(op, _)| op == shader.name);
+                let entries =
+                    |shader: &'static Shader| shader.entries().map(|entry| format!("{}.{entry}", shader.name));
+                Box::new(SHADERS.iter().filter(of_op).flat_map(entries))
+            }
+        }
     }
 
     fn modules(&self, driver: Arc<dyn Driver>) -> Modules {
         Modules::new(driver, self.library.clone())
     }
 
-    /// All cases of one kind, on a CUDA device or without one on the processor.
-    fn kind(&self, (position, variant): (usize, usize), mut modules: Option<&mut Modules>) -> Report {
+    /// All cases of one kind on a device.
+    fn on_device<T: Target>(&self, kind: (usize, usize), target: &mut T) -> Report {
+        let kernels = |case: &Case<Op>| T::kernels(&case.op).to_vec();
+        let mut report =
+            self.kind(kind, T::STORAGES, kernels, |spot, kernel, expected| spot.check(target, kernel, expected));
+        report.entries.extend(target.asked());
+        report
+    }
+
+    /// All cases of one kind on the processor.
+    fn on_processor(&self, kind: (usize, usize)) -> Report {
+        let check = |spot: &Spot, kernel, expected: &Expected| cpu::check(&spot.case(), kernel, spot.storage, expected);
+        self.kind(kind, &[Storage::F32, Storage::Bf16], cpu::kernels, check)
+    }
+
+    /// All cases of one kind, by those of the kernels for which `check` does not refuse.
+    fn kind(
+        &self,
+        (position, variant): (usize, usize),
+        storages: &[Storage],
+        kernels: impl Fn(&Case<Op>) -> Vec<&'static str>,
+        mut check: impl FnMut(&Spot, &'static str, &Expected) -> Result<f64, Failure>,
+    ) -> Report {
         let mut report = Report::default();
         let mut rng = Rng::new(self.seed, (position * 64 + variant) as u32, 1);
-        for storage in [Storage::F32, Storage::Bf16] {
+        for &storage in storages {
             let mut sizes: Vec<Size> = (0..self.cases).map(|_| size(&mut rng)).collect();
             sizes.extend(cases::large(position, variant));
             for size in sizes {
                 let spot = Spot { position, variant, size, draw: u64::from(rng.next_u32()), storage };
-                self.spot(&spot, modules.as_deref_mut(), &mut report);
+                report.take(&spot, &kernels, &mut check);
             }
-        }
-        if let Some(modules) = modules {
-            report.entries.extend(modules.asked().map(str::to_owned));
         }
         report
-    }
-
-    fn spot(&self, spot: &Spot, mut modules: Option<&mut Modules>, report: &mut Report) {
-        let case = spot.case();
-        let kernels: Vec<&'static str> = match modules {
-            Some(_) => case.op.cuda().to_vec(),
-            None => cpu::kernels(&case),
-        };
-        let mut expected = None;
-        let mut ran = false;
-        for kernel in kernels {
-            let line = report.kernels.entry(format!("{}/{kernel}", case.op.name())).or_default();
-            let result = expected_of(spot, &mut expected).and_then(|expected| match &mut modules {
-                Some(modules) => spot.check(modules, kernel, expected),
-                None => cpu::check(&case, kernel, spot.storage, expected),
-            });
-            match result {
-                Ok(used) => (line.passed, line.used, ran) = (line.passed + 1, line.used.max(used), true),
-                Err(Failure::Refused(_)) => line.refused += 1,
-                Err(failure) => {
-                    ran = true;
-                    let what =
-                        || format!("{failure}; case: {} as {}", cases::describe(&case), cases::name(spot.storage));
-                    line.failure.get_or_insert_with(what);
-                }
-            }
-        }
-        if !ran {
-            report.uncovered.insert(format!("{} as {}", case.op.name(), cases::name(spot.storage)));
-        }
     }
 }
 
@@ -202,6 +241,7 @@ impl From<SuiteError> for Error {
         match error {
             SuiteError::NoOp { .. } => Self::Usage(error.to_string()),
             SuiteError::Device(error) => Self::Device(error),
+            SuiteError::Gpu(error) => Self::Gpu(error),
         }
     }
 }
@@ -220,4 +260,7 @@ pub enum SuiteError {
     /// A device that is not there.
     #[error(transparent)]
     Device(#[from] DriverError),
+    /// A GPU that is not there.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
 }

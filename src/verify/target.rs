@@ -1,0 +1,125 @@
+//! The devices on which single launches are tried.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::compare::Storage;
+use super::device::{Failure, Target};
+use crate::cuda::Modules;
+use crate::cuda::driver::{Address, Stream};
+use crate::ops::Op;
+use crate::program::{DeviceIo, KernelCall, Misfit, ShaderCall, ShaderIo};
+use crate::wgpu::Gpu;
+
+impl Target for Modules {
+    type Call = KernelCall;
+
+    const STORAGES: &'static [Storage] = &[Storage::F32, Storage::Bf16];
+
+    fn kernels(op: &Op) -> &'static [&'static str] {
+        op.cuda()
+    }
+
+    fn ask(op: &Op, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        op.run_cuda(kernel, io)
+    }
+
+    fn symbol(call: &KernelCall) -> &'static str {
+        call.symbol
+    }
+
+    fn asked(&self) -> Vec<String> {
+        Modules::asked(self).map(str::to_owned).collect()
+    }
+
+    fn allocate(&mut self, bytes: u64) -> Result<u64, Failure> {
+        Ok(self.driver.allocate(bytes)?.0)
+    }
+
+    fn free(&mut self, at: u64) {
+        // After a fault the device may refuse; there is nobody left to tell.
+        let _ = self.driver.free(Address(at));
+    }
+
+    fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<(), Failure> {
+        Ok(self.driver.upload(Address(to), bytes, Stream::DEFAULT)?)
+    }
+
+    fn download(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), Failure> {
+        Ok(self.driver.download(Address(from), bytes, Stream::DEFAULT)?)
+    }
+
+    fn launch(&mut self, call: &KernelCall) -> Result<(), Failure> {
+        Ok(Modules::launch(self, call, Stream::DEFAULT)?)
+    }
+
+    fn synchronize(&mut self) -> Result<(), Failure> {
+        Ok(self.driver.synchronize(Stream::DEFAULT)?)
+    }
+}
+
+/// A GPU, and the entries of shaders that ran on it.
+pub struct Shaders {
+    gpu: Arc<dyn Gpu>,
+    asked: BTreeSet<&'static str>,
+}
+
+impl Shaders {
+    /// On that GPU.
+    pub fn new(gpu: Arc<dyn Gpu>) -> Self {
+        Self { gpu, asked: BTreeSet::new() }
+    }
+}
+
+impl Target for Shaders {
+    type Call = ShaderCall;
+
+    const STORAGES: &'static [Storage] = &[Storage::F32];
+
+    fn kernels(op: &Op) -> &'static [&'static str] {
+        op.wgsl()
+    }
+
+    fn ask(op: &Op, kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
+        op.run_wgsl(kernel, io)
+    }
+
+    fn symbol(call: &ShaderCall) -> &'static str {
+        call.symbol
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.iter().map(|&symbol| symbol.to_owned()).collect()
+    }
+
+    fn allocate(&mut self, bytes: u64) -> Result<u64, Failure> {
+        let at = self.gpu.allocate(bytes)?;
+        // What a kernel does not write itself it must not read: not a number, as f32 and in every byte.
+        self.gpu.upload(at, &vec![0xFF; bytes as usize])?;
+        Ok(at)
+    }
+
+    fn free(&mut self, at: u64) {
+        self.gpu.free(at);
+    }
+
+    fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<(), Failure> {
+        Ok(self.gpu.upload(to, bytes)?)
+    }
+
+    fn download(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), Failure> {
+        Ok(self.gpu.download(from, bytes)?)
+    }
+
+    fn launch(&mut self, call: &ShaderCall) -> Result<(), Failure> {
+        let recording = self.gpu.record(std::slice::from_ref(call))?;
+        self.asked.insert(call.symbol);
+        let done = self.gpu.submit(&[recording]);
+        self.gpu.forget(recording);
+        Ok(done?)
+    }
+
+    fn synchronize(&mut self) -> Result<(), Failure> {
+        Ok(self.gpu.synchronize()?)
+    }
+}

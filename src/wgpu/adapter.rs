@@ -1,0 +1,116 @@
+//! The adapters of this machine, by number: real ones first.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use serde::Serialize;
+use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
+
+use super::gpu::{Gpu, GpuError, Limits};
+use super::native::Native;
+use crate::program::device::ALIGNMENT;
+
+/// An adapter, as `g2d devices` tells of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Adapter {
+    /// Its own name.
+    pub name: String,
+    /// `vulkan`, `metal` or `dx12`.
+    pub api: String,
+    /// Its driver.
+    pub driver: String,
+    /// Whether it is the processor in disguise; such a one is never chosen by itself.
+    pub software: bool,
+    /// Bytes of one binding, at most.
+    pub binding: u64,
+    /// Bytes of one buffer, at most.
+    pub buffer: u64,
+}
+
+/// All adapters; `wgpu:N` is the one at position N.
+pub fn list() -> Vec<Adapter> {
+    adapters().iter().map(describe).collect()
+}
+
+/// Opens the adapter of that number.
+///
+/// # Errors
+/// If there is none of that number, or it refuses.
+pub fn open(number: u32) -> Result<Arc<dyn Gpu>, GpuError> {
+    let adapters = adapters();
+    let adapter = adapters.get(number as usize).ok_or_else(|| GpuError::Absent(missing(number, &adapters)))?;
+    let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
+    let opened = wait(adapter.request_device(&descriptor));
+    let (device, queue) = opened.map_err(|why| GpuError::Absent(format!("{}: {why}", describe(adapter).name)))?;
+    Ok(Arc::new(Native::new(device, queue, limits(adapter))))
+}
+
+/// Real adapters first, discrete ones before others; those alike as the system lists them.
+fn adapters() -> Vec<wgpu::Adapter> {
+    // Without validation layers, whatever the environment says: shaders are validated before they reach a driver.
+    let descriptor = InstanceDescriptor {
+        backends: Backends::PRIMARY,
+        flags: InstanceFlags::empty(),
+        ..InstanceDescriptor::new_without_display_handle()
+    };
+    let mut adapters = wait(Instance::new(descriptor).enumerate_adapters(Backends::PRIMARY));
+    adapters.sort_by_key(|adapter| match adapter.get_info().device_type {
+        DeviceType::DiscreteGpu => 0,
+        DeviceType::IntegratedGpu => 1,
+        DeviceType::VirtualGpu => 2,
+        DeviceType::Other => 3,
+        DeviceType::Cpu => 4,
+    });
+    adapters
+}
+
+fn describe(adapter: &wgpu::Adapter) -> Adapter {
+    let (info, limits) = (adapter.get_info(), limits(adapter));
+    Adapter {
+        name: info.name,
+        api: info.backend.to_str().to_owned(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        software: info.device_type == DeviceType::Cpu,
+        binding: limits.binding,
+        buffer: limits.buffer,
+    }
+}
+
+fn limits(adapter: &wgpu::Adapter) -> Limits {
+    let limits = adapter.limits();
+    let whole = |bytes: u64| bytes / ALIGNMENT * ALIGNMENT;
+    let buffer = whole(limits.max_buffer_size);
+    Limits { binding: whole(limits.max_storage_buffer_binding_size).min(buffer), buffer }
+}
+
+fn missing(number: u32, adapters: &[wgpu::Adapter]) -> String {
+    let listed = |(at, adapter)| format!("wgpu:{at} is {}", describe(adapter).name);
+    let there: Vec<String> = adapters.iter().enumerate().map(listed).collect();
+    match there.len() {
+        0 => "no adapter was found; install a driver for Vulkan, such as Debian's mesa-vulkan-drivers".into(),
+        _ => format!("there is no adapter {number}; {}", there.join(", ")),
+    }
+}
+
+struct Parked(Thread);
+
+impl Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for a future.
+fn wait<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Parked(thread::current())));
+    let (mut future, mut context) = (pin!(future), Context::from_waker(&waker));
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The interface of a GPU: everything the engine asks of one.
+//!
+//! Addresses are numbers that stand for bytes of GPU memory: a shader never sees them, it is given ranges
+//! ([`Binding`](crate::program::Binding)). An allocation is a range of addresses in which every address at a multiple of
+//! [`ALIGNMENT`](crate::program::device::ALIGNMENT) can be bound. One that is larger than a buffer of the adapter is cut
+//! into several, each [`Limits::buffer`] long; a binding must lie in one of them.
+
+use crate::program::ShaderCall;
+
+/// What an adapter allows; multiples of the alignment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes of one binding, at most.
+    pub binding: u64,
+    /// Bytes of one buffer, at most.
+    pub buffer: u64,
+}
+
+/// What a GPU refuses or reports.
+#[derive(Debug, thiserror::Error)]
+pub enum GpuError {
+    /// There is no such adapter here.
+    #[error("no GPU for wgpu: {0}")]
+    Absent(String),
+    /// Too little memory.
+    #[error("the GPU has no {bytes} bytes left; use a smaller batch")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: u64,
+    },
+    /// A shader that is not there, or that the adapter does not take.
+    #[error("shader `{symbol}` cannot be used: {why}")]
+    Shader {
+        /// Which entry.
+        symbol: String,
+        /// What was found.
+        why: String,
+    },
+    /// More than the adapter allows.
+    #[error("{what} is {asked}, the adapter allows {allowed}")]
+    Limit {
+        /// The quantity.
+        what: String,
+        /// What was asked for.
+        asked: u64,
+        /// The bound.
+        allowed: u64,
+    },
+    /// An address or argument that means nothing to this GPU.
+    #[error("{0}")]
+    Invalid(String),
+    /// The GPU is gone: unplugged, reset by its driver, or hung.
+    #[error("the GPU was lost: {0}; the run can be resumed from its last checkpoint")]
+    Lost(String),
+}
+
+/// Calls that are ready to be done as often as wanted; a number valid for the GPU that gave it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Recording(pub u64);
+
+/// A GPU. Calls are done in the order in which they are submitted, each as if the one before had ended.
+pub trait Gpu: Send + Sync {
+    /// What it allows.
+    fn limits(&self) -> Limits;
+
+    /// Memory of `bytes` bytes, zeroed; its address.
+    fn allocate(&self, bytes: u64) -> Result<u64, GpuError>;
+
+    /// Gives back what [`Self::allocate`] gave.
+    fn free(&self, at: u64);
+
+    /// Host to GPU. `to` is a multiple of 4; up to three bytes behind may be overwritten.
+    fn upload(&self, to: u64, bytes: &[u8]) -> Result<(), GpuError>;
+
+    /// GPU to host, once everything submitted is done. `from` is a multiple of 4.
+    fn download(&self, from: u64, bytes: &mut [u8]) -> Result<(), GpuError>;
+
+    /// Makes calls ready, in order: pipelines, parameters, bindings.
+    fn record(&self, calls: &[ShaderCall]) -> Result<Recording, GpuError>;
+
+    /// Gives back what [`Self::record`] made.
+    fn forget(&self, recording: Recording);
+
+    /// Submits recordings in order, as one piece of work.
+    fn submit(&self, recordings: &[Recording]) -> Result<(), GpuError>;
+
+    /// Waits until everything submitted is done.
+    fn synchronize(&self) -> Result<(), GpuError>;
+}

@@ -1,0 +1,268 @@
+//! [`Gpu`] by the crate `wgpu`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use wgpu::{
+    BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferDescriptor,
+    BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor, ComputePipeline, ComputePipelineDescriptor, Device,
+    DeviceLostReason, MapMode, PipelineCompilationOptions, PollType, Queue, ShaderModule, ShaderModuleDescriptor,
+    ShaderSource,
+};
+
+use super::gpu::{Gpu, GpuError, Limits, Recording};
+use crate::kernels::shaders;
+use crate::program::device::ALIGNMENT;
+use crate::program::{Binding, ShaderCall};
+
+/// Bytes that are copied at a time: a word.
+const WORD: u64 = 4;
+
+/// An adapter in use.
+pub struct Native {
+    device: Device,
+    queue: Queue,
+    limits: Limits,
+    faults: Arc<Mutex<Faults>>,
+    /// Locked throughout every call, so that what is reported meanwhile belongs to it.
+    held: Mutex<Held>,
+}
+
+/// What the device has reported.
+#[derive(Default)]
+struct Faults {
+    /// The first error that was not yet told.
+    error: Option<wgpu::Error>,
+    /// Why the device is lost.
+    lost: Option<String>,
+}
+
+/// What lies on the device.
+#[derive(Default)]
+struct Held {
+    /// By address.
+    allocations: BTreeMap<u64, Vec<Buffer>>,
+    modules: HashMap<&'static str, ShaderModule>,
+    pipelines: HashMap<&'static str, ComputePipeline>,
+    recordings: HashMap<Recording, Vec<Dispatch>>,
+    /// The next recording's number.
+    next: u64,
+}
+
+struct Dispatch {
+    pipeline: ComputePipeline,
+    bindings: BindGroup,
+    groups: [u32; 3],
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn invalid(what: String) -> GpuError {
+    GpuError::Invalid(what)
+}
+
+impl Native {
+    /// On a device whose limits are the adapter's.
+    pub fn new(device: Device, queue: Queue, limits: Limits) -> Self {
+        let faults = Arc::new(Mutex::new(Faults::default()));
+        let reported = faults.clone();
+        device.on_uncaptured_error(Arc::new(move |error| {
+            lock(&reported).error.get_or_insert(error);
+        }));
+        let reported = faults.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != DeviceLostReason::Destroyed {
+                lock(&reported).lost.get_or_insert(message);
+            }
+        });
+        Self { device, queue, limits, faults, held: Mutex::default() }
+    }
+
+    /// What was reported since the last time, made into an error by `of`; a lost device is that and nothing else.
+    fn told(&self, of: impl FnOnce(wgpu::Error) -> GpuError) -> Result<(), GpuError> {
+        let mut faults = lock(&self.faults);
+        let error = faults.error.take();
+        match (&faults.lost, error) {
+            (Some(why), _) => Err(GpuError::Lost(why.clone())),
+            (None, Some(error)) => Err(of(error)),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn wait(&self) -> Result<(), GpuError> {
+        let waited = self.device.poll(PollType::wait_indefinitely());
+        self.told(|error| invalid(error.to_string()))?;
+        waited.map(drop).map_err(|why| GpuError::Lost(why.to_string()))
+    }
+
+    fn buffer(&self, bytes: u64, usage: BufferUsages) -> Result<Buffer, GpuError> {
+        let buffer =
+            self.device.create_buffer(&BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false });
+        self.told(|_| GpuError::OutOfMemory { bytes })?;
+        Ok(buffer)
+    }
+
+    /// The buffer in which `bytes` bytes from that address on lie, rounded up to whole words, and where in it.
+    fn find<'a>(&self, held: &'a Held, at: u64, bytes: u64) -> Result<(&'a Buffer, u64, u64), GpuError> {
+        let nowhere = || invalid(format!("{bytes} bytes at address {at:#x} are not allocated as one piece"));
+        let (&base, buffers) = held.allocations.range(..=at).next_back().ok_or_else(nowhere)?;
+        let (piece, offset) = ((at - base) / self.limits.buffer, (at - base) % self.limits.buffer);
+        let bytes = bytes.next_multiple_of(WORD).max(WORD);
+        let buffer = buffers.get(piece as usize).filter(|buffer| offset + bytes <= buffer.size());
+        buffer.map(|buffer| (buffer, offset, bytes)).ok_or_else(nowhere)
+    }
+
+    fn pipeline(&self, held: &mut Held, symbol: &'static str) -> Result<ComputePipeline, GpuError> {
+        if let Some(pipeline) = held.pipelines.get(symbol) {
+            return Ok(pipeline.clone());
+        }
+        let refused = |why: String| GpuError::Shader { symbol: symbol.into(), why };
+        let (shader, entry) = shaders::find(symbol).ok_or_else(|| refused("it does not ship".into()))?;
+        let module = held.modules.entry(shader.name).or_insert_with(|| {
+            let source = ShaderSource::Wgsl(shader.text.into());
+            self.device.create_shader_module(ShaderModuleDescriptor { label: Some(shader.name), source })
+        });
+        let pipeline = self.device.create_compute_pipeline(&ComputePipelineDescriptor {
+            label: Some(symbol),
+            layout: None,
+            module,
+            entry_point: Some(entry),
+            compilation_options: PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        self.told(|error| refused(error.to_string()))?;
+        held.pipelines.insert(symbol, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn dispatch(&self, held: &mut Held, call: &ShaderCall, room: (&Buffer, u64)) -> Result<Dispatch, GpuError> {
+        let pipeline = self.pipeline(held, call.symbol)?;
+        let (parameters, offset) = room;
+        let size = NonZero::new(call.parameters.len() as u64);
+        let uniform = BufferBinding { buffer: parameters, offset, size };
+        let mut entries = vec![BindGroupEntry { binding: 0, resource: BindingResource::Buffer(uniform) }];
+        for (at, &Binding { address, bytes }) in call.bindings.iter().enumerate() {
+            if bytes > self.limits.binding {
+                let what = format!("bytes of binding {} of {}", at + 1, call.symbol);
+                return Err(GpuError::Limit { what, asked: bytes, allowed: self.limits.binding });
+            }
+            let (buffer, offset, bytes) = self.find(held, address, bytes)?;
+            let range = BufferBinding { buffer, offset, size: NonZero::new(bytes) };
+            entries.push(BindGroupEntry { binding: at as u32 + 1, resource: BindingResource::Buffer(range) });
+        }
+        let layout = pipeline.get_bind_group_layout(0);
+        let descriptor = BindGroupDescriptor { label: Some(call.symbol), layout: &layout, entries: &entries };
+        let bindings = self.device.create_bind_group(&descriptor);
+        self.told(|error| GpuError::Shader { symbol: call.symbol.into(), why: error.to_string() })?;
+        Ok(Dispatch { pipeline, bindings, groups: call.groups })
+    }
+}
+
+impl Gpu for Native {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<u64, GpuError> {
+        let mut held = lock(&self.held);
+        let whole = bytes.max(1).next_multiple_of(ALIGNMENT);
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let piece = |start: u64| self.buffer(self.limits.buffer.min(whole - start), usage);
+        let starts = (0..whole.div_ceil(self.limits.buffer)).map(|at| at * self.limits.buffer);
+        let buffers = starts.map(piece).collect::<Result<Vec<_>, _>>()?;
+        let end = |(base, buffers): (&u64, &Vec<Buffer>)| base + buffers.iter().map(Buffer::size).sum::<u64>();
+        let at = held.allocations.last_key_value().map_or(0, end) + ALIGNMENT;
+        held.allocations.insert(at, buffers);
+        Ok(at)
+    }
+
+    fn free(&self, at: u64) {
+        lock(&self.held).allocations.remove(&at);
+    }
+
+    fn upload(&self, to: u64, bytes: &[u8]) -> Result<(), GpuError> {
+        let held = lock(&self.held);
+        let (buffer, offset, whole) = self.find(&held, to, bytes.len() as u64)?;
+        if whole == bytes.len() as u64 {
+            self.queue.write_buffer(buffer, offset, bytes);
+        } else {
+            let mut words = bytes.to_vec();
+            words.resize(whole as usize, 0);
+            self.queue.write_buffer(buffer, offset, &words);
+        }
+        self.told(|error| invalid(error.to_string()))
+    }
+
+    fn download(&self, from: u64, bytes: &mut [u8]) -> Result<(), GpuError> {
+        let held = lock(&self.held);
+        let (buffer, offset, whole) = self.find(&held, from, bytes.len() as u64)?;
+        let staging = self.buffer(whole, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
+        let mut encoder = self.device.create_command_encoder(&CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, whole);
+        self.queue.submit([encoder.finish()]);
+        let (sender, mapped) = mpsc::channel();
+        // Who waits below outlives the call.
+        staging.map_async(MapMode::Read, .., move |result| drop(sender.send(result)));
+        self.wait()?;
+        let failed = |why: String| invalid(format!("memory of the GPU cannot be read: {why}"));
+        mapped.recv().map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
+        let view = staging.get_mapped_range(..).map_err(|why| failed(why.to_string()))?;
+        bytes.copy_from_slice(&view[..bytes.len()]);
+        Ok(())
+    }
+
+    fn record(&self, calls: &[ShaderCall]) -> Result<Recording, GpuError> {
+        let mut held = lock(&self.held);
+        let mut parameters = Vec::new();
+        let starts: Vec<u64> = calls
+            .iter()
+            .map(|call| {
+                let start = parameters.len();
+                parameters.extend_from_slice(&call.parameters);
+                parameters.resize(parameters.len().next_multiple_of(ALIGNMENT as usize), 0);
+                start as u64
+            })
+            .collect();
+        let usage = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
+        let uniforms = self.buffer((parameters.len() as u64).max(ALIGNMENT), usage)?;
+        self.queue.write_buffer(&uniforms, 0, &parameters);
+        let dispatches =
+            calls.iter().zip(starts).map(|(call, start)| self.dispatch(&mut held, call, (&uniforms, start)));
+        let dispatches = dispatches.collect::<Result<Vec<_>, _>>()?;
+        let recording = Recording(held.next);
+        held.next += 1;
+        held.recordings.insert(recording, dispatches);
+        Ok(recording)
+    }
+
+    fn forget(&self, recording: Recording) {
+        lock(&self.held).recordings.remove(&recording);
+    }
+
+    fn submit(&self, recordings: &[Recording]) -> Result<(), GpuError> {
+        let held = lock(&self.held);
+        let mut encoder = self.device.create_command_encoder(&CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+            for recording in recordings {
+                let dispatches = held.recordings.get(recording);
+                for dispatch in dispatches.ok_or_else(|| invalid(format!("{recording:?} is not there")))? {
+                    let [x, y, z] = dispatch.groups;
+                    pass.set_pipeline(&dispatch.pipeline);
+                    pass.set_bind_group(0, &dispatch.bindings, &[]);
+                    pass.dispatch_workgroups(x, y, z);
+                }
+            }
+        }
+        self.queue.submit([encoder.finish()]);
+        self.told(|error| invalid(error.to_string()))
+    }
+
+    fn synchronize(&self) -> Result<(), GpuError> {
+        let _held = lock(&self.held);
+        self.wait()
+    }
+}

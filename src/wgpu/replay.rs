@@ -1,0 +1,240 @@
+//! Replays plans on a GPU: slabs are allocated once, the dispatches of every launch are made ready once, and a step is then
+//! their submission in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::gpu::{Gpu, GpuError, Recording};
+use crate::program::plan::{Buffer, Launch, Plan, Slab};
+use crate::program::{Binding, Checked, DeviceBuffer, Misfit, ShaderCall, ShaderIo};
+
+/// Launches that are submitted at a time: systems reset a GPU that works on one submission for seconds.
+const SUBMITTED: usize = 32;
+
+/// Why a plan cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A slab does not fit.
+    #[error("{slab:?} takes {bytes} bytes: {source}")]
+    Memory {
+        /// Which slab.
+        slab: Slab,
+        /// Its size.
+        bytes: u64,
+        /// What the GPU says.
+        source: GpuError,
+    },
+    /// A launch failed, or cannot be made.
+    #[error("launch {at} of the plan ({scope}, {op} by {kernel}): {source}")]
+    Launch {
+        /// Position in the plan.
+        at: usize,
+        /// Where in the model.
+        scope: String,
+        /// The op.
+        op: &'static str,
+        /// The kernel within the op.
+        kernel: &'static str,
+        /// What the GPU says.
+        source: GpuError,
+    },
+    /// A copy or an allocation failed.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}
+
+/// A plan with what each of its launches submits.
+struct Bound {
+    plan: Arc<Checked>,
+    launches: Vec<Recording>,
+    replayed: bool,
+}
+
+/// Plans on one GPU, on the same slabs.
+pub struct Replay {
+    gpu: Arc<dyn Gpu>,
+    /// Address and size.
+    slabs: BTreeMap<Slab, (u64, u64)>,
+    /// Copies of slabs; see [`Replay::keep`].
+    kept: BTreeMap<Slab, u64>,
+    /// Everything that was allocated, to be given back.
+    allocated: Vec<u64>,
+    plans: Vec<Bound>,
+}
+
+impl std::fmt::Debug for Replay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replay").field("slabs", &self.slabs).field("plans", &self.plans.len()).finish_non_exhaustive()
+    }
+}
+
+impl Replay {
+    /// Takes memory for these plans, which share their states, and binds them. All of it is zero: rows that no text has
+    /// are written by nobody, but added up by kernels that are not told how many there are.
+    pub fn open(gpu: Arc<dyn Gpu>, plans: &[Arc<Checked>]) -> Result<Self, ReplayError> {
+        let mut replay =
+            Self { gpu, slabs: BTreeMap::new(), kept: BTreeMap::new(), allocated: Vec::new(), plans: Vec::new() };
+        let mut sizes: BTreeMap<Slab, u64> = BTreeMap::new();
+        for (&slab, &bytes) in plans.iter().flat_map(|plan| &plan.slabs) {
+            let size = sizes.entry(slab).or_default();
+            *size = (*size).max(bytes as u64);
+        }
+        for (slab, bytes) in sizes {
+            let at = replay.allocate(bytes).map_err(|source| ReplayError::Memory { slab, bytes, source })?;
+            replay.slabs.insert(slab, (at, bytes));
+        }
+        for plan in plans {
+            let launches = (0..plan.launches.len()).map(|at| {
+                let made = replay.bind(plan, at);
+                made.map_err(|source| failed(&plan.launches[at], at, source))
+            });
+            let launches = launches.collect::<Result<_, _>>()?;
+            replay.plans.push(Bound { plan: plan.clone(), launches, replayed: false });
+        }
+        Ok(replay)
+    }
+
+    fn allocate(&mut self, bytes: u64) -> Result<u64, GpuError> {
+        let at = self.gpu.allocate(bytes)?;
+        self.allocated.push(at);
+        Ok(at)
+    }
+
+    fn address(&self, buffer: &Buffer) -> u64 {
+        self.slabs.get(&buffer.slab).map_or(0, |&(base, _)| base) + buffer.offset as u64
+    }
+
+    fn bind(&mut self, plan: &Plan, at: usize) -> Result<Recording, GpuError> {
+        let launch = &plan.launches[at];
+        let placed = |&buffer: &usize| {
+            let buffer = &plan.buffers[buffer];
+            DeviceBuffer { spec: buffer.spec, dtype: buffer.dtype, address: self.address(buffer) }
+        };
+        let inputs: Vec<DeviceBuffer> = launch.inputs.iter().map(placed).collect();
+        let outputs: Vec<DeviceBuffer> = launch.outputs.iter().map(placed).collect();
+        let room = launch.workspace.map_or(0, |workspace| self.address(&plan.buffers[workspace]));
+        let mut calls = Vec::new();
+        for (output, overwrite) in outputs.iter().zip(&launch.overwrites) {
+            if let Some((input, false)) = *overwrite {
+                calls.extend(copy(output.binding(), inputs[input].binding()));
+            }
+        }
+        let asked = |constants: u64| {
+            let mut io = ShaderIo::new(inputs.clone(), outputs.clone(), room, constants);
+            let refused = |misfit: Misfit| GpuError::Invalid(misfit.to_string());
+            launch.op.run_wgsl(launch.kernel, &mut io).map(|()| io.finish()).map_err(refused)
+        };
+        let mut made = asked(0)?;
+        if !made.constants.is_empty() {
+            let at = self.allocate(made.constants.len() as u64)?;
+            made = asked(at)?;
+            self.gpu.upload(at, &made.constants)?;
+        }
+        calls.extend(made.calls);
+        self.gpu.record(&calls)
+    }
+
+    fn bound(&mut self, plan: &Arc<Checked>) -> Result<&mut Bound, GpuError> {
+        let found = self.plans.iter_mut().find(|bound| Arc::ptr_eq(&bound.plan, plan));
+        found.ok_or_else(|| GpuError::Invalid("the plan is none of those that were put on the GPU".into()))
+    }
+
+    /// Runs every launch. The first time launch by launch, so that an error names its place. Returns when all of it is
+    /// submitted.
+    pub fn replay(&mut self, plan: &Arc<Checked>) -> Result<(), ReplayError> {
+        if !self.bound(plan)?.replayed {
+            for at in 0..plan.launches.len() {
+                self.run(plan, at)?;
+            }
+            self.bound(plan)?.replayed = true;
+            return Ok(());
+        }
+        let gpu = self.gpu.clone();
+        Ok(self.bound(plan)?.launches.chunks(SUBMITTED).try_for_each(|some| gpu.submit(some))?)
+    }
+
+    /// Runs the launch that stands `at` that position, and waits for it.
+    pub fn run(&mut self, plan: &Arc<Checked>, at: usize) -> Result<(), ReplayError> {
+        let recording = self.bound(plan)?.launches[at];
+        let done = self.gpu.submit(&[recording]).and_then(|()| self.gpu.synchronize());
+        done.map_err(|source| failed(&plan.launches[at], at, source))
+    }
+
+    /// The numbers of a buffer.
+    pub fn read(&self, buffer: &Buffer) -> Result<Vec<f64>, GpuError> {
+        let mut bytes = vec![0; buffer.bytes()];
+        self.gpu.download(self.address(buffer), &mut bytes)?;
+        Ok(buffer.dtype.decode(&bytes))
+    }
+
+    /// Writes a buffer whole, each number rounded once.
+    pub fn write(&mut self, buffer: &Buffer, numbers: impl Iterator<Item = f64>) -> Result<(), GpuError> {
+        self.upload(buffer, &buffer.dtype.encode(numbers))
+    }
+
+    /// Writes a buffer whole, as stored.
+    pub fn upload(&mut self, buffer: &Buffer, bytes: &[u8]) -> Result<(), GpuError> {
+        if bytes.len() != buffer.bytes() {
+            let (got, wanted) = (bytes.len(), buffer.bytes());
+            return Err(GpuError::Invalid(format!("{got} bytes for a buffer of {wanted}")));
+        }
+        self.gpu.upload(self.address(buffer), bytes)
+    }
+
+    /// Copies a slab aside, on the GPU.
+    pub fn keep(&mut self, slab: Slab) -> Result<(), GpuError> {
+        let Some(&(from, bytes)) = self.slabs.get(&slab) else { return Ok(()) };
+        let to = match self.kept.get(&slab) {
+            Some(&to) => to,
+            None => {
+                let to = self.allocate(bytes)?;
+                *self.kept.entry(slab).or_insert(to)
+            }
+        };
+        self.copy(to, from, bytes)
+    }
+
+    /// Puts back what [`Replay::keep`] copied.
+    pub fn restore(&mut self, slab: Slab) -> Result<(), GpuError> {
+        let (Some(&(to, bytes)), Some(&from)) = (self.slabs.get(&slab), self.kept.get(&slab)) else { return Ok(()) };
+        self.copy(to, from, bytes)
+    }
+
+    /// Copies whole slabs, in pieces that can be bound: both are cut alike.
+    fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), GpuError> {
+        let limits = self.gpu.limits();
+        let mut calls = Vec::new();
+        let mut start = 0;
+        while start < bytes {
+            let in_buffer = limits.buffer - start % limits.buffer;
+            let piece = (bytes - start).min(in_buffer).min(limits.binding);
+            let at = |base: u64| Binding { address: base + start, bytes: piece };
+            calls.extend(copy(at(to), at(from)));
+            start += piece;
+        }
+        let recording = self.gpu.record(&calls)?;
+        let done = self.gpu.submit(&[recording]);
+        self.gpu.forget(recording);
+        done
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        // What a GPU that is lost says to this does not matter any more.
+        let _ = self.gpu.synchronize();
+        self.plans.iter().flat_map(|bound| &bound.launches).for_each(|&recording| self.gpu.forget(recording));
+        self.allocated.iter().for_each(|&at| self.gpu.free(at));
+    }
+}
+
+/// The dispatch that copies a value, whole words of it; none if it is empty.
+fn copy(to: Binding, from: Binding) -> Option<ShaderCall> {
+    let words = to.bytes.div_ceil(4) as u32;
+    (words > 0).then(|| ShaderCall::linear("memory.copy", words.div_ceil(256), [from, to], &words))
+}
+
+fn failed(launch: &Launch, at: usize, source: GpuError) -> ReplayError {
+    let (scope, op, kernel) = (launch.scope.clone(), launch.op.name(), launch.kernel);
+    ReplayError::Launch { at, scope, op, kernel, source }
+}

@@ -1,0 +1,8 @@
+//! The shaders that ship: read, validated and compared with what the ops ask for, without any adapter; and, where there is
+//! an adapter, run on it against the ops' references.
+#![cfg(feature = "wgpu")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod ops;
+mod texts;

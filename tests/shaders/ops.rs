@@ -1,0 +1,43 @@
+//! Every op of the registry that has WGSL kernels, every kind of its cases, many shapes: each kernel on the first adapter
+//! against the reference.
+//!
+//! `G2D_OPS=conv2d,linear` tries only these.
+
+use g2d::kernels::Library;
+use g2d::train::Device;
+use g2d::verify::suite::Suite;
+use g2d::wgpu::{GpuError, adapter};
+
+use super::common::ledger;
+
+/// Shapes tried for each kind of case.
+const SHAPES: usize = 5;
+
+/// What makes skipped tests run.
+const ENABLE: &str = "install a Vulkan driver, such as apt-get install mesa-vulkan-drivers libvulkan1, then cargo test \
+                      --release --test shaders";
+
+#[test]
+fn kernels_agree_with_the_reference() {
+    let Some(adapter) = adapter::list().into_iter().next() else {
+        return ledger::skipped("wgpu", "there is no adapter: shaders are validated, not run", ENABLE);
+    };
+    let only = std::env::var("G2D_OPS").unwrap_or_default();
+    let ops = only.split(',').filter(|op| !op.is_empty()).map(str::to_owned).collect();
+    let suite = Suite { device: Device::Wgpu(0), ops, cases: SHAPES, seed: 6, library: Library::shipped() };
+    let report = suite.run(&|_, _| {}).expect("the ops are known and the adapter opens");
+    let failures = report.kernels.iter().filter_map(|(name, line)| Some(format!("{name}: {}", line.failure.as_ref()?)));
+    let failures: Vec<String> = failures.collect();
+    assert!(failures.is_empty(), "{} kernels fail on {}:\n{}", failures.len(), adapter.name, failures.join("\n"));
+    assert!(report.untried.is_empty(), "no case dispatches {:?}", report.untried);
+    let (kernels, entries) = (report.kernels.len(), report.entries.len());
+    ledger::ran("wgpu", format!("{kernels} kernels of ops ({entries} entries) on {}", adapter.name));
+}
+
+#[test]
+fn an_adapter_that_is_not_there_is_refused_by_name() {
+    let refused = adapter::open(99).err().expect("nobody has a hundred adapters");
+    assert!(matches!(refused, GpuError::Absent(_)), "{refused}");
+    let names = adapter::list().into_iter().map(|adapter| adapter.name);
+    names.for_each(|name| assert!(refused.to_string().contains(&name), "{refused}"));
+}

@@ -1,0 +1,148 @@
+//! Every shader is parsed and validated by the naga that wgpu carries, and what it declares is compared with what the ops
+//! ask for: uniform, bindings, workgroups; all within what every adapter has.
+
+use std::collections::BTreeMap;
+
+use g2d::base::DType;
+use g2d::kernels::shaders::{self, SHADERS};
+use g2d::ops::{LARGE, REGISTRY};
+use g2d::program::device::ALIGNMENT;
+use g2d::program::{Precision, ShaderCall, ShaderIo, Size};
+use wgpu::naga::front::wgsl;
+use wgpu::naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use wgpu::naga::{AddressSpace, Module, StorageAccess};
+
+use super::common::cases;
+
+/// Storage buffers of a shader, at most.
+const BINDINGS: usize = 8;
+/// Threads of a workgroup, at most.
+const THREADS: u32 = 256;
+/// Bytes of workgroup memory, at most.
+const WORKGROUP_BYTES: u32 = 16384;
+/// Workgroups along one dimension, at most.
+const GROUPS: u32 = 65535;
+
+/// Parses and validates; a fault is shown with its place.
+fn validated(text: &str) -> Result<(Module, ModuleInfo), String> {
+    let module = wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module);
+    let info = info.map_err(|error| error.emit_to_string(text))?;
+    Ok((module, info))
+}
+
+/// Whether a call gives its entry what it declares and uses.
+fn fits(text: &str, entry: &str, call: &ShaderCall) -> Result<(), String> {
+    let (module, info) = validated(text)?;
+    let found = module.entry_points.iter().position(|point| point.name == entry);
+    let at = found.ok_or_else(|| format!("there is no entry {entry}"))?;
+    let (mut storage, mut uniform, mut shared) = (Vec::new(), 0, 0);
+    for (handle, variable) in module.global_variables.iter() {
+        if info.get_entry_point(at)[handle].is_empty() {
+            continue;
+        }
+        let size = module.types[variable.ty].inner.size(module.to_ctx());
+        let name = variable.name.as_deref().unwrap_or_default();
+        let binding = variable.binding.map(|binding| (binding.group, binding.binding));
+        match (variable.space, binding) {
+            (AddressSpace::Uniform, Some((0, 0))) => uniform = size,
+            (AddressSpace::Storage { access }, Some((0, binding))) if access.contains(StorageAccess::STORE) => {
+                storage.push(binding);
+            }
+            (AddressSpace::Storage { .. }, Some((0, _))) => return Err(format!("{name} is not declared read_write")),
+            (AddressSpace::WorkGroup, None) => shared += size,
+            (space, binding) => return Err(format!("{name} lies in {space:?} at {binding:?}")),
+        }
+    }
+    storage.sort_unstable();
+    let wanted: Vec<u32> = (1..=call.bindings.len() as u32).collect();
+    let point = &module.entry_points[at];
+    let checks = [
+        (storage == wanted, format!("it uses bindings {storage:?}, and is given {wanted:?}")),
+        (storage.len() <= BINDINGS, format!("{} storage buffers", storage.len())),
+        (uniform as usize == call.parameters.len(), format!("{} bytes for {uniform}", call.parameters.len())),
+        (shared <= WORKGROUP_BYTES, format!("{shared} bytes of workgroup memory")),
+        (point.workgroup_size.iter().product::<u32>() <= THREADS, format!("{:?} threads", point.workgroup_size)),
+        (call.groups.iter().all(|groups| (1..=GROUPS).contains(groups)), format!("{:?} workgroups", call.groups)),
+        (call.bindings.iter().all(|binding| binding.bytes > 0), "an empty binding".into()),
+        (call.bindings.iter().all(|binding| binding.address % ALIGNMENT == 0), "a binding that is not aligned".into()),
+    ];
+    checks.into_iter().try_for_each(|(holds, what)| if holds { Ok(()) } else { Err(what) })
+}
+
+/// One call of each entry and form that the cases of the registry ask for.
+fn calls() -> BTreeMap<String, ShaderCall> {
+    let sizes = [cases::COMFORTABLE, Size { batch: 1, side: 1, channels: 1, extra: 1 }];
+    let mut calls = BTreeMap::new();
+    for (position, variant) in cases::registry() {
+        let large = LARGE[position].iter().filter(|&&(of, _)| of == variant).map(|&(_, size)| size);
+        for size in sizes.into_iter().chain(large) {
+            let case = cases::case(position, variant, &size, 1);
+            let specs = cases::specs(&case);
+            let outputs = case.op.infer(&specs).expect("a case fits its op").specs;
+            let stored = |specs: &[g2d::base::Spec]| -> Vec<(g2d::base::Spec, DType)> {
+                specs.iter().map(|&spec| (spec, Precision::Exact.dtype(spec.kind))).collect()
+            };
+            for kernel in case.op.wgsl() {
+                let mut io = ShaderIo::unplaced(&stored(&specs), &stored(&outputs));
+                if case.op.run_wgsl(kernel, &mut io).is_err() {
+                    continue;
+                }
+                for call in io.finish().calls {
+                    let form =
+                        format!("{} with {} buffers, for {}", call.symbol, call.bindings.len(), REGISTRY[position].0);
+                    calls.insert(form, call);
+                }
+            }
+        }
+    }
+    calls
+}
+
+#[test]
+fn every_shader_is_valid() {
+    for shader in SHADERS {
+        if let Err(what) = validated(shader.text) {
+            panic!("kernels/{}.wgsl, behind the prelude: {what}", shader.name);
+        }
+    }
+}
+
+#[test]
+fn calls_give_entries_what_they_declare() {
+    let mut faults = Vec::new();
+    for (form, call) in calls() {
+        let found = shaders::find(call.symbol).ok_or_else(|| "it does not ship".to_owned());
+        if let Err(what) = found.and_then(|(shader, entry)| fits(shader.text, entry, &call)) {
+            faults.push(format!("{form}: {what}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn calls_and_shaders_that_do_not_fit_are_found() {
+    let calls = calls();
+    let call = calls.values().find(|call| call.symbol == "gelu.fwd").expect("gelu has a kernel");
+    let (shader, entry) = shaders::find(call.symbol).expect("it ships");
+    fits(shader.text, entry, call).expect("the shader that ships fits");
+    for (from, to) in [
+        ("storage, read_write> x", "storage, read> x"),
+        ("batch: u32", "batch: u32, more: u32"),
+        ("@workgroup_size(WIDTH)\nfn fwd", "@workgroup_size(2 * WIDTH)\nfn fwd"),
+        ("out[at] = x[at]", "out[at] = 1.0"),
+        ("out[at] = x[at]", "out[at] = unknown"),
+        ("@binding(3)", "@binding(4)"),
+    ] {
+        assert!(shader.text.contains(from), "{from}");
+        let text = shader.text.replace(from, to).replace("1.0 * distribution(x[at])", "1.0");
+        assert!(fits(&text, entry, call).is_err(), "{from} replaced by {to}");
+    }
+    let mut fewer = call.clone();
+    fewer.bindings.pop();
+    let longer = ShaderCall { parameters: [&call.parameters[..], &[0; 4]].concat(), ..call.clone() };
+    let wide = ShaderCall { groups: [65536, 1, 1], ..call.clone() };
+    for call in [fewer, longer, wide] {
+        assert!(fits(shader.text, entry, &call).is_err(), "{call:?}");
+    }
+}
