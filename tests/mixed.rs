@@ -189,8 +189,10 @@ impl Case {
         let part = if draw == 0 { 0.0 } else { Storage::Bf16.rounding() };
         let file = safetensors::SafeTensors::deserialize(weights).unwrap();
         let mut near = |number: f32| (f64::from(number) * (1.0 + rng.uniform(-1.0, 1.0) * part)) as f32;
-        let changed: Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)> = file
-            .tensors()
+        // The reader's order is another one every time; the numbers drawn shall not be.
+        let mut tensors = file.tensors();
+        tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let changed: Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)> = tensors
             .into_iter()
             .map(|(name, view)| {
                 let data = match view.dtype() {
