@@ -1,7 +1,7 @@
 //! The launches of a real plan at its real size, on the emulated device: of each kernel some blocks run, with the grid and
 //! the parameters of the plan, and what they write is held against the op's definition of just those elements.
 //!
-//! No tensor is there whole. Every input has a law that makes each of its numbers from its place ([`Content`]); the device
+//! No tensor is there whole. Every input has a law that makes each of its numbers from its place; the device
 //! makes what a block reads when it reads it, the host what the definition reads of the small problem to which the op is
 //! cut down ([`restrict`](super::restrict)). Each kernel of a launch starts from such memory, also where an earlier one of
 //! the same launch would have written: it is held against its own function.

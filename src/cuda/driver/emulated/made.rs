@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Fills the bytes from an offset on, a multiple of [`PIECE`], by that offset alone.
+/// Fills the bytes from an offset on, a multiple of 256, by that offset alone.
 pub type Make = Arc<dyn Fn(usize, &mut [u8]) + Send + Sync>;
 
 /// Bytes that are made at a time.
