@@ -32,7 +32,7 @@ pub struct Repeated {
     pub instructions: u64,
     /// Part of the tolerance that was used up at worst; against the reference in f64 on the same numbers.
     pub used: f64,
-    /// For masks: whether it is that of the processor in every pixel.
+    /// For masks: whether it is that of the processor in every pixel, to [`ROUNDING`]; if not, that is a failure.
     pub same: Option<bool>,
     /// What a checker reported, or what is wrong with the result.
     pub failure: Option<String>,
@@ -94,6 +94,9 @@ fn on_device(session: &Session, taken: &Taken) -> Repeated {
                     Err(what) => repeated.failure = Some(what),
                 }
                 repeated.same = (launch.op.name() == "pseudo_mask").then(|| same(&made[0].1, &outputs[0].1));
+                if repeated.same == Some(false) {
+                    repeated.failure.get_or_insert("the mask is not the processor's".into());
+                }
             }
         }
         return repeated;
@@ -102,8 +105,25 @@ fn on_device(session: &Session, taken: &Taken) -> Repeated {
     repeated
 }
 
+/// How far pixels of one mask may lie apart: both are f32, and the sums of the filter may differ in their last bits.
+pub const ROUNDING: f64 = 1e-6;
+
 fn same(a: &Data<f64>, b: &Data<f64>) -> bool {
     let (a, b) = (a.numbers(), b.numbers());
-    // In f32 both; the filter's sums may differ in their last bits.
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6)
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= ROUNDING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_is_the_same_in_every_pixel_or_it_is_not() {
+        let mask = |numbers: &[f64]| Data::Numbers(numbers.to_vec());
+        let right = mask(&[0.0, 1.0, 0.5]);
+        assert!(same(&right, &mask(&[0.0, 1.0, 0.5 + 5e-7])));
+        for wrong in [&[0.0, 1.0, 0.5 + 2e-6][..], &[0.0, f64::NAN, 0.5], &[0.0, 1.0], &[1.0, 1.0, 0.5]] {
+            assert!(!same(&right, &mask(wrong)), "{wrong:?}");
+        }
+    }
 }
