@@ -118,12 +118,14 @@ impl Device {
     }
 }
 
-/// The text of a kernel with the `nth` occurrence of `from` replaced; `None` if there are fewer.
+/// The text of a kernel, without its comments, with the `nth` occurrence of `from` replaced; `None` if there are fewer.
 pub fn tampered(symbol: &str, from: &str, nth: usize, to: &str) -> Option<String> {
     let library = library();
     let (module, _) = library.find(symbol).expect("it ships");
-    let (at, _) = module.ptx.match_indices(from).nth(nth)?;
-    Some(format!("{}{to}{}", &module.ptx[..at], &module.ptx[at + from.len()..]))
+    let instructions = |line: &str| line.split("//").next().unwrap_or_default().trim_end().to_owned() + "\n";
+    let text: String = module.ptx.lines().map(instructions).collect();
+    let (at, _) = text.match_indices(from).nth(nth)?;
+    Some(format!("{}{to}{}", &text[..at], &text[at + from.len()..]))
 }
 
 /// Every fault must be found: each is a text to be replaced, and what by.
