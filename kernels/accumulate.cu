@@ -1,9 +1,11 @@
-// Accumulate: out = a + scale * b; out = scale * b; out = value.
+// Accumulate: sums of tensors, and numbers that are the same everywhere.
 //
-//   b, out  [count], f32 or bf16, 256-byte aligned; out of `add` holds a on entry; of `fill` [1] f32, with the value as
-//           scale and no b
-//   launch  grid (count / 2048 rounded up), block 256; no dynamic shared memory
-//   Everything f32. count < 2^31: src/ops/accumulate/cuda.rs checks.
+// Formula   `add`: out = out + scale * b; `scale`: out = scale * b; `fill`: out = scale
+// Pointers  b, out  [count] contiguous, f32 or bf16 (the dtype of the symbol), 256-byte aligned; out of `add` holds a on
+//                   entry; `fill` reads no b, and its out is [1] f32
+// Launch    grid (count / 2048 rounded up), block 256; no dynamic shared memory
+// Numbers   f32, rounded once when stored; no sum over numbers, hence no order
+// Assumes   count < 2^31: src/ops/accumulate/cuda.rs checks
 #include "include/vector.cuh"
 
 struct Accumulate {

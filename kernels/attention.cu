@@ -1,10 +1,23 @@
-// Multi-head self-attention within packed sequences, f32 and bf16: context = softmax(q · kT / sqrt D) · v and its gradient.
+// Multi-head self-attention within packed sequences, f32 and bf16, and its gradient. Features of a head are `depth`.
 //
-// A block has a tile of 64 rows of one sequence and one head: queries, or keys for dk and dv. It goes through the tiles of
-// 64 rows on the other side; nothing of the size of queries x keys reaches memory. Features come in chunks of 64: with more
-// per head a block makes one chunk of the result, and the logits anew for each. Four warps, 16 rows of the tile each, in
-// f32 by FFMA, in bf16 by mma.m16n8k16 with attention and its gradient rounded to bf16 as operands.
-// Rows from the last offset on are neither read nor written.
+// Formula   fwd  a = softmax(scale * q · kT), context = a · v, lse = log sum exp of the logits of each row
+//           dq   ds = a * (d_context · vT - delta), delta = sum over features of d_context * context; dq = scale * ds · k
+//           dkv  dk = scale * dsT · q, dv = aT · d_context
+//           Keys are the first lengths[sequence] rows of their sequence.
+// Pointers  q, k, v, d_context, context, out, second  [rows, heads * depth] contiguous, f32 or bf16 (the dtype of the
+//                    symbol), 256-byte aligned. out: context, dq or dk; second: dv. Rows from the last offset on are
+//                    neither read nor written.
+//           offsets  [sequences + 1] i32, ascending from 0, in rows; lengths  [sequences] i32, at most the rows of each
+//           lse      [rows, heads] f32, written by fwd; delta [rows, heads] f32, written by dq, read by dkv
+// Launch    grid (rows / 64 + sequences) * heads * chunks, chunks = depth / 64 rounded up; block 128; dynamic shared
+//           memory: fwd 3 tiles of 64 * (64 * size + 16) bytes, dq and dkv 4 tiles and 512 bytes; f32 one tile more.
+//           A block has a tile of 64 rows of one sequence and one head: queries, or keys for dk and dv. It goes through
+//           the tiles of 64 rows on the other side; nothing of the size of queries x keys reaches memory. Features come
+//           in chunks of 64: with more per head a block makes one chunk of the result, and the logits anew for each. Four
+//           warps, 16 rows of the tile each.
+// Numbers   f32 by FFMA; bf16 by mma.m16n8k16 with f32 sums, attention and its gradient rounded to bf16 as operands. Over
+//           features chunk by chunk in their order, over the other side tile by tile in its order.
+// Assumes   rows, grid < 2^31; `vector` only if depth is a multiple of 16 bytes: src/ops/attention/cuda.rs checks
 #include "include/vector.cuh"
 
 struct Attention {

@@ -1,24 +1,24 @@
-// BatchNorm of rows [rows, channels]: y = relu?(gamma (x - mean) / sqrt(var + eps) + beta + residual), mean and variance
-// of the batch, their gradient, and running statistics.
+// BatchNorm of rows [rows, channels] with the statistics of the batch, its gradient, and running statistics.
 //
-//   statistics  x -> partials: sum and squared deviations of each slice     moments    partials -> mean, var
-//   apply       x, mean, var, gamma?, beta?, residual? -> out = y
-//   sums        g = dy (where gate > 0), x, mean -> partials: sum g, sum g (x - mean); writes g if `keep`
-//   totals      partials, var -> dgamma?, dbeta?, shift = dbeta / rows, slope = dgamma / (rows sqrt(var + eps))
-//   gradient    g, gate?, x, mean, var, gamma?, totals -> out = dx = gamma / sqrt(var + eps) (g - ((x - mean) slope + shift))
-//
-//   x, residual, gate, out, g   [rows, channels], f32 or bf16 (the dtype of the symbol), 256-byte aligned; residual, gate may
-//                               be null; out may be g
-//   mean, var, gamma, beta, dgamma, dbeta   [channels] f32, 256-byte aligned; gamma with beta or dgamma with dbeta may be null
-//   partials [slices, 2, channels] f32, totals [2, channels] f32: workspace, 256-byte aligned
-//   extent   null, or the number of real rows: the others are neither read nor written
-//   launch   block 256. statistics, apply, sums, gradient: a block has 8 * 2^across_bits channels of `slice` rows, so the
-//            grid is ceil(rows / slice) * parts, parts = ceil(channels / (8 * 2^across_bits)); moments and totals: eight
-//            channels a block; running: a channel a thread. No dynamic shared memory
-//   Sums are f32. Squared deviations are taken of four rows at a time, about their own mean, and merged (Chan,
-//   Golub, LeVeque 1979): no cancellation, whatever the mean. A thread takes every 256 / 2^across_bits-th row of its slice,
-//   threads are merged in a tree, slices as in include/slices.cuh: the shapes alone fix the order.
-//   Numbers of x < 2^31, f32 vectors: src/ops/batch_norm/cuda.rs checks.
+// Formula   statistics  x -> partials: sum and squared deviations of each slice     moments    partials -> mean, var
+//           apply       out = y = relu?(gamma? (x - mean) / sqrt(var + eps) + beta? + residual?)
+//           sums        g = dy (where gate > 0), x, mean -> partials: sum g, sum g (x - mean); writes g if `keep`
+//           totals      partials, var -> dgamma?, dbeta?, shift = dbeta / rows, slope = dgamma / (rows sqrt(var + eps))
+//           gradient    out = dx = gamma? / sqrt(var + eps) (g - ((x - mean) slope + shift))
+//           running     r = (1 - momentum) r + momentum statistic, of the variance that of a sample: times n / (n - 1)
+// Pointers  x, residual, gate, out, g  [rows, channels] contiguous, f32 or bf16 (the dtype of the symbol), 256-byte
+//                     aligned; residual, gate may be null; out may be g
+//           mean, var, gamma, beta, dgamma, dbeta  [channels] f32, 256-byte aligned; gamma with beta or dgamma with dbeta
+//                     may be null
+//           partials  [slices, 2, channels] f32; totals  [2, channels] f32: workspace, 256-byte aligned
+//           extent    one i32: how many rows are real, the others are neither read nor written; null: all are
+// Launch    block 256. statistics, apply, sums, gradient: a block has 8 * 2^across_bits channels of `slice` rows, so the
+//           grid is ceil(rows / slice) * parts, parts = ceil(channels / (8 * 2^across_bits)); moments and totals: eight
+//           channels a block; running: a channel a thread. No dynamic shared memory
+// Numbers   Sums are f32. Squared deviations are taken of four rows at a time, about their own mean, and merged (Chan,
+//           Golub, LeVeque 1979): no cancellation, whatever the mean. A thread takes every 256 / 2^across_bits-th row of
+//           its slice, threads are merged in a tree, slices as in include/slices.cuh: the shapes alone fix the order.
+// Assumes   numbers of x < 2^31, f32 vectors: src/ops/batch_norm/cuda.rs checks
 #include "include/slices.cuh"
 #include "include/vector.cuh"
 

@@ -1,17 +1,17 @@
-// Body mask: of each image the largest 4-connected component of the pixels above a threshold (the first in raster order wins
-// a tie), with its holes; all pixels if none is above. A hole is what is not 4-connected to the border.
+// Body mask: where the body is, by the largest component of what is bright.
 //
-// Pixels are taken in runs along rows, a run being named by its first pixel. Runs that touch are joined by union and find
-// over those names (the smaller name is the parent), rows in pairs, then pairs of pairs, ...: so trees stay low, whatever
-// the film. The outcome does not depend on the order: a component's root is its smallest name. What warps change while
-// others read goes through integer atomics and volatile reads.
-//
-//   plane    [images, height, width] f32
-//   body     [images, height, width] bytes, 0 or 1
-//   work     for each image 2 * height * words + height * (width + 1) + 2 words of 32 bits, words = ceil(width / 32)
-//   launch   grid images, block 512, no dynamic shared memory
-//   exact: integers alone
-//   assumes  height, width > 0 and fewer than 2^31 words of work for an image: src/ops/body_mask/cuda.rs checks
+// Formula   body = the largest 4-connected component of the pixels above a threshold (the first in raster order wins a
+//           tie), with its holes; all pixels if none is above. A hole is what is not 4-connected to the border.
+// Pointers  plane  [images, height, width] f32 contiguous, 4-byte aligned
+//           body   [images, height, width] bytes, 0 or 1
+//           work   for each image 2 * height * words + height * (width + 1) + 2 words of 32 bits, words = ceil(width / 32)
+// Launch    grid images, block 512, no dynamic shared memory.
+//           Pixels are taken in runs along rows, a run being named by its first pixel. Runs that touch are joined by union
+//           and find over those names (the smaller name is the parent), rows in pairs, then pairs of pairs, ...: so trees
+//           stay low, whatever the film. What warps change while others read goes through integer atomics and volatile
+//           reads.
+// Numbers   integers alone. The outcome does not depend on the order: a component's root is its smallest name.
+// Assumes   height, width > 0 and fewer than 2^31 words of work for an image: src/ops/body_mask/cuda.rs checks
 #include "include/numeric.cuh"
 
 struct BodyMask {

@@ -1,11 +1,19 @@
-// Contrastive loss between images and texts, and its gradient. With i = x / max(|x|, 1e-12) of the images, t of the texts:
+// Contrastive loss between images and texts, and its gradient. Rows and columns offset .. offset + count are own.
 //
-//   s = i · tT / temperature; rows and columns offset .. offset + count are own
-//   loss = weight0 · mean over own i of (log sum exp s[i, :] - s[i, i]) + weight1 · the same of the columns s[:, i]
-//   ds[i, j] = seed / count / temperature · (weight0 · (exp(s[i, j] - lse of row i) - [i = j]) if i is own
-//            + weight1 · (exp(s[i, j] - lse of column j) - [i = j]) if j is own)
-//
-// Everything between the first kernel and the last is f32 in workspace: rows of `units` are i, then t.
+// Formula   i = x / max(|x|, 1e-12) of the images, t of the texts; s = i · tT / temperature
+//           loss = weight0 · mean over own i of (log sum exp s[i, :] - s[i, i]) + weight1 · the same of the columns s[:, i]
+//           ds[i, j] = seed / count / temperature · (weight0 · (exp(s[i, j] - lse of row i) - [i = j]) if i is own
+//                    + weight1 · (exp(s[i, j] - lse of column j) - [i = j]) if j is own)
+//           di = ds · t, dt = dsT · i; d_image = (di - i (i · di)) / |x|, d_text likewise
+//           top1, top5 = share of own images whose own text is among the 1, 5 most similar
+// Pointers  see the struct; everything between the first kernel and the last is f32 in workspace, contiguous, 256-byte
+//           aligned; rows of `units` are i, then t
+// Launch    block 256, static shared memory; grids: `units` and `bwd_any_warps` ceil(2 * rows / 8), a warp to a row;
+//           `similarities` ceil(rows / 32)^2; `softmax` ceil(count / 32); `finish` 1; `bwd_f32_softmax` ceil(rows * rows /
+//           256); `bwd_f32_32x32` (ceil(rows / 32) * ceil(features / 32), 2)
+// Numbers   f32. Of a row by lanes in strides of 32, then a butterfly; of a column by warps in strides of 8, then in order
+//           of warps; products in order of their inner extent; the loss by threads in strides of 256, a butterfly, warps.
+// Assumes   2 * rows * features, rows * rows < 2^31; offset + count <= rows: src/ops/clip_loss/cuda.rs and `infer` check
 #include "include/reduce.cuh"
 
 struct ClipLoss {
@@ -38,9 +46,6 @@ __device__ __forceinline__ float get(const void *from, u64 at, u32 narrow) {
 }
 
 // Units and norms. A warp to a row: image rows, then text rows.
-//   launch   grid ceil(2 * rows / 8), block 256
-//   sums     f32: by lanes in strides of 32, then a butterfly
-//   assumes  2 * rows * features, rows * rows < 2^31, like all here: src/ops/clip_loss/cuda.rs checks
 extern "C" __global__ void __launch_bounds__(THREADS) clip_loss_units_any_warps_sm80(const ClipLoss p) {
     const u32 row = blockIdx.x * WARPS + warp();
     if (row >= 2 * p.rows) return;
@@ -104,8 +109,7 @@ __device__ __forceinline__ void product(const float *a, const float *b, u32 rows
     }
 }
 
-// s = i · tT / temperature.
-//   launch   grid ceil(rows / 32)^2, block 256
+// s.
 extern "C" __global__ void __launch_bounds__(THREADS) clip_loss_similarities_f32_32x32_sm80(const ClipLoss p) {
     const u32 across = (p.rows + TILE - 1) / TILE;
     const float *texts = p.units + u64(p.rows) * p.features;
@@ -115,8 +119,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) clip_loss_similarities_f32
 
 // lse of own rows and columns, and how many texts come before the own one. A block has 32 of them: each warp four rows; for
 // the columns each lane one, of which each warp has every eighth row.
-//   launch   grid ceil(count / 32), block 256
-//   sums     f32: rows by lanes in strides of 32 and a butterfly, columns by warps in strides of 8, then in order of warps
 extern "C" __global__ void __launch_bounds__(THREADS) clip_loss_softmax_f32_blocks_sm80(const ClipLoss p) {
     __shared__ float scratch[2][WARPS][32];
     const float lowest = -3.402823466e38f;
@@ -161,8 +163,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) clip_loss_softmax_f32_bloc
 }
 
 // loss, top1 and top5.
-//   launch   one block of 256
-//   sums     f32: by threads in strides of 256, a butterfly, warps in order
 extern "C" __global__ void __launch_bounds__(THREADS) clip_loss_fwd_f32_finish_sm80(const ClipLoss p) {
     __shared__ float scratch[WARPS];
     float by_row = 0.0f, by_column = 0.0f, top1 = 0.0f, top5 = 0.0f;
@@ -184,7 +184,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) clip_loss_fwd_f32_finish_s
 }
 
 // ds in the place of s.
-//   launch   grid ceil(rows * rows / 256), block 256
 extern "C" __global__ void __launch_bounds__(THREADS) clip_loss_bwd_f32_softmax_sm80(const ClipLoss p) {
     const u32 at = blockIdx.x * THREADS + threadIdx.x;
     if (at >= p.rows * p.rows) return;
@@ -198,8 +197,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) clip_loss_bwd_f32_softmax_
     p.s[at] = ds;
 }
 
-// Gradients by the units: di = ds · t, dt = dsT · i.
-//   launch   grid (ceil(rows / 32) * ceil(features / 32), 2), block 256
+// Gradients by the units: di, dt.
 extern "C" __global__ void __launch_bounds__(THREADS) clip_loss_bwd_f32_32x32_sm80(const ClipLoss p) {
     const u32 across = (p.features + TILE - 1) / TILE, row = blockIdx.x / across * TILE, column = blockIdx.x % across * TILE;
     const u64 half = u64(p.rows) * p.features;
@@ -212,8 +210,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) clip_loss_bwd_f32_32x32_sm
 }
 
 // Through the norms: dx = (du - u (u · du)) / |x|, du / 1e-12 where the norm was below. A warp to a row.
-//   launch   grid ceil(2 * rows / 8), block 256
-//   sums     f32: by lanes in strides of 32, then a butterfly
 extern "C" __global__ void __launch_bounds__(THREADS) clip_loss_bwd_any_warps_sm80(const ClipLoss p) {
     const u32 row = blockIdx.x * WARPS + warp();
     if (row >= 2 * p.rows) return;

@@ -308,31 +308,32 @@ template <class T, int BN> __device__ __forceinline__ void weight_gradient(const
 #define KERNEL(NAME, BODY) \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) NAME(Conv p) { BODY(p); }
 
-// y[b,i,j,o] = bias[o] + sum over u, v, c of image[b, i·s - p + u, j·s - p + v, c] · w[o,u,v,c]
-//   image x [B,H,W,C] T; skip [B,2H,2W,Cs] T; other w [O,k,k,C+Cs] T; bias [O] f32; out y [B,rows,cols,O] T, or f32 if wide
-//   launch: grid (ceil(B·rows·cols / 128) · column_tiles), 256 threads, static shared memory
-//   sums f32, in order of u, v, c; the bias last
-//   assumes (cuda.rs checks): pixels of x, skip and y and the window each count below 2^31; buffers 16-byte aligned
+// Formula   y[b,i,j,o] = bias[o] + sum over u, v, c of image[b, i·s - p + u, j·s - p + v, c] · w[o,u,v,c]
+// Pointers  image x [B,H,W,C] T; skip [B,2H,2W,Cs] T; other w [O,k,k,C+Cs] T; bias [O] f32; out y [B,rows,cols,O] T, or f32
+//           if wide; all contiguous, 16-byte aligned
+// Launch    grid (ceil(B·rows·cols / 128) · column_tiles), block 256, static shared memory
+// Numbers   f32 sums, in order of u, v, c; the bias last
+// Assumes   pixels of x, skip and y and the window each count below 2^31: src/ops/conv2d/cuda.rs checks
 KERNEL(conv2d_fwd_f32_128x64_sm80, (forward<float, 64>))
 KERNEL(conv2d_fwd_bf16_128x64_sm80, (forward<bf16, 64>))
 KERNEL(conv2d_fwd_bf16_128x32_sm80, (forward<bf16, 32>))
 
-// d[b,r,q,c] = sum over the image pixels of (r,q), their taps u, v and o of dy[b, (r + p - u) / s, (q + p - v) / s, o] · w[o,u,v,c]
-//   image dy [B,Ho,Wo,O] T (depth = channels = O); other w [O,k,k,weight_depth] T, channels from weight_first on;
-//   out d_x or d_skip [B,rows,cols,columns] T, or f32 if wide
-//   launch: grid (ceil(B · ceil(rows/s) · ceil(cols/s) / 128) · column_tiles, s²), 256 threads, static shared memory
-//   sums f32, in order of (image row, u), (image column, v), o
-//   assumes: as fwd
+// Formula   d[b,r,q,c] = sum over the image pixels of (r,q), their taps u, v and o of dy[b, (r+p-u)/s, (q+p-v)/s, o] · w[o,u,v,c]
+// Pointers  image dy [B,Ho,Wo,O] T (depth = channels = O); other w [O,k,k,weight_depth] T, channels from weight_first on;
+//           out d_x or d_skip [B,rows,cols,columns] T, or f32 if wide; all contiguous, 16-byte aligned
+// Launch    grid (ceil(B · ceil(rows/s) · ceil(cols/s) / 128) · column_tiles, s²), block 256, static shared memory
+// Numbers   f32 sums, in order of (image row, u), (image column, v), o
+// Assumes   as fwd; s at most 255: src/ops/conv2d/cuda.rs checks
 KERNEL(conv2d_dgrad_f32_128x64_sm80, (input_gradient<float, 64>))
 KERNEL(conv2d_dgrad_bf16_128x64_sm80, (input_gradient<bf16, 64>))
 KERNEL(conv2d_dgrad_bf16_128x32_sm80, (input_gradient<bf16, 32>))
 
-// d_w[o,u,v,c] = sum over b, i, j of dy[b,i,j,o] · image[b, i·s - p + u, j·s - p + v, c]
-//   image, skip: as fwd; other dy [B,rows,cols,O] T; out f32: d_w [O,k,k,depth], or partials [gridDim.y, O,k,k,depth], which
-//   linear_sum_f32_partials_sm80 adds
-//   launch: grid (ceil(k·k·depth / 128) · column_tiles, ceil(B·rows·cols / part)), 256 threads, static shared memory
-//   sums f32, in order of b, i, j
-//   assumes: as fwd; part is a multiple of 32
+// Formula   d_w[o,u,v,c] = sum over b, i, j of dy[b,i,j,o] · image[b, i·s - p + u, j·s - p + v, c]
+// Pointers  image, skip: as fwd; other dy [B,rows,cols,O] T; out f32: d_w [O,k,k,depth], or partials [gridDim.y, O,k,k,depth],
+//           which linear_sum_f32_partials_sm80 adds; all contiguous, 16-byte aligned
+// Launch    grid (ceil(k·k·depth / 128) · column_tiles, ceil(B·rows·cols / part)), block 256, static shared memory
+// Numbers   f32 sums, in order of b, i, j
+// Assumes   as fwd; part is a multiple of 32: src/ops/conv2d/cuda.rs sees to it
 KERNEL(conv2d_wgrad_f32_128x64_sm80, (weight_gradient<float, 64>))
 KERNEL(conv2d_wgrad_bf16_128x64_sm80, (weight_gradient<bf16, 64>))
 KERNEL(conv2d_wgrad_bf16_128x32_sm80, (weight_gradient<bf16, 32>))

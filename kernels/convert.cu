@@ -1,8 +1,10 @@
-// Convert: y = x, stored as another type.
+// Convert: the same numbers, stored as another type.
 //
-//   x, y   [count], f32 or bf16, 256-byte aligned
-//   launch grid (count / 2048 rounded up), block 256; no dynamic shared memory
-//   No arithmetic but the rounding to bf16, to nearest even. count < 2^31: src/ops/convert/cuda.rs checks.
+// Formula   y = x
+// Pointers  x, y  [count] contiguous, f32 or bf16, 256-byte aligned
+// Launch    grid (count / 2048 rounded up), block 256; no dynamic shared memory
+// Numbers   no arithmetic but the rounding to bf16, to nearest even
+// Assumes   count < 2^31: src/ops/convert/cuda.rs checks
 #include "include/vector.cuh"
 
 struct Convert {

@@ -1,13 +1,15 @@
-// ElementwiseLoss: loss = mean of (1 - t) x - log sigmoid(x), or of (x - t)^2; dx = seed / count * (sigmoid(x) - t), or
-// seed / count * 2 (x - t).
+// ElementwiseLoss: the mean over all numbers of a loss of each, and its gradient.
 //
-//   x        [count], f32 or bf16; target [count], f32, or bf16 if narrow_target; all 256-byte aligned
-//   seed     [1] f32: of the gradient alone
-//   out      of `fwd` partials [blocks] f32, of `finish` loss [1] f32, of `bwd` dx [count] as x
-//   launch   fwd and bwd: grid (count / 2048 rounded up), block 256; finish: one block of 256, x being the partials and
-//            blocks their number; no dynamic shared memory
-//   Sums are f32: eight numbers of a thread, a warp by a butterfly, warps in order; partials by threads in strides of
-//   256, then likewise. 0 < count < 2^31: src/ops/elementwise_loss/cuda.rs checks.
+// Formula   loss = mean of (1 - t) x - log sigmoid(x), or of (x - t)^2
+//           dx = seed / count * (sigmoid(x) - t), or seed / count * 2 (x - t)
+// Pointers  x       [count], f32 or bf16; target  [count], f32, or bf16 if narrow_target; all contiguous, 256-byte aligned
+//           seed    [1] f32: of the gradient alone
+//           out     of `fwd` partials [blocks] f32, of `finish` loss [1] f32, of `bwd` dx [count] as x
+// Launch    fwd and bwd: grid (count / 2048 rounded up), block 256; finish: one block of 256, x being the partials and
+//           blocks their number; no dynamic shared memory
+// Numbers   Sums are f32: eight numbers of a thread, a warp by a butterfly, warps in order; partials by threads in strides
+//           of 256, then likewise.
+// Assumes   0 < count < 2^31: src/ops/elementwise_loss/cuda.rs checks
 #include "include/reduce.cuh"
 #include "include/vector.cuh"
 

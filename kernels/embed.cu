@@ -1,19 +1,23 @@
-// Embed: x[row] = word[ids[row]] + position[row - start of its sequence] + token_type[0], and the gradients of the tables.
+// Embed: the vectors of packed tokens, and the gradients of the three tables.
 //
-//   word, position, token_type   [vocabulary, channels], [positions, channels], [2, channels] f32: the tables, or their
-//                                gradients
-//   x        [rows, channels], f32 or bf16: x, or dx
-//   ids      [rows] i32, each below vocabulary
-//   order    [rows] i32: the real rows sorted by (id, row)
-//   offsets  [batch + 1] i32, ascending from 0; no sequence is longer than positions; rows from the last offset on are
-//            neither read nor written, nor are their ids and order
-//   starts   [vocabulary + 1] u32, made by `starts`: where in order the rows of each word begin
-//   launch   fwd: grid (rows), block 128; starts: grid ((vocabulary + 1) / 256 rounded up), block 256; gradients: grid
-//            (rows of the table, channels / 256 rounded up), block 256, `type` after `position`; no dynamic shared memory
-//   All pointers are 256-byte aligned. Sums are f32: each of eight warps adds every eighth row of dx in the order of rows (of
-//   sequences, for a position), then the warps are added in order. The gradient of type 0, which all rows have, is the sum
-//   over the positions; of type 1 and of word 0, the padding token, zero.
-//   Numbers of each value < 2^31: src/ops/embed/cuda.rs checks.
+// Formula   x[row] = word[ids[row]] + position[row - start of its sequence] + token_type[0]; a table's gradient sums dx over
+//           the rows that read the entry. Of type 0, which all rows have, it is the sum over the positions; of type 1 and of
+//           word 0, the padding token, zero.
+// Pointers  word, position, token_type  [vocabulary, channels], [positions, channels], [2, channels] f32: the tables, or
+//                    their gradients
+//           x        [rows, channels], f32 or bf16: x, or dx
+//           ids      [rows] i32, each below vocabulary
+//           order    [rows] i32: the real rows sorted by (id, row)
+//           offsets  [batch + 1] i32, ascending from 0; rows from the last offset on are neither read nor written, nor are
+//                    their ids and order
+//           starts   [vocabulary + 1] u32, made by `starts`: where in order the rows of each word begin
+//           All contiguous, 256-byte aligned.
+// Launch    fwd: grid (rows), block 128; starts: grid ((vocabulary + 1) / 256 rounded up), block 256; gradients: grid (rows
+//           of the table, channels / 256 rounded up), block 256, `type` after `position`; no dynamic shared memory
+// Numbers   f32 sums: each of eight warps adds every eighth row of dx in the order of rows (of sequences, for a position),
+//           then the warps are added in order
+// Assumes   numbers of each value < 2^31: src/ops/embed/cuda.rs checks; ids, offsets, and no sequence longer than positions:
+//           src/model/batch.rs checks
 #include "include/packed.cuh"
 #include "include/vector.cuh"
 

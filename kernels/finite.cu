@@ -1,11 +1,14 @@
-// Finite: the sum of the squares of all gradients, and how many numbers of gradients and losses are not finite.
+// Finite: whether a step may be taken.
 //
-//   pieces    [pieces] rows of Piece: where up to 4096 numbers lie, f32, 16-byte aligned; squares of `summed` ones count
-//   partials  [pieces] rows of Partial: what `piece` makes of each and `finish` adds up
-//   out       [2] f32: the sum of squares, the count
-//   launch    piece: grid (pieces), block 256; finish: one block of 256; no dynamic shared memory
-//   Squares are summed in f32: 16 numbers of a thread, a warp by a butterfly, warps in order; partials by threads in
-//   strides of 256, then likewise. Counts are integers. Table and alignment: src/ops/finite/cuda.rs.
+// Formula   out = the sum of the squares of all gradients; how many numbers of gradients and losses are not finite
+// Pointers  pieces    [pieces] rows of Piece: where up to 4096 numbers lie, f32, 16-byte aligned; squares of `summed` ones
+//                     count
+//           partials  [pieces] rows of Partial: what `piece` makes of each and `finish` adds up
+//           out       [2] f32: the sum of squares, the count
+// Launch    piece: grid (pieces), block 256; finish: one block of 256; no dynamic shared memory
+// Numbers   Squares are summed in f32: 16 numbers of a thread, a warp by a butterfly, warps in order; partials by threads
+//           in strides of 256, then likewise. Counts are integers.
+// Assumes   table and alignment: src/ops/finite/cuda.rs makes them
 #include "include/reduce.cuh"
 #include "include/vector.cuh"
 

@@ -1,10 +1,12 @@
-// GELU and its gradient: y = x Phi(x); dx = dy (Phi(x) + x phi(x)).
+// GELU and its gradient; Phi and phi are the normal distribution and its density.
 //
-//   x       [rows, channels], f32 or bf16, 256-byte aligned
-//   out     the same: y, or dx, which holds dy on entry
-//   extent  [1] i32: how many rows are real; the others are neither read nor written
-//   launch  grid (capacity * channels / 2048 rounded up), block 256; no dynamic shared memory
-//   Everything f32. capacity * channels < 2^31: src/ops/gelu/cuda.rs checks.
+// Formula   y = x Phi(x); dx = dy (Phi(x) + x phi(x))
+// Pointers  x       [rows, channels] contiguous, f32 or bf16 (the dtype of the symbol), 256-byte aligned
+//           out     the same: y, or dx, which holds dy on entry
+//           extent  one i32: how many rows are real; the others are neither read nor written
+// Launch    grid (capacity * channels / 2048 rounded up), block 256; no dynamic shared memory
+// Numbers   f32, rounded once when stored; no sum over numbers, hence no order
+// Assumes   capacity * channels < 2^31: src/ops/gelu/cuda.rs checks
 #include "include/vector.cuh"
 
 struct Gelu {

@@ -1,17 +1,20 @@
-// Ingest: films as the encoder reads them. From bytes: each output pixel's centre goes through a homography to a place in
-// the film, which is sampled there (nearest or bilinear, 0 outside); then stretch, brightness and contrast about the mean.
-// image = (plane - mean of channel) / deviation of channel, three channels alike.
+// Ingest: films as the encoder reads them.
 //
-//   pixels       [images, height, width] bytes: of `bytes` alone
-//   augmentation [images, 13] f32, as src/ops/ingest/mod.rs lists them: of `bytes` alone
-//   plane        [images, height, width] f32: written by `bytes`, read by `numbers`
-//   image        [images, height, width, 3], f32 or bf16 (the dtype of the symbol); all 256-byte aligned
-//   launch  bytes: a block of 1024 for each image; numbers: block 256, a thread for eight pixels of all images together.
-//           No dynamic shared memory
-//   Arithmetic is f32. Places and samples are computed as written, each operation rounded: a place next to the edge of a
-//   pixel lies on the same side as by the definition in f32. The sum for the mean: every 1024th pixel by a thread, a warp
-//   by a butterfly, warps in order.
-//   0 < height, width <= 2^24, pixels of a film, and of all films for `numbers`, < 2^31: src/ops/ingest/cuda.rs checks.
+// Formula   From bytes: each output pixel's centre goes through a homography to a place in the film, which is sampled there
+//           (nearest or bilinear, 0 outside); then stretch, brightness and contrast about the mean.
+//           image = (plane - mean of channel) / deviation of channel, three channels alike
+// Pointers  pixels        [images, height, width] bytes: of `bytes` alone
+//           augmentation  [images, 13] f32, as src/ops/ingest/mod.rs lists them: of `bytes` alone
+//           plane         [images, height, width] f32: written by `bytes`, read by `numbers`
+//           image         [images, height, width, 3], f32 or bf16 (the dtype of the symbol)
+//           All contiguous, 256-byte aligned.
+// Launch    bytes: grid (images), block 1024; numbers: block 256, a thread for eight pixels of all images together. No
+//           dynamic shared memory
+// Numbers   f32. Places and samples are computed as written, each operation rounded: a place next to the edge of a pixel
+//           lies on the same side as by the definition in f32. The sum for the mean: every 1024th pixel by a thread, a warp
+//           by a butterfly, warps in order.
+// Assumes   0 < height, width <= 2^24, pixels of a film, and of all films for `numbers`, < 2^31: src/ops/ingest/cuda.rs
+//           checks
 #include "include/reduce.cuh"
 #include "include/vector.cuh"
 

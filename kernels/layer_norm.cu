@@ -1,20 +1,22 @@
-// LayerNorm of packed rows [capacity, channels]: s = x + residual?, y = gamma (s - mean) / sqrt(var + eps) + beta, and its
-// gradient dx = rstd (g - mean(g) - n mean(g n)) with g = gamma dy, n = (s - mean) rstd; dgamma = sum dy n, dbeta = sum dy.
+// LayerNorm of packed rows [capacity, channels], and its gradient.
 //
-//   fwd    x, residual?, gamma, beta -> out = y, mean, rstd, sum = s if there is a residual
-//   bwd    x = s, mean, rstd, gamma, out = dy -> out = dx, partials: dgamma and dbeta of each slice
-//   finish partials -> dgamma, dbeta
-//
-//   x, residual, sum, out   [capacity, channels], f32 or bf16 (the dtype of the symbol), 256-byte aligned
-//   mean, rstd              [capacity] f32
-//   gamma, beta, dgamma, dbeta [channels] f32, 256-byte aligned
-//   partials                [slices, 2, channels] f32, workspace, 256-byte aligned
-//   extent                  the number of real rows: the others are neither read nor written
-//   launch  fwd and bwd: a thread for eight channels, rounded up to whole warps; a block for `slice` rows (a multiple of
-//           two), grid ceil(capacity / slice); finish: eight of the 2 channels columns a block of 256. No dynamic shared memory
-//   Sums are f32. Of a row: eight numbers of a thread, a warp by a butterfly, warps in order; the variance is taken about
-//   the mean. Of a column: row after row of a slice, slices as in include/slices.cuh.
-//   channels <= 4096, numbers of x < 2^31, f32 vectors: src/ops/layer_norm/cuda.rs checks.
+// Formula   fwd     s = x + residual?; y = gamma (s - mean) / sqrt(var + eps) + beta; mean, rstd; sum = s if there is a
+//                   residual
+//           bwd     dx = rstd (g - mean(g) - n mean(g n)), g = gamma dy, n = (s - mean) rstd; of each slice the partials of
+//                   dgamma = sum dy n, dbeta = sum dy
+//           finish  partials -> dgamma, dbeta
+// Pointers  x, residual, sum, out      [capacity, channels] contiguous, f32 or bf16 (the dtype of the symbol), 256-byte
+//                     aligned. bwd: x is s; out holds dy on entry
+//           mean, rstd                 [capacity] f32
+//           gamma, beta, dgamma, dbeta [channels] f32, 256-byte aligned
+//           partials                   [slices, 2, channels] f32, workspace, 256-byte aligned
+//           extent                     one i32: the number of real rows; the others are neither read nor written
+// Launch    fwd and bwd: a thread for eight channels, rounded up to whole warps; a block for `slice` rows (a multiple of
+//           two), grid ceil(capacity / slice); finish: eight of the 2 channels columns a block of 256. No dynamic shared
+//           memory
+// Numbers   Sums are f32. Of a row: eight numbers of a thread, a warp by a butterfly, warps in order; the variance is taken
+//           about the mean. Of a column: row after row of a slice, slices as in include/slices.cuh.
+// Assumes   channels <= 4096, numbers of x < 2^31, f32 vectors: src/ops/layer_norm/cuda.rs checks
 #include "include/slices.cuh"
 #include "include/vector.cuh"
 

@@ -130,42 +130,48 @@ template <class T> __device__ __forceinline__ void bias_gradient(const Bias &p) 
 #define KERNEL(NAME, PARAMETERS, BODY) \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) NAME(PARAMETERS p) { BODY(p); }
 
-// y[r,o] = sum over i of x[r,i] · w[o,i] + bias[o]
-//   a x [rows,depth] T; b w [columns,depth] T; bias [columns] f32; out y [rows,columns] T, or f32 if wide; all row-major
-//   launch: grid (ceil(rows / 128) · column_tiles), 256 threads, static shared memory
-//   sums f32, in order of i; the bias last
-//   assumes (cuda.rs checks): extents below 2^31; buffers 16-byte aligned; 0 <= *extent <= rows
+// Formula   y[r,o] = sum over i of x[r,i] · w[o,i] + bias[o]
+// Pointers  a x [rows,depth] T; b w [columns,depth] T; bias [columns] f32; out y [rows,columns] T, or f32 if wide; all
+//           contiguous, 16-byte aligned
+// Launch    grid (ceil(rows / 128) · column_tiles), block 256, static shared memory
+// Numbers   f32 sums, in order of i; the bias last
+// Assumes   extents below 2^31: src/ops/linear/cuda.rs checks; 0 <= *extent <= rows: src/model/batch.rs does
 KERNEL(linear_fwd_f32_any_sm80, Linear, (map_rows<float, true>))
 KERNEL(linear_fwd_bf16_any_sm80, Linear, (map_rows<bf16, true>))
 
-// dx[r,i] = sum over o of dy[r,o] · w[o,i]
-//   a dy [rows,depth] T; b w [depth,columns] T; out dx [rows,columns] T, or f32 if wide
-//   launch, assumptions: as fwd; sums f32, in order of o
+// Formula   dx[r,i] = sum over o of dy[r,o] · w[o,i]
+// Pointers  a dy [rows,depth] T; b w [depth,columns] T; out dx [rows,columns] T, or f32 if wide; all contiguous, 16-byte
+//           aligned
+// Launch    as fwd
+// Numbers   f32 sums, in order of o
+// Assumes   as fwd
 KERNEL(linear_dgrad_f32_any_sm80, Linear, (map_rows<float, false>))
 KERNEL(linear_dgrad_bf16_any_sm80, Linear, (map_rows<bf16, false>))
 
-// dw[o,i] = sum over the rows r of dy[r,o] · x[r,i]
-//   a dy [rows,lines] T; b x [rows,columns] T; out f32: dw [lines,columns], or partials [gridDim.y,lines,columns]
-//   launch: grid (ceil(lines / 128) · column_tiles, ceil(rows / part)), 256 threads, static shared memory
-//   sums f32, in order of r
-//   assumes: as fwd; wide is 1
+// Formula   dw[o,i] = sum over the rows r of dy[r,o] · x[r,i]
+// Pointers  a dy [rows,lines] T; b x [rows,columns] T; out f32: dw [lines,columns], or partials [gridDim.y,lines,columns]; all
+//           contiguous, 16-byte aligned
+// Launch    grid (ceil(lines / 128) · column_tiles, ceil(rows / part)), block 256, static shared memory
+// Numbers   f32 sums, in order of r
+// Assumes   as fwd; wide is 1
 KERNEL(linear_wgrad_f32_any_sm80, Linear, weight_gradient<float>)
 KERNEL(linear_wgrad_bf16_any_sm80, Linear, weight_gradient<bf16>)
 
-// db[f] = sum over the rows r of dy[r,f]
-//   dy [rows,features] T; out f32: db [features], or partials [gridDim.y,features]
-//   launch: grid (ceil(features / span), or 1 if span is whole rows; ceil(rows / part)), 256 threads
-//   sums f32: of a thread in order of r, then of a block's threads in their order
-//   assumes (cuda.rs checks): span is at most 256 pieces (numbers, unless vector); if it spans rows, a multiple of features and, if
-//   vector, of a piece, as part · features is; if not, vector only where features is a multiple of a piece
+// Formula   db[f] = sum over the rows r of dy[r,f]
+// Pointers  dy [rows,features] T; out f32: db [features], or partials [gridDim.y,features]; contiguous, 16-byte aligned
+// Launch    grid (ceil(features / span), or 1 if span is whole rows; ceil(rows / part)), block 256, static shared memory
+// Numbers   f32 sums: of a thread in order of r, then of a block's threads in their order
+// Assumes   span is at most 256 pieces (numbers, unless vector); if it spans rows, a multiple of features and, if vector, of a
+//           piece, as part · features is; if not, vector only where features is a multiple of a piece: src/ops/linear/cuda.rs
+//           sees to it
 KERNEL(linear_bias_grad_f32_any_sm80, Bias, bias_gradient<float>)
 KERNEL(linear_bias_grad_bf16_any_sm80, Bias, bias_gradient<bf16>)
 
-// out[i] = sum over p of partials[p,i]
-//   partials [count,size] f32; out [size] f32
-//   launch: grid (ceil(size / 32)), 256 threads: eight groups of a warp's width, each a run of partials
-//   sums f32, in order of p within a group, then of the groups
-//   assumes: size and count below 2^31
+// Formula   out[i] = sum over p of partials[p,i]
+// Pointers  partials [count,size] f32; out [size] f32; contiguous, 4-byte aligned
+// Launch    grid (ceil(size / 32)), block 256: eight groups of a warp's width, each a run of partials
+// Numbers   f32 sums, in order of p within a group, then of the groups
+// Assumes   size and count below 2^31: src/ops/linear/cuda.rs checks
 extern "C" __global__ void __launch_bounds__(THREADS) linear_sum_f32_partials_sm80(Partials p) {
     __shared__ float shared[8][32];
     u32 lane = threadIdx.x % 32, group = threadIdx.x / 32, at = blockIdx.x * 32 + lane;

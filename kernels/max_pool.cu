@@ -1,12 +1,13 @@
-// MaxPool: y = the maximum over each window; dx = the sum of dy over the windows whose first maximum (last NaN, if there
-// is one) is this pixel.
+// MaxPool, and its gradient.
 //
-//   x      [batch, height, width, channels], f32 or bf16, 256-byte aligned
-//   y      [batch, rows, columns, channels]: y or dy; dx as x
-//   launch a thread for eight channels of a pixel of y, or of dx: grid (pixels * groups / 256 rounded up), block 256;
-//          no dynamic shared memory
-//   Sums of the gradient are f32, window by window, rows first. Every window holds a pixel: `infer` sees to it; numbers
-//   of each value < 2^31: src/ops/max_pool/cuda.rs checks.
+// Formula   y = the maximum over each window; dx = the sum of dy over the windows whose first maximum (last NaN, if there is
+//           one) is this pixel
+// Pointers  x    [batch, height, width, channels] contiguous, f32 or bf16 (the dtype of the symbol), 256-byte aligned
+//           y    [batch, rows, columns, channels], likewise: y or dy; dx as x
+// Launch    a thread for eight channels of a pixel of y, or of dx: grid (pixels * groups / 256 rounded up), block 256; no
+//           dynamic shared memory
+// Numbers   Sums of the gradient are f32, window by window, rows first.
+// Assumes   every window holds a pixel: `infer` sees to it; numbers of each value < 2^31: src/ops/max_pool/cuda.rs checks
 #include "include/vector.cuh"
 
 struct MaxPool {

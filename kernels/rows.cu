@@ -1,10 +1,13 @@
-// Rows: y[b] = x[offsets[b]], and its gradient dx[offsets[b]] = dy[b], zero in the other real rows.
+// Rows: the first row of each sequence, and its gradient.
 //
-//   from    x [rows, channels] or dy [batch, channels], f32 or bf16, 256-byte aligned
-//   to      y [batch, channels] or dx [rows, channels], likewise
-//   offsets [batch + 1] i32, ascending; rows from the last one on are neither read nor written
-//   launch  one block of 128 per row of `to`; no dynamic shared memory
-//   No arithmetic. Numbers of each value < 2^31: src/ops/rows/cuda.rs checks.
+// Formula   y[b] = x[offsets[b]]; dx[offsets[b]] = dy[b], zero in the other real rows
+// Pointers  from     x [rows, channels] or dy [batch, channels] contiguous, f32 or bf16 (the dtype of the symbol), 256-byte
+//                    aligned
+//           to       y [batch, channels] or dx [rows, channels], likewise
+//           offsets  [batch + 1] i32, ascending; rows from the last one on are neither read nor written
+// Launch    one block of 128 per row of `to`; no dynamic shared memory
+// Numbers   no arithmetic
+// Assumes   numbers of each value < 2^31: src/ops/rows/cuda.rs checks
 #include "include/packed.cuh"
 #include "include/vector.cuh"
 

@@ -1,10 +1,13 @@
-// SpatialMean: y[b, c] = sum over pixels of x[b, ., c] / pixels, and its gradient dx[b, ., c] = dy[b, c] / pixels.
+// SpatialMean: the mean over the pixels of an image, and its gradient.
 //
-//   from   x [batch, pixels, channels] or dy [batch, channels], f32 or bf16, 256-byte aligned
-//   to     y [batch, channels] or dx [batch, pixels, channels], likewise
-//   launch a thread for eight channels of a row of `to`: grid (rows of `to` * groups / 256 rounded up), block 256;
-//          no dynamic shared memory
-//   Sums are f32, pixel after pixel. Numbers of each value < 2^31: src/ops/spatial_mean/cuda.rs checks.
+// Formula   y[b, c] = sum over pixels of x[b, ., c] / pixels; dx[b, ., c] = dy[b, c] / pixels
+// Pointers  from  x [batch, pixels, channels] or dy [batch, channels] contiguous, f32 or bf16 (the dtype of the symbol),
+//                 256-byte aligned
+//           to    y [batch, channels] or dx [batch, pixels, channels], likewise
+// Launch    a thread for eight channels of a row of `to`: grid (rows of `to` * groups / 256 rounded up), block 256; no
+//           dynamic shared memory
+// Numbers   Sums are f32, pixel after pixel.
+// Assumes   numbers of each value < 2^31: src/ops/spatial_mean/cuda.rs checks
 #include "include/vector.cuh"
 
 struct SpatialMean {

@@ -385,3 +385,50 @@ fn commands_are_read_from_markdown() {
     let expected = [("pretrain", flags(&["--steps"])), ("pack", flags(&["--pairs"])), ("verify", flags(&[]))];
     assert_eq!(commands(text), expected.map(|(verb, flags)| (verb.to_owned(), flags)));
 }
+
+/// What the comment above a kernel, or above the kernels of a file, says, in this order.
+const HEADER: &[&str] = &["Formula", "Pointers", "Launch", "Numbers", "Assumes"];
+/// Kernels of a file, and of all.
+const KERNELS: [usize; 2] = [12, 120];
+
+/// The parts of a header block, as they follow each other in a file.
+fn parts(source: &str) -> Vec<&str> {
+    let labels = source.lines().filter_map(|line| {
+        let (label, rest) = line.strip_prefix("// ")?.split_once("  ")?;
+        HEADER.iter().find(|&&part| part == label && !rest.trim().is_empty())
+    });
+    labels.copied().collect()
+}
+
+#[test]
+fn every_kernel_stands_under_its_formula_pointers_launch_numbers_and_assumptions() {
+    let mut all = 0;
+    hold([sources(".cu"), sources(".ptx")].concat().into_iter().flat_map(|(file, source)| {
+        if file.starts_with("ptx/sm_") || !(file.starts_with("kernels/") || file.starts_with("ptx/")) {
+            return Vec::new();
+        }
+        let first = source.find(if file.ends_with(".cu") { "_sm80" } else { ".entry" });
+        let kernels = source.matches(if file.ends_with(".cu") { "_sm80" } else { ".visible .entry" }).count();
+        all += kernels;
+        let mut breaches = Vec::new();
+        if first.is_none_or(|at| !parts(&source[..at]).starts_with(HEADER)) {
+            breaches.push(format!("{file}: its first kernel has no header of {HEADER:?}"));
+        }
+        if parts(&source).chunks(HEADER.len()).any(|block| block != HEADER) {
+            breaches.push(format!("{file}: a header block is not {HEADER:?}, in this order"));
+        }
+        if kernels > KERNELS[0] {
+            breaches.push(format!("{file}: {kernels} kernels, at most {}", KERNELS[0]));
+        }
+        breaches
+    }));
+    assert!(all > 0 && all <= KERNELS[1], "{all} kernels");
+}
+
+#[test]
+fn a_header_without_a_part_is_noticed() {
+    let whole = "// Formula   y = x\n// Pointers  x\n// Launch    grid\n// Numbers   f32\n// Assumes   little\n";
+    assert_eq!(parts(whole), HEADER);
+    assert_ne!(parts(&whole.replace("// Numbers   f32\n", "")), HEADER);
+    assert_ne!(parts(&whole.replace("Numbers   f32", "Numbers   ")), HEADER);
+}
