@@ -44,6 +44,12 @@ fn micro() -> Plan {
     planned(&config, &shapes, Precision::Exact, Kernels::Best).0.into_plan()
 }
 
+/// A size that pieces may have: the largest of the intervals and some more, or no limit.
+fn piece(intervals: &[Interval], more: Option<usize>) -> usize {
+    let largest = intervals.iter().map(|interval| aligned(interval.bytes)).max().unwrap_or(ALIGNMENT);
+    more.map_or(usize::MAX, |more| largest + more * ALIGNMENT)
+}
+
 fn intervals() -> impl Strategy<Value = Vec<Interval>> {
     let interval = (0..40usize, 0..12usize, prop_oneof![1..300usize, 1..20_000usize, Just(256usize), Just(4096usize)]);
     prop::collection::vec(
@@ -54,11 +60,13 @@ fn intervals() -> impl Strategy<Value = Vec<Interval>> {
 
 proptest! {
     #[test]
-    fn values_alive_together_lie_apart(intervals in intervals()) {
-        let placed = memory::place(&intervals);
+    fn values_alive_together_lie_apart(intervals in intervals(), more in prop::option::of(0..100usize)) {
+        let piece = piece(&intervals, more);
+        let placed = memory::place(&intervals, piece);
         let range = |at: usize| placed.offsets[at]..placed.offsets[at] + aligned(intervals[at].bytes);
         for (at, a) in intervals.iter().enumerate() {
             prop_assert!(placed.offsets[at].is_multiple_of(ALIGNMENT) && range(at).end <= placed.arena);
+            prop_assert_eq!(range(at).start / piece, (range(at).end - 1) / piece, "{:?} across {}", range(at), piece);
             for (other, b) in intervals.iter().enumerate().skip(at + 1) {
                 let together = a.first <= b.last && b.first <= a.last;
                 let apart = range(at).end <= range(other).start || range(other).end <= range(at).start;
@@ -331,6 +339,39 @@ fn a_misaligned_buffer_is_found() {
     plan.buffers[at].offset += 4;
     let fault = check(&plan).unwrap_err();
     assert!(matches!(fault, Fault::Misaligned { buffer, .. } if buffer == at), "{fault}");
+}
+
+#[test]
+fn a_buffer_across_two_pieces_is_found() {
+    let mut plan = micro();
+    let at = plan.buffers.iter().position(|buffer| buffer.bytes() > 2 * ALIGNMENT).unwrap();
+    plan.piece = plan.buffers[at].offset + ALIGNMENT;
+    let fault = check(&plan).unwrap_err();
+    assert!(matches!(fault, Fault::Split { buffer, .. } if buffer <= at), "{fault}");
+}
+
+/// Devices whose buffers are smaller than a slab: all plans of a model fit as soon as the largest value does.
+#[test]
+fn slabs_in_pieces_hold_every_value_in_one() {
+    let (config, shapes) = preset("micro", 2, 8);
+    let program = program(&config, &shapes, Phase::Full);
+    let planned = |piece| {
+        let states = StateLayout::in_pieces(&program, Precision::Exact, piece);
+        plan(program.clone(), &states, Kernels::Best)
+    };
+    let whole = planned(usize::MAX).unwrap();
+    let largest = aligned(whole.buffers.iter().map(Buffer::bytes).max().unwrap());
+    for piece in [largest, largest + ALIGNMENT, 3 * largest] {
+        let cut = planned(piece).unwrap();
+        assert_eq!((cut.piece, cut.launches.len()), (piece, whole.launches.len()));
+        assert!(cut.slabs[&Slab::Weights] >= whole.slabs[&Slab::Weights]);
+        for of in [Slab::Gradients, Slab::FirstMoments, Slab::SecondMoments] {
+            assert_eq!(cut.slabs[&of], cut.slabs[&Slab::Weights], "{of:?} has the offsets of the weights");
+        }
+    }
+    let error = planned(largest - ALIGNMENT).unwrap_err();
+    let said = error.to_string();
+    assert!(matches!(error, PlanError::TooLarge { .. }) && said.contains(&(largest - ALIGNMENT).to_string()), "{said}");
 }
 
 #[test]

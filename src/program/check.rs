@@ -67,6 +67,18 @@ pub enum Fault {
         /// Where it starts.
         offset: usize,
     },
+    /// A buffer lies across two pieces of its slab.
+    #[error("buffer {buffer} lies at bytes {offset} to {end}, across a multiple of {piece}")]
+    Split {
+        /// Position in the plan's buffers.
+        buffer: usize,
+        /// Where it starts.
+        offset: usize,
+        /// Where it ends.
+        end: usize,
+        /// The size of a piece.
+        piece: usize,
+    },
     /// A buffer is stored in another type than the plan's precision gives its kind.
     #[error("buffer {buffer} is not stored in the type that the plan's precision gives its kind")]
     WrongType {
@@ -135,6 +147,9 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
         }
         if !buffer.offset.is_multiple_of(ALIGNMENT) {
             return Err(Fault::Misaligned { buffer: at, offset: buffer.offset });
+        }
+        if buffer.bytes() > 0 && buffer.offset / plan.piece != (end - 1) / plan.piece {
+            return Err(Fault::Split { buffer: at, offset: buffer.offset, end, piece: plan.piece });
         }
         if buffer.dtype != plan.precision.dtype(buffer.spec.kind) {
             return Err(Fault::WrongType { buffer: at });

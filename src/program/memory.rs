@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::pass::layout::aligned;
+use super::pass::layout::{aligned, in_piece};
 
 /// A stretch of the arena that is needed from one launch to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,11 +26,11 @@ pub struct Placement {
     pub live_bound: usize,
 }
 
-/// Places intervals so that those alive at the same time do not overlap.
+/// Places intervals so that those alive at the same time do not overlap, and none lies across a multiple of `piece` bytes.
 ///
 /// Each is put into the smallest hole that the already placed ones leave it. Which one comes first decides how good
 /// the result is, so a few orders are tried and the smallest arena wins.
-pub fn place(intervals: &[Interval]) -> Placement {
+pub fn place(intervals: &[Interval], piece: usize) -> Placement {
     let live_bound = live_bound(intervals);
     type Key = fn(&Interval) -> (usize, usize);
     let orders: [Key; 3] = [
@@ -42,7 +42,7 @@ pub fn place(intervals: &[Interval]) -> Placement {
     for key in orders {
         let mut order: Vec<usize> = (0..intervals.len()).collect();
         order.sort_by_key(|&at| (std::cmp::Reverse(key(&intervals[at])), intervals[at].first, at));
-        let (offsets, arena) = place_in_order(intervals, &order);
+        let (offsets, arena) = place_in_order(intervals, &order, piece);
         if best.as_ref().is_none_or(|best| arena < best.arena) {
             best = Some(Placement { offsets, arena, live_bound });
         }
@@ -53,7 +53,7 @@ pub fn place(intervals: &[Interval]) -> Placement {
     best.unwrap_or(Placement { offsets: Vec::new(), arena: 0, live_bound })
 }
 
-fn place_in_order(intervals: &[Interval], order: &[usize]) -> (Vec<usize>, usize) {
+fn place_in_order(intervals: &[Interval], order: &[usize], piece: usize) -> (Vec<usize>, usize) {
     let mut offsets = vec![0; intervals.len()];
     let mut placed: Vec<(Range<usize>, usize)> = Vec::new(); // sorted by start of the address range
     let mut arena = 0;
@@ -66,15 +66,16 @@ fn place_in_order(intervals: &[Interval], order: &[usize]) -> (Vec<usize>, usize
             if other.last < interval.first || interval.last < other.first {
                 continue;
             }
-            if range.start >= end + bytes {
+            let offset = in_piece(end, bytes, piece);
+            if range.start >= offset + bytes {
                 let hole = range.start - end;
                 if best.is_none_or(|(smallest, _)| hole < smallest) {
-                    best = Some((hole, end));
+                    best = Some((hole, offset));
                 }
             }
             end = end.max(range.end);
         }
-        let offset = best.map_or(end, |(_, offset)| offset);
+        let offset = best.map_or_else(|| in_piece(end, bytes, piece), |(_, offset)| offset);
         offsets[at] = offset;
         arena = arena.max(offset + bytes);
         let position = placed.partition_point(|(range, _)| range.start <= offset);

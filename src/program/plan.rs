@@ -7,7 +7,7 @@ use super::check::{Checked, Fault};
 use super::device::{DeviceIo, ShaderIo};
 use super::memory::{self, Interval};
 use super::op::{Candidate, Cost, Misfit};
-use super::pass::layout::{StateLayout, aligned};
+use super::pass::layout::{StateLayout, aligned, in_piece};
 use super::pass::place::place;
 use super::pass::precision::{Precision, precision};
 use super::pass::prune::prune;
@@ -170,6 +170,8 @@ pub struct Plan {
     pub outputs: Vec<(String, usize)>,
     /// Gradients of trainable parameters by the parameter's name, in the order in which they complete.
     pub gradients: Vec<(String, usize)>,
+    /// No buffer crosses a multiple of so many bytes of its slab.
+    pub piece: usize,
     /// Bytes of each slab.
     pub slabs: BTreeMap<Slab, usize>,
     /// Bytes of the arena alive at the worst moment.
@@ -199,6 +201,18 @@ pub enum PlanError {
         /// What each kernel refuses.
         why: String,
     },
+    /// A value, or the workspace of a launch, that no buffer of the device can hold.
+    #[error("{scope}, {op}: a value of {bytes} bytes, and the device has buffers of {piece}")]
+    TooLarge {
+        /// Where in the model.
+        scope: String,
+        /// The op that reads or makes it.
+        op: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// The most that a buffer holds.
+        piece: usize,
+    },
     /// The finished plan is not sound: a fault of this crate.
     #[error("the plan is not sound: {0}")]
     Unsound(#[from] Fault),
@@ -208,10 +222,11 @@ pub enum PlanError {
 pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<Checked, PlanError> {
     let program = precision(prune(program), states.precision);
     let home = place(&program);
-    let fixed = fixed_places(&program, states, &home)?;
+    let (fixed, inputs_end) = fixed_places(&program, states, &home)?;
     let chosen: Vec<Choice> =
         program.nodes.iter().map(|node| choose(&program, node, states.precision, kernels)).collect::<Result<_, _>>()?;
-    let (arena, placement) = arena_places(&program, states.precision, &home, &fixed, &chosen);
+    fits_pieces(&program, states, &chosen)?;
+    let (arena, placement) = arena_places(&program, states, &home, &fixed, &chosen);
     let mut builder = Builder { program: &program, states, buffers: Vec::new(), known: HashMap::new() };
     let mut buffer = |value: Value| {
         let (slab, offset) = fixed.get(&home[value.index()]).copied().unwrap_or_else(|| {
@@ -253,12 +268,13 @@ pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<
         buffers.push(Buffer { slab: Slab::Arena, offset: workspaces.next().unwrap_or(0), spec, dtype: DType::U8 });
     }
     let mut slabs: BTreeMap<Slab, usize> = SLABS.iter().map(|&slab| (slab, states.size(slab))).collect();
-    slabs.insert(Slab::Inputs, input_bytes(&program, states.precision));
+    slabs.insert(Slab::Inputs, inputs_end);
     slabs.insert(Slab::Arena, placement.arena);
     let precision = states.precision;
     let live_bound = placement.live_bound;
     let backend = kernels.backend();
-    let plan = Plan { backend, precision, launches, buffers, inputs, outputs, gradients, slabs, live_bound };
+    let piece = states.piece;
+    let plan = Plan { backend, precision, launches, buffers, inputs, outputs, gradients, piece, slabs, live_bound };
     Ok(Checked::new(plan)?)
 }
 
@@ -279,20 +295,32 @@ impl Builder<'_> {
     }
 }
 
-fn input_bytes(program: &Program, precision: Precision) -> usize {
-    let bytes = |value: Value| {
-        let spec = program.spec(value);
-        aligned(spec.shape.elements() * precision.dtype(spec.kind).bytes())
-    };
-    program.inputs.iter().map(|&(_, value)| bytes(value)).sum()
+/// Bytes of a value as it is stored.
+fn stored_bytes(program: &Program, precision: Precision, value: Value) -> usize {
+    let spec = program.spec(value);
+    spec.shape.elements().saturating_mul(precision.dtype(spec.kind).bytes())
 }
 
-/// Places of values that do not lie in the arena: states, inputs, gradients of parameters.
+/// Refuses what is larger than a piece of a slab.
+fn fits_pieces(program: &Program, states: &StateLayout, chosen: &[Choice]) -> Result<(), PlanError> {
+    for (node, choice) in program.nodes.iter().zip(chosen) {
+        let values = node.inputs.iter().chain(&node.outputs);
+        let sizes = values.map(|&value| stored_bytes(program, states.precision, value));
+        let bytes = sizes.chain([choice.workspace]).max().unwrap_or(0);
+        if bytes > states.piece {
+            let (scope, op) = (node.scope.clone(), node.op.name());
+            return Err(PlanError::TooLarge { scope, op, bytes, piece: states.piece });
+        }
+    }
+    Ok(())
+}
+
+/// Places of values that do not lie in the arena: states, inputs, gradients of parameters; and where the inputs end.
 fn fixed_places(
     program: &Program,
     states: &StateLayout,
     home: &[Value],
-) -> Result<HashMap<Value, (Slab, usize)>, PlanError> {
+) -> Result<(HashMap<Value, (Slab, usize)>, usize), PlanError> {
     let mut fixed = HashMap::new();
     for state in &program.states {
         let spec = program.spec(state.value);
@@ -301,11 +329,12 @@ fn fixed_places(
             place.ok_or_else(|| PlanError::UnknownState { name: state.name.clone(), shape: spec.shape.to_string() })?;
         fixed.insert(state.value, (place.slab, place.offset));
     }
-    let mut offset = 0;
+    let mut end = 0;
     for &(_, value) in &program.inputs {
-        let spec = program.spec(value);
+        let bytes = stored_bytes(program, states.precision, value);
+        let offset = in_piece(end, bytes, states.piece);
         fixed.insert(value, (Slab::Inputs, offset));
-        offset += aligned(spec.shape.elements() * states.precision.dtype(spec.kind).bytes());
+        end = offset + aligned(bytes);
     }
     for &(state, value) in &program.gradients {
         if matches!(program.values[value.index()].origin, Origin::Node(..)) {
@@ -313,13 +342,13 @@ fn fixed_places(
             fixed.insert(home[value.index()], (Slab::Gradients, place.offset));
         }
     }
-    Ok(fixed)
+    Ok((fixed, end))
 }
 
 /// Lifetimes of everything else, and their places.
 fn arena_places(
     program: &Program,
-    precision: Precision,
+    states: &StateLayout,
     home: &[Value],
     fixed: &HashMap<Value, (Slab, usize)>,
     chosen: &[Choice],
@@ -332,8 +361,7 @@ fn arena_places(
             if fixed.contains_key(&home) {
                 continue;
             }
-            let spec = program.spec(*value);
-            let bytes = spec.shape.elements() * precision.dtype(spec.kind).bytes();
+            let bytes = stored_bytes(program, states.precision, *value);
             let interval = *known.entry(home).or_insert_with(|| {
                 intervals.push(Interval { first: at, last: at, bytes });
                 intervals.len() - 1
@@ -349,7 +377,7 @@ fn arena_places(
     for (at, choice) in chosen.iter().enumerate().filter(|(_, choice)| choice.workspace > 0) {
         intervals.push(Interval { first: at, last: at, bytes: choice.workspace });
     }
-    let placement = memory::place(&intervals);
+    let placement = memory::place(&intervals, states.piece);
     (known, placement)
 }
 

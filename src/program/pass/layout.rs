@@ -18,6 +18,13 @@ pub fn aligned(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGNMENT)
 }
 
+/// The first aligned place from `offset` on at which `bytes` bytes lie within one piece of so many bytes: a buffer of a
+/// device may hold no more of a slab than that, and a value must lie in one buffer. They must fit into a piece.
+pub fn in_piece(offset: usize, bytes: usize, piece: usize) -> usize {
+    let last = offset + bytes.saturating_sub(1);
+    if offset / piece == last / piece { offset } else { last / piece * piece }
+}
+
 /// Where a state lies, how it starts and how files order it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatePlace {
@@ -44,13 +51,22 @@ pub struct StateLayout {
     pub gradients: Vec<(String, std::ops::Range<usize>)>,
     /// How real numbers are stored.
     pub precision: Precision,
+    /// No value crosses a multiple of so many bytes of its slab ([`in_piece`]).
+    pub piece: usize,
     sizes: BTreeMap<Slab, usize>,
 }
 
 impl StateLayout {
-    /// Places for all states of `program`. Trainable parameters without gradient come last.
+    /// Places for all states of `program`, in slabs that are one piece each.
     pub fn of(program: &Program, precision: Precision) -> Self {
-        let mut layout = Self { states: BTreeMap::new(), gradients: Vec::new(), precision, sizes: BTreeMap::new() };
+        Self::in_pieces(program, precision, usize::MAX)
+    }
+
+    /// Places for all states of `program`, none across a multiple of `piece` bytes. Trainable parameters without gradient
+    /// come last.
+    pub fn in_pieces(program: &Program, precision: Precision, piece: usize) -> Self {
+        let (states, gradients, sizes) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        let mut layout = Self { states, gradients, precision, piece, sizes };
         let complete: Vec<usize> = program.gradients.iter().map(|&(state, _)| state).collect();
         let reached: HashSet<usize> = complete.iter().copied().collect();
         let trainable = |at: usize| program.states[at].role == Role::Parameter { trainable: true };
@@ -82,9 +98,9 @@ impl StateLayout {
         let spec = program.spec(state.value);
         let dtype = self.precision.dtype(spec.kind);
         let size = self.sizes.entry(slab).or_default();
-        let offset = *size;
         let bytes = spec.shape.elements() * dtype.bytes();
-        *size += aligned(bytes);
+        let offset = in_piece(*size, bytes, self.piece);
+        *size = offset + aligned(bytes);
         let place = StatePlace { slab, offset, spec, role: state.role, init: state.init, layout: state.layout };
         self.states.insert(state.name.clone(), place);
         offset..offset + bytes
