@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use g2d::bench::loader::{self, Synthetic};
-use g2d::bench::{Spread, step};
+use g2d::bench::{Spread, kernels, step};
 use g2d::model::config::Config;
 use g2d::program::Precision;
 use g2d::train::Device;
@@ -34,6 +34,23 @@ fn a_report_of_the_step_belongs_together() {
     assert!(report.step_s.lower <= report.step_s.median && report.step_s.median <= report.step_s.upper);
     assert!(report.floor_s.is_some_and(|floor| floor > 0.0 && floor.is_finite()));
     assert_eq!(report.threads, 1);
+}
+
+#[test]
+fn every_kind_of_kernel_in_a_step_is_timed_once() {
+    let report = kernels::run(&micro()).unwrap();
+    let kinds: Vec<(&str, &str)> = report.kernels.iter().map(|kernel| (&*kernel.op, &*kernel.kernel)).collect();
+    let step = step::run(&micro(), 0, 1).unwrap();
+    let mut of_step: Vec<(&str, &str)> = step.ops.iter().map(|op| (&*op.op, &*op.kernel)).collect();
+    of_step.sort_unstable();
+    assert_eq!(kinds, of_step);
+    assert_eq!(report.kernels.iter().map(|kernel| kernel.launches).sum::<usize>(), step.launches.len());
+    let ceilings = report.ceilings.expect("a processor has ceilings");
+    for kernel in &report.kernels {
+        let per_second = kernel.flops as f64 / kernel.seconds.median;
+        let percent = kernel.percent_multiply_add.unwrap() / 100.0 * ceilings.multiply_add_gflops * 1e9;
+        assert!(kernel.seconds.median > 0.0 && (per_second - percent).abs() <= 1e-6 * per_second, "{kernel:?}");
+    }
 }
 
 #[test]
@@ -97,6 +114,7 @@ fn what_cannot_be_measured_is_refused_in_one_sentence() {
         ("bench step --preset micro --steps none", "'none'"),
         ("bench step --preset full --batch 20000", "training needs about"),
         ("bench step --preset micro --text-len 64", "max_positions"),
+        ("bench kernels --preset full --batch 20000", "training needs about"),
     ] {
         let (code, out, errors) = command(line, &folder);
         assert_eq!((code, out.as_str(), errors.trim_end().lines().count()), (Some(2), "", 1), "{line}: {errors}");

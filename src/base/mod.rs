@@ -1,4 +1,5 @@
 //! What everything else stands on: number types, shapes, random numbers, digests.
+pub mod ceilings;
 mod io;
 pub mod number;
 pub mod random;

@@ -1,5 +1,6 @@
 //! Measurements that a user can repeat: rates, times and the ceilings beside them.
 
+pub mod kernels;
 pub mod loader;
 pub mod step;
 

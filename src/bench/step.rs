@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::Spread;
 use crate::base::Rng;
-use crate::cpu::machine::{self, Ceilings};
+use crate::base::ceilings::Ceilings;
+use crate::cpu::machine;
 use crate::data::augment::Recipe;
 use crate::doctor::devices::{Processor, processor};
 use crate::error::Error;
@@ -77,7 +78,7 @@ pub struct Report {
     pub device: String,
     /// The machine around it.
     pub machine: Processor,
-    /// What the processor does at best on these threads; `None` on another device.
+    /// What the device does at best, a processor on these threads; `None` where it is not measured.
     pub ceilings: Option<Ceilings>,
     /// Where the time of one step goes, the largest part first.
     pub ops: Vec<OpTime>,
@@ -173,7 +174,7 @@ pub fn run(work: &Work, warmup: usize, steps: usize) -> Result<Report, Error> {
     let peak_memory = machine::peak_memory();
     let step_s = Spread::of(times);
     let session = &mut stepper.session;
-    let ceilings = (work.device == Device::Cpu).then(|| session.pool().install(machine::ceilings));
+    let ceilings = session.ceilings()?;
     let launches = launches(session, ceilings.as_ref())?;
     Ok(Report {
         samples_per_s: work.batch as f64 / step_s.median,

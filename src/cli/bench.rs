@@ -8,6 +8,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::model::Model;
+use crate::base::ceilings::Ceilings;
+use crate::bench::kernels;
 use crate::bench::loader::{self, Synthetic};
 use crate::bench::step::{self, Report, Work};
 use crate::error::Error;
@@ -15,7 +17,7 @@ use crate::error::Error;
 /// Measures how fast this machine trains, and where the time goes.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  g2d bench step --preset small\n  g2d bench step --preset full --batch 2 --recipe official --text-len 256 --json\n  g2d bench loader\n  g2d bench loader --data shards --size 128"
+    after_help = "Examples:\n  g2d bench step --preset small\n  g2d bench kernels --device wgpu --preset small\n  g2d bench step --preset full --batch 2 --recipe official --text-len 256 --json\n  g2d bench loader\n  g2d bench loader --data shards --size 128"
 )]
 pub struct Bench {
     #[command(subcommand)]
@@ -25,6 +27,7 @@ pub struct Bench {
 #[derive(Subcommand)]
 enum What {
     Step(Step),
+    Kernels(Kernels),
     Loader(Loader),
 }
 
@@ -50,6 +53,21 @@ pub struct Step {
     /// Show every launch instead of sums by op and kernel.
     #[arg(long)]
     launches: bool,
+    /// Print the measurements as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Times every kind of kernel in a step, at its largest shapes there, beside what the device can do at best.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  g2d bench kernels --preset small\n  \
+    g2d bench kernels --device wgpu --preset small --batch 4 --json")]
+pub struct Kernels {
+    #[command(flatten)]
+    model: Model,
+    /// Threads; 0: all cores.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
     /// Print the measurements as JSON.
     #[arg(long)]
     json: bool,
@@ -84,6 +102,7 @@ impl Bench {
     pub fn run(&self) -> Result<(), Error> {
         match &self.what {
             What::Step(step) => step.run(),
+            What::Kernels(kernels) => kernels.run(),
             What::Loader(loader) => loader.run(),
         }
     }
@@ -91,23 +110,38 @@ impl Bench {
 
 impl Step {
     fn run(&self) -> Result<(), Error> {
-        let config = self.model.config()?;
-        let work = Work {
-            batch: self.model.batch,
-            text_length: self.model.text_length(&config),
-            real_tokens: self.real_tokens,
-            precision: self.model.precision(),
-            device: self.model.device(),
-            threads: self.threads,
-            config,
-        };
-        let report = step::run(&work, self.warmup, self.steps)?;
+        let report = step::run(&work(&self.model, self.real_tokens, self.threads)?, self.warmup, self.steps)?;
         if self.json {
             let (preset, recipe, revision) = (&*self.model.preset, &*self.model.recipe, revision());
             let line = Line { preset, recipe, revision, report: &report };
             println!("{}", serde_json::to_string(&line).unwrap_or_default());
         } else {
             print!("{}", text(&report, self.launches));
+        }
+        Ok(())
+    }
+}
+
+fn work(model: &Model, real_tokens: Option<usize>, threads: usize) -> Result<Work, Error> {
+    let config = model.config()?;
+    Ok(Work {
+        batch: model.batch,
+        text_length: model.text_length(&config),
+        real_tokens,
+        precision: model.precision(),
+        device: model.device(),
+        threads,
+        config,
+    })
+}
+
+impl Kernels {
+    fn run(&self) -> Result<(), Error> {
+        let report = kernels::run(&work(&self.model, None, self.threads)?)?;
+        if self.json {
+            println!("{}", serde_json::to_string(&report).unwrap_or_default());
+        } else {
+            print!("{}", table(&report));
         }
         Ok(())
     }
@@ -159,6 +193,42 @@ impl Loader {
     }
 }
 
+fn limits(ceilings: Option<&Ceilings>) -> String {
+    ceilings.map_or_else(String::new, |ceilings| {
+        let Ceilings { multiply_add_gflops, instructions, copy_gb_per_s } = ceilings;
+        format!(
+            "ceilings: {multiply_add_gflops:.0} GFLOP/s multiply-add ({instructions}), {copy_gb_per_s:.1} GB/s copy\n"
+        )
+    })
+}
+
+fn percent(of: Option<f64>) -> String {
+    of.map_or_else(|| "-".into(), |percent| format!("{percent:.1}"))
+}
+
+fn table(report: &kernels::Report) -> String {
+    let mut text = format!("{}\n{}", report.device, limits(report.ceilings.as_ref()));
+    text += &format!(
+        "\n{:25} {:10} {:>8} {:>10} {:>21} {:>7} {:>7}  shapes\n",
+        "op", "kernel", "launches", "us", "quartiles", "% fma", "% copy",
+    );
+    for kernel in &report.kernels {
+        let micro = |seconds: f64| format!("{:.1}", seconds * 1e6);
+        text += &format!(
+            "{:25} {:10} {:8} {:>10} {:>21} {:>7} {:>7}  {}\n",
+            kernel.op,
+            kernel.kernel,
+            kernel.launches,
+            micro(kernel.seconds.median),
+            format!("{} to {}", micro(kernel.seconds.lower), micro(kernel.seconds.upper)),
+            percent(kernel.percent_multiply_add),
+            percent(kernel.percent_copy),
+            kernel.shapes.join(" "),
+        );
+    }
+    text
+}
+
 fn text(report: &Report, launches: bool) -> String {
     let mut text = format!(
         "{:.1} samples/s on {}: a step of {} pairs takes {:.1} ms ({:.1} to {:.1}{}), {:.1} GFLOP/s on {} threads\n\
@@ -176,20 +246,14 @@ fn text(report: &Report, launches: bool) -> String {
         report.first_step_s,
         report.peak_memory.unwrap_or(0) as f64 / f64::from(1 << 20),
     );
-    if let Some(ceilings) = &report.ceilings {
-        text += &format!(
-            "ceilings: {:.0} GFLOP/s multiply-add ({}), {:.1} GB/s copy\n",
-            ceilings.multiply_add_gflops, ceilings.instructions, ceilings.copy_gb_per_s,
-        );
-    }
+    text += &limits(report.ceilings.as_ref());
     text += &format!(
-        "\n{:22} {:10} {:>8} {:>9} {:>6} {:>7} {:>7}\n",
+        "\n{:25} {:10} {:>8} {:>9} {:>6} {:>7} {:>7}\n",
         "op", "kernel", "launches", "ms", "%", "% fma", "% copy",
     );
-    let percent = |of: Option<f64>| of.map_or_else(|| "-".into(), |percent| format!("{percent:.1}"));
     for op in if launches { &report.launches } else { &report.ops } {
         text += &format!(
-            "{:22} {:10} {:8} {:9.2} {:6.1} {:>7} {:>7}  {}\n",
+            "{:25} {:10} {:8} {:9.2} {:6.1} {:>7} {:>7}  {}\n",
             op.op,
             op.kernel,
             op.launches,

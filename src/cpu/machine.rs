@@ -1,32 +1,20 @@
 //! What this machine does at best: the ceilings beside which times are read.
 
+use std::convert::Infallible;
 use std::hint::black_box;
-use std::time::Instant;
 
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::simd;
-
-/// Rates of all threads of the current rayon pool together.
-#[derive(Clone, Debug, Serialize)]
-pub struct Ceilings {
-    /// f32 multiply-adds in registers, 2 FLOP each, in GFLOP/s.
-    pub multiply_add_gflops: f64,
-    /// Copying far more than a cache holds, bytes read plus bytes written, in GB/s.
-    pub copy_gb_per_s: f64,
-    /// The vectors used.
-    pub instructions: &'static str,
-}
+use crate::base::ceilings::{Ceilings, best};
 
 /// Sums kept at once: enough to hide the latency of a multiply-add at the widest vectors.
 const SUMS: usize = 256;
 const ROUNDS: usize = 1 << 16;
 /// Numbers copied by each thread.
 const COPIED: usize = 1 << 23;
-const REPEATS: usize = 5;
 
-/// Measures both ceilings: the best of a few repeats, in a fraction of a second.
+/// Measures both ceilings of all threads of the current rayon pool together, in a fraction of a second.
 pub fn ceilings() -> Ceilings {
     let threads = rayon::current_num_threads();
     let multiply_add = || {
@@ -40,19 +28,15 @@ pub fn ceilings() -> Ceilings {
         (threads * COPIED * 2 * size_of::<f32>()) as f64
     };
     Ceilings {
-        multiply_add_gflops: best(multiply_add) / 1e9,
-        copy_gb_per_s: best(copy) / 1e9,
+        multiply_add_gflops: rate(multiply_add) / 1e9,
+        copy_gb_per_s: rate(copy) / 1e9,
         instructions: simd::instructions(),
     }
 }
 
-/// The highest rate of what `work` says it has done.
-fn best(mut work: impl FnMut() -> f64) -> f64 {
-    let mut rate = || {
-        let start = Instant::now();
-        work() / start.elapsed().as_secs_f64()
-    };
-    (0..REPEATS).map(|_| rate()).fold(0.0, f64::max)
+fn rate(mut work: impl FnMut() -> f64) -> f64 {
+    let Ok(rate) = best(|| Ok::<f64, Infallible>(work()));
+    rate
 }
 
 fn multiply_adds() {

@@ -23,6 +23,7 @@ macro_rules! shaders {
 }
 
 shaders! {
+    "ceilings",
     "gelu",
     "memory",
 }

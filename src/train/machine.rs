@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::device::Device;
+use crate::base::ceilings::Ceilings;
 use crate::cpu::{self, Memory};
 use crate::cuda::Replay;
 use crate::error::Error;
@@ -50,12 +51,26 @@ impl Machine {
 
     /// Runs one launch and waits for it.
     pub fn run(&mut self, plan: &Arc<Checked>, at: usize) -> Result<(), Error> {
+        self.repeat(plan, at, 1)
+    }
+
+    /// Runs one launch `times` times in a row and waits for the last.
+    pub fn repeat(&mut self, plan: &Arc<Checked>, at: usize, times: usize) -> Result<(), Error> {
         match self {
-            Self::Host(memory, _) => cpu::replay::run(plan, at, memory),
-            Self::Cuda(replay) => replay.run(plan, at)?,
-            Self::Wgpu(replay) => replay.run(plan, at)?,
+            Self::Host(memory, _) => (0..times).for_each(|_| cpu::replay::run(plan, at, memory)),
+            Self::Cuda(replay) => (0..times).try_for_each(|_| replay.run(plan, at))?,
+            Self::Wgpu(replay) => replay.run(plan, at, times)?,
         }
         Ok(())
+    }
+
+    /// What the device does at best; `None` where that is not measured.
+    pub fn ceilings(&self) -> Result<Option<Ceilings>, Error> {
+        match self {
+            Self::Host(..) => Ok(Some(cpu::machine::ceilings())),
+            Self::Cuda(_) => Ok(None),
+            Self::Wgpu(replay) => Ok(Some(replay.ceilings()?)),
+        }
     }
 
     /// Replays until a launch writes a number that is not finite; the launch's position, or `None` if all are finite.

@@ -11,6 +11,7 @@ use super::device::Device;
 use super::footprint::Footprint;
 use super::groups::{self, Rule};
 use super::machine::Machine;
+use crate::base::ceilings::Ceilings;
 use crate::base::{Kind, Spec};
 use crate::checkpoint::folder::{self, Progress};
 use crate::checkpoint::{self, Loaded, Numbers, names};
@@ -373,6 +374,18 @@ impl Session {
             };
             (0..plan.launches.len()).map(time).collect()
         })
+    }
+
+    /// Replays one launch of the next step's plan `times` times in a row and waits for the last. What the session holds is
+    /// of no use afterwards.
+    pub fn repeat(&mut self, at: usize, times: usize) -> Result<(), Error> {
+        let (plan, machine) = (self.step_plan(), &mut self.machine);
+        self.pool.install(|| machine.repeat(&plan, at, times))
+    }
+
+    /// What its device does at best, a processor on the session's threads; `None` where that is not measured.
+    pub fn ceilings(&self) -> Result<Option<Ceilings>, Error> {
+        self.pool.install(|| self.machine.ceilings())
     }
 
     /// Does the step of this batch again as far as the launches at `wanted` go, and takes what these read and made.

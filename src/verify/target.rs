@@ -1,6 +1,6 @@
 //! The devices on which single launches are tried.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::compare::Storage;
@@ -58,16 +58,37 @@ impl Target for Modules {
     }
 }
 
-/// A GPU, and the entries of shaders that ran on it.
+/// Bytes behind every allocation that a shader is given along with it, and must neither use nor change. No shader asks
+/// how long its buffers are, so this shows what adapters otherwise hide: they let accesses behind a binding do nothing.
+const GUARD: u64 = 4096;
+/// What they hold, and what memory holds before it is written: not a number, as f32 and in every byte.
+const POISON: u8 = 0xFF;
+
+/// A GPU whose allocations are guarded, and the entries of shaders that ran on it.
 pub struct Shaders {
     gpu: Arc<dyn Gpu>,
     asked: BTreeSet<&'static str>,
+    /// By address, where the guard begins behind it.
+    guards: BTreeMap<u64, u64>,
 }
 
 impl Shaders {
     /// On that GPU.
     pub fn new(gpu: Arc<dyn Gpu>) -> Self {
-        Self { gpu, asked: BTreeSet::new() }
+        Self { gpu, asked: BTreeSet::new(), guards: BTreeMap::new() }
+    }
+
+    /// The call with its last bindings in an allocation reaching over the guard behind it.
+    fn guarded(&self, call: &ShaderCall) -> ShaderCall {
+        let mut call = call.clone();
+        for binding in &mut call.bindings {
+            let end = (binding.address + binding.bytes).next_multiple_of(4);
+            let guard = self.guards.range(..=binding.address).next_back().map(|(_, &guard)| guard);
+            if guard == Some(end) {
+                binding.bytes = end + GUARD - binding.address;
+            }
+        }
+        call
     }
 }
 
@@ -93,13 +114,16 @@ impl Target for Shaders {
     }
 
     fn allocate(&mut self, bytes: u64) -> Result<u64, Failure> {
-        let at = self.gpu.allocate(bytes)?;
-        // What a kernel does not write itself it must not read: not a number, as f32 and in every byte.
-        self.gpu.upload(at, &vec![0xFF; bytes as usize])?;
+        let whole = bytes.next_multiple_of(4) + GUARD;
+        let at = self.gpu.allocate(whole)?;
+        self.guards.insert(at, at + whole - GUARD);
+        // What a kernel does not write itself it must not read.
+        self.gpu.upload(at, &vec![POISON; whole as usize])?;
         Ok(at)
     }
 
     fn free(&mut self, at: u64) {
+        self.guards.remove(&at);
         self.gpu.free(at);
     }
 
@@ -112,7 +136,7 @@ impl Target for Shaders {
     }
 
     fn launch(&mut self, call: &ShaderCall) -> Result<(), Failure> {
-        let recording = self.gpu.record(std::slice::from_ref(call))?;
+        let recording = self.gpu.record(&[self.guarded(call)])?;
         self.asked.insert(call.symbol);
         let done = self.gpu.submit(&[recording]);
         self.gpu.forget(recording);
@@ -120,6 +144,15 @@ impl Target for Shaders {
     }
 
     fn synchronize(&mut self) -> Result<(), Failure> {
-        Ok(self.gpu.synchronize()?)
+        self.gpu.synchronize()?;
+        for (at, &guard) in &self.guards {
+            let mut bytes = vec![0; GUARD as usize];
+            self.gpu.download(guard, &mut bytes)?;
+            if let Some(behind) = bytes.iter().position(|&byte| byte != POISON) {
+                let size = guard - at;
+                return Err(Failure::Wrong(format!("byte {behind} behind a buffer of {size} bytes was written")));
+            }
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "wgpu")]
 pub mod adapter;
+pub mod ceilings;
 pub mod gpu;
 #[cfg(feature = "wgpu")]
 mod native;

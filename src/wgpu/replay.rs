@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::ceilings::ceilings;
 use super::gpu::{Gpu, GpuError, Recording};
+use crate::base::ceilings::Ceilings;
 use crate::program::plan::{Buffer, Launch, Plan, Slab};
 use crate::program::{Binding, Checked, DeviceBuffer, Misfit, ShaderCall, ShaderIo};
 
@@ -144,7 +146,7 @@ impl Replay {
     pub fn replay(&mut self, plan: &Arc<Checked>) -> Result<(), ReplayError> {
         if !self.bound(plan)?.replayed {
             for at in 0..plan.launches.len() {
-                self.run(plan, at)?;
+                self.run(plan, at, 1)?;
             }
             self.bound(plan)?.replayed = true;
             return Ok(());
@@ -153,11 +155,17 @@ impl Replay {
         Ok(self.bound(plan)?.launches.chunks(SUBMITTED).try_for_each(|some| gpu.submit(some))?)
     }
 
-    /// Runs the launch that stands `at` that position, and waits for it.
-    pub fn run(&mut self, plan: &Arc<Checked>, at: usize) -> Result<(), ReplayError> {
-        let recording = self.bound(plan)?.launches[at];
-        let done = self.gpu.submit(&[recording]).and_then(|()| self.gpu.synchronize());
+    /// Runs the launch that stands `at` that position, `times` times in a row, and waits for the last.
+    pub fn run(&mut self, plan: &Arc<Checked>, at: usize, times: usize) -> Result<(), ReplayError> {
+        let recordings = vec![self.bound(plan)?.launches[at]; times];
+        let mut submitted = recordings.chunks(SUBMITTED).map(|some| self.gpu.submit(some));
+        let done = submitted.try_for_each(|done| done).and_then(|()| self.gpu.synchronize());
         done.map_err(|source| failed(&plan.launches[at], at, source))
+    }
+
+    /// What the GPU does at best.
+    pub fn ceilings(&self) -> Result<Ceilings, GpuError> {
+        ceilings(&*self.gpu)
     }
 
     /// The numbers of a buffer.

@@ -4,5 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+
+mod adapter;
 mod ops;
 mod texts;

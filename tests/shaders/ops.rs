@@ -6,7 +6,7 @@
 use g2d::kernels::Library;
 use g2d::train::Device;
 use g2d::verify::suite::Suite;
-use g2d::wgpu::{GpuError, adapter};
+use g2d::wgpu::adapter;
 
 use super::common::ledger;
 
@@ -14,7 +14,7 @@ use super::common::ledger;
 const SHAPES: usize = 5;
 
 /// What makes skipped tests run.
-const ENABLE: &str = "install a Vulkan driver, such as apt-get install mesa-vulkan-drivers libvulkan1, then cargo test \
+pub const ENABLE: &str = "install a Vulkan driver, such as apt-get install mesa-vulkan-drivers libvulkan1, then cargo test \
                       --release --test shaders";
 
 #[test]
@@ -32,12 +32,4 @@ fn kernels_agree_with_the_reference() {
     assert!(report.untried.is_empty(), "no case dispatches {:?}", report.untried);
     let (kernels, entries) = (report.kernels.len(), report.entries.len());
     ledger::ran("wgpu", format!("{kernels} kernels of ops ({entries} entries) on {}", adapter.name));
-}
-
-#[test]
-fn an_adapter_that_is_not_there_is_refused_by_name() {
-    let refused = adapter::open(99).err().expect("nobody has a hundred adapters");
-    assert!(matches!(refused, GpuError::Absent(_)), "{refused}");
-    let names = adapter::list().into_iter().map(|adapter| adapter.name);
-    names.for_each(|name| assert!(refused.to_string().contains(&name), "{refused}"));
 }
