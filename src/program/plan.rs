@@ -315,12 +315,11 @@ fn fits_pieces(program: &Program, states: &StateLayout, chosen: &[Choice]) -> Re
     Ok(())
 }
 
+/// Slab and offset of values.
+type Places = HashMap<Value, (Slab, usize)>;
+
 /// Places of values that do not lie in the arena: states, inputs, gradients of parameters; and where the inputs end.
-fn fixed_places(
-    program: &Program,
-    states: &StateLayout,
-    home: &[Value],
-) -> Result<(HashMap<Value, (Slab, usize)>, usize), PlanError> {
+fn fixed_places(program: &Program, states: &StateLayout, home: &[Value]) -> Result<(Places, usize), PlanError> {
     let mut fixed = HashMap::new();
     for state in &program.states {
         let spec = program.spec(state.value);
@@ -350,7 +349,7 @@ fn arena_places(
     program: &Program,
     states: &StateLayout,
     home: &[Value],
-    fixed: &HashMap<Value, (Slab, usize)>,
+    fixed: &Places,
     chosen: &[Choice],
 ) -> (HashMap<Value, usize>, memory::Placement) {
     let mut known: HashMap<Value, usize> = HashMap::new();
