@@ -6,11 +6,12 @@ use super::device::Device;
 use crate::base::ceilings::Ceilings;
 use crate::cpu::{self, Memory};
 use crate::cuda::Replay;
+use crate::cuda::driver::Driver;
 use crate::error::Error;
 use crate::kernels::Library;
 use crate::program::Checked;
 use crate::program::plan::{Buffer, Slab};
-use crate::wgpu;
+use crate::wgpu::{self, Gpu};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -23,22 +24,49 @@ pub(super) enum Machine {
     Wgpu(Box<wgpu::Replay>),
 }
 
-impl Machine {
-    /// Slabs for these plans on a device.
-    pub fn open(device: Device, plans: &[Arc<Checked>]) -> Result<Self, Error> {
-        if let Some(gpu) = device.gpu()? {
-            return Ok(Self::Wgpu(Box::new(wgpu::Replay::open(gpu, plans)?)));
-        }
-        match device.driver()? {
-            Some(driver) => Ok(Self::Cuda(Box::new(Replay::open(driver, Library::shipped(), plans)?))),
-            None => {
-                let mut memory = Memory::default();
-                plans.iter().for_each(|plan| memory.fit(plan));
-                Ok(Self::Host(memory, Vec::new()))
-            }
+/// A device that is open and holds nothing yet.
+pub(super) enum Opened {
+    /// This host.
+    Host,
+    /// A CUDA device.
+    Cuda(Arc<dyn Driver>),
+    /// A GPU reached by wgpu.
+    Wgpu(Arc<dyn Gpu>),
+}
+
+impl Opened {
+    /// Opens a device.
+    pub fn of(device: Device) -> Result<Self, Error> {
+        Ok(match (device.driver()?, device.gpu()?) {
+            (Some(driver), _) => Self::Cuda(driver),
+            (None, Some(gpu)) => Self::Wgpu(gpu),
+            (None, None) => Self::Host,
+        })
+    }
+
+    /// Bytes of a slab that lie in one buffer: no value may cross a multiple of them.
+    pub fn piece(&self) -> usize {
+        match self {
+            Self::Host | Self::Cuda(_) => usize::MAX,
+            Self::Wgpu(gpu) => usize::try_from(gpu.piece()).unwrap_or(usize::MAX),
         }
     }
 
+    /// Slabs for these plans.
+    pub fn hold(self, plans: &[Arc<Checked>]) -> Result<Machine, Error> {
+        Ok(match self {
+            Self::Host => {
+                let mut memory = Memory::default();
+                plans.iter().for_each(|plan| memory.fit(plan));
+                Machine::Host(memory, Vec::new())
+            }
+            Self::Cuda(driver) => Machine::Cuda(Box::new(Replay::open(driver, Library::shipped(), plans)?)),
+            Self::Wgpu(gpu) => Machine::Wgpu(Box::new(wgpu::Replay::open(gpu, plans)?)),
+        })
+    }
+}
+
+impl Machine {
     /// Runs every launch.
     pub fn replay(&mut self, plan: &Arc<Checked>) -> Result<(), Error> {
         match self {

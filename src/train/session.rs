@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::device::Device;
 use super::footprint::Footprint;
 use super::groups::{self, Rule};
-use super::machine::Machine;
+use super::machine::{Machine, Opened};
 use crate::base::ceilings::Ceilings;
 use crate::base::{Kind, Spec};
 use crate::checkpoint::folder::{self, Progress};
@@ -165,7 +165,8 @@ impl Session {
         let shapes = Shapes { batch: options.batch, text_len: options.text_length, source: options.source };
         let (full, groups) = Self::record(&options, &shapes, Phase::Full)?;
         let (warmup, _) = Self::record(&options, &shapes, Phase::Warmup)?;
-        let states = StateLayout::of(&full, options.precision);
+        let device = Opened::of(options.device)?;
+        let states = StateLayout::in_pieces(&full, options.precision, device.piece());
         let kernels = options.device.kernels(options.kernels);
         let whole = plan(full.clone(), &states, kernels)?;
         if options.device == Device::Cpu {
@@ -176,7 +177,7 @@ impl Session {
         let pool = crate::base::threads::pool(options.threads).map_err(Error::Threads)?;
         let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
         let plans = [Arc::new(whole), planned(warmup)?, planned(evaluate)?, planned(segment)?];
-        let machine = Machine::open(options.device, &plans)?;
+        let machine = device.hold(&plans)?;
         let [full_plan, warmup, evaluate, segment] = plans;
         let mut session = Self {
             warmup,

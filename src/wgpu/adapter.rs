@@ -9,7 +9,7 @@ use std::thread::{self, Thread};
 use serde::Serialize;
 use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
 
-use super::gpu::{Gpu, GpuError, Limits};
+use super::gpu::{Gpu, GpuError};
 use super::native::Native;
 use crate::program::device::ALIGNMENT;
 
@@ -24,10 +24,8 @@ pub struct Adapter {
     pub driver: String,
     /// Whether it is the processor in disguise; such a one is never chosen by itself.
     pub software: bool,
-    /// Bytes of one binding, at most.
-    pub binding: u64,
-    /// Bytes of one buffer, at most.
-    pub buffer: u64,
+    /// Bytes of one value, at most: what a buffer holds of a slab.
+    pub piece: u64,
 }
 
 /// All adapters; `wgpu:N` is the one at position N.
@@ -45,7 +43,7 @@ pub fn open(number: u32) -> Result<Arc<dyn Gpu>, GpuError> {
     let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
     let opened = wait(adapter.request_device(&descriptor));
     let (device, queue) = opened.map_err(|why| GpuError::Absent(format!("{}: {why}", describe(adapter).name)))?;
-    Ok(Arc::new(Native::new(device, queue, limits(adapter))))
+    Ok(Arc::new(Native::new(device, queue, piece(&adapter.limits()))))
 }
 
 /// Real adapters first, discrete ones before others; those alike as the system lists them.
@@ -68,22 +66,19 @@ fn adapters() -> Vec<wgpu::Adapter> {
 }
 
 fn describe(adapter: &wgpu::Adapter) -> Adapter {
-    let (info, limits) = (adapter.get_info(), limits(adapter));
+    let (info, limits) = (adapter.get_info(), adapter.limits());
     Adapter {
         name: info.name,
         api: info.backend.to_str().to_owned(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         software: info.device_type == DeviceType::Cpu,
-        binding: limits.binding,
-        buffer: limits.buffer,
+        piece: piece(&limits),
     }
 }
 
-fn limits(adapter: &wgpu::Adapter) -> Limits {
-    let limits = adapter.limits();
-    let whole = |bytes: u64| bytes / ALIGNMENT * ALIGNMENT;
-    let buffer = whole(limits.max_buffer_size);
-    Limits { binding: whole(limits.max_storage_buffer_binding_size).min(buffer), buffer }
+/// Bytes that a buffer may have and a binding too.
+fn piece(limits: &wgpu::Limits) -> u64 {
+    limits.max_buffer_size.min(limits.max_storage_buffer_binding_size) / ALIGNMENT * ALIGNMENT
 }
 
 fn missing(number: u32, adapters: &[wgpu::Adapter]) -> String {

@@ -31,7 +31,7 @@ struct Parameters {
 /// # Errors
 /// If the GPU has no 256 MiB left, or refuses.
 pub fn ceilings(gpu: &dyn Gpu) -> Result<Ceilings, GpuError> {
-    let bytes = COPIED.min(gpu.limits().buffer);
+    let bytes = COPIED.min(gpu.piece());
     let from = gpu.allocate(bytes)?;
     let measured = gpu.allocate(bytes).and_then(|to| {
         let measured = measure(gpu, [from, to].map(|address| Binding { address, bytes }));

@@ -2,19 +2,10 @@
 //!
 //! Addresses are numbers that stand for bytes of GPU memory: a shader never sees them, it is given ranges
 //! ([`Binding`](crate::program::Binding)). An allocation is a range of addresses in which every address at a multiple of
-//! [`ALIGNMENT`](crate::program::device::ALIGNMENT) can be bound. One that is larger than a buffer of the adapter is cut
-//! into several, each [`Limits::buffer`] long; a binding must lie in one of them.
+//! [`ALIGNMENT`](crate::program::device::ALIGNMENT) can be bound. One that is larger than a piece ([`Gpu::piece`]) is cut
+//! into several; a binding must lie in one of them.
 
 use crate::program::ShaderCall;
-
-/// What an adapter allows; multiples of the alignment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Bytes of one binding, at most.
-    pub binding: u64,
-    /// Bytes of one buffer, at most.
-    pub buffer: u64,
-}
 
 /// What a GPU refuses or reports.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +51,8 @@ pub struct Recording(pub u64);
 
 /// A GPU. Calls are done in the order in which they are submitted, each as if the one before had ended.
 pub trait Gpu: Send + Sync {
-    /// What it allows.
-    fn limits(&self) -> Limits;
+    /// Bytes of one buffer and of one binding, at most: a multiple of the alignment.
+    fn piece(&self) -> u64;
 
     /// Memory of `bytes` bytes, zeroed; its address.
     fn allocate(&self, bytes: u64) -> Result<u64, GpuError>;

@@ -11,7 +11,7 @@ use wgpu::{
     ShaderSource,
 };
 
-use super::gpu::{Gpu, GpuError, Limits, Recording};
+use super::gpu::{Gpu, GpuError, Recording};
 use crate::kernels::shaders;
 use crate::program::device::ALIGNMENT;
 use crate::program::{Binding, ShaderCall};
@@ -23,7 +23,7 @@ const WORD: u64 = 4;
 pub struct Native {
     device: Device,
     queue: Queue,
-    limits: Limits,
+    piece: u64,
     faults: Arc<Mutex<Faults>>,
     /// Locked throughout every call, so that what is reported meanwhile belongs to it.
     held: Mutex<Held>,
@@ -65,8 +65,8 @@ fn invalid(what: String) -> GpuError {
 }
 
 impl Native {
-    /// On a device whose limits are the adapter's.
-    pub fn new(device: Device, queue: Queue, limits: Limits) -> Self {
+    /// On a device that takes buffers and bindings of `piece` bytes.
+    pub fn new(device: Device, queue: Queue, piece: u64) -> Self {
         let faults = Arc::new(Mutex::new(Faults::default()));
         let reported = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -78,7 +78,7 @@ impl Native {
                 lock(&reported).lost.get_or_insert(message);
             }
         });
-        Self { device, queue, limits, faults, held: Mutex::default() }
+        Self { device, queue, piece, faults, held: Mutex::default() }
     }
 
     /// What was reported since the last time, made into an error by `of`; a lost device is that and nothing else.
@@ -109,7 +109,7 @@ impl Native {
     fn find<'a>(&self, held: &'a Held, at: u64, bytes: u64) -> Result<(&'a Buffer, u64, u64), GpuError> {
         let nowhere = || invalid(format!("{bytes} bytes at address {at:#x} are not allocated as one piece"));
         let (&base, buffers) = held.allocations.range(..=at).next_back().ok_or_else(nowhere)?;
-        let (piece, offset) = ((at - base) / self.limits.buffer, (at - base) % self.limits.buffer);
+        let (piece, offset) = ((at - base) / self.piece, (at - base) % self.piece);
         let bytes = bytes.next_multiple_of(WORD).max(WORD);
         let buffer = buffers.get(piece as usize).filter(|buffer| offset + bytes <= buffer.size());
         buffer.map(|buffer| (buffer, offset, bytes)).ok_or_else(nowhere)
@@ -145,9 +145,9 @@ impl Native {
         let uniform = BufferBinding { buffer: parameters, offset, size };
         let mut entries = vec![BindGroupEntry { binding: 0, resource: BindingResource::Buffer(uniform) }];
         for (at, &Binding { address, bytes }) in call.bindings.iter().enumerate() {
-            if bytes > self.limits.binding {
+            if bytes > self.piece {
                 let what = format!("bytes of binding {} of {}", at + 1, call.symbol);
-                return Err(GpuError::Limit { what, asked: bytes, allowed: self.limits.binding });
+                return Err(GpuError::Limit { what, asked: bytes, allowed: self.piece });
             }
             let (buffer, offset, bytes) = self.find(held, address, bytes)?;
             let range = BufferBinding { buffer, offset, size: NonZero::new(bytes) };
@@ -162,16 +162,16 @@ impl Native {
 }
 
 impl Gpu for Native {
-    fn limits(&self) -> Limits {
-        self.limits
+    fn piece(&self) -> u64 {
+        self.piece
     }
 
     fn allocate(&self, bytes: u64) -> Result<u64, GpuError> {
         let mut held = lock(&self.held);
         let whole = bytes.max(1).next_multiple_of(ALIGNMENT);
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let piece = |start: u64| self.buffer(self.limits.buffer.min(whole - start), usage);
-        let starts = (0..whole.div_ceil(self.limits.buffer)).map(|at| at * self.limits.buffer);
+        let piece = |start: u64| self.buffer(self.piece.min(whole - start), usage);
+        let starts = (0..whole.div_ceil(self.piece)).map(|at| at * self.piece);
         let buffers = starts.map(piece).collect::<Result<Vec<_>, _>>()?;
         let end = |(base, buffers): (&u64, &Vec<Buffer>)| base + buffers.iter().map(Buffer::size).sum::<u64>();
         let at = held.allocations.last_key_value().map_or(0, end) + ALIGNMENT;

@@ -210,16 +210,13 @@ impl Replay {
 
     /// Copies whole slabs, in pieces that can be bound: both are cut alike.
     fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), GpuError> {
-        let limits = self.gpu.limits();
-        let mut calls = Vec::new();
-        let mut start = 0;
-        while start < bytes {
-            let in_buffer = limits.buffer - start % limits.buffer;
-            let piece = (bytes - start).min(in_buffer).min(limits.binding);
-            let at = |base: u64| Binding { address: base + start, bytes: piece };
-            calls.extend(copy(at(to), at(from)));
-            start += piece;
-        }
+        let piece = self.gpu.piece();
+        let calls = (0..bytes.div_ceil(piece)).filter_map(|at| {
+            let start = at * piece;
+            let at = |base: u64| Binding { address: base + start, bytes: piece.min(bytes - start) };
+            copy(at(to), at(from))
+        });
+        let calls: Vec<ShaderCall> = calls.collect();
         let recording = self.gpu.record(&calls)?;
         let done = self.gpu.submit(&[recording]);
         self.gpu.forget(recording);
