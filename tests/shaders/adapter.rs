@@ -1,11 +1,15 @@
 //! What surrounds the shaders of ops on an adapter: copies, ceilings, guards.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use g2d::program::{Binding, ShaderCall};
+use g2d::base::Spec;
+use g2d::ops::gelu::Gelu;
+use g2d::program::{Binding, Kernels, Precision, Recorder, ShaderCall, StateLayout, plan};
 use g2d::verify::Shaders;
 use g2d::verify::device::Target;
-use g2d::wgpu::{Gpu, GpuError, adapter, ceilings};
+use g2d::wgpu::gpu::Recording;
+use g2d::wgpu::{Gpu, GpuError, Replay, adapter, ceilings};
 
 use super::common::ledger;
 
@@ -71,4 +75,73 @@ fn an_adapter_that_is_not_there_is_refused_by_name() {
     assert!(matches!(refused, GpuError::Absent(_)), "{refused}");
     let names = adapter::list().into_iter().map(|adapter| adapter.name);
     names.for_each(|name| assert!(refused.to_string().contains(&name), "{refused}"));
+}
+
+/// A GPU that is lost after so many submissions.
+struct Losing {
+    gpu: Arc<dyn Gpu>,
+    left: AtomicUsize,
+}
+
+impl Gpu for Losing {
+    fn piece(&self) -> u64 {
+        self.gpu.piece()
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<u64, GpuError> {
+        self.gpu.allocate(bytes)
+    }
+
+    fn free(&self, at: u64) {
+        self.gpu.free(at);
+    }
+
+    fn upload(&self, to: u64, bytes: &[u8]) -> Result<(), GpuError> {
+        self.gpu.upload(to, bytes)
+    }
+
+    fn download(&self, from: u64, bytes: &mut [u8]) -> Result<(), GpuError> {
+        self.gpu.download(from, bytes)
+    }
+
+    fn record(&self, calls: &[ShaderCall]) -> Result<Recording, GpuError> {
+        self.gpu.record(calls)
+    }
+
+    fn forget(&self, recording: Recording) {
+        self.gpu.forget(recording);
+    }
+
+    fn submit(&self, recordings: &[Recording]) -> Result<(), GpuError> {
+        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map_err(|_| GpuError::Lost("it was unplugged".into()))?;
+        self.gpu.submit(recordings)
+    }
+
+    fn synchronize(&self) -> Result<(), GpuError> {
+        self.gpu.synchronize()
+    }
+}
+
+#[test]
+fn a_gpu_that_is_lost_ends_the_replay_with_the_place_and_what_to_do() {
+    let Some(gpu) = first("losses") else { return };
+    let mut recorder = Recorder::new();
+    let offsets = recorder.input("offsets", Spec::index([2]));
+    let mut value = recorder.input("x", Spec::activation([4, 8]));
+    for layer in ["first", "second"] {
+        value = recorder.scope(layer, |recorder| recorder.one(Gelu::Fwd, &[value, offsets])).unwrap();
+    }
+    recorder.output("y", value);
+    let program = recorder.finish();
+    let states = StateLayout::of(&program, Precision::Exact);
+    let plan = Arc::new(plan(program, &states, Kernels::Wgsl).unwrap());
+    let mut replay = Replay::open(Arc::new(Losing { gpu, left: AtomicUsize::new(1) }), &[plan.clone()]).unwrap();
+    for (_, at) in &plan.inputs {
+        let buffer = &plan.buffers[*at];
+        replay.write(buffer, (0..buffer.spec.shape.elements()).map(|at| at as f64)).unwrap();
+    }
+    let lost = replay.replay(&plan).expect_err("the second submission finds no GPU").to_string();
+    assert!(lost.contains("launch 1 of the plan (second, gelu.fwd"), "{lost}");
+    assert!(lost.contains("unplugged; the run can be resumed from its last checkpoint"), "{lost}");
 }
