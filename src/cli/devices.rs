@@ -45,7 +45,7 @@ fn text(processor: &Processor, backends: &[Backend]) -> String {
     );
     for backend in backends {
         let state = if backend.default { "default" } else { "" };
-        text += &format!("{:5} {state:8} {}\n", backend.name, backend.why);
+        text += &format!("{:13} {state:8} {}\n", backend.name, backend.why);
     }
     text
 }

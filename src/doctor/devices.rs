@@ -32,8 +32,8 @@ pub struct Processor {
 /// Something that steps can run on.
 #[derive(Clone, Debug, Serialize)]
 pub struct Backend {
-    /// The word for `--device`, or the name it will have.
-    pub name: &'static str,
+    /// The word for `--device`.
+    pub name: String,
     /// Whether this build can use it.
     pub built_in: bool,
     /// Whether it is what runs where nothing is said.
@@ -80,37 +80,53 @@ fn instructions() -> Vec<&'static str> {
     known.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
 }
 
-/// Every backend, those that are not built in too; the default one first.
+/// Everything that steps can run on, built in or not; the default one first.
 pub fn backends() -> Vec<Backend> {
     let (best, about) = Device::best();
-    let gpu = best != Device::Cpu;
-    let cpu = if gpu { "a GPU is faster".to_owned() } else { format!("there is no CUDA device: {about}") };
-    let cpu = Backend { name: "cpu", built_in: true, default: !gpu, why: cpu };
+    let default = |device: Device| device == best;
+    let cpu = match best {
+        Device::Cpu => format!("there is no GPU: {about}"),
+        _ => "a GPU is faster".to_owned(),
+    };
+    let cpu = Backend { name: "cpu".into(), built_in: true, default: default(Device::Cpu), why: cpu };
+    let cuda = match Device::Cuda(0).driver() {
+        Ok(driver) => driver.map_or_else(String::new, |driver| driver.properties().name),
+        Err(why) if cfg!(feature = "cuda") => format!("built in, and not usable here: {why}"),
+        Err(why) => why.to_string(),
+    };
     let built_in = cfg!(feature = "cuda");
-    let why = if gpu || !built_in { about.clone() } else { format!("built in, and not usable here: {about}") };
-    let cuda = Backend { name: "cuda", built_in, default: gpu, why };
+    let cuda = Backend { name: "cuda".into(), built_in, default: default(Device::Cuda(0)), why: cuda };
     let emulated = "the kernels for CUDA, executed and checked on the processor: to verify, far too slow to train";
-    let emulated = Backend { name: "cuda-emulated", built_in: true, default: false, why: emulated.into() };
-    let wgpu = Backend { name: "wgpu", built_in: cfg!(feature = "wgpu"), default: false, why: adapters() };
-    let [first, second] = if gpu { [cuda, cpu] } else { [cpu, cuda] };
-    vec![first, second, emulated, wgpu]
+    let emulated = Backend { name: "cuda-emulated".into(), built_in: true, default: false, why: emulated.into() };
+    let mut all: Vec<Backend> = [cpu, cuda, emulated].into_iter().chain(adapters(&default)).collect();
+    all.sort_by_key(|backend| !backend.default);
+    all
 }
 
-/// What wgpu reaches, by number; and what it cannot do yet.
-fn adapters() -> String {
+/// What wgpu reaches, by number.
+fn adapters(default: &dyn Fn(Device) -> bool) -> Vec<Backend> {
+    let nothing =
+        |built_in, why: &str| vec![Backend { name: "wgpu".into(), built_in, default: false, why: why.into() }];
     #[cfg(feature = "wgpu")]
     {
         let listed = crate::wgpu::adapter::list();
+        if listed.is_empty() {
+            return nothing(true, "no adapter: install a driver for Vulkan, such as Debian's mesa-vulkan-drivers");
+        }
         let one = |(at, found): (usize, &crate::wgpu::adapter::Adapter)| {
-            let software = if found.software { ", the processor in disguise" } else { "" };
-            format!("wgpu:{at} is {} by {}{software}", found.name, found.api)
+            let device = Device::Wgpu(at as u32);
+            let software =
+                if found.software { "; the processor in disguise: to verify, never chosen by itself" } else { "" };
+            let piece = found.piece as f64 / f64::from(1 << 30);
+            let why =
+                format!("{} by {} ({}), values of up to {piece:.2} GiB{software}", found.name, found.api, found.driver);
+            Backend { name: device.to_string(), built_in: true, default: default(device), why }
         };
-        let found: Vec<String> = listed.iter().enumerate().map(one).collect();
-        let found = if found.is_empty() { "no adapter: install a driver for Vulkan".into() } else { found.join("; ") };
-        format!(
-            "only to verify, for few ops have shaders yet (g2d plan --device wgpu names the first that lacks one); {found}"
-        )
+        listed.iter().enumerate().map(one).collect()
     }
     #[cfg(not(feature = "wgpu"))]
-    return "this build is without the feature `wgpu`".into();
+    {
+        let _ = default;
+        nothing(false, "this build is without the feature `wgpu`")
+    }
 }

@@ -56,13 +56,20 @@ impl FromStr for Device {
 }
 
 impl Device {
-    /// The best real device: the first NVIDIA GPU, or else the processor and why there is no GPU. Never the emulated one.
+    /// The best real device: the first NVIDIA GPU, or else another GPU, or else the processor and why there is no GPU.
+    /// Never the emulated one, and no processor in disguise.
     pub fn best() -> (Self, String) {
-        match Self::Cuda(0).driver() {
-            Ok(Some(driver)) => (Self::Cuda(0), driver.properties().name),
-            Ok(None) => (Self::Cpu, String::new()),
-            Err(error) => (Self::Cpu, error.to_string()),
+        let absent = match Self::Cuda(0).driver() {
+            Ok(Some(driver)) => return (Self::Cuda(0), driver.properties().name),
+            Ok(None) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        #[cfg(feature = "wgpu")]
+        // Real adapters are listed before others.
+        if let Some(adapter) = crate::wgpu::adapter::list().into_iter().next().filter(|adapter| !adapter.software) {
+            return (Self::Wgpu(0), adapter.name);
         }
+        (Self::Cpu, absent)
     }
 
     /// Its driver; none for what is no CUDA device.
