@@ -22,3 +22,66 @@ fn exponential(x: f32) -> f32 {
     series = (series * rest + 1.0) * rest + 1.0;
     return select(series * bitcast<f32>(u32(i32(power) + 127) << 23u), 0.0, x < -87.0);
 }
+
+/// ln(1 + x) for x from 0 to 1, within two units in the last place.
+fn ln_1p(x: f32) -> f32 {
+    let s = x / (2.0 + x);
+    let square = s * s;
+    var series = 0.13333334;
+    series = series * square + 0.15384616;
+    series = series * square + 0.18181819;
+    series = series * square + 0.22222222;
+    series = series * square + 0.28571430;
+    series = series * square + 0.4;
+    series = series * square + 0.66666669;
+    return s * (square * series) + 2.0 * s;
+}
+
+/// The natural logarithm of a number that is not below 1. NaN and infinity pass.
+fn logarithm(x: f32) -> f32 {
+    let bits = bitcast<u32>(x);
+    let power = f32(i32(bits >> 23u) - 127);
+    let rest = ln_1p(bitcast<f32>((bits & 0x007fffffu) | 0x3f800000u) - 1.0);
+    return select(power * 0.693359375 + (rest - power * 2.12194440e-4), x, !is_finite(x));
+}
+
+/// 1 / (1 + exp(-x)).
+fn sigmoid(x: f32) -> f32 {
+    let small = exponential(-abs(x));
+    return select(1.0, small, x < 0.0) / (1.0 + small);
+}
+
+/// Neither NaN nor infinite. Compilers may assume that every number is; not of bits.
+fn is_finite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
+}
+
+var<workgroup> tree: array<f32, WIDTH>;
+
+/// The sum over all threads of a workgroup, for all of them, by a tree.
+fn group_sum(value: f32, thread: u32) -> f32 {
+    workgroupBarrier(); // whatever lies there is read
+    tree[thread] = value;
+    workgroupBarrier();
+    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
+        if thread < half {
+            tree[thread] += tree[thread + half];
+        }
+        workgroupBarrier();
+    }
+    return tree[0];
+}
+
+/// The largest over all threads of a workgroup, for all of them. NaN may be lost.
+fn group_max(value: f32, thread: u32) -> f32 {
+    workgroupBarrier();
+    tree[thread] = value;
+    workgroupBarrier();
+    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
+        if thread < half {
+            tree[thread] = max(tree[thread], tree[thread + half]);
+        }
+        workgroupBarrier();
+    }
+    return tree[0];
+}
