@@ -23,8 +23,16 @@ macro_rules! shaders {
 }
 
 shaders! {
+    "attention",
+    "attention_pool",
+    "body_mask",
+    "clip_loss",
+    "elementwise_loss",
     "gelu",
+    "ingest",
     "memory",
+    "pseudo_mask",
+    "segmentation_loss",
 }
 
 impl Shader {
