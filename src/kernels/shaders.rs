@@ -23,15 +23,19 @@ macro_rules! shaders {
 }
 
 shaders! {
+    "accumulate",
+    "adamw",
     "attention",
     "attention_pool",
     "body_mask",
     "clip_loss",
     "elementwise_loss",
+    "finite",
     "gelu",
     "ingest",
     "memory",
     "pseudo_mask",
+    "rows",
     "segmentation_loss",
 }
 
