@@ -33,10 +33,12 @@ shaders! {
     "finite",
     "gelu",
     "ingest",
+    "max_pool",
     "memory",
     "pseudo_mask",
     "rows",
     "segmentation_loss",
+    "spatial_mean",
 }
 
 impl Shader {
