@@ -17,7 +17,7 @@
 //   statistics       [rows, heads]: lse and delta = sum of d_context * context
 //   dispatch         tiles: a thread to a tile; deltas: a thread to a row's head; the others: a workgroup to a chunk of a head
 //                    of a tile
-//   Sums: over features and rows in order; over keys for the softmax every 16th pair by a thread.
+//   Results: over features and rows in order; over keys for the softmax every 16th pair by a thread.
 //   rows * heads * depth < 2^31: src/ops/attention/wgsl.rs checks.
 
 struct Attention {
@@ -49,9 +49,9 @@ struct Attention {
 @group(0) @binding(4) var<storage, read_write> lse_in: array<f32>;
 @group(0) @binding(5) var<storage, read_write> statistics_out: array<vec2<f32>>;
 
-const TILE: u32 = 64u; // rows of a tile, features of a chunk
+const ROWS: u32 = 64u; // of a tile; features of a chunk
 const OTHER: u32 = 32u; // rows of a tile of the other side
-const STEP: u32 = 16u; // features that are multiplied between two barriers
+const EACH: u32 = 16u; // features, or rows of the other side, between two barriers
 const LINE: u32 = 17u; // vectors from one line of workgroup memory to the next
 const LOWEST: f32 = -1e38;
 
@@ -71,9 +71,9 @@ fn tiles(
     for (var sequence = 0u; sequence < p.sequences; sequence++) {
         let first = u32(offsets[sequence]);
         let rows = u32(offsets[sequence + 1u]) - first;
-        let count = (rows + TILE - 1u) / TILE;
+        let count = (rows + ROWS - 1u) / ROWS;
         if tile < count {
-            place = vec4(first, rows, u32(lengths[sequence]), tile * TILE);
+            place = vec4(first, rows, u32(lengths[sequence]), tile * ROWS);
             break;
         }
         tile -= count;
@@ -173,7 +173,7 @@ struct Products {
 fn multiplied(before: Products, at: Place) -> Products {
     var products = before;
     workgroupBarrier();
-    for (var k = 0u; k < STEP; k++) {
+    for (var k = 0u; k < EACH; k++) {
         let rows = left[k * LINE + at.slow];
         let others = right[k * LINE + at.fast];
         products.x += rows * others.x;
@@ -188,7 +188,7 @@ fn logits(at: Place, end: u32, other: u32, other_end: u32) -> Products {
     var products = Products();
     let x = at.row;
     let y = other + 2u * at.slow;
-    for (var k = 0u; k < p.depth; k += STEP) {
+    for (var k = 0u; k < p.depth; k += EACH) {
         let f = k + at.fast;
         left[at.fast * LINE + at.slow] = vec4(
             number_a(at, x, end, f), number_a(at, x + 1u, end, f),
@@ -204,7 +204,7 @@ fn d_attention(at: Place, end: u32, other: u32, other_end: u32) -> Products {
     var products = Products();
     let x = at.row;
     let y = other + 2u * at.slow;
-    for (var k = 0u; k < p.depth; k += STEP) {
+    for (var k = 0u; k < p.depth; k += EACH) {
         let f = k + at.fast;
         left[at.fast * LINE + at.slow] = vec4(
             number_a2(at, x, end, f), number_a2(at, x + 1u, end, f),
@@ -222,7 +222,7 @@ fn put_weights(products: Products, at: Place) {
 }
 
 /// Four rows of the result to one of its features: the features of a thread.
-struct Sums {
+struct Results {
     x: vec4<f32>,
     y: vec4<f32>,
     z: vec4<f32>,
@@ -230,10 +230,10 @@ struct Sums {
 }
 
 /// Adds weights times the 16 rows in workgroup memory, the first of which is row `half` of the other side.
-fn added(before: Sums, half: u32, at: Place) -> Sums {
+fn added(before: Results, half: u32, at: Place) -> Results {
     var sums = before;
     workgroupBarrier();
-    for (var k = 0u; k < STEP; k++) {
+    for (var k = 0u; k < EACH; k++) {
         let rows = weights[(half + k) * LINE + at.slow];
         let features = left[k * LINE + at.fast];
         sums.x += rows * features.x;
@@ -246,10 +246,10 @@ fn added(before: Sums, half: u32, at: Place) -> Sums {
 }
 
 /// before + weights · b.
-fn weighted(before: Sums, at: Place, other: u32, other_end: u32) -> Sums {
+fn weighted(before: Results, at: Place, other: u32, other_end: u32) -> Results {
     var sums = before;
-    let f = at.chunk * TILE + 4u * at.fast;
-    for (var half = 0u; half < OTHER; half += STEP) {
+    let f = at.chunk * ROWS + 4u * at.fast;
+    for (var half = 0u; half < OTHER; half += EACH) {
         let y = other + half + at.slow;
         left[at.slow * LINE + at.fast] = vec4(
             number_b(at, y, other_end, f), number_b(at, y, other_end, f + 1u),
@@ -260,10 +260,10 @@ fn weighted(before: Sums, at: Place, other: u32, other_end: u32) -> Sums {
 }
 
 /// before + weights · b2.
-fn weighted2(before: Sums, at: Place, other: u32, other_end: u32) -> Sums {
+fn weighted2(before: Results, at: Place, other: u32, other_end: u32) -> Results {
     var sums = before;
-    let f = at.chunk * TILE + 4u * at.fast;
-    for (var half = 0u; half < OTHER; half += STEP) {
+    let f = at.chunk * ROWS + 4u * at.fast;
+    for (var half = 0u; half < OTHER; half += EACH) {
         let y = other + half + at.slow;
         left[at.slow * LINE + at.fast] = vec4(
             number_b2(at, y, other_end, f), number_b2(at, y, other_end, f + 1u),
@@ -281,7 +281,7 @@ fn exponentials(x: vec4<f32>, row: u32, end: u32, there: bool) -> vec4<f32> {
 }
 
 /// Feature `j` of a thread's four, of the row `i` of its four.
-fn sum_at(sums: Sums, i: u32, j: u32) -> f32 {
+fn sum_at(sums: Results, i: u32, j: u32) -> f32 {
     return select(select(sums.x, sums.y, j == 1u), select(sums.z, sums.w, j == 3u), j > 1u)[i];
 }
 
@@ -318,7 +318,7 @@ fn fwd(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let at = place_of(flat(group, groups), thread);
-    var sums = Sums();
+    var sums = Results();
     var highest = vec4(LOWEST);
     var total = vec4<f32>();
     for (var other = 0u; other < at.keys; other += OTHER) {
@@ -346,7 +346,7 @@ fn fwd(
             break;
         }
         for (var j = 0u; j < 4u; j++) {
-            let feature = at.chunk * TILE + 4u * at.fast + j;
+            let feature = at.chunk * ROWS + 4u * at.fast + j;
             if feature < p.depth {
                 out[line(at, row) + feature] = sum_at(sums, i, j) / total[i];
             }
@@ -373,7 +373,7 @@ fn dq(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let at = place_of(flat(group, groups), thread);
-    var sums = Sums();
+    var sums = Results();
     let one = statistics_of(at, at.row);
     let two = statistics_of(at, at.row + 1u);
     let three = statistics_of(at, at.row + 2u);
@@ -391,7 +391,7 @@ fn dq(
     }
     for (var i = 0u; i < 4u; i++) {
         for (var j = 0u; j < 4u; j++) {
-            let feature = at.chunk * TILE + 4u * at.fast + j;
+            let feature = at.chunk * ROWS + 4u * at.fast + j;
             if at.row + i < at.rows && feature < p.depth {
                 out[line(at, at.row + i) + feature] = sum_at(sums, i, j);
             }
@@ -407,8 +407,8 @@ fn dkv(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let at = place_of(flat(group, groups), thread);
-    var d_keys = Sums();
-    var d_values = Sums();
+    var d_keys = Results();
+    var d_values = Results();
     for (var other = 0u; other < at.rows; other += OTHER) {
         let s = logits(at, at.keys, other, at.rows);
         let d = d_attention(at, at.keys, other, at.rows);
@@ -424,7 +424,7 @@ fn dkv(
     }
     for (var i = 0u; i < 4u; i++) {
         for (var j = 0u; j < 4u; j++) {
-            let feature = at.chunk * TILE + 4u * at.fast + j;
+            let feature = at.chunk * ROWS + 4u * at.fast + j;
             if at.row + i < at.rows && feature < p.depth {
                 out[line(at, at.row + i) + feature] = sum_at(d_keys, i, j);
                 out2[line(at, at.row + i) + feature] = sum_at(d_values, i, j);
