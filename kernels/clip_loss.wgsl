@@ -195,11 +195,6 @@ struct Product {
 @group(0) @binding(2) var<storage, read_write> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;
 
-const TILE: u32 = 64u; // rows and columns of a tile, four times four of each thread
-const STEP: u32 = 16u; // of the depth
-var<workgroup> left: array<vec4<f32>, 272>; // four rows of each depth; lines of 17
-var<workgroup> right: array<vec4<f32>, 272>; // four columns
-
 fn left_number(row: u32, k: u32) -> f32 {
     if row < q.rows && k < q.depth {
         return a[row * q.a_row + k * q.a_depth];
@@ -214,47 +209,41 @@ fn right_number(k: u32, column: u32) -> f32 {
     return 0.0;
 }
 
-@compute @workgroup_size(WIDTH)
+@compute @workgroup_size(THREADS)
 fn product(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let tile = flat(group, groups);
     let across = (q.columns + TILE - 1u) / TILE;
-    let row = tile / across * TILE;
-    let column = tile % across * TILE;
-    if row >= q.rows {
+    let first = flat(group, groups) / across * TILE;
+    let begin = flat(group, groups) % across * TILE;
+    if first >= q.rows {
         return;
     }
-    let fast = thread % 16u;
-    let slow = thread / 16u;
-    var sums = array<vec4<f32>, 4>();
-    for (var k = 0u; k < q.depth; k += STEP) {
-        let x = row + 4u * slow;
-        let y = column + 4u * slow;
-        let at = k + fast;
-        left[fast * 17u + slow] =
-            vec4(left_number(x, at), left_number(x + 1u, at), left_number(x + 2u, at), left_number(x + 3u, at));
-        right[fast * 17u + slow] =
-            vec4(right_number(at, y), right_number(at, y + 1u), right_number(at, y + 2u), right_number(at, y + 3u));
-        workgroupBarrier();
-        for (var step = 0u; step < STEP; step++) {
-            let rows = left[step * 17u + slow];
-            let columns = right[step * 17u + fast];
-            sums[0] += rows.x * columns;
-            sums[1] += rows.y * columns;
-            sums[2] += rows.z * columns;
-            sums[3] += rows.w * columns;
+    var sums = Sums();
+    for (var start = 0u; start < q.depth; start += STEP) {
+        let k = start + thread % STEP;
+        for (var quad = thread / STEP; quad < TILE / 4u; quad += THREADS / STEP) {
+            let row = first + 4u * quad;
+            let column = begin + 4u * quad;
+            tile_a[thread % STEP * PITCH + quad] = vec4(
+                left_number(row, k), left_number(row + 1u, k), left_number(row + 2u, k), left_number(row + 3u, k));
+            tile_b[thread % STEP * PITCH + quad] = vec4(
+                right_number(k, column), right_number(k, column + 1u),
+                right_number(k, column + 2u), right_number(k, column + 3u));
         }
         workgroupBarrier();
+        multiply(thread, &sums);
+        workgroupBarrier();
     }
-    for (var i = 0u; i < 4u; i++) {
-        for (var j = 0u; j < 4u; j++) {
-            let x = row + 4u * slow + i;
-            let y = column + 4u * fast + j;
-            if x < q.rows && y < q.columns {
-                c[x * q.columns + y] = sums[i][j] / q.divisor;
+    for (var vector = 0u; vector < 16u; vector++) {
+        let row = first + sums_line(thread, vector);
+        let four = sums[vector];
+        for (var i = 0u; i < 4u; i++) {
+            let column = begin + sums_column(thread, vector) + i;
+            if row < q.rows && column < q.columns {
+                c[row * q.columns + column] = four[i] / q.divisor;
             }
         }
     }

@@ -20,6 +20,7 @@ struct Ingest {
     deviations_0: f32,
     deviations_1: f32,
     deviations_2: f32,
+    zero: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Ingest;
@@ -41,9 +42,11 @@ fn between(a: f32, b: f32, part: f32) -> f32 {
     return a * (1.0 - part) + b * part;
 }
 
-/// One row of the homography, which begins at `row`, times the centre of a pixel.
+/// One row of the homography, which begins at `row`, times the centre of a pixel. Each operation is rounded: a place next to
+/// the edge of a pixel lies on the same side as by the definition in f32.
 fn projected(row: u32, x: f32, y: f32) -> f32 {
-    return augmentation[row] * x + augmentation[row + 1u] * y + augmentation[row + 2u];
+    let along = rounded(augmentation[row] * x, p.zero);
+    return rounded(along + rounded(augmentation[row + 1u] * y, p.zero), p.zero) + augmentation[row + 2u];
 }
 
 /// Pixel `at` of the output, sampled from the film.

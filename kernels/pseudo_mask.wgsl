@@ -74,32 +74,29 @@ fn mean(
     means[at] = sum / f32(p.heads);
 }
 
-/// The same number, of which a compiler knows nothing: it may neither merge its rounding with the next operation's nor put
-/// a + (b - a) down as b.
-fn rounded(x: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(x) ^ p.zero);
-}
-
 /// a + b rounded, and what is missing.
 fn exact_sum(a: f32, b: f32) -> vec2<f32> {
-    let sum = rounded(a + b);
-    let from_b = rounded(sum - a);
-    let from_a = rounded(sum - from_b);
-    return vec2(sum, rounded(rounded(a - from_a) + rounded(b - from_b)));
+    let sum = rounded(a + b, p.zero);
+    let from_b = rounded(sum - a, p.zero);
+    let from_a = rounded(sum - from_b, p.zero);
+    return vec2(sum, rounded(rounded(a - from_a, p.zero) + rounded(b - from_b, p.zero), p.zero));
 }
 
 /// a * b + c rounded once, which the built-in `fma` need not do (Boldo and Melquiond, 2008): beyond the outermost centres
 /// many pixels have the same score but for roundings, and the cut may fall among them.
 fn fused(a: f32, b: f32, c: f32) -> f32 {
-    // The product and what is missing of it, from halves of twelve bits.
-    let product = rounded(a * b);
-    let a_high = rounded(bitcast<f32>(bitcast<u32>(a) & 0xfffff000u));
-    let b_high = rounded(bitcast<f32>(bitcast<u32>(b) & 0xfffff000u));
-    let a_low = rounded(a - a_high);
-    let b_low = rounded(b - b_high);
-    let missing = rounded(rounded(rounded(a_high * b_high - product) + a_high * b_low) + a_low * b_high) + a_low * b_low;
+    // The product and what is missing of it, from halves of twelve bits, whose products are exact.
+    let product = rounded(a * b, p.zero);
+    let a_high = rounded(bitcast<f32>(bitcast<u32>(a) & 0xfffff000u), p.zero);
+    let b_high = rounded(bitcast<f32>(bitcast<u32>(b) & 0xfffff000u), p.zero);
+    let a_low = rounded(a - a_high, p.zero);
+    let b_low = rounded(b - b_high, p.zero);
+    var missing = rounded(a_high * b_high - product, p.zero);
+    missing = rounded(missing + a_high * b_low, p.zero);
+    missing = rounded(missing + a_low * b_high, p.zero);
+    missing = rounded(missing + a_low * b_low, p.zero);
     // Of the sum of four the two that matter, and what is left rounded to odd, so that the last rounding is the only one.
-    let low = exact_sum(rounded(c), rounded(missing));
+    let low = exact_sum(rounded(c, p.zero), missing);
     let high = exact_sum(product, low.x);
     let left = exact_sum(low.y, high.y);
     var odd = bitcast<i32>(left.x);
@@ -223,7 +220,7 @@ fn choose(
     if rank + p.above - p.below >= equal {
         high = number(atomicLoad(&least));
     }
-    let cut = select(low, high, p.from_above != 0u) + p.factor * (high - low);
+    let cut = select(low, high, p.from_above != 0u) + rounded(p.factor * (high - low), p.zero);
     let any = atomicLoad(&not_numbers) == 0u;
     for (var at = first + thread; at < end; at += WIDTH) {
         let reached = plane[at] > cut || (plane[at] == cut && p.strict == 0u);

@@ -86,3 +86,23 @@ fn attend(io: &mut ShaderIo, symbol: &'static str, heads: usize, buffers: &[Devi
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::run;
+    use crate::base::{DType, Spec};
+    use crate::ops::attention_pool::AttentionPool;
+    use crate::program::{Operation, ShaderIo};
+
+    #[test]
+    fn more_tokens_than_workgroup_memory_holds_are_refused() {
+        let refused = |height, width| {
+            let (op, qkv) = (AttentionPool::Attend { heads: 2, height, width }, [1, height * width + 1, 12]);
+            let inputs = [Spec::activation(qkv)];
+            let stored = |specs: &[Spec]| specs.iter().map(|&spec| (spec, DType::F32)).collect::<Vec<_>>();
+            let outputs = op.infer(&inputs).unwrap().specs;
+            run(&op, &mut ShaderIo::unplaced(&stored(&inputs), &stored(&outputs))).is_err()
+        };
+        assert!(!refused(1, 3071) && refused(64, 48));
+    }
+}

@@ -21,6 +21,8 @@ struct Parameters {
     width: u32,
     means: [f32; 3],
     deviations: [f32; 3],
+    /// A zero that compilers do not know.
+    zero: u32,
 }
 
 /// Asks for the dispatch; for none if there are no films.
@@ -41,6 +43,7 @@ pub fn run(op: &Ingest, io: &mut ShaderIo) -> Result<(), Misfit> {
         width: sides[1],
         means: channels.map(|(mean, _)| mean as f32),
         deviations: channels.map(|(_, deviation)| deviation as f32),
+        zero: 0,
     };
     let call = match op.source {
         Source::Bytes => {

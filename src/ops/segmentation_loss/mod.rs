@@ -70,6 +70,8 @@ impl SegmentationLoss {
 
 impl Operation for SegmentationLoss {
     const VARIANTS: usize = 4;
+    // Several chunks of an image.
+    const LARGE: &'static [(usize, Size)] = &[(0, Size { batch: 2, side: 70, channels: 1, extra: 70 })];
     const KERNEL: Option<&'static str> = Some("chunks");
 
     fn name(&self) -> &'static str {
