@@ -1,4 +1,4 @@
-// Copies values: an output that starts out as a copy of an input.
+// Copies values: an output that starts out as a copy of an input, and all of the op convert.
 //
 //   source, target  [count] words of 32 bits; apart
 //   dispatch        a thread to a word, count / 256 rounded up, folded

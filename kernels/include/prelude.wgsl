@@ -22,3 +22,120 @@ fn exponential(x: f32) -> f32 {
     series = (series * rest + 1.0) * rest + 1.0;
     return select(series * bitcast<f32>(u32(i32(power) + 127) << 23u), 0.0, x < -87.0);
 }
+
+/// ln(1 + x) for x from 0 to 1, within two units in the last place.
+fn ln_1p(x: f32) -> f32 {
+    let s = x / (2.0 + x);
+    let square = s * s;
+    var series = 0.13333334;
+    series = series * square + 0.15384616;
+    series = series * square + 0.18181819;
+    series = series * square + 0.22222222;
+    series = series * square + 0.28571430;
+    series = series * square + 0.4;
+    series = series * square + 0.66666669;
+    return s * (square * series) + 2.0 * s;
+}
+
+/// The natural logarithm of a number that is not below 1. NaN and infinity pass.
+fn logarithm(x: f32) -> f32 {
+    let bits = bitcast<u32>(x);
+    let power = f32(i32(bits >> 23u) - 127);
+    let rest = ln_1p(bitcast<f32>((bits & 0x007fffffu) | 0x3f800000u) - 1.0);
+    return select(power * 0.693359375 + (rest - power * 2.12194440e-4), x, !is_finite(x));
+}
+
+/// 1 / (1 + exp(-x)).
+fn sigmoid(x: f32) -> f32 {
+    let small = exponential(-abs(x));
+    return select(1.0, small, x < 0.0) / (1.0 + small);
+}
+
+/// Neither NaN nor infinite. Compilers may assume that every number is; not of bits.
+fn is_finite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
+}
+
+/// The same number, of which a compiler knows nothing where `zero` is a uniform: it can neither merge a rounding with that of
+/// the next operation nor put a + (b - a) down as b.
+fn rounded(x: f32, zero: u32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) ^ zero);
+}
+
+var<workgroup> tree: array<f32, WIDTH>;
+
+/// The sum over all threads of a workgroup, for all of them, by a tree.
+fn group_sum(value: f32, thread: u32) -> f32 {
+    workgroupBarrier(); // whatever lies there is read
+    tree[thread] = value;
+    workgroupBarrier();
+    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
+        if thread < half {
+            tree[thread] += tree[thread + half];
+        }
+        workgroupBarrier();
+    }
+    return tree[0];
+}
+
+/// The largest over all threads of a workgroup, for all of them. NaN may be lost.
+fn group_max(value: f32, thread: u32) -> f32 {
+    workgroupBarrier();
+    tree[thread] = value;
+    workgroupBarrier();
+    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
+        if thread < half {
+            tree[thread] = max(tree[thread], tree[thread + half]);
+        }
+        workgroupBarrier();
+    }
+    return tree[0];
+}
+
+// Products of matrices: a workgroup of THREADS sums a square of TILE lines and columns over STEP numbers of the inner extent
+// at a time. Both operands lie by the inner extent, four lines or four columns to a vector.
+const TILE: u32 = 64u;
+const STEP: u32 = 16u;
+const THREADS: u32 = 64u;
+const PITCH: u32 = TILE / 4u + 1u; // vectors from one of the inner extent to the next: not all in the same bank
+var<workgroup> tile_a: array<vec4<f32>, STEP * PITCH>;
+var<workgroup> tile_b: array<vec4<f32>, STEP * PITCH>;
+
+/// What a thread sums: eight lines of eight columns, in sixteen vectors.
+alias Sums = array<vec4<f32>, 16>;
+
+/// The line in the tile of a thread's vector.
+fn sums_line(thread: u32, vector: u32) -> u32 {
+    return thread / 8u * 4u + vector / 8u * (TILE / 2u) + vector / 2u % 4u;
+}
+
+/// The first of its columns.
+fn sums_column(thread: u32, vector: u32) -> u32 {
+    return thread % 8u * 4u + vector % 2u * (TILE / 2u);
+}
+
+/// Adds the products of the two tiles, in order of the inner extent.
+fn multiply(thread: u32, sums: ptr<function, Sums>) {
+    for (var k = 0u; k < STEP; k++) {
+        let a = tile_a[k * PITCH + thread / 8u];
+        let c = tile_a[k * PITCH + thread / 8u + TILE / 8u];
+        let b = tile_b[k * PITCH + thread % 8u];
+        let d = tile_b[k * PITCH + thread % 8u + TILE / 8u];
+        (*sums)[0] += a.x * b;
+        (*sums)[1] += a.x * d;
+        (*sums)[2] += a.y * b;
+        (*sums)[3] += a.y * d;
+        (*sums)[4] += a.z * b;
+        (*sums)[5] += a.z * d;
+        (*sums)[6] += a.w * b;
+        (*sums)[7] += a.w * d;
+        (*sums)[8] += c.x * b;
+        (*sums)[9] += c.x * d;
+        (*sums)[10] += c.y * b;
+        (*sums)[11] += c.y * d;
+        (*sums)[12] += c.z * b;
+        (*sums)[13] += c.z * d;
+        (*sums)[14] += c.w * b;
+        (*sums)[15] += c.w * d;
+    }
+}

@@ -247,8 +247,11 @@ fn sampled_total(lines: &[Sampled]) -> String {
 /// Steps of two pairs, launch by launch.
 fn shadows(preset: &str, device: Device, bar: &ProgressBar) -> Result<Report, Error> {
     let mut report = Report::default();
+    // Shaders have no bf16.
+    let precisions: &[Precision] =
+        if matches!(device, Device::Wgpu(_)) { &[Precision::Exact] } else { &[Precision::Exact, Precision::Mixed] };
     for recipe in RECIPES {
-        for precision in [Precision::Exact, Precision::Mixed] {
+        for &precision in precisions {
             let config = Config { warmup_steps: 0, ..Config::preset(preset)?.with_recipe(recipe)? };
             let text_length = config.max_positions.min(TEXT_LENGTH);
             let work = Work { config, batch: 2, text_length, real_tokens: None, precision, device, threads: 0 };

@@ -23,9 +23,28 @@ macro_rules! shaders {
 }
 
 shaders! {
+    "accumulate",
+    "adamw",
+    "attention",
+    "attention_pool",
+    "batch_norm",
+    "body_mask",
     "ceilings",
+    "clip_loss",
+    "conv2d",
+    "elementwise_loss",
+    "embed",
+    "finite",
     "gelu",
+    "ingest",
+    "layer_norm",
+    "linear",
+    "max_pool",
     "memory",
+    "pseudo_mask",
+    "rows",
+    "segmentation_loss",
+    "spatial_mean",
 }
 
 impl Shader {

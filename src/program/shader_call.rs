@@ -1,6 +1,6 @@
 //! A dispatch of a shader as data: what an op's `wgsl.rs` says is to be done, without a device.
 
-use super::device::DeviceBuffer;
+use super::device::{DeviceBuffer, ShaderIo};
 
 /// Workgroups along one dimension of a dispatch that every adapter takes.
 const MOST_GROUPS: u32 = 65535;
@@ -18,6 +18,18 @@ impl DeviceBuffer {
     /// The whole value, as a shader sees it.
     pub fn binding(self) -> Binding {
         Binding { address: self.address, bytes: (self.spec.shape.elements() * self.dtype.bytes()) as u64 }
+    }
+}
+
+impl ShaderIo {
+    /// [`workspace`](ShaderIo::workspace) of at least one byte, as a shader sees it.
+    pub fn scratch(&mut self, bytes: usize) -> Binding {
+        Binding { address: self.workspace(bytes), bytes: bytes as u64 }
+    }
+
+    /// A [`constant`](ShaderIo::constant) of at least one byte, as a shader sees it.
+    pub fn table(&mut self, bytes: &[u8]) -> Binding {
+        Binding { address: self.constant(bytes), bytes: bytes.len() as u64 }
     }
 }
 

@@ -8,9 +8,10 @@
 
 mod cuda;
 mod reference;
+mod wgsl;
 
 use crate::base::{Number, Real, Rng, Spec};
-use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -93,6 +94,14 @@ impl Operation for Accumulate {
 
     fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
         cuda::run(self, io)
+    }
+
+    fn wgsl(&self) -> &'static [&'static str] {
+        &[wgsl::KERNEL]
+    }
+
+    fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
+        wgsl::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

@@ -15,9 +15,10 @@ pub mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
+mod wgsl;
 
 use crate::base::{Kind, Number, Real, Rng, Spec};
-use crate::program::{Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Size};
+use crate::program::{Case, DeviceIo, HostIo, Misfit, Operation, Outputs, ShaderIo, Size};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -140,6 +141,14 @@ impl Operation for AdamW {
 
     fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
         cuda::run(self, io)
+    }
+
+    fn wgsl(&self) -> &'static [&'static str] {
+        &[wgsl::KERNEL]
+    }
+
+    fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
+        wgsl::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

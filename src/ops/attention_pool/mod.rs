@@ -14,9 +14,10 @@
 
 mod cuda;
 mod reference;
+mod wgsl;
 
 use crate::base::{Kind, Number, Rng, Spec};
-use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -58,6 +59,11 @@ fn projections(spec: Spec, cells: usize, heads: usize) -> Result<[usize; 3], Mis
 
 impl Operation for AttentionPool {
     const VARIANTS: usize = 4;
+    // More tokens than a workgroup has threads.
+    const LARGE: &'static [(usize, Size)] = &[
+        (2, Size { batch: 2, side: 100, channels: 20, extra: 3 }),
+        (3, Size { batch: 2, side: 100, channels: 20, extra: 3 }),
+    ];
 
     fn name(&self) -> &'static str {
         match self {
@@ -162,8 +168,16 @@ impl Operation for AttentionPool {
         cuda::run(self, io)
     }
 
+    fn wgsl(&self) -> &'static [&'static str] {
+        &[wgsl::KERNEL]
+    }
+
+    fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
+        wgsl::run(self, io)
+    }
+
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
-        let (batch, height, width) = (size.batch, size.side.min(4), size.extra.min(3));
+        let (batch, height, width) = (size.batch, size.side, size.extra.min(3));
         let (tokens, features) = (height * width + 1, size.channels);
         let heads = 1 + size.extra % 3;
         let inner = heads * size.channels;

@@ -9,9 +9,12 @@ mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
+mod wgsl;
 
 use crate::base::{Kind, Number, Real, Rng, Spec};
-use crate::program::{Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{
+    Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value,
+};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -56,6 +59,14 @@ impl Operation for BodyMask {
 
     fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
         cuda::run(self, io)
+    }
+
+    fn wgsl(&self) -> &'static [&'static str] {
+        &[wgsl::KERNEL]
+    }
+
+    fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
+        wgsl::run(self, io)
     }
 
     fn case(_variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

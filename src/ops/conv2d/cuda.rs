@@ -72,7 +72,7 @@ pub fn run(op: &Conv2d, io: &mut DeviceIo) -> Result<(), Misfit> {
 }
 
 /// Refuses what the kernels' 32 bits cannot count.
-fn countable(g: &Geometry) -> Result<(), Misfit> {
+pub(super) fn countable(g: &Geometry) -> Result<(), Misfit> {
     let product = |extents: &[usize]| extents.iter().fold(1usize, |product, &extent| product.saturating_mul(extent));
     count("pixels of the image", product(&[g.batch, g.height, g.width]))?;
     count("pixels of y", product(&[g.batch, g.out_height, g.out_width]))?;

@@ -67,7 +67,8 @@ fn backward(io: &mut DeviceIo) -> Result<(), Misfit> {
         return Ok(());
     }
     parameters.starts = io.workspace(4 * (vocabulary as usize + 1));
-    let sums = |symbol, rows| KernelCall { grid: [rows, chunks, 1], ..KernelCall::linear(symbol, rows, 256, &parameters) };
+    let sums =
+        |symbol, rows| KernelCall { grid: [rows, chunks, 1], ..KernelCall::linear(symbol, rows, 256, &parameters) };
     if positions > 0 {
         io.launch(sums(dx.symbol(POSITION)?, positions));
     }

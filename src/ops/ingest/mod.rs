@@ -19,9 +19,10 @@
 mod cpu;
 mod cuda;
 mod reference;
+mod wgsl;
 
 use crate::base::{Kind, Number, Rng, Spec};
-use crate::program::{Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Size};
+use crate::program::{Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, ShaderIo, Size};
 
 /// How many numbers say how an image is augmented.
 pub const AUGMENTATION: usize = 13;
@@ -125,6 +126,14 @@ impl Operation for Ingest {
 
     fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
         cuda::run(self, io)
+    }
+
+    fn wgsl(&self) -> &'static [&'static str] {
+        &[wgsl::KERNEL]
+    }
+
+    fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
+        wgsl::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

@@ -13,9 +13,10 @@ pub mod cuda;
 mod cuda_mma;
 pub mod matmul;
 mod reference;
+pub mod wgsl;
 
 use crate::base::{Kind, Number, Rng, Spec};
-use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value};
 
 /// What is computed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -188,6 +189,14 @@ impl Operation for Linear {
 
     fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
         if kernel == cuda_mma::KERNEL { cuda_mma::run(self, io) } else { cuda::run(self, io) }
+    }
+
+    fn wgsl(&self) -> &'static [&'static str] {
+        &[wgsl::KERNEL]
+    }
+
+    fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
+        wgsl::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

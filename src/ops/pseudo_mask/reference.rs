@@ -83,7 +83,7 @@ fn interpolate<N: Number>(
 
 /// The two cells beside a pixel's centre and their weights, as torch has them: what lies outside of the outermost
 /// centres belongs to the outermost cell.
-fn taps<N: Number>(pixel: usize, pixels: usize, cells: usize) -> [(usize, N); 2] {
+pub fn taps<N: Number>(pixel: usize, pixels: usize, cells: usize) -> [(usize, N); 2] {
     if pixels == cells {
         return [(pixel, N::ONE), (pixel, N::ZERO)];
     }

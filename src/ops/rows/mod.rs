@@ -10,9 +10,10 @@
 
 mod cuda;
 mod reference;
+mod wgsl;
 
 use crate::base::{Kind, Number, Rng, Shape, Spec};
-use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, Size, Value};
+use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -76,6 +77,14 @@ impl Operation for Rows {
         cuda::run(self, io)
     }
 
+    fn wgsl(&self) -> &'static [&'static str] {
+        &[wgsl::KERNEL]
+    }
+
+    fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
+        wgsl::run(self, io)
+    }
+
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
         let Packing { offsets, extent, capacity } = Packing::draw(size, rng);
         let case = match variant {
@@ -129,7 +138,8 @@ impl Packing {
         }
         let extent = offsets[size.batch] as usize;
         // No other extent of a case, each a number of its size or a few more, may be taken for the rows.
-        let another = |rows: usize| [size.side, size.channels, size.extra].iter().any(|&at| (at..at + 4).contains(&rows));
+        let another =
+            |rows: usize| [size.side, size.channels, size.extra].iter().any(|&at| (at..at + 4).contains(&rows));
         let capacity = (extent + 12..).find(|&rows| !another(rows)).unwrap_or(extent + 12);
         Self { offsets, extent, capacity }
     }

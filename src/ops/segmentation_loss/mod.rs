@@ -12,9 +12,12 @@
 mod cpu;
 mod cuda;
 mod reference;
+mod wgsl;
 
 use crate::base::{Number, Rng, Spec};
-use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Pass, Recorder, Size, Value};
+use crate::program::{
+    Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Pass, Recorder, ShaderIo, Size, Value,
+};
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -67,6 +70,8 @@ impl SegmentationLoss {
 
 impl Operation for SegmentationLoss {
     const VARIANTS: usize = 4;
+    // Several chunks of an image.
+    const LARGE: &'static [(usize, Size)] = &[(0, Size { batch: 2, side: 70, channels: 1, extra: 70 })];
     const KERNEL: Option<&'static str> = Some("chunks");
 
     fn name(&self) -> &'static str {
@@ -135,6 +140,14 @@ impl Operation for SegmentationLoss {
 
     fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
         cuda::run(self, io)
+    }
+
+    fn wgsl(&self) -> &'static [&'static str] {
+        &[wgsl::KERNEL]
+    }
+
+    fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
+        wgsl::run(self, io)
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {

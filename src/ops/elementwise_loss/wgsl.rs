@@ -1,0 +1,44 @@
+//! [`ElementwiseLoss`](super::ElementwiseLoss) in WGSL: `kernels/elementwise_loss.wgsl`. Sums of workgroups are added by one.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{ElementwiseLoss, Form};
+use crate::program::device::{count, exact};
+use crate::program::{Misfit, Pass, ShaderCall, ShaderIo};
+
+/// Name of the kernels within the op.
+pub const KERNEL: &str = "parts";
+/// Numbers of a part, which a workgroup sums.
+const PART: u32 = 2048;
+
+/// Parameters of the kernels.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Parameters {
+    count: u32,
+    parts: u32,
+    squared: u32,
+}
+
+/// Asks for the dispatches.
+pub fn run(op: &ElementwiseLoss, io: &mut ShaderIo) -> Result<(), Misfit> {
+    let forward = op.pass == Pass::Fwd;
+    let first = usize::from(!forward);
+    let (x, targets, out) = (io.input(first), io.input(first + 1), io.output(0));
+    exact("x", x)?;
+    exact("target", targets)?;
+    let count = count("the count of numbers", x.spec.shape.elements())?;
+    let parts = count.div_ceil(PART);
+    let parameters = Parameters { count, parts, squared: u32::from(op.form == Form::SquaredError) };
+    let [x, targets, out] = [x, targets, out].map(|buffer| buffer.binding());
+    if forward {
+        let partials = io.scratch(4 * parts as usize);
+        io.launch(ShaderCall::linear("elementwise_loss.fwd", parts, [x, partials, targets], &parameters));
+        io.launch(ShaderCall::linear("elementwise_loss.finish", 1, [partials, out], &parameters));
+    } else {
+        let seed = io.input(0).binding();
+        let groups = count.div_ceil(256);
+        io.launch(ShaderCall::linear("elementwise_loss.bwd", groups, [x, out, targets, seed], &parameters));
+    }
+    Ok(())
+}
