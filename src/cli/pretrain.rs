@@ -70,7 +70,7 @@ pub struct Pretrain {
     /// Weights to start from, under published names (safetensors). The published learning rate applies then.
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated or wgpu[:N]; a resumed run stays on its own.
+    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:SCHEDULE] or wgpu[:N]; a resumed run stays on its own.
     #[arg(long)]
     device: Option<DeviceWord>,
     /// Threads; 0: all cores.

@@ -80,7 +80,7 @@ pub struct Properties {
 }
 
 /// What the driver knows about a kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Attributes {
     /// Bytes of the parameter block; the buffer of a launch has exactly these.
     pub parameter_bytes: u32,
