@@ -58,7 +58,8 @@ fn on(device: Device, case: &Path, precision: Precision, kernels: Kernels, threa
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("spec");
     fs::create_dir_all(&folder).unwrap();
     let out = folder.join(format!("{}-{}-{device}-{kernels:?}-{threads}.safetensors", name(case), precision.name()));
-    let report = case::run(case, &out, precision, device, kernels, threads).unwrap_or_else(|error| panic!("{error}"));
+    let report =
+        case::run(case, &out, precision, device, kernels, threads, false).unwrap_or_else(|error| panic!("{error}"));
     assert!(report.total.is_finite());
     out
 }

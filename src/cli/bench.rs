@@ -50,6 +50,9 @@ pub struct Step {
     /// Show every launch instead of sums by op and kernel.
     #[arg(long)]
     launches: bool,
+    /// Wait for each launch on a GPU, so that an error names its place in the plan; what is timed is then slower.
+    #[arg(long)]
+    replay: bool,
     /// Print the measurements as JSON.
     #[arg(long)]
     json: bool,
@@ -99,6 +102,7 @@ impl Step {
             precision: self.model.precision(),
             device: self.model.device(),
             threads: self.threads,
+            launch_by_launch: self.replay,
             config,
         };
         let report = step::run(&work, self.warmup, self.steps)?;

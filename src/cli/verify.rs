@@ -254,7 +254,16 @@ fn shadows(preset: &str, device: Device, bar: &ProgressBar) -> Result<Report, Er
         for precision in [Precision::Exact, Precision::Mixed] {
             let config = Config { warmup_steps: 0, ..Config::preset(preset)?.with_recipe(recipe)? };
             let text_length = config.max_positions.min(TEXT_LENGTH);
-            let work = Work { config, batch: 2, text_length, real_tokens: None, precision, device, threads: 0 };
+            let work = Work {
+                config,
+                batch: 2,
+                text_length,
+                real_tokens: None,
+                precision,
+                device,
+                threads: 0,
+                launch_by_launch: false,
+            };
             let mut stepper = Stepper::open(&work)?;
             stepper.step()?;
             bar.set_position(0);

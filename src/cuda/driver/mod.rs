@@ -8,6 +8,8 @@
 pub mod emulated;
 #[cfg(feature = "cuda")]
 pub mod nvidia;
+#[cfg(feature = "cuda")]
+mod refusal;
 
 /// An address in device memory. Arithmetic on it is the caller's; address 0 belongs to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, bytemuck::Pod, bytemuck::Zeroable)]
