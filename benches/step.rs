@@ -20,6 +20,7 @@ fn main() {
             precision: Precision::Exact,
             device: Device::Cpu,
             threads: 0,
+            launch_by_launch: false,
         })
         .expect("a preset can be trained");
         group.throughput(Throughput::Elements(8));

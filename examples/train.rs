@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         resume: false,
         device: Device::Cpu,
         threads: 0,
+        launch_by_launch: false,
     };
     let mut observe = |event: Event<'_>| {
         if let Event::Step(line) = event {

@@ -65,6 +65,14 @@ pub enum Error {
     /// A plan that cannot be replayed on a device.
     #[error(transparent)]
     Replay(#[from] crate::cuda::replay::ReplayError),
+    /// A step that a device, or this machine, has too little memory for.
+    #[error("{source}; {}", fits_text(*fits))]
+    Memory {
+        /// What does not fit.
+        source: Box<Error>,
+        /// The largest batch that fits; 0 if none does.
+        fits: usize,
+    },
     /// A GPU that is not there, or that refuses.
     #[error(transparent)]
     Gpu(#[from] crate::wgpu::GpuError),
@@ -99,6 +107,13 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+}
+
+fn fits_text(batch: usize) -> String {
+    match batch {
+        0 => "not even a batch of 1 fits: take a smaller preset, or a device with more memory".into(),
+        _ => format!("a batch of {batch} fits"),
+    }
 }
 
 fn films_text(films: &[String]) -> String {

@@ -21,6 +21,7 @@ fn micro() -> step::Work {
         precision: Precision::Exact,
         device: Device::Cpu,
         threads: 1,
+        launch_by_launch: false,
     }
 }
 

@@ -289,7 +289,7 @@ fn beyond(step: &Step, plain: &BTreeMap<String, f64>) -> (Vec<String>, f64) {
 fn masks_losses_and_gradients_hold() {
     let mut tensors = 0;
     for case in cases().into_iter().map(Case::read) {
-        for device in [Device::Cpu, Device::CudaEmulated] {
+        for device in [Device::Cpu, Device::CudaEmulated(0)] {
             for (number, step) in case.steps(device).iter().enumerate() {
                 let at = format!("{} on {device}, step {number}", name(&case.path));
                 if let Some(pixel) = mask_differs(&step.masks) {

@@ -86,7 +86,8 @@ fn task(folder: &Path, stop_at: u64, resume: bool, threads: usize) -> Run {
     };
     let config = RunConfig { model, train };
     let folder = folder.to_owned();
-    Run { folder, config, manifest, data: Data::split(data), stop_at, resume, device: Device::Cpu, threads }
+    let (data, device, launch_by_launch) = (Data::split(data), Device::Cpu, false);
+    Run { folder, config, manifest, data, stop_at, resume, device, threads, launch_by_launch }
 }
 
 fn go(task: &Run) -> Summary {

@@ -58,7 +58,8 @@ fn on(device: Device, case: &Path, precision: Precision, kernels: Kernels, threa
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("spec");
     fs::create_dir_all(&folder).unwrap();
     let out = folder.join(format!("{}-{}-{device}-{kernels:?}-{threads}.safetensors", name(case), precision.name()));
-    let report = case::run(case, &out, precision, device, kernels, threads).unwrap_or_else(|error| panic!("{error}"));
+    let report =
+        case::run(case, &out, precision, device, kernels, threads, false).unwrap_or_else(|error| panic!("{error}"));
     assert!(report.total.is_finite());
     out
 }
@@ -103,22 +104,42 @@ fn exact_is_within_each_tensors_tolerance() {
     ledger::ran("cpu", "fp32 within tolerance.json on every tensor of the fixtures, best kernels");
 }
 
-/// The PTX that ships, on the emulated device with every checker: whole steps of every recipe, and the same bits again.
+/// Numbers of schedules of the emulated device.
+const SCHEDULES: [u64; 2] = [1, 2];
+
+/// The PTX that ships, on the emulated device with every checker: whole steps of every recipe, and the same bits on two
+/// schedules.
 #[test]
 fn exact_on_the_emulated_cuda_device() {
     for case in cases() {
         let want = read(&case.join("expected.safetensors"));
         let text = fs::read_to_string(case.join("tolerance.json")).unwrap();
         let tolerance: BTreeMap<String, f64> = serde_json::from_str(&text).unwrap();
-        let run = || on(Device::CudaEmulated, &case, Precision::Exact, Kernels::Best, 1);
-        let made = run();
-        let (first, got) = (fs::read(&made).unwrap(), read(&made));
+        let [one, other] =
+            SCHEDULES.map(|number| on(Device::CudaEmulated(number), &case, Precision::Exact, Kernels::Best, 1));
+        let got = read(&one);
         let (bad, part) = beyond(&errors(&want, &got, FLOAT32_FLOOR), |name| tolerance[name]);
         assert!(bad.is_empty(), "{}: {} tensors:\n{}", name(&case), bad.len(), bad.join("\n"));
-        assert!(first == fs::read(run()).unwrap(), "{}: another run gives other bits", name(&case));
+        let same = fs::read(one).unwrap() == fs::read(other).unwrap();
+        assert!(same, "{}: schedules {SCHEDULES:?} give other bits", name(&case));
         println!("{} exact on cuda-emulated: at most {part:.3} of what is allowed", name(&case));
     }
-    ledger::ran("emulated", "whole steps of the fixtures in fp32 within tolerance.json, the same bits twice");
+    ledger::ran(
+        "emulated",
+        "whole steps of the fixtures in fp32 within tolerance.json, the same bits on two schedules",
+    );
+}
+
+/// What `tests/mixed.rs` holds to the tolerance rule.
+#[test]
+fn mixed_gives_the_same_bits_on_every_schedule_of_the_emulated_device() {
+    for case in cases() {
+        let [one, other] = SCHEDULES.map(|number| {
+            fs::read(on(Device::CudaEmulated(number), &case, Precision::Mixed, Kernels::Best, 1)).unwrap()
+        });
+        assert!(one == other, "{}: schedules {SCHEDULES:?} give other bits", name(&case));
+    }
+    ledger::ran("emulated", "whole steps of the fixtures in mixed, the same bits on two schedules");
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub struct Work {
     pub device: Device,
     /// Threads; 0: all cores.
     pub threads: usize,
+    /// Waits for each launch on a GPU, so that an error names its place in the plan; slow.
+    pub launch_by_launch: bool,
 }
 
 /// What was measured.
@@ -128,6 +130,7 @@ impl Stepper {
             threads: work.threads,
             precision: work.precision,
             device: work.device,
+            launch_by_launch: work.launch_by_launch,
             ..Options::new(work.config.clone(), work.batch, work.text_length)
         };
         let side = work.config.image_size;

@@ -53,6 +53,9 @@ pub struct Step {
     /// Show every launch instead of sums by op and kernel.
     #[arg(long)]
     launches: bool,
+    /// Wait for each launch on a GPU, so that an error names its place in the plan; what is timed is then slower.
+    #[arg(long)]
+    replay: bool,
     /// Print the measurements as JSON.
     #[arg(long)]
     json: bool,
@@ -110,7 +113,8 @@ impl Bench {
 
 impl Step {
     fn run(&self) -> Result<(), Error> {
-        let report = step::run(&work(&self.model, self.real_tokens, self.threads)?, self.warmup, self.steps)?;
+        let work = Work { launch_by_launch: self.replay, ..work(&self.model, self.real_tokens, self.threads)? };
+        let report = step::run(&work, self.warmup, self.steps)?;
         if self.json {
             let (preset, recipe, revision) = (&*self.model.preset, &*self.model.recipe, revision());
             let line = Line { preset, recipe, revision, report: &report };
@@ -131,6 +135,7 @@ fn work(model: &Model, real_tokens: Option<usize>, threads: usize) -> Result<Wor
         precision: model.precision(),
         device: model.device(),
         threads,
+        launch_by_launch: false,
         config,
     })
 }

@@ -17,7 +17,7 @@ use crate::train::defaults::{self, Start};
 use crate::train::quickstart::{self, Phantoms};
 use crate::train::run::{self, Data, Event, Manifest, Run, Summary};
 use crate::train::validate::Validation;
-use crate::verify::last_step::{self, Repeated};
+use crate::verify::last_step::{self, Repetition};
 
 /// The phantoms of a run without data.
 pub(super) const PHANTOMS: Phantoms = Phantoms { train: 4000, held_out: 320, threads: 0, size: 192 };
@@ -58,7 +58,7 @@ pub struct Pretrain {
     /// Stop after so many passes over the data, counted from the run's beginning.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     epochs: Option<u64>,
-    /// Pairs a step; short for --set batch=N.
+    /// Pairs a step; short for --set batch=N. On cuda-emulated 4 where nothing is said.
     #[arg(long)]
     batch: Option<usize>,
     /// The run's folder; by default a new one in runs/.
@@ -70,12 +70,15 @@ pub struct Pretrain {
     /// Weights to start from, under published names (safetensors). The published learning rate applies then.
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated or wgpu[:N]; a resumed run stays on its own.
+    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:SCHEDULE] or wgpu[:N]; a resumed run stays on its own.
     #[arg(long)]
     device: Option<DeviceWord>,
     /// Threads; 0: all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Wait for each launch on a GPU, so that an error names its place in the plan; slow.
+    #[arg(long)]
+    replay: bool,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -110,7 +113,7 @@ impl Pretrain {
         } else {
             print!("{}{}", text(&run, &summary), on_the_emulated_device(&repeated));
         }
-        match repeated.iter().find_map(|launch| launch.failure.as_ref().map(|what| (launch, what))) {
+        match repeated.repeated.iter().find_map(|launch| launch.failure.as_ref().map(|what| (launch, what))) {
             Some((launch, what)) => Err(Error::Usage(format!("{} on the emulated device: {what}", launch.op))),
             None => Ok(()),
         }
@@ -190,7 +193,8 @@ impl Pretrain {
             weights: self.weights.as_deref().map(absolute).transpose()?,
             device: device.to_string(),
         };
-        Ok(Run { folder, config, manifest, data, stop_at, resume: false, device, threads: self.threads })
+        let (threads, launch_by_launch) = (self.threads, self.replay);
+        Ok(Run { folder, config, manifest, data, stop_at, resume: false, device, threads, launch_by_launch })
     }
 
     /// The tuned defaults of preset and recipe, or of the first run, then the file, then the flags.
@@ -199,6 +203,9 @@ impl Pretrain {
             true => defaults::first_run(vocab_size, horizon)?,
             false => defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size, horizon)?,
         };
+        if let Some(DeviceWord::This(Device::CudaEmulated(_))) = self.device {
+            config.train.batch = defaults::EMULATED_BATCH;
+        }
         if let Some(path) = &self.config {
             let text = fs::read_to_string(path).map_err(Error::io(path))?;
             super::settings::apply_toml(&mut config, &text)
@@ -263,7 +270,8 @@ impl Pretrain {
         };
         let own = || manifest.device.parse().map_err(|why| Error::Usage(format!("{}: {why}", folder.display())));
         let device = self.device.map_or_else(own, |word| Ok(word.resolve()))?;
-        Ok(Run { folder, config, manifest, data, stop_at, resume: true, device, threads: self.threads })
+        let (threads, launch_by_launch) = (self.threads, self.replay);
+        Ok(Run { folder, config, manifest, data, stop_at, resume: true, device, threads, launch_by_launch })
     }
 }
 
@@ -326,12 +334,12 @@ fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>)
     }
 }
 
-fn on_the_emulated_device(launches: &[Repeated]) -> String {
-    if launches.is_empty() {
+fn on_the_emulated_device(Repetition { repeated, left_out }: &Repetition) -> String {
+    if repeated.is_empty() && left_out.is_empty() {
         return String::new();
     }
     let mut text = "launches of the last batch, from the PTX that ships, on the emulated CUDA device:\n".to_owned();
-    for launch in launches {
+    for launch in repeated {
         let kernels: Vec<String> = launch.kernels.iter().map(|(symbol, file)| format!("{symbol} ({file})")).collect();
         let mask = match launch.same {
             Some(true) => "; mask equal to the processor's, to 1e-6",
@@ -344,6 +352,9 @@ fn on_the_emulated_device(launches: &[Repeated]) -> String {
         };
         let (op, instructions) = (launch.op, launch.instructions as f64 / 1e6);
         text += &format!("  {op:26} {instructions:7.2} M instructions  {verdict}\n    {}\n", kernels.join(", "));
+    }
+    for left in left_out {
+        text += &format!("  {:26} left out: {}\n", left.op, left.why);
     }
     text
 }

@@ -24,7 +24,7 @@ pub struct Step {
     /// How numbers are stored and computed.
     #[arg(long, value_enum, default_value = "exact")]
     precision: super::PrecisionWord,
-    /// What to run on: auto, cpu, cuda[:N], cuda-emulated or wgpu[:N].
+    /// What to run on: auto, cpu, cuda[:N], cuda-emulated[:SCHEDULE] or wgpu[:N].
     #[arg(long, default_value = "cpu")]
     device: super::DeviceWord,
     /// Run the references, the definition of every op, instead of the fast kernels.
@@ -33,6 +33,9 @@ pub struct Step {
     /// Threads; 0: all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Wait for each launch on a GPU, so that an error names its place in the plan; slow.
+    #[arg(long)]
+    replay: bool,
     /// Print the losses as JSON.
     #[arg(long)]
     json: bool,
@@ -43,7 +46,8 @@ impl Step {
     pub fn run(&self) -> Result<(), Error> {
         let precision = Precision::from(self.precision);
         let kernels = if self.reference { Kernels::Reference } else { Kernels::Best };
-        let report = case::run(&self.case, &self.out, precision, self.device.resolve(), kernels, self.threads)?;
+        let (device, threads) = (self.device.resolve(), self.threads);
+        let report = case::run(&self.case, &self.out, precision, device, kernels, threads, self.replay)?;
         report.notes.iter().for_each(|note| eprintln!("{note}"));
         if self.json {
             println!("{}", serde_json::to_string(&report).unwrap_or_default());

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::{DeviceWord, PrecisionWord};
 use crate::bench::step::{Stepper, Work};
+use crate::cuda::driver::Attributes;
 use crate::error::Error;
 use crate::kernels::Library;
 use crate::model::batch::{Shapes, Source, TextBatch};
@@ -29,16 +30,18 @@ const PLANNED_LENGTH: usize = 256;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     g2d verify                                        every kernel of the best device here\n  \
-    g2d verify --device cuda-emulated                 every CUDA kernel, without a GPU\n  \
+    g2d verify --device cuda-emulated                 every CUDA kernel, without a GPU, each case on two schedules\n  \
+    g2d verify --device cuda-emulated:7               each case on the natural schedule and on schedule 7\n  \
     g2d verify --device cuda-emulated --op conv2d --op linear --cases 20 --seed 7\n  \
     g2d verify --device cuda-emulated --ptx target/ptx   texts under development in the place of those that ship\n  \
     g2d verify --device cuda-emulated --shadow micro  whole steps, launch by launch\n  \
     g2d verify --device cuda --golden tests/emulated/golden --record target/golden   single instructions\n  \
     g2d verify --device cuda-emulated --plan full --batch 256 --sample   the largest step, some blocks of each kernel\n\n\
-    A line: op.pass/kernel, cases passed, cases it does not take, part of the tolerance used up at worst.\n\
+    A line: op.pass/kernel, cases passed, cases it does not take, what checkers reported, part of the tolerance used up at\n\
+    worst. On a GPU also what each entry takes: registers and local memory of a thread, static shared memory of a block.\n\
     Exit code 2 if a case fails, a pass is covered by no kernel, or an entry of ptx/ or kernels/*.wgsl is launched by no case.")]
 pub struct Verify {
-    /// Whose kernels: auto, cpu, cuda[:N], cuda-emulated or wgpu[:N].
+    /// Whose kernels: auto, cpu, cuda[:N], cuda-emulated[:SCHEDULE] or wgpu[:N].
     #[arg(long, default_value = "auto")]
     device: DeviceWord,
     /// Only this op (its folder in src/ops); may be given many times.
@@ -174,7 +177,7 @@ impl Verify {
 
     /// `--plan PRESET --batch N --sample`.
     fn sampled(&self, preset: &str, device: Device, library: &Library) -> Result<(), Error> {
-        if device != Device::CudaEmulated {
+        if !matches!(device, Device::CudaEmulated(_)) {
             return Err(Error::Usage(format!("--sample runs on cuda-emulated, not on {device}")));
         }
         let config = Config { warmup_steps: 0, ..Config::preset(preset)? };
@@ -254,7 +257,16 @@ fn shadows(preset: &str, device: Device, bar: &ProgressBar) -> Result<Report, Er
         for &precision in precisions {
             let config = Config { warmup_steps: 0, ..Config::preset(preset)?.with_recipe(recipe)? };
             let text_length = config.max_positions.min(TEXT_LENGTH);
-            let work = Work { config, batch: 2, text_length, real_tokens: None, precision, device, threads: 0 };
+            let work = Work {
+                config,
+                batch: 2,
+                text_length,
+                real_tokens: None,
+                precision,
+                device,
+                threads: 0,
+                launch_by_launch: false,
+            };
             let mut stepper = Stepper::open(&work)?;
             stepper.step()?;
             bar.set_position(0);
@@ -276,18 +288,30 @@ fn shadows(preset: &str, device: Device, bar: &ProgressBar) -> Result<Report, Er
 
 fn text(report: &Report) -> String {
     let mut text = String::new();
+    let checked = report.entries.values().any(Option::is_some);
     for (name, line) in &report.kernels {
         let verdict = match &line.failure {
             Some(what) => format!("FAILED: {what}"),
             None if line.passed == 0 => "takes none of these cases".into(),
             None => format!("{:.2} of the tolerance", line.used),
         };
-        text += &format!("{name:36} {:4} passed {:4} not taken  {verdict}\n", line.passed, line.refused);
+        // On the processor and by wgpu there are no checkers.
+        let reports = if checked { format!("  {:2} reports", line.reports) } else { String::new() };
+        text += &format!("{name:36} {:4} passed {:4} not taken{reports}  {verdict}\n", line.passed, line.refused);
+    }
+    for (symbol, attributes) in &report.entries {
+        // The emulated device gives as many registers as the text names; what an assembler makes of them a driver says.
+        if let Some(Attributes { registers: registers @ 1.., local, static_shared, .. }) = attributes {
+            text += &format!("{symbol:44} {registers:3} registers, {local} bytes local, {static_shared} shared\n");
+        }
     }
     let (cases, kernels) = (report.kernels.values().map(|line| line.passed).sum::<usize>(), report.kernels.len());
     text += &format!("{cases} cases of {kernels} kernels");
     if !report.entries.is_empty() {
         text += &format!(", {} entries launched", report.entries.len());
+    }
+    if checked {
+        text += &format!(", {} reports", report.kernels.values().map(|line| line.reports).sum::<usize>());
     }
     text + "\n"
 }

@@ -31,9 +31,9 @@ impl Modules {
         Self { driver, library, modules: HashMap::new(), functions: HashMap::new() }
     }
 
-    /// Names of the kernels that were asked for.
-    pub fn asked(&self) -> impl Iterator<Item = &str> {
-        self.functions.keys().map(String::as_str)
+    /// The kernels that were asked for, by name.
+    pub fn asked(&self) -> impl Iterator<Item = (&str, Function)> {
+        self.functions.iter().map(|(symbol, &function)| (symbol.as_str(), function))
     }
 
     /// The kernel of that name, ready for launches of up to `shared` bytes of dynamic shared memory.

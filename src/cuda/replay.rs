@@ -8,7 +8,7 @@ use super::Modules;
 use super::driver::{Address, Driver, DriverError, Function, Graph, Launch as Shape, Resource, Stream};
 use super::slots::Slots;
 use crate::kernels::Library;
-use crate::program::plan::{Buffer, Launch, Plan, Slab};
+use crate::program::plan::{Buffer, Launch, Plan, Slab, slabs};
 use crate::program::{Checked, DeviceBuffer, DeviceIo, Misfit};
 
 /// Why a plan cannot be replayed.
@@ -21,6 +21,8 @@ pub enum ReplayError {
         slab: Slab,
         /// Its size.
         bytes: u64,
+        /// Bytes of the slabs that were allocated before.
+        taken: u64,
         /// What the device says.
         source: DriverError,
     },
@@ -35,6 +37,14 @@ pub enum ReplayError {
         op: &'static str,
         /// The kernel within the op.
         kernel: &'static str,
+        /// What the device says.
+        source: DriverError,
+    },
+    /// A launch failed, of which only the plan is known.
+    #[error(
+        "a launch of the step, which was given to the device as one graph: {source}; run again with --replay to find the launch"
+    )]
+    Graph {
         /// What the device says.
         source: DriverError,
     },
@@ -70,6 +80,8 @@ pub struct Replay {
     stream: Stream,
     /// What is uploaded for every step goes through these.
     slots: Option<Slots>,
+    /// What was submitted last is a graph, of whose launches no error says which it was.
+    graphed: bool,
 }
 
 impl std::fmt::Debug for Replay {
@@ -92,14 +104,12 @@ impl Replay {
             plans: Vec::new(),
             stream,
             slots: None,
+            graphed: false,
         };
-        let mut sizes: BTreeMap<Slab, u64> = BTreeMap::new();
-        for (&slab, &bytes) in plans.iter().flat_map(|plan| &plan.slabs) {
-            let size = sizes.entry(slab).or_default();
-            *size = (*size).max(bytes as u64);
-        }
-        for (slab, bytes) in sizes.into_iter().filter(|&(_, bytes)| bytes > 0) {
-            let at = replay.allocate(bytes).map_err(|source| ReplayError::Memory { slab, bytes, source })?;
+        let mut taken = 0;
+        for (slab, bytes) in slabs(plans).into_iter().filter(|&(_, bytes)| bytes > 0) {
+            let at = replay.allocate(bytes).map_err(|source| ReplayError::Memory { slab, bytes, taken, source })?;
+            taken += bytes;
             replay.modules.driver.fill(at, 0, bytes, replay.stream)?;
             replay.slabs.insert(slab, (at, bytes));
         }
@@ -182,15 +192,15 @@ impl Replay {
         found.ok_or_else(|| DriverError::Invalid("the plan is none of those that were put on the device".into()))
     }
 
-    /// Runs every launch. The first time launch by launch, so that an error names its place; from the second time on as
-    /// one graph. Returns when all of it is submitted.
-    pub fn replay(&mut self, plan: &Arc<Checked>) -> Result<(), ReplayError> {
+    /// Runs every launch. The first time, and always if `launch_by_launch`, it waits for each, so that an error names its
+    /// place; otherwise all are one graph, and it returns when that is submitted.
+    pub fn replay(&mut self, plan: &Arc<Checked>, launch_by_launch: bool) -> Result<(), ReplayError> {
         let bound = self.bound(plan)?;
         let driver = self.modules.driver.clone();
         if let Some(slots) = &mut self.slots {
             slots.turn(&*driver, self.stream)?;
         }
-        if !self.plans[bound].replayed {
+        if launch_by_launch || !self.plans[bound].replayed {
             for at in 0..plan.launches.len() {
                 self.run(plan, at)?;
             }
@@ -207,12 +217,14 @@ impl Replay {
                 *self.plans[bound].graph.insert(graph)
             }
         };
-        Ok(driver.launch_graph(graph, self.stream)?)
+        self.graphed = true;
+        driver.launch_graph(graph, self.stream).map_err(|source| ReplayError::Graph { source })
     }
 
     /// Runs the launch that stands `at` that position, and waits for it.
     pub fn run(&mut self, plan: &Arc<Checked>, at: usize) -> Result<(), ReplayError> {
         let bound = self.bound(plan)?;
+        self.graphed = false;
         let steps = self.plans[bound].launches[at].iter();
         steps
             .map(|step| self.submit(step))
@@ -236,10 +248,15 @@ impl Replay {
     }
 
     /// The numbers of a buffer.
-    pub fn read(&self, buffer: &Buffer) -> Result<Vec<f64>, DriverError> {
+    pub fn read(&self, buffer: &Buffer) -> Result<Vec<f64>, ReplayError> {
         let mut bytes = vec![0; buffer.bytes()];
         if !bytes.is_empty() {
-            self.modules.driver.download(self.address(buffer), &mut bytes, self.stream)?;
+            let done = self.modules.driver.download(self.address(buffer), &mut bytes, self.stream);
+            // A GPU tells here what went wrong in launches that were submitted before.
+            done.map_err(|source| match source {
+                source if self.graphed => ReplayError::Graph { source },
+                source => ReplayError::Driver(source),
+            })?;
         }
         Ok(buffer.dtype.decode(&bytes))
     }

@@ -114,7 +114,7 @@ fn device(device: Device) -> (Option<Check>, Option<u64>) {
     match device.driver() {
         Ok(None) => (None, footprint::available_memory()),
         // It lies in the processor's memory.
-        Ok(Some(_)) if device == Device::CudaEmulated => {
+        Ok(Some(_)) if matches!(device, Device::CudaEmulated(_)) => {
             let found = "the kernels for CUDA, executed and checked on the processor: to verify, far too slow to train";
             (Some(Check::passed("device", found)), footprint::available_memory())
         }

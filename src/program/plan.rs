@@ -218,6 +218,18 @@ pub enum PlanError {
     Unsound(#[from] Fault),
 }
 
+/// The slabs that hold what each of these plans needs, with their bytes.
+pub fn slabs<'p, P: std::ops::Deref<Target = Plan> + 'p>(
+    plans: impl IntoIterator<Item = &'p std::sync::Arc<P>>,
+) -> BTreeMap<Slab, u64> {
+    let mut sizes: BTreeMap<Slab, u64> = BTreeMap::new();
+    for (&slab, &bytes) in plans.into_iter().flat_map(|plan| &plan.slabs) {
+        let size = sizes.entry(slab).or_default();
+        *size = (*size).max(bytes as u64);
+    }
+    sizes
+}
+
 /// Plans one program on slabs that hold `states`.
 pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<Checked, PlanError> {
     let program = precision(prune(program), states.precision);

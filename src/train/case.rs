@@ -45,6 +45,7 @@ struct CaseBatch {
 
 /// Takes one step for each `batch-N.safetensors` in `case`, starting from its `weights.safetensors`, and writes
 /// outputs, losses, gradients of the last step and updates of all steps to `out`, named as in `expected.safetensors`.
+/// `launch_by_launch` as in [`Options`].
 pub fn run(
     case: &Path,
     out: &Path,
@@ -52,6 +53,7 @@ pub fn run(
     device: Device,
     kernels: Kernels,
     threads: usize,
+    launch_by_launch: bool,
 ) -> Result<CaseReport, Error> {
     let path = case.join("config.json");
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
@@ -65,6 +67,7 @@ pub fn run(
         device,
         kernels,
         threads,
+        launch_by_launch,
         ..Options::new(config.clone(), batch, text_length)
     };
     let mut session = Session::open(options)?;

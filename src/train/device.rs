@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::cuda::driver::emulated::{Emulated, Options};
+use crate::cuda::driver::emulated::{Completion, Emulated, Options};
 #[cfg(feature = "cuda")]
 use crate::cuda::driver::nvidia::Nvidia;
 use crate::cuda::driver::{Driver, DriverError};
@@ -19,8 +19,8 @@ pub enum Device {
     Cpu,
     /// An NVIDIA GPU, by its number.
     Cuda(u32),
-    /// The emulated CUDA device: the PTX that ships, executed and checked on the processor.
-    CudaEmulated,
+    /// The emulated CUDA device: the PTX that ships, executed and checked on the processor on a [`schedule`], by its number.
+    CudaEmulated(u64),
     /// Any GPU, by its number among the adapters that wgpu finds.
     Wgpu(u32),
 }
@@ -30,7 +30,8 @@ impl fmt::Display for Device {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
-            Self::CudaEmulated => f.write_str("cuda-emulated"),
+            Self::CudaEmulated(0) => f.write_str("cuda-emulated"),
+            Self::CudaEmulated(number) => write!(f, "cuda-emulated:{number}"),
             Self::Wgpu(number) => write!(f, "wgpu:{number}"),
         }
     }
@@ -40,17 +41,17 @@ impl FromStr for Device {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        let numbered = |number: Option<&str>| match number {
-            None => Ok(0),
-            Some(number) => number.parse().map_err(|_| format!("`{number}` is no number of a GPU")),
-        };
+        fn numbered<N: FromStr + Default>(number: Option<&str>, of: &str) -> Result<N, String> {
+            let parse = |number: &str| number.parse().map_err(|_| format!("`{number}` is no number of a {of}"));
+            number.map_or_else(|| Ok(N::default()), parse)
+        }
         let (name, number) = word.split_once(':').map_or((word, None), |(name, number)| (name, Some(number)));
         match (name, number) {
             ("cpu", None) => Ok(Self::Cpu),
-            ("cuda-emulated", None) => Ok(Self::CudaEmulated),
-            ("cuda", number) => numbered(number).map(Self::Cuda),
-            ("wgpu", number) => numbered(number).map(Self::Wgpu),
-            _ => Err("there are cpu, cuda, cuda:N, cuda-emulated, wgpu and wgpu:N".into()),
+            ("cuda-emulated", number) => numbered(number, "schedule").map(Self::CudaEmulated),
+            ("cuda", number) => numbered(number, "GPU").map(Self::Cuda),
+            ("wgpu", number) => numbered(number, "GPU").map(Self::Wgpu),
+            _ => Err("there are cpu, cuda, cuda:N, cuda-emulated, cuda-emulated:SCHEDULE, wgpu and wgpu:N".into()),
         }
     }
 }
@@ -80,7 +81,7 @@ impl Device {
             Self::Cuda(number) => Ok(Some(Arc::new(Nvidia::open(number)?))),
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => Err(DriverError::Absent("this build is without the feature `cuda`".into())),
-            Self::CudaEmulated => Ok(Some(Arc::new(Emulated::new(Options::default())))),
+            Self::CudaEmulated(number) => Ok(Some(Arc::new(Emulated::new(schedule(number))))),
         }
     }
 
@@ -99,10 +100,17 @@ impl Device {
     pub fn kernels(self, host: Kernels) -> Kernels {
         match self {
             Self::Cpu => host,
-            Self::Cuda(_) | Self::CudaEmulated => Kernels::Cuda,
+            Self::Cuda(_) | Self::CudaEmulated(_) => Kernels::Cuda,
             Self::Wgpu(_) => Kernels::Wgsl,
         }
     }
+}
+
+/// How the emulated device orders what may come in any order: CTAs, warps, lanes of atomics, ends of asynchronous copies.
+/// Schedule 0 is the natural one, on which copies end as late as they may; every other one is drawn from its number.
+pub fn schedule(number: u64) -> Options {
+    let completion = if number == 0 { Completion::Late } else { Completion::Random };
+    Options { seed: number, completion, ..Options::default() }
 }
 
 #[cfg(test)]
@@ -111,12 +119,31 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for device in [Device::Cpu, Device::Cuda(0), Device::Cuda(7), Device::CudaEmulated, Device::Wgpu(3)] {
+        for device in [
+            Device::Cpu,
+            Device::Cuda(0),
+            Device::Cuda(7),
+            Device::CudaEmulated(0),
+            Device::CudaEmulated(9),
+            Device::Wgpu(3),
+        ] {
             assert_eq!(device.to_string().parse(), Ok(device));
         }
         assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
         assert_eq!("wgpu".parse(), Ok(Device::Wgpu(0)));
-        for word in ["", "gpu", "cpu:0", "cuda:", "cuda:x", "cuda7", "cuda:-1", "cuda:99999999999", "wgpu:", "wgpu:x"] {
+        for word in [
+            "",
+            "gpu",
+            "cpu:0",
+            "cuda:",
+            "cuda:x",
+            "cuda7",
+            "cuda:-1",
+            "cuda:99999999999",
+            "wgpu:",
+            "wgpu:x",
+            "cuda-emulated:x",
+        ] {
             assert!(word.parse::<Device>().is_err(), "{word}");
         }
     }

@@ -38,8 +38,7 @@ impl Footprint {
         let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
         match available_memory() {
             Some(available) if self.memory > available => Err(Error::Usage(format!(
-                "training needs about {:.1} GiB of memory and {:.1} GiB are available; give a smaller batch or preset \
-                 (g2d doctor says which fits)",
+                "training needs about {:.1} GiB of memory and {:.1} GiB are available; g2d doctor says more",
                 gib(self.memory),
                 gib(available)
             ))),

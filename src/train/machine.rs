@@ -67,11 +67,14 @@ impl Opened {
 }
 
 impl Machine {
-    /// Runs every launch.
-    pub fn replay(&mut self, plan: &Arc<Checked>) -> Result<(), Error> {
+    /// Runs every launch; `launch_by_launch` waits for each, so that what goes wrong is tied to its place in the plan.
+    pub fn replay(&mut self, plan: &Arc<Checked>, launch_by_launch: bool) -> Result<(), Error> {
         match self {
             Self::Host(memory, _) => cpu::replay(plan, memory),
-            Self::Cuda(replay) => replay.replay(plan)?,
+            Self::Cuda(replay) => replay.replay(plan, launch_by_launch)?,
+            Self::Wgpu(replay) if launch_by_launch => {
+                (0..plan.launches.len()).try_for_each(|at| replay.run(plan, at, 1))?;
+            }
             Self::Wgpu(replay) => replay.replay(plan)?,
         }
         Ok(())

@@ -6,6 +6,7 @@ pub mod device;
 pub mod footprint;
 pub mod groups;
 mod machine;
+mod memory;
 pub mod metrics;
 #[cfg(feature = "data")]
 pub mod quickstart;

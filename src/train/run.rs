@@ -94,6 +94,8 @@ pub struct Run {
     pub device: Device,
     /// Threads; 0: all cores.
     pub threads: usize,
+    /// Waits for each launch on a GPU, so that an error names its place in the plan; slow.
+    pub launch_by_launch: bool,
 }
 
 /// What an observer of a run is told.
@@ -266,6 +268,7 @@ fn open(run: &Run) -> Result<Session, Error> {
         groups: train.groups.clone(),
         seed: train.seed,
         threads: run.threads,
+        launch_by_launch: run.launch_by_launch,
         ..Options::new(run.config.model.clone(), train.batch, train.text_length)
     })
 }

@@ -11,6 +11,7 @@ use super::device::Device;
 use super::footprint::Footprint;
 use super::groups::{self, Rule};
 use super::machine::{Machine, Opened};
+use super::memory;
 use crate::base::ceilings::Ceilings;
 use crate::base::{Kind, Spec};
 use crate::checkpoint::folder::{self, Progress};
@@ -52,6 +53,8 @@ pub struct Options {
     pub seed: u64,
     /// Threads of the session's own pool; 0: as many as there are cores.
     pub threads: usize,
+    /// Waits for each launch on a GPU, so that an error names its place in the plan; slow.
+    pub launch_by_launch: bool,
 }
 
 impl Options {
@@ -68,6 +71,7 @@ impl Options {
             groups: vec![Rule::everything()],
             seed: 0,
             threads: 0,
+            launch_by_launch: false,
         }
     }
 }
@@ -155,6 +159,31 @@ pub struct Session {
     pool: rayon::ThreadPool,
 }
 
+/// What a session computes, before anything is allocated.
+pub(super) struct Planned {
+    program: Program,
+    groups: Vec<(Group, f64)>,
+    states: StateLayout,
+    /// Of a whole step, one of the warm-up, evaluation and segmentation.
+    pub plans: [Arc<Checked>; 4],
+}
+
+impl Planned {
+    /// For a batch of another size than that of the options, perhaps, on a device that holds slabs in such pieces.
+    pub fn of(options: &Options, batch: usize, piece: usize) -> Result<Self, Error> {
+        let shapes = Shapes { batch, text_len: options.text_length, source: options.source };
+        let (program, groups) = Session::record(options, &shapes, Phase::Full)?;
+        let (warmup, _) = Session::record(options, &shapes, Phase::Warmup)?;
+        let states = StateLayout::in_pieces(&program, options.precision, piece);
+        let kernels = options.device.kernels(options.kernels);
+        let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
+        let evaluate = g2d::record_evaluate(&options.config, &shapes)?.finish();
+        let segment = g2d::record_segment(&options.config, &shapes)?.finish();
+        let plans = [planned(program.clone())?, planned(warmup)?, planned(evaluate)?, planned(segment)?];
+        Ok(Self { program, groups, states, plans })
+    }
+}
+
 impl Session {
     /// A session with fresh weights.
     ///
@@ -162,27 +191,22 @@ impl Session {
     /// If the configuration cannot be, or this machine has no memory for it.
     pub fn open(options: Options) -> Result<Self, Error> {
         options.config.validate()?;
-        let shapes = Shapes { batch: options.batch, text_len: options.text_length, source: options.source };
-        let (full, groups) = Self::record(&options, &shapes, Phase::Full)?;
-        let (warmup, _) = Self::record(&options, &shapes, Phase::Warmup)?;
         let device = Opened::of(options.device)?;
-        let states = StateLayout::in_pieces(&full, options.precision, device.piece());
-        let kernels = options.device.kernels(options.kernels);
-        let whole = plan(full.clone(), &states, kernels)?;
+        let piece = device.piece();
+        let planned = Planned::of(&options, options.batch, piece);
+        let explained = |error| memory::explained(error, &options, piece);
+        let Planned { program, groups, states, plans } = planned.map_err(explained)?;
         if options.device == Device::Cpu {
-            Footprint::of(&whole).check()?;
+            let check = |plans: &[Arc<Checked>]| Footprint::of(&plans[0]).check();
+            check(&plans).map_err(|error| memory::with_batch(error, &options, piece, |plans| check(plans).is_ok()))?;
         }
-        let evaluate = g2d::record_evaluate(&options.config, &shapes)?.finish();
-        let segment = g2d::record_segment(&options.config, &shapes)?.finish();
         let pool = crate::base::threads::pool(options.threads).map_err(Error::Threads)?;
-        let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
-        let plans = [Arc::new(whole), planned(warmup)?, planned(evaluate)?, planned(segment)?];
-        let machine = device.hold(&plans)?;
-        let [full_plan, warmup, evaluate, segment] = plans;
+        let machine = device.hold(&plans).map_err(explained)?;
+        let [full, warmup, evaluate, segment] = plans;
         let mut session = Self {
             warmup,
-            full: full_plan,
-            program: full,
+            full,
+            program,
             evaluate,
             segment,
             machine,
@@ -340,7 +364,7 @@ impl Session {
             }
         }
         self.machine.keep_statistics()?;
-        self.pool.install(|| self.machine.replay(&plan))?;
+        self.pool.install(|| self.machine.replay(&plan, self.options.launch_by_launch))?;
         let scalar = |name: &str| {
             let numbers = plan.output(name).map(|buffer| self.machine.read(buffer)).transpose()?;
             Ok::<f64, Error>(numbers.map_or(f64::NAN, |numbers| numbers[0]))
@@ -493,7 +517,7 @@ impl Session {
     pub fn evaluate(&mut self, films: Films<'_>, text: &TextBatch) -> Result<Evaluation, Error> {
         let plan = self.evaluate.clone();
         self.write_inputs(&plan, films, Some(text))?;
-        self.pool.install(|| self.machine.replay(&plan))?;
+        self.pool.install(|| self.machine.replay(&plan, self.options.launch_by_launch))?;
         let read = |name: &str| Ok::<_, Error>(self.output(&plan, name)?.unwrap_or_default());
         Ok(Evaluation {
             image_embedding: read("out.image_embedding")?,
@@ -517,7 +541,7 @@ impl Session {
         let plain = Recipe::None.draw(side, 0, 0, 0).repeat(batch);
         let plan = self.segment.clone();
         self.write_inputs(&plan, Films::Bytes(&films, &plain), None)?;
-        self.pool.install(|| self.machine.replay(&plan))?;
+        self.pool.install(|| self.machine.replay(&plan, self.options.launch_by_launch))?;
         let logits = self.output(&plan, "out.segmentation_logits")?.unwrap_or_default();
         let probability = |&logit: &f64| (1.0 / (1.0 + (-logit).exp())) as f32;
         Ok(logits[..pixels.len()].iter().map(probability).collect())

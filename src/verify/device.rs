@@ -3,7 +3,7 @@
 use super::cases::{self, Data, Flat, Values};
 use super::compare::Storage;
 use crate::base::{DType, Kind, Spec};
-use crate::cuda::driver::DriverError;
+use crate::cuda::driver::{Attributes, DriverError};
 use crate::ops::Op;
 use crate::program::{Case, DeviceBuffer, DeviceIo, Misfit, Precision};
 use crate::wgpu::GpuError;
@@ -23,6 +23,30 @@ pub enum Failure {
     /// What came out is not a result: unwritten, not finite, or written where nothing may be.
     #[error("{0}")]
     Wrong(String),
+    /// It came about on this schedule of the emulated device.
+    #[error("{failure}; on schedule {schedule}, which --device cuda-emulated:{schedule} repeats")]
+    On {
+        /// Number of the schedule.
+        schedule: u64,
+        /// What came about.
+        failure: Box<Failure>,
+    },
+}
+
+impl Failure {
+    /// With the schedule on which it came about; a refusal has none.
+    pub(super) fn on(self, schedule: u64) -> Self {
+        if matches!(self, Self::Refused(_)) { self } else { Self::On { schedule, failure: Box::new(self) } }
+    }
+
+    /// Whether a checker of the emulated device, or a GPU, reported what the kernel did.
+    pub fn is_report(&self) -> bool {
+        match self {
+            Self::Driver(DriverError::Fault { .. }) => true,
+            Self::On { failure, .. } => failure.is_report(),
+            _ => false,
+        }
+    }
 }
 
 /// What runs single launches: memory by address, and kernels as the ops ask for them.
@@ -42,8 +66,8 @@ pub trait Target {
     /// Name of what a call runs.
     fn symbol(call: &Self::Call) -> &'static str;
 
-    /// Names of everything that was run.
-    fn asked(&self) -> Vec<String>;
+    /// Names of everything that was run, with what each takes of the device where that is known.
+    fn asked(&self) -> Vec<(String, Option<Attributes>)>;
 
     /// Memory, at least one byte.
     fn allocate(&mut self, bytes: u64) -> Result<u64, Failure>;

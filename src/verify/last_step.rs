@@ -2,6 +2,7 @@
 //! that ships, on the emulated device under every checker: so a run on any machine says something of its GPU kernels.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -13,11 +14,14 @@ use crate::cuda::driver::emulated::{Emulated, Options};
 use crate::error::Error;
 use crate::kernels::Library;
 use crate::model::batch::TextBatch;
-use crate::program::plan::Launch;
+use crate::program::plan::{Launch, Plan};
 use crate::train::session::{Films, Session, Taken};
 
-/// Launches are picked until they promise more floating-point operations than this, which the device does in seconds.
+/// Launches that promise more floating-point operations than this are passed over; up to it the device needs seconds.
 const MOST_FLOPS: u64 = 300_000_000;
+
+/// No launch is begun when so much time has passed: with the last one, all of it stays within half a minute.
+const BUDGET: Duration = Duration::from_secs(20);
 
 /// What became of one launch.
 #[derive(Clone, Debug, Serialize)]
@@ -38,27 +42,72 @@ pub struct Repeated {
     pub failure: Option<String>,
 }
 
+/// A pass of which no launch was repeated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// `op.pass`.
+    pub op: &'static str,
+    /// Why.
+    pub why: String,
+}
+
+/// What became of all passes that are looked at.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Repetition {
+    /// Those that were repeated.
+    pub repeated: Vec<Repeated>,
+    /// The others.
+    pub left_out: Vec<LeftOut>,
+}
+
 /// The passes that are looked at: of each the launch with the least work.
 const PASSES: [&str; 6] =
     ["pseudo_mask", "conv2d.fwd", "conv2d.dgrad", "conv2d.wgrad", "attention_pool.attend", "attention_pool.attend_bwd"];
 
 /// Picks launches of the step of this batch and repeats them on the emulated device.
-pub fn repeat(session: &mut Session, films: Films<'_>, text: &TextBatch) -> Result<Vec<Repeated>, Error> {
+pub fn repeat(session: &mut Session, films: Films<'_>, text: &TextBatch) -> Result<Repetition, Error> {
+    let start = Instant::now();
     let plan = session.step_plan();
-    let least = |pass: &str| {
-        let of_pass = plan.launches.iter().enumerate();
-        let of_pass = of_pass.filter(|(_, launch)| launch.op.name() == pass);
-        // A kernel of one pixel is a matrix product; one that is wider says more of a convolution.
-        let wide = |launch: &Launch| match launch.op {
-            crate::ops::Op::Conv2d(conv) => conv.kernel > 1,
-            _ => true,
-        };
-        of_pass.filter(|(_, launch)| wide(launch)).min_by_key(|(_, launch)| launch.cost.flops).map(|(at, _)| at)
-    };
-    let fits = |&at: &usize| plan.launches[at].cost.flops <= MOST_FLOPS;
-    let wanted: Vec<usize> = PASSES.iter().filter_map(|pass| least(pass)).filter(fits).collect();
+    let (wanted, left_out) = picked(&plan, MOST_FLOPS);
     let taken = session.take(films, text, &wanted)?;
-    Ok(taken.iter().map(|taken| on_device(session, taken)).collect())
+    let mut all = Repetition { repeated: Vec::new(), left_out };
+    // In the order of the passes, not of the plan: what matters most comes first.
+    for &at in &wanted {
+        let op = plan.launches[at].op.name();
+        match taken.iter().find(|taken| taken.at == at) {
+            None => all.left_out.push(LeftOut { op, why: "it comes behind the update".into() }),
+            Some(_) if start.elapsed() > BUDGET => {
+                let why = format!("the {} s for this were used up", BUDGET.as_secs());
+                all.left_out.push(LeftOut { op, why });
+            }
+            Some(taken) => all.repeated.push(on_device(session, taken)),
+        }
+    }
+    Ok(all)
+}
+
+/// Of each pass the launch with the least work, if that is no more than `most` floating-point operations.
+fn picked(plan: &Plan, most: u64) -> (Vec<usize>, Vec<LeftOut>) {
+    // A kernel of one pixel is a matrix product; one that is wider says more of a convolution.
+    let wide = |launch: &Launch| match launch.op {
+        crate::ops::Op::Conv2d(conv) => conv.kernel > 1,
+        _ => true,
+    };
+    let (mut wanted, mut left_out) = (Vec::new(), Vec::new());
+    for op in PASSES {
+        let of_pass = plan.launches.iter().enumerate().filter(|(_, launch)| launch.op.name() == op && wide(launch));
+        let mut leave = |why| left_out.push(LeftOut { op, why });
+        match of_pass.min_by_key(|(_, launch)| launch.cost.flops) {
+            None => leave("the step has none".into()),
+            Some((at, launch)) if launch.cost.flops <= most => wanted.push(at),
+            Some((_, launch)) => {
+                let millions = |flops: u64| flops.div_ceil(1_000_000);
+                let (least, most) = (millions(launch.cost.flops), millions(most));
+                leave(format!("the least launch is {least} MFLOP, and only up to {most} are done in seconds"));
+            }
+        }
+    }
+    (wanted, left_out)
 }
 
 fn on_device(session: &Session, taken: &Taken) -> Repeated {
@@ -116,6 +165,24 @@ fn same(a: &Data<f64>, b: &Data<f64>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::batch::{Shapes, Source};
+    use crate::model::config::Config;
+    use crate::program::{Kernels, Precision};
+    use crate::train::session::step_plan;
+
+    #[test]
+    fn a_pass_that_is_left_out_is_told_with_the_reason() {
+        let shapes = Shapes { batch: 2, text_len: 8, source: Source::Bytes };
+        let config = Config { warmup_steps: 0, ..Config::preset("micro").unwrap() };
+        let plan = step_plan(&config, &shapes, Precision::Exact, Kernels::Best).unwrap();
+        let (all, left_out) = picked(&plan, MOST_FLOPS);
+        assert_eq!((all.len(), left_out), (PASSES.len(), Vec::new()));
+        let least = all.iter().map(|&at| plan.launches[at].cost.flops).min().unwrap();
+        let (few, left_out) = picked(&plan, least);
+        assert_eq!(few.len() + left_out.len(), PASSES.len());
+        assert!(!few.is_empty() && !left_out.is_empty(), "{left_out:?}");
+        assert!(left_out.iter().all(|left| left.why.contains("MFLOP")), "{left_out:?}");
+    }
 
     #[test]
     fn a_mask_is_the_same_in_every_pixel_or_it_is_not() {

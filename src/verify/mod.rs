@@ -11,6 +11,7 @@ pub mod last_step;
 mod places;
 pub mod restrict;
 pub mod sample;
+pub mod schedules;
 pub mod shadow;
 pub mod suite;
 mod target;

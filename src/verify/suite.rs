@@ -2,7 +2,7 @@
 //! kernel of a device against the reference.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -10,10 +10,11 @@ use serde::Serialize;
 use super::cases::{self, Expected};
 use super::compare::Storage;
 use super::device::{Failure, Target};
+use super::schedules::{self, Scheduled};
 use super::{Shaders, Spot, cpu};
 use crate::base::Rng;
 use crate::cuda::Modules;
-use crate::cuda::driver::{Driver, DriverError};
+use crate::cuda::driver::{Attributes, DriverError};
 use crate::error::Error;
 use crate::kernels::Library;
 use crate::kernels::shaders::{SHADERS, Shader};
@@ -46,6 +47,8 @@ pub struct Line {
     pub refused: usize,
     /// Part of the tolerance that was used up at worst.
     pub used: f64,
+    /// Reports of checkers, or of a GPU, on what the kernel did.
+    pub reports: usize,
     /// What failed first, with the case that repeats it.
     pub failure: Option<String>,
 }
@@ -57,8 +60,8 @@ pub struct Report {
     pub kernels: BTreeMap<String, Line>,
     /// Passes of ops for which a case ran on no kernel.
     pub uncovered: BTreeSet<String>,
-    /// Entries of PTX texts or shaders that were launched.
-    pub entries: BTreeSet<String>,
+    /// Entries of PTX texts or shaders that were launched, with what a CUDA device says that each takes of it.
+    pub entries: BTreeMap<String, Option<Attributes>>,
     /// Entries that no case launched; empty where only some ops were asked for.
     pub untried: Vec<String>,
 }
@@ -89,6 +92,7 @@ impl Report {
                 Err(Failure::Refused(_)) => line.refused += 1,
                 Err(failure) => {
                     ran = true;
+                    line.reports += usize::from(failure.is_report());
                     let what =
                         || format!("{failure}; case: {} as {}", cases::describe(&case), cases::name(spot.storage));
                     line.failure.get_or_insert_with(what);
@@ -105,6 +109,7 @@ impl Report {
             let own = self.kernels.entry(name).or_default();
             own.passed += line.passed;
             own.refused += line.refused;
+            own.reports += line.reports;
             own.used = own.used.max(line.used);
             own.failure = own.failure.take().or(line.failure);
         }
@@ -145,19 +150,18 @@ impl Suite {
             done.1.merge(found);
             observe(done.0, kinds.len());
         };
+        let schedule = match self.device {
+            Device::CudaEmulated(number) => Some(number),
+            _ => None,
+        };
         match (self.device.driver()?, self.device.gpu()?) {
             // A GPU is one; its kernels are compiled once.
-            (Some(driver), _) if self.device != Device::CudaEmulated => {
-                let mut modules = self.modules(driver);
+            (Some(driver), _) if schedule.is_none() => {
+                let mut modules = Modules::new(driver, self.library.clone());
                 kinds.iter().for_each(|&kind| finish(self.on_device(kind, &mut modules)));
             }
-            (Some(_), _) => kinds.par_iter().try_for_each(|&kind| {
-                // One device for each, so that they run side by side.
-                if let Some(driver) = self.device.driver()? {
-                    finish(self.on_device(kind, &mut self.modules(driver)));
-                }
-                Ok::<(), DriverError>(())
-            })?,
+            // One device for each, so that they run side by side.
+            (Some(_), _) => kinds.par_iter().for_each(|&kind| finish(self.emulated(kind, schedule.unwrap_or(0)))),
             // The references take longer than the GPU: side by side.
             (None, Some(gpu)) => kinds.par_iter().for_each(|&kind| {
                 finish(self.on_device(kind, &mut Shaders::new(gpu.clone())));
@@ -166,7 +170,7 @@ impl Suite {
         }
         let mut report = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).1;
         if self.ops.is_empty() {
-            report.untried = self.entries().filter(|symbol| !report.entries.contains(symbol)).collect();
+            report.untried = self.entries().filter(|symbol| !report.entries.contains_key(symbol)).collect();
         }
         Ok(report)
     }
@@ -175,7 +179,7 @@ impl Suite {
     fn entries(&self) -> Box<dyn Iterator<Item = String> + '_> {
         match self.device {
             Device::Cpu => Box::new(std::iter::empty()),
-            Device::Cuda(_) | Device::CudaEmulated => {
+            Device::Cuda(_) | Device::CudaEmulated(_) => {
                 let entries = self.library.texts.iter().flat_map(|text| &text.entries);
                 Box::new(entries.map(|entry| entry.symbol.clone()))
             }
@@ -188,16 +192,23 @@ impl Suite {
         }
     }
 
-    fn modules(&self, driver: Arc<dyn Driver>) -> Modules {
-        Modules::new(driver, self.library.clone())
-    }
-
     /// All cases of one kind on a device.
     fn on_device<T: Target>(&self, kind: (usize, usize), target: &mut T) -> Report {
         let kernels = |case: &Case<Op>| T::kernels(&case.op).to_vec();
         let mut report =
             self.kind(kind, T::STORAGES, kernels, |spot, kernel, expected| spot.check(target, kernel, expected));
         report.entries.extend(target.asked());
+        report
+    }
+
+    /// All cases of one kind on an emulated device, each on two schedules.
+    fn emulated(&self, kind: (usize, usize), asked: u64) -> Report {
+        let mut device = Scheduled::new(self.library.clone());
+        let kernels = |case: &Case<Op>| case.op.cuda().to_vec();
+        let mut report = self.kind(kind, Modules::STORAGES, kernels, |spot, kernel, expected| {
+            device.check(spot, kernel, expected, schedules::pair(spot, asked))
+        });
+        report.entries.extend(Target::asked(&device.modules));
         report
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::compare::Storage;
 use super::device::{Failure, Target};
 use crate::cuda::Modules;
-use crate::cuda::driver::{Address, Stream};
+use crate::cuda::driver::{Address, Attributes, Stream};
 use crate::ops::Op;
 use crate::program::{DeviceIo, KernelCall, Misfit, ShaderCall, ShaderIo};
 use crate::wgpu::Gpu;
@@ -28,8 +28,10 @@ impl Target for Modules {
         call.symbol
     }
 
-    fn asked(&self) -> Vec<String> {
-        Modules::asked(self).map(str::to_owned).collect()
+    fn asked(&self) -> Vec<(String, Option<Attributes>)> {
+        Modules::asked(self)
+            .map(|(symbol, function)| (symbol.to_owned(), self.driver.attributes(function).ok()))
+            .collect()
     }
 
     fn allocate(&mut self, bytes: u64) -> Result<u64, Failure> {
@@ -109,8 +111,8 @@ impl Target for Shaders {
         call.symbol
     }
 
-    fn asked(&self) -> Vec<String> {
-        self.asked.iter().map(|&symbol| symbol.to_owned()).collect()
+    fn asked(&self) -> Vec<(String, Option<Attributes>)> {
+        self.asked.iter().map(|&symbol| (symbol.to_owned(), None)).collect()
     }
 
     fn allocate(&mut self, bytes: u64) -> Result<u64, Failure> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::ceilings::ceilings;
 use super::gpu::{Gpu, GpuError, Recording};
 use crate::base::ceilings::Ceilings;
-use crate::program::plan::{Buffer, Launch, Plan, Slab};
+use crate::program::plan::{Buffer, Launch, Plan, Slab, slabs};
 use crate::program::{Binding, Checked, DeviceBuffer, Misfit, ShaderCall, ShaderIo};
 
 /// Launches that are submitted at a time: systems reset a GPU that works on one submission for seconds.
@@ -23,6 +23,8 @@ pub enum ReplayError {
         slab: Slab,
         /// Its size.
         bytes: u64,
+        /// Bytes of the slabs that were allocated before.
+        taken: u64,
         /// What the GPU says.
         source: GpuError,
     },
@@ -76,13 +78,10 @@ impl Replay {
     pub fn open(gpu: Arc<dyn Gpu>, plans: &[Arc<Checked>]) -> Result<Self, ReplayError> {
         let mut replay =
             Self { gpu, slabs: BTreeMap::new(), kept: BTreeMap::new(), allocated: Vec::new(), plans: Vec::new() };
-        let mut sizes: BTreeMap<Slab, u64> = BTreeMap::new();
-        for (&slab, &bytes) in plans.iter().flat_map(|plan| &plan.slabs) {
-            let size = sizes.entry(slab).or_default();
-            *size = (*size).max(bytes as u64);
-        }
-        for (slab, bytes) in sizes {
-            let at = replay.allocate(bytes).map_err(|source| ReplayError::Memory { slab, bytes, source })?;
+        let mut taken = 0;
+        for (slab, bytes) in slabs(plans) {
+            let at = replay.allocate(bytes).map_err(|source| ReplayError::Memory { slab, bytes, taken, source })?;
+            taken += bytes;
             replay.slabs.insert(slab, (at, bytes));
         }
         for plan in plans {

@@ -53,7 +53,7 @@ fn check(position: usize, variant: usize, size: Size, draw: u64, ran: &mut Ran) 
             };
             let mut modules = device::modules(draw, device::library());
             let checked = spot.check(&mut modules, kernel, expected);
-            ran.entries.extend(modules.asked().map(str::to_owned));
+            ran.entries.extend(modules.asked().map(|(symbol, _)| symbol.to_owned()));
             match checked {
                 Ok(_) => drop(ran.kernels.insert(format!("{}/{kernel}", op.name()))),
                 Err(Failure::Refused(_)) => {}

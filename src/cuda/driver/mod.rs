@@ -8,6 +8,8 @@
 pub mod emulated;
 #[cfg(feature = "cuda")]
 pub mod nvidia;
+#[cfg(feature = "cuda")]
+mod refusal;
 
 /// An address in device memory. Arithmetic on it is the caller's; address 0 belongs to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, bytemuck::Pod, bytemuck::Zeroable)]
@@ -80,7 +82,7 @@ pub struct Properties {
 }
 
 /// What the driver knows about a kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Attributes {
     /// Bytes of the parameter block; the buffer of a launch has exactly these.
     pub parameter_bytes: u32,

@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cudarc::driver::result::{self, DriverError as Code};
 use cudarc::driver::sys;
 
+use super::refusal::{Versions, explained};
 use super::{
     Address, Attributes, Driver, DriverError, Event, Function, Graph, Launch, Module, Properties, Resource, Staging,
     Stream, Swizzle, TensorMap, TensorMapSpec, TensorType, Window, beyond,
@@ -30,6 +31,8 @@ pub struct Nvidia {
     /// The device's primary context, a pointer.
     context: usize,
     properties: Properties,
+    /// As the driver tells it.
+    version: i32,
     handles: Mutex<Handles>,
 }
 
@@ -107,7 +110,7 @@ impl Nvidia {
         let properties = properties(device)?;
         // SAFETY: the device is one that the driver gave; the context is released when this is dropped.
         let context = call("cuDevicePrimaryCtxRetain", unsafe { result::primary_ctx::retain(device) })? as usize;
-        Ok(Self { device, context, properties, handles: Mutex::default() })
+        Ok(Self { device, context, properties, version, handles: Mutex::default() })
     }
 
     /// Makes the context that of the calling thread, as every call needs, and gives the tables.
@@ -166,8 +169,8 @@ fn properties(device: sys::CUdevice) -> Result<Properties, DriverError> {
     })
 }
 
-/// Loads a text; what the driver's compiler says about it if it refuses.
-fn load(text: &CString) -> Result<sys::CUmodule, String> {
+/// Loads a text; if it is refused, the driver's code and what its compiler says.
+fn load(text: &CString) -> Result<sys::CUmodule, (Code, String)> {
     let mut log = vec![0u8; 8192];
     let mut options =
         [sys::CUjit_option_enum::CU_JIT_ERROR_LOG_BUFFER, sys::CUjit_option_enum::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
@@ -180,7 +183,7 @@ fn load(text: &CString) -> Result<sys::CUmodule, String> {
     };
     code.result().map(|()| module).map_err(|code| {
         let said = log.split(|&byte| byte == 0).next().unwrap_or_default();
-        format!("{code} {}", String::from_utf8_lossy(said).trim())
+        (code, String::from_utf8_lossy(said).trim().to_owned())
     })
 }
 
@@ -276,7 +279,11 @@ impl Driver for Nvidia {
         let parameter_bytes = entries.into_iter().map(|entry| (entry.symbol, entry.parameter_bytes as u32)).collect();
         let text = CString::new(ptx).map_err(|_| fault("the text has a zero byte".into()))?;
         let mut handles = self.enter()?;
-        let raw = load(&text).map_err(fault)? as usize;
+        let versions = Versions { driver: self.version, capability: self.properties.capability };
+        let refused = |(code, log): (Code, String)| {
+            fault(explained(code.0 as i32, ptx, versions, &log).unwrap_or_else(|| format!("{code} {log}")))
+        };
+        let raw = load(&text).map_err(refused)? as usize;
         let handle = handles.next();
         handles.modules.insert(handle, Loaded { raw, name: name.to_owned(), parameter_bytes });
         Ok(Module(handle))

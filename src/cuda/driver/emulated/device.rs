@@ -56,6 +56,8 @@ struct State {
     /// The CTAs of a launch that run, by number; all of them if none.
     sample: Option<Vec<u64>>,
     memory: Memory,
+    /// Bytes of memory, if not [`MEMORY`].
+    capacity: Option<u64>,
     modules: HashMap<u64, (String, Vec<u64>)>,
     functions: HashMap<u64, Loaded>,
     streams: HashSet<u64>,
@@ -112,6 +114,11 @@ impl Emulated {
     /// How launches run.
     pub fn options(&self) -> Options {
         self.state().options
+    }
+
+    /// Gives the device so many bytes of memory.
+    pub fn set_memory(&self, bytes: u64) {
+        self.state().capacity = Some(bytes);
     }
 
     /// Of later launches only these CTAs run, numbered with x fastest; all again with none.
@@ -268,9 +275,9 @@ impl State {
 
     /// Whether so many more bytes can be allocated.
     fn room(&self, bytes: u64) -> Result<(), DriverError> {
-        let allocated = self.memory.allocated();
-        if allocated.saturating_add(bytes) > MEMORY {
-            return Err(DriverError::OutOfMemory { bytes, allocated, total: MEMORY });
+        let (allocated, total) = (self.memory.allocated(), self.capacity.unwrap_or(MEMORY));
+        if allocated.saturating_add(bytes) > total {
+            return Err(DriverError::OutOfMemory { bytes, allocated, total });
         }
         Ok(())
     }
@@ -343,7 +350,7 @@ impl Driver for Emulated {
             name: "emulated device".to_owned(),
             capability: (9, 0),
             multiprocessors: MULTIPROCESSORS,
-            memory: MEMORY,
+            memory: self.state().capacity.unwrap_or(MEMORY),
             shared_per_block: limits::SHARED_MOST,
         }
     }

@@ -1,0 +1,133 @@
+//! Where a device has too little memory for a step: which batch it has enough for. Plans say so; nothing is allocated.
+
+use std::sync::Arc;
+
+use super::session::{Options, Planned};
+use crate::cuda::driver::DriverError;
+use crate::cuda::replay;
+use crate::error::Error;
+use crate::program::Checked;
+use crate::program::plan::{PlanError, Slab, slabs};
+use crate::wgpu::{self, GpuError};
+
+/// What a device offers, bytes: of one allocation, and of all.
+struct Room {
+    one: u64,
+    all: u64,
+}
+
+impl Room {
+    /// What the device said with an error of opening a session; `None` if it was another error, or it did not say.
+    fn of(error: &Error) -> Option<Self> {
+        match error {
+            Error::Replay(replay::ReplayError::Memory { source, taken, .. }) => match source {
+                DriverError::OutOfMemory { allocated, total, .. } => {
+                    Some(Self { one: u64::MAX, all: total.saturating_sub(*allocated) + taken })
+                }
+                DriverError::Limit { allowed, .. } => Some(Self { one: *allowed, all: u64::MAX }),
+                _ => None,
+            },
+            // How much is free nobody says; so much was.
+            Error::GpuReplay(wgpu::replay::ReplayError::Memory {
+                source: GpuError::OutOfMemory { .. }, taken, ..
+            }) => Some(Self { one: u64::MAX, all: *taken }),
+            // What can be planned at all fits.
+            Error::Plan(PlanError::TooLarge { .. }) => Some(Self { one: u64::MAX, all: u64::MAX }),
+            _ => None,
+        }
+    }
+
+    /// Whether the slabs of these plans fit, with the running statistics that are set aside, and a 32nd for the code and
+    /// tables of kernels.
+    fn holds(&self, plans: &[Arc<Checked>]) -> bool {
+        let slabs = slabs(plans);
+        let all = slabs.values().sum::<u64>() + slabs.get(&Slab::Statistics).unwrap_or(&0);
+        slabs.values().all(|&bytes| bytes <= self.one) && all.saturating_add(all / 32) <= self.all
+    }
+}
+
+/// An error of opening a session on a device with such pieces; if it is one of memory, with the batch that fits.
+pub(super) fn explained(error: Error, options: &Options, piece: usize) -> Error {
+    match Room::of(&error) {
+        Some(room) => with_batch(error, options, piece, |plans| room.holds(plans)),
+        None => error,
+    }
+}
+
+/// The error with the largest batch below the one of `options` whose plans fit.
+pub(super) fn with_batch(
+    error: Error,
+    options: &Options,
+    piece: usize,
+    fits: impl Fn(&[Arc<Checked>]) -> bool,
+) -> Error {
+    let (mut fit, mut too_many) = (0, options.batch);
+    while too_many - fit > 1 {
+        let middle = fit + (too_many - fit) / 2;
+        let planned = Planned::of(options, middle, piece);
+        if planned.is_ok_and(|planned| fits(&planned.plans)) { fit = middle } else { too_many = middle }
+    }
+    Error::Memory { source: Box::new(error), fits: fit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::Replay;
+    use crate::cuda::driver::emulated::Emulated;
+    use crate::kernels::Library;
+    use crate::model::config::Config;
+    use crate::train::Device;
+
+    fn options(batch: usize) -> Options {
+        let config = Config::preset("micro").unwrap();
+        Options { device: Device::CudaEmulated(0), ..Options::new(config, batch, 8) }
+    }
+
+    /// Opens what a session opens, on a device with so much memory.
+    fn open(batch: usize, memory: u64) -> Result<(), Error> {
+        let device = Arc::new(Emulated::default());
+        device.set_memory(memory);
+        Replay::open(device, Library::shipped(), &Planned::of(&options(batch), batch, usize::MAX)?.plans)?;
+        Ok(())
+    }
+
+    fn bytes(batch: usize) -> u64 {
+        slabs(&Planned::of(&options(batch), batch, usize::MAX).unwrap().plans).values().sum()
+    }
+
+    #[test]
+    fn the_largest_batch_that_fits_is_told_and_fits() {
+        let memory = bytes(5) + bytes(5) / 20;
+        let error = explained(open(64, memory).unwrap_err(), &options(64), usize::MAX);
+        let Error::Memory { fits, .. } = &error else { panic!("{error}") };
+        assert!((4..=5).contains(fits) && bytes(6) > memory, "{error}");
+        open(*fits, memory).unwrap();
+        let text = error.to_string();
+        let said = ["Activations takes ", &format!("of {memory} are allocated"), &format!("a batch of {fits} fits")];
+        assert!(said.iter().all(|part| text.contains(part)), "{text}");
+    }
+
+    #[test]
+    fn a_model_that_never_fits_is_told_as_such() {
+        let error = explained(open(64, 4096).unwrap_err(), &options(64), usize::MAX).to_string();
+        assert!(error.contains("not even a batch of 1 fits"), "{error}");
+    }
+
+    #[test]
+    fn a_value_that_no_buffer_holds_is_told_with_the_batch_whose_values_fit() {
+        let planned = |batch, piece| Planned::of(&options(batch), batch, piece).map(|planned| planned.plans[0].clone());
+        let whole = planned(5, usize::MAX).unwrap();
+        let largest = whole.buffers.iter().map(|buffer| buffer.bytes().next_multiple_of(256)).max().unwrap();
+        let error = explained(planned(64, largest).unwrap_err(), &options(64), largest);
+        let Error::Memory { fits, .. } = &error else { panic!("{error}") };
+        assert!(planned(*fits, largest).is_ok() && planned(fits + 1, largest).is_err(), "{error}");
+        assert!(error.to_string().contains(&format!("a batch of {fits} fits")), "{error}");
+    }
+
+    #[test]
+    fn other_errors_stay_as_they_are() {
+        let error = explained(Error::Usage("no".into()), &options(64), usize::MAX);
+        assert_eq!(error.to_string(), "no");
+    }
+}
