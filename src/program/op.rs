@@ -14,8 +14,8 @@ pub trait Operation: Copy + Eq + Hash + Debug {
     /// How many kinds of test cases [`Operation::case`] makes: at least one for each pass.
     const VARIANTS: usize;
 
-    /// Kinds of test cases, and sizes at which CUDA does for them what it does at no small one: by another kernel, or in a
-    /// loop.
+    /// Kinds of test cases, and sizes at which a device does for them what it does at no small one: by another kernel, or
+    /// in a loop.
     const LARGE: &'static [(usize, Size)] = &[];
 
     /// Name of the CPU kernel that does whatever the op does, faster than the reference; most ops have one or none.

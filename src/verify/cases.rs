@@ -313,7 +313,7 @@ pub fn case(position: usize, variant: usize, size: &Size, draw: u64) -> Case<Op>
     ops::case(position, variant, size, &mut Rng::new(draw, (position * 64 + variant) as u32, 0))
 }
 
-/// Sizes at which CUDA does what it does at no small one.
+/// Sizes at which a device does what it does at no small one.
 pub fn large(position: usize, variant: usize) -> impl Iterator<Item = Size> {
     ops::LARGE[position].iter().filter(move |&&(of, _)| of == variant).map(|&(_, size)| size)
 }

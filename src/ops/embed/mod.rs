@@ -36,6 +36,11 @@ pub enum Embed {
 
 impl Operation for Embed {
     const VARIANTS: usize = 2;
+    // Words of many rows and of few; channels of several workgroups.
+    const LARGE: &'static [(usize, Size)] = &[
+        (1, Size { batch: 3, side: 60, channels: 300, extra: 2 }),
+        (1, Size { batch: 3, side: 60, channels: 263, extra: 70 }),
+    ];
 
     fn name(&self) -> &'static str {
         match self {

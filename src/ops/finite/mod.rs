@@ -20,6 +20,8 @@ pub struct Finite {
 
 impl Operation for Finite {
     const VARIANTS: usize = 1;
+    // Inputs of several pieces.
+    const LARGE: &'static [(usize, Size)] = &[(0, Size { batch: 3, side: 9, channels: 1000, extra: 300 })];
     const KERNEL: Option<&'static str> = Some("chunks");
 
     fn name(&self) -> &'static str {
