@@ -17,6 +17,7 @@ mod mutation;
 mod record;
 mod refused;
 mod registers;
+mod seeds;
 mod third_party;
 mod transfer;
 mod trial;
