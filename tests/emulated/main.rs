@@ -2,6 +2,7 @@
 
 mod barriers;
 mod checkers;
+mod command;
 mod copies;
 mod coverage;
 mod decoding;

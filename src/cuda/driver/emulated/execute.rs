@@ -98,9 +98,9 @@ impl Context<'_, '_> {
         let alone = self.warp.fragments.len() == 1;
         let watches = self.checks().registers && !function.watched.names.is_empty();
         loop {
-            let instr = function.code.get(pc).ok_or_else(without_end)?;
+            let instr = function.code.get(pc).ok_or_else(|| without_end(mask))?;
             self.warp.pc = pc;
-            self.grid.tick(self.block, self.warp)?;
+            self.grid.tick(self.block, self.warp, mask)?;
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
             if watches && let Some(touch) = &function.watched.touches[pc] {
                 self.follow(touch, mask, active)?;
@@ -345,6 +345,6 @@ fn class_of(space: Space) -> Class {
 }
 
 #[cold]
-fn without_end() -> Box<Finding> {
-    Finding::new(Check::Trap, None, "the code ends here without `ret` or `exit`")
+fn without_end(mask: u32) -> Box<Finding> {
+    Finding::new(Check::Trap, lanes(mask).next(), "the code ends here without `ret` or `exit`")
 }

@@ -48,7 +48,7 @@ pub mod trial;
 mod warp;
 mod whereabouts;
 
-pub use checks::{Checks, Completion, Options, UnknownChecker};
+pub use checks::{Checks, Completion, Options, UnknownChecker, UnknownCompletion};
 pub use counters::{Class, Counters};
 pub use device::Emulated;
 pub use made::Make;

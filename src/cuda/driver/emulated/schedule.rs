@@ -130,17 +130,17 @@ impl Grid<'_> {
 
     /// Moves the clock on; a launch that has reached its limit is given up.
     #[inline]
-    pub fn tick(&mut self, block: &Block, warp: &Warp) -> Outcome {
+    pub fn tick(&mut self, block: &Block, warp: &Warp, mask: u32) -> Outcome {
         self.steps += 1;
-        if self.steps > self.end { Err(self.too_long(block, warp)) } else { Ok(()) }
+        if self.steps > self.end { Err(self.too_long(block, warp, mask)) } else { Ok(()) }
     }
 
     #[cold]
-    fn too_long(&self, block: &Block, warp: &Warp) -> Box<Finding> {
+    fn too_long(&self, block: &Block, warp: &Warp, mask: u32) -> Box<Finding> {
         let limit = self.options.limit.unwrap_or_default();
         let (circle, memory) = (self.describe_loop(warp), self.describe_reads(block, warp));
         let text = format!("the launch has run {limit} warp instructions and goes on here{circle}{memory}");
-        Finding::new(Check::Limit, None, text)
+        Finding::new(Check::Limit, lanes(mask).next(), text)
     }
 
     /// Where a warp reads what it may wait for: loads and atomics of global and shared memory in the loop that it was in
@@ -233,7 +233,8 @@ impl Grid<'_> {
             let full = resident.len() == RESIDENT || left == 0;
             let spins =
                 |running: &Resident| running.warps.iter().all(|warp| !warp.is_ready() || warp.spins(self.changes));
-            if full && idle > 0 && (idle > HOPELESS || resident.iter().all(spins)) {
+            let looks = self.options.checks.deadlock;
+            if looks && full && idle > 0 && (idle > HOPELESS || resident.iter().all(spins)) {
                 let Some(running) = resident.front() else { continue };
                 return Err(self.hopeless(running, &resident, left));
             }
@@ -280,7 +281,8 @@ impl Grid<'_> {
                 if !running.warps[index].is_ready() {
                     continue;
                 }
-                if running.warps[index].spins(self.changes) {
+                // Nobody will end the launch if spinning is allowed, so it must use up the limit.
+                if self.options.checks.deadlock && running.warps[index].spins(self.changes) {
                     spins = true;
                     continue;
                 }
@@ -322,16 +324,17 @@ impl Grid<'_> {
                 if fragment.state == State::Gathering {
                     let barrier = matches!(self.function.code.get(pc).map(|instr| &instr.op), Some(Op::Barrier(_)));
                     check = if barrier { Check::Barrier } else { Check::Collective };
-                    first = Some((warp.index, pc));
+                    first = Some((warp.index, pc, fragment.mask));
                 }
-                first = first.or(Some((warp.index, pc)));
+                first = first.or(Some((warp.index, pc, fragment.mask)));
                 places.entry(format!("{what} at {}", Place::of(self.function, pc))).or_default().push(warp.index);
             }
         }
         let places: Vec<String> = places.into_iter().map(|(what, warps)| format!("warps {warps:?} {what}")).collect();
-        let (warp, pc) = first.unwrap_or_default();
+        let (warp, pc, mask) = first.unwrap_or_default();
+        let lane = lanes(mask).next();
         let text = format!("no warp of the block can go on: {}", places.join("; "));
-        (Finding::new(check, None, text), warp, pc)
+        (Finding::new(check, lane, text), warp, pc)
     }
 
     fn obstacle(&self, running: &Resident, warp: &Warp, state: State, pc: usize, mask: u32) -> (usize, String) {
@@ -374,8 +377,10 @@ impl Grid<'_> {
             resident.len(),
             places.join("; ")
         );
-        let stuck = running.warps.iter().find(|warp| warp.live != 0).map_or((0, 0), |warp| (warp.index, warp.pc));
-        self.report(running, (Finding::new(Check::Deadlock, None, text), stuck.0, stuck.1))
+        let stuck = running.warps.iter().find(|warp| warp.live != 0);
+        let lane = stuck.and_then(|warp| lanes(warp.live).next());
+        let (warp, pc) = stuck.map_or((0, 0), |warp| (warp.index, warp.pc));
+        self.report(running, (Finding::new(Check::Deadlock, lane, text), warp, pc))
     }
 
     fn report(&self, running: &Resident, (finding, warp, pc): Fault) -> Box<Report> {
@@ -389,8 +394,7 @@ impl Grid<'_> {
             lane,
             text: finding.text,
             other: finding.other.map(|pc| Place::of(self.function, pc)),
-            seed: self.options.seed,
-            completion: self.options.completion,
+            options: self.options,
         })
     }
 }
