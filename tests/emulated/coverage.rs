@@ -47,7 +47,8 @@ fn tested() -> BTreeSet<String> {
     tested
 }
 
-fn list() -> impl Iterator<Item = &'static str> {
+/// The forms of the list.
+pub fn list() -> impl Iterator<Item = &'static str> {
     LIST.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 

@@ -40,6 +40,8 @@ pub fn all() -> Vec<Kernel> {
         hand_over(),
         countdown(),
         tickets(),
+        full_and_empty(),
+        copies_that_arrive(),
     ]
 }
 
@@ -244,4 +246,35 @@ fn tickets() -> Kernel {
         setp.lt.u32 %p3, %r3, 4; @%p3 bra sum; st.global.u32 [%rd3], %r2; end:";
     let made = kernel("tickets", body, 32, (0..32).map(|thread| 4 * thread + 32 * 6));
     Kernel { case: made.case.launch(Launch::linear(4, 32)), ..made }
+}
+
+/// A warp produces, another one consumes; mbarriers say full and empty, phase by phase.
+fn full_and_empty() -> Kernel {
+    let body = ".shared .align 8 .b64 full; .shared .align 8 .b64 empty; mov.u32 %r0, s; and.b32 %r1, %tx, 31;
+        shl.b32 %r2, %r1, 2; xor.b32 %r3, %r2, 4; add.u32 %r2, %r0, %r2; add.u32 %r3, %r0, %r3; mov.u32 %r9, 0; mov.u32 %r5, 0;
+        setp.eq.u32 %p1, %tx, 0; @%p1 mbarrier.init.shared.b64 [full], 32; @%p1 mbarrier.init.shared::cta.b64 [empty], 32;
+        bar.sync 0; setp.ge.u32 %p2, %tx, 32; @%p2 bra consume;
+        produce: and.b32 %r4, %r9, 1; xor.b32 %r4, %r4, 1;
+        vacant: mbarrier.test_wait.parity.shared::cta.b64 %p3, [empty], %r4; @!%p3 bra vacant;
+        mad.lo.u32 %r6, %r9, 100, %tx; st.shared.u32 [%r2], %r6; mbarrier.arrive.shared.b64 _, [full];
+        add.u32 %r9, %r9, 1; setp.lt.u32 %p4, %r9, 4; @%p4 bra produce; bra end;
+        consume: and.b32 %r4, %r9, 1;
+        filled: mbarrier.test_wait.parity.shared::cta.b64 %p3, [full], %r4; @!%p3 bra filled;
+        ld.shared.u32 %r6, [%r3]; add.u32 %r5, %r5, %r6; add.u32 %r9, %r9, 1; setp.ge.u32 %p4, %r9, 4; @%p4 bra consumed;
+        mbarrier.arrive.release.cta.shared::cta.b64 _, [empty]; bra consume;
+        consumed: mul.wide.u32 %rd1, %r1, 4; add.u64 %rd1, %b, %rd1; st.global.u32 [%rd1], %r5; end:";
+    kernel("full and empty", body, 64, (0..32).map(|lane| 600 + 4 * (lane ^ 1)))
+}
+
+/// Each thread copies a word and lets the copy arrive at an mbarrier; all wait there and read another thread's.
+fn copies_that_arrive() -> Kernel {
+    let body = format!(
+        ".shared .align 8 .b64 done; {MINE} setp.eq.u32 %p1, %tx, 0; @%p1 mbarrier.init.shared.b64 [done], 64; bar.sync 0;
+        cp.async.ca.shared.global [%r1], [%ta], 4; cp.async.mbarrier.arrive.shared.b64 [done];
+        mbarrier.arrive.shared.b64 %rd1, [done];
+        wait: mbarrier.test_wait.shared.b64 %p2, [done], %rd1; @!%p2 bra wait;
+        xor.b32 %r2, %tx, 33; shl.b32 %r2, %r2, 2; add.u32 %r2, %r0, %r2; ld.shared.u32 %r3, [%r2];
+        st.global.u32 [%tb], %r3;"
+    );
+    kernel("copies that arrive", &body, 64, (0..64).map(|thread| thread ^ 33))
 }

@@ -13,6 +13,7 @@ mod grid;
 mod harness;
 mod kernels;
 mod matrices;
+mod mbarriers;
 mod memory;
 mod mutation;
 mod record;

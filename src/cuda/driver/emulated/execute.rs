@@ -219,6 +219,7 @@ impl Context<'_, '_> {
                 self.warp.copies.commit(active);
                 self.wait_copies(active, 0)?;
             }
+            Op::Mbarrier(mbarrier) => self.mbarrier(mbarrier, active)?,
             Op::Fence(order) => self.fence(*order, active),
             Op::Prefetch(..) => {}
             Op::Discard(space, address) => self.discard(*space, address, active)?,
@@ -326,7 +327,7 @@ fn class(op: &Op) -> Class {
         Op::LoadMatrix(_) | Op::StoreMatrix(_) => Class::Shared,
         Op::Atomic(_) => Class::Atomic,
         Op::Branch(_) | Op::BranchIndexed(..) | Op::Exit | Op::Trap => Class::Control,
-        Op::Barrier(_) | Op::WarpSync(_) | Op::Fence(_) => Class::Synchronization,
+        Op::Barrier(_) | Op::WarpSync(_) | Op::Fence(_) | Op::Mbarrier(_) => Class::Synchronization,
         Op::CpAsyncCommit | Op::CpAsyncWait(_) | Op::CpAsyncWaitAll => Class::Synchronization,
         Op::Shuffle(_) | Op::Vote(..) | Op::MatchAny(..) | Op::MatchAll(..) => Class::Collective,
         Op::Redux(..) | Op::Elect(..) | Op::ActiveMask(_) => Class::Collective,

@@ -12,6 +12,7 @@ use super::counters::{Class, Counters};
 use super::execute::{Context, Stop, lanes};
 use super::footprint::Footprint;
 use super::instr::{Address, Base, Function, Op, Space};
+use super::mbarrier::{MBARRIER_BYTES, Mbarriers};
 use super::memory::Memory;
 use super::operands::Operands;
 use super::order::Locations;
@@ -100,6 +101,8 @@ pub struct Block {
     pub locations: Locations,
     /// Barriers.
     pub barriers: [BarrierState; BARRIERS],
+    /// Barriers in shared memory.
+    pub mbarriers: Mbarriers,
     /// Barriers at which some have arrived, bit by bit.
     pub begun: u32,
     /// Threads that have not exited.
@@ -143,8 +146,8 @@ impl Grid<'_> {
         Finding::new(Check::Limit, lanes(mask).next(), text)
     }
 
-    /// Where a warp reads what it may wait for: loads and atomics of global and shared memory in the loop that it was in
-    /// last.
+    /// Where a warp reads what it may wait for: loads, atomics and mbarriers of global and shared memory in the loop that it
+    /// was in last.
     fn loop_reads(&self, warp: &Warp) -> impl Iterator<Item = (usize, Space, &Address, usize)> {
         let span = warp.last_loop.map_or(0..0, |(first, last)| first..last + 1);
         span.filter_map(|pc| match &self.function.code[pc].op {
@@ -153,6 +156,7 @@ impl Grid<'_> {
             Op::Atomic(atomic) => {
                 Some((pc, atomic.space, &atomic.address, atomic.kind.bytes() * atomic.from.len().max(1)))
             }
+            Op::Mbarrier(mbarrier) => Some((pc, mbarrier.space, &mbarrier.address, MBARRIER_BYTES)),
             _ => None,
         })
     }
@@ -250,6 +254,7 @@ impl Grid<'_> {
                 initialized: checks.initialized,
                 races: checks.shared_races,
                 pending: checks.pending_copies,
+                barriers: checks.barriers,
             };
             let (shift, variables) = (self.footprint.shared_shift, &self.function.shared);
             let warps = (0..shape.warps).map(|index| Warp::new(self.function, &shape, index));
@@ -264,6 +269,7 @@ impl Grid<'_> {
             shared,
             locations: Locations::default(),
             barriers: Default::default(),
+            mbarriers: Mbarriers::default(),
             begun: 0,
             live: self.shape.threads as u32,
         };
