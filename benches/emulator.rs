@@ -1,5 +1,8 @@
 //! Speed of the emulated CUDA device on one thread, with every checker and with none: warp instructions per second on
-//! an addition and a GELU, floating-point operations per second on a matrix product.
+//! an addition and a GELU, floating-point operations per second on a matrix product. With every checker each is also
+//! set against its floor: the median of a few launches, on a machine that does nothing else.
+
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use g2d::cuda::driver::emulated::{Checks, Emulated, Options};
@@ -19,6 +22,42 @@ const ROW: u32 = 80;
 /// Bytes of a stage: tiles of A and of B, 128 rows each.
 const STAGE: u32 = 2 * 128 * ROW;
 const STAGES: u32 = 3;
+
+/// Launches whose median is set against the floor.
+const LAUNCHES: usize = 15;
+
+/// What a kernel should reach with every check on one core.
+struct Floor {
+    /// Units of work per second.
+    rate: f64,
+    /// The unit in which it is shown, and its name.
+    unit: (f64, &'static str),
+}
+
+const ELEMENTWISE: Floor = Floor { rate: 8e6, unit: (1e6, "M warp instructions/s") };
+const PRODUCT: Floor = Floor { rate: 2e9, unit: (1e9, "GFLOP/s") };
+
+impl Floor {
+    /// Says how far above it the median of some launches lies, each of so much work.
+    fn compare(&self, name: &str, bench: &Bench, work: u64) -> Result<(), DriverError> {
+        let mut times = [Duration::ZERO; LAUNCHES];
+        for time in &mut times {
+            let begin = Instant::now();
+            bench.run()?;
+            *time = begin.elapsed();
+        }
+        times.sort_unstable();
+        let rate = work as f64 / times[LAUNCHES / 2].as_secs_f64();
+        let (unit, unit_name) = self.unit;
+        println!(
+            "emulated {name}, every check: {:.1} {unit_name}, floor {:.1}, ratio {:.2}",
+            rate / unit,
+            self.rate / unit,
+            rate / self.rate
+        );
+        Ok(())
+    }
+}
 
 const HEAD: &str = ".version 8.0\n.target sm_80\n.address_size 64\n";
 
@@ -185,8 +224,12 @@ fn measure_elementwise(
             let expected = expected(2.0 * input(at));
             assert!((found - expected).abs() <= 1e-5, "{name} of element {at}: {found}, not {expected}");
         }
+        let work = bench.device.counters().total_instructions();
+        if checks() == Checks::default() {
+            ELEMENTWISE.compare(name, &bench, work)?;
+        }
         let mut group = criterion.benchmark_group(format!("emulated {name}, warp instructions"));
-        group.throughput(Throughput::Elements(bench.device.counters().total_instructions()));
+        group.throughput(Throughput::Elements(work));
         group.bench_function(mode, |bencher| bencher.iter(|| bench.run().expect("it ran before")));
         group.finish();
     }
@@ -207,8 +250,12 @@ fn measure_product(criterion: &mut Criterion) -> Result<(), DriverError> {
         let bench = Bench::new(&product(), launch, checks(), [&a, &b], M * N, K)?;
         bench.run()?;
         assert_eq!(bench.first(N as usize)?, expected, "the first row of the product");
+        let work = bench.device.counters().tensor_flops;
+        if checks() == Checks::default() {
+            PRODUCT.compare("product", &bench, work)?;
+        }
         let mut group = criterion.benchmark_group("emulated product of 256x512 and 512x256, FLOP");
-        group.throughput(Throughput::Elements(bench.device.counters().tensor_flops));
+        group.throughput(Throughput::Elements(work));
         group.bench_function(mode, |bencher| bencher.iter(|| bench.run().expect("it ran before")));
         group.finish();
     }

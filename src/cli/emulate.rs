@@ -8,7 +8,7 @@ use clap::Args;
 use crate::base::Rng;
 use crate::cuda::driver::Launch;
 use crate::cuda::driver::emulated::trial::{Argument, Outcome, Trial};
-use crate::cuda::driver::emulated::{Checks, Class};
+use crate::cuda::driver::emulated::{Checks, Class, Completion};
 use crate::error::Error;
 
 /// Runs one kernel of a PTX file without a GPU and reports races, stray accesses and missing waits.
@@ -54,8 +54,15 @@ pub struct Emulate {
     /// Run with this seed only, to replay a report.
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
+    /// When asynchronous copies take effect: late (at the wait), early (at once) or random; by the seed if not given.
+    #[arg(long)]
+    completion: Option<Completion>,
+    /// Let lanes of a warp see each other's accesses without bar.warp.sync.
+    #[arg(long)]
+    lockstep: bool,
     /// Leave out these checkers: bounds, alignment, initialized, registers, shared_races, global_races, pending_copies,
-    /// barriers, collectives, limits.
+    /// barriers, collectives, deadlock (threads may spin until --limit; where nothing can go on the launch still ends),
+    /// limits.
     #[arg(long, value_name = "CHECKER", value_delimiter = ',')]
     off: Vec<String>,
     /// Give a launch up after so many warp instructions.
@@ -76,8 +83,9 @@ impl Emulate {
         let file = self.file.display().to_string();
         let checks =
             Checks::without(self.off.iter().map(String::as_str)).map_err(|error| Error::Usage(error.to_string()))?;
-        let (kernel, limit) = (&self.kernel, Some(self.limit));
-        let trial = Trial { file: &file, ptx: &ptx, kernel, launch, arguments, checks, seeds, limit };
+        let checks = Checks { lockstep: self.lockstep, ..checks };
+        let (kernel, completion, limit) = (&self.kernel, self.completion, Some(self.limit));
+        let trial = Trial { file: &file, ptx: &ptx, kernel, launch, arguments, checks, seeds, completion, limit };
         let outcome = trial.run().map_err(|error| Error::Usage(error.to_string()))?;
         print!("{}", text(&outcome, &kinds));
         Ok(())

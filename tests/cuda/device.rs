@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 use g2d::cuda::Modules;
-use g2d::cuda::driver::emulated::{Emulated, Options};
+use g2d::cuda::driver::emulated::{Completion, Emulated, Options};
 use g2d::cuda::driver::{Address, Driver, DriverError, Launch, Stream};
 use g2d::kernels::Library;
 use g2d::ops::Op;
@@ -28,9 +28,14 @@ pub fn library() -> Library {
     }
 }
 
-/// A device whose schedule follows a seed, with a library of kernels.
+/// A device whose schedule, and the time at which copies take effect, follow a seed.
+fn emulated(seed: u64) -> Emulated {
+    Emulated::new(Options { seed, completion: Completion::of_seed(seed), ..Options::default() })
+}
+
+/// Such a device with a library of kernels.
 pub fn modules(seed: u64, library: Library) -> Modules {
-    Modules::new(Arc::new(Emulated::new(Options { seed, ..Options::default() })), library)
+    Modules::new(Arc::new(emulated(seed)), library)
 }
 
 /// A case of an op with what its results are held against.
@@ -76,7 +81,7 @@ pub struct Device {
 impl Device {
     /// A device; `text` is loaded instead of the module that ships, if there is one.
     pub fn new(seed: u64, text: Option<String>) -> Self {
-        Self { driver: Box::new(Emulated::new(Options { seed, ..Options::default() })), text }
+        Self { driver: Box::new(emulated(seed)), text }
     }
 
     /// Memory that holds these numbers.

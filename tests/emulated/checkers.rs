@@ -1,7 +1,7 @@
 //! Every checker: provoked, with a report that names what a person needs, and silent when switched off.
 
 use g2d::cuda::driver::Launch;
-use g2d::cuda::driver::emulated::{Check, Checks, Options};
+use g2d::cuda::driver::emulated::{Check, Checks, Options, Place};
 
 use crate::harness::Case;
 
@@ -237,15 +237,28 @@ fn barriers_must_be_used_alike() {
     for (body, words) in [
         ("bar.sync 1, 40;", "whole warps"),
         ("bar.sync 1, 0;", "whole warps"),
-        ("bar.sync 1, 128;", "whole warps"),
-        ("mov.u32 %r1, 16; bar.sync %r1;", "0 to 15"),
         ("setp.lt.u32 %p1, %tx, 32; @%p1 bar.sync 1, 64; @!%p1 bar.sync 1, 32;", "others arrived"),
-        ("barrier.sync %tx, 64;", "in one lane"),
+        ("setp.lt.u32 %p1, %tx, 32; @%p1 bar.sync 1, 64; @!%p1 bar.red.and.pred %p2, 1, 64, %p1;", "reduce"),
     ] {
-        let report = Case::new(body).threads(64).report();
-        assert_eq!(report.check, Check::Barrier, "{report}");
+        let report = Case::new(body).threads(64).provokes(Check::Barrier, |checks| checks.barriers = false);
         assert!(report.text.contains(words), "{report}");
+        assert!(report.text.contains("lanes 0xffffffff") && report.lane.is_some(), "{report}");
     }
+    // Without the checker these cannot go on, or name no barrier.
+    for (body, words, without) in [
+        ("bar.sync 1, 128;", "whole warps", Check::Deadlock),
+        ("mov.u32 %r1, 16; bar.sync %r1;", "0 to 15", Check::Barrier),
+        ("barrier.sync %tx, 64;", "in one lane", Check::Barrier),
+    ] {
+        let case = Case::new(body).threads(64);
+        let report = case.report();
+        assert!(report.check == Check::Barrier && report.text.contains(words) && report.lane.is_some(), "{report}");
+        let checks = Checks { barriers: false, ..Checks::default() };
+        let report = case.run(Options { checks, ..Options::default() }).expect_err("impossible");
+        assert_eq!(report.check, without, "{report}");
+    }
+    let report = Case::new("setp.lt.u32 %p1, %tx, 9; @%p1 barrier.sync 1, 48;").report();
+    assert!(report.text.contains("lanes 0x000001ff") && report.lane == Some((0, [0, 0, 0])), "{report}");
 }
 
 #[test]
@@ -288,7 +301,10 @@ fn deadlocks_name_every_waiting_place() {
     let report = case.report();
     assert_eq!(report.check, Check::Deadlock, "{report}");
     assert!(report.text.contains("barrier 1 (32 of 64") && report.text.contains("barrier 2 (32 of 64"), "{report}");
-    assert!(report.text.contains("PTX line"), "{report}");
+    assert!(report.text.contains("PTX line") && report.lane.is_some(), "{report}");
+    let checks = Checks { deadlock: false, ..Checks::default() };
+    let report = case.run(Options { checks, ..Options::default() }).expect_err("nothing can go on");
+    assert_eq!(report.check, Check::Deadlock, "there is no going on without the checker: {report}");
 }
 
 #[test]
@@ -298,6 +314,14 @@ fn threads_that_spin_for_ever_are_reported() {
     assert_eq!(report.check, Check::Deadlock, "{report}");
     assert!(report.text.contains("spin"), "{report}");
     assert!(report.text.contains("(block (0,0,0) warp 0 lane 0: byte 0 of b)"), "nobody wrote there: {report}");
+    assert_eq!(report.lane, Some((0, [0, 0, 0])));
+    let checks = Checks { deadlock: false, ..Checks::default() };
+    for seed in 0..2 {
+        let options = Options { seed, checks, limit: Some(1 << 20), ..Options::default() };
+        let report = case.run(options).expect_err("it goes on to the limit");
+        assert_eq!(report.check, Check::Limit, "{report}");
+        assert!(report.text.contains("1048576 warp instructions") && report.lane.is_some(), "{report}");
+    }
 }
 
 #[test]
@@ -352,6 +376,64 @@ fn stores_without_end_are_given_up_with_the_loop() {
 #[test]
 fn traps_are_reported() {
     assert_eq!(Case::new("trap;").report().check, Check::Trap);
+}
+
+/// A kernel with the fault that one switch is for.
+fn faulty(switch: &str) -> Case {
+    let shared = |body: &str| Case::new(&format!("{MINE} {body}")).module(SHARED);
+    match switch {
+        "bounds" => Case::new("ld.global.u32 %r1, [%a+1024];"),
+        "alignment" => Case::new("ld.global.u32 %r1, [%a+2];"),
+        "initialized" => Case::new("ld.global.u32 %r1, [%tc];"),
+        "registers" => Case::new("add.u32 %r1, %r2, 1; st.global.u32 [%tb], %r1;"),
+        "shared_races" => shared("st.shared.u32 [%r0], %tx;"),
+        "global_races" => Case::new("st.global.u32 [%b], %tx;").threads(64),
+        "pending_copies" => shared("cp.async.ca.shared.global [%r1], [%ta], 4; ld.shared.u32 %r2, [%r1];"),
+        "barriers" => Case::new("bar.sync 1, 40;").threads(64),
+        "collectives" => Case::new("setp.eq.u32 %p1, %tx, 0; @%p1 shfl.sync.bfly.b32 %r1, %tx, 1, 31, 0xffffffff;"),
+        // It has an end, after more sleep than the checker believes in.
+        "deadlock" => Case::new(
+            "mov.u32 %r1, 0; wait: nanosleep.u32 20; add.u32 %r1, %r1, 1; setp.lt.u32 %p1, %r1, 5000; @%p1 bra wait;",
+        ),
+        other => panic!("no test provokes the checker `{other}`"),
+    }
+}
+
+#[test]
+fn every_checker_is_provoked_and_silent_when_left_out() {
+    // What a driver would refuse has no report: driver.rs.
+    for name in Checks::names().filter(|name| *name != "limits") {
+        let report = faulty(name).report();
+        let checks = Checks::without([name]).expect("a checker");
+        let silent = faulty(name).run(Options { checks, ..Options::default() });
+        assert!(silent.is_ok(), "`{name}` is left out of\n{report}\nand there is still {silent:?}");
+    }
+}
+
+#[test]
+fn a_report_names_the_source_where_the_text_has_its_lines() {
+    let body = |lines: [&str; 2]| {
+        let [first, second] = lines;
+        format!("{MINE}\n{first}\nst.shared.u32 [%r1], %tx;\n{second}\nld.shared.u32 %r2, [%r0];")
+    };
+    let case = |lines: [&str; 2]| Case::new(&body(lines)).module(&format!("{SHARED}\n.file 7 \"own/sum.cu\""));
+    let own = case([".loc 7 41 3", ".loc 7 42 9"]);
+    let line = |text: &str| own.ptx().lines().position(|line| line.contains(text)).expect("the line") as u32 + 1;
+    let (read, write) = (line("ld.shared.u32 %r2"), line("st.shared.u32 [%r1]"));
+    let report = own.provokes(Check::SharedRace, |checks| checks.shared_races = false);
+    let source = |line| Some(("own/sum.cu".to_owned(), line));
+    assert_eq!(report.place, Place { ptx_line: read, source: source(42) });
+    assert_eq!(report.other, Some(Place { ptx_line: write, source: source(41) }));
+    let text = report.to_string();
+    for words in [
+        format!("race in shared memory at own/sum.cu:42 (PTX line {read})"),
+        format!("the other access is at own/sum.cu:41 (PTX line {write})"),
+    ] {
+        assert!(text.contains(&words), "`{words}` is not in: {text}");
+    }
+    let plain = case(["", ""]).report();
+    assert_eq!(plain.place, Place { ptx_line: read, source: None });
+    assert!(plain.to_string().contains(&format!("race in shared memory at PTX line {read}: ")), "{plain}");
 }
 
 #[test]

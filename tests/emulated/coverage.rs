@@ -32,32 +32,30 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(move |c| !in_form(c)).map(|word| word.trim_matches([':', '.'])).filter(|word| !word.is_empty())
 }
 
-/// Forms that tests execute: those of the golden vectors, those written out in the tests of this folder, and those that
-/// tests put together, which `forms.txt` marks.
+/// Forms that tests execute: those of the golden kernels, and those that stand in the texts of this folder's tests, whole
+/// and outside comments. What a test puts together from parts is no proof.
 fn tested() -> BTreeSet<String> {
     let folder = Path::new(ROOT).join("tests/emulated");
     let this = Path::new(file!()).file_name();
     let sources = files(&folder, ".rs").into_iter().chain(files(&folder, ".ptx"));
     let sources = sources.filter(|path| path.file_name() != this && !path.ends_with("decoding.rs"));
-    let mut tested: BTreeSet<String> =
-        sources.flat_map(|path| words(&read(&path)).map(str::to_owned).collect::<Vec<_>>()).collect();
-    for (_, group) in crate::golden::groups() {
-        tested.extend(words(&group.statements).map(str::to_owned));
+    let mut tested = golden();
+    for text in sources.map(|path| read(&path)) {
+        let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+        tested.extend(code.flat_map(words).map(str::to_owned));
     }
-    tested.extend(list().filter(|(_, composed)| *composed).map(|(form, _)| form.to_owned()));
     tested
 }
 
-/// Forms of the list, and whether tests compose their names.
-fn list() -> impl Iterator<Item = (&'static str, bool)> {
-    let lines = LIST.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.map(|line| line.strip_suffix(" composed").map_or((line, false), |form| (form, true)))
+/// The forms of the list.
+pub fn list() -> impl Iterator<Item = &'static str> {
+    LIST.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 #[test]
 fn every_form_of_the_list_is_tested() {
     let tested = tested();
-    let missing: Vec<&str> = list().map(|(form, _)| form).filter(|form| !tested.contains(*form)).collect();
+    let missing: Vec<&str> = list().filter(|form| !tested.contains(*form)).collect();
     assert!(missing.is_empty(), "{} forms without a test:\n{}", missing.len(), missing.join("\n"));
 }
 
@@ -86,7 +84,7 @@ fn golden_kernels_execute_every_form_of_committed_ptx() {
 
 #[test]
 fn every_form_of_committed_ptx_is_listed() {
-    let listed: BTreeSet<&str> = list().map(|(form, _)| form).collect();
+    let listed: BTreeSet<&str> = list().collect();
     let missing: Vec<String> = committed().into_keys().filter(|form| !listed.contains(form.as_str())).collect();
     assert!(missing.is_empty(), "{} forms are not in forms.txt:\n{}", missing.len(), missing.join("\n"));
 }

@@ -91,10 +91,10 @@ fn forms_that_do_not_exist_are_named_with_their_line() {
 #[test]
 fn hopper_forms_are_refused_by_name() {
     for statement in [
-        "mbarrier.init.shared.b64 [%r1], 1;",
+        "mbarrier.arrive.expect_tx.shared::cta.b64 %d1, [%r1], %r2;",
+        "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%r1], %r2;",
         "mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], %r2;",
         "cp.async.bulk.commit_group;",
-        "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%r1];",
         "wgmma.fence.sync.aligned;",
         "fence.proxy.async.shared::cta;",
         "fence.mbarrier_init.release.cluster;",
@@ -120,11 +120,13 @@ fn forms_need_their_architecture() {
         "elect.sync %r1|%p1, -1;",
         "stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r1], {%r2};",
         "cvt.rn.tf32.f32 %r1, %f1;",
+        "mbarrier.arrive.shared.b64 _, [%r1], 2;",
     ] {
         assert!(decoded(&module("sm_90", statement)).is_ok(), "{statement}");
         refused("sm_80", statement);
     }
     refused("sm_75", "redux.sync.add.u32 %r1, %r2, -1;");
+    refused("sm_75", "mbarrier.init.shared.b64 [%r1], 1;");
     assert!(refused("sm_100", "").contains("sm_90"));
 }
 

@@ -1,6 +1,6 @@
 //! The device as a driver: memory, modules, limits, streams, events, graphs.
 
-use g2d::cuda::driver::emulated::{Checks, Emulated, Options};
+use g2d::cuda::driver::emulated::{Check, Checks, Emulated, Options};
 use g2d::cuda::driver::{Address, Driver, DriverError, Event, Graph, Launch, Module, Resource, Stream};
 
 const ADD: &str = "
@@ -61,6 +61,28 @@ fn memory_is_copied_and_filled() {
     assert!(device.free(a).is_err() && device.upload(a, &[0], S).is_err());
     assert!(matches!(device.allocate(0), Err(DriverError::Limit { .. })));
     assert!(matches!(device.allocate(1 << 40), Err(DriverError::Limit { .. })));
+}
+
+#[test]
+fn use_after_free_names_the_allocation() {
+    let device = Emulated::default();
+    let module = device.load("add.ptx", ADD).expect("load");
+    let add = device.function(module, "add").expect("add");
+    let (gone, kept) = (device.allocate(64).expect("memory"), device.allocate(64).expect("memory"));
+    [gone, kept].iter().for_each(|at| device.fill(*at, 0, 64, S).expect("fill"));
+    assert!(device.label(gone, "weights"));
+    device.free(gone).expect("free");
+    let launch = |to: Address| device.launch(add, Launch::linear(1, 4), &parameters(to.offset(8), 1), S);
+    for ago in ["before this launch", "before the last 3 launches"] {
+        launch(gone).expect_err("freed");
+        let report = device.report().expect("a fault");
+        let at = gone.0;
+        let words = format!("byte 8 of weights, which had 64 bytes from {at:#x} on and was freed {ago}");
+        assert!(report.check == Check::Bounds && report.text.contains(&words), "`{words}` is not in: {report}");
+        launch(kept).expect("still there");
+    }
+    let error = device.upload(gone, &[0], S).expect_err("freed").to_string();
+    assert!(error.contains("byte 0 of weights, which had 64 bytes"), "{error}");
 }
 
 #[test]

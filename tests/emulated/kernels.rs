@@ -37,6 +37,11 @@ pub fn all() -> Vec<Kernel> {
         last_block(),
         grid_barrier(),
         flag_between_warps(),
+        hand_over(),
+        countdown(),
+        tickets(),
+        full_and_empty(),
+        copies_that_arrive(),
     ]
 }
 
@@ -198,4 +203,78 @@ fn flag_between_warps() -> Kernel {
         reader: ld.volatile.global.u32 %r1, [%b+1000]; setp.eq.u32 %p3, %r1, 0; @%p3 bra reader; fence.acq_rel.cta;
         ld.global.u32 %r2, [%tc+-128]; st.global.u32 [%tb+-128], %r2; end:";
     kernel("flag between warps", body, 64, [7; 32])
+}
+
+/// The words of a block reach the next one through a released flag: no fence, only `st.release` and `ld.acquire`.
+fn hand_over() -> Kernel {
+    let body = "setp.eq.u32 %p3, %tx, 0; setp.eq.u32 %p4, %cx, 0; mul.wide.u32 %rd2, %cx, 4; add.u64 %rd2, %c, %rd2;
+        mov.u32 %r2, %gx; @%p4 bra write; @!%p3 bra joined;
+        wait: ld.acquire.gpu.global.u32 %r1, [%b+1000]; setp.lt.u32 %p1, %r1, %cx; @%p1 bra wait;
+        joined: bar.sync 0; xor.b32 %r3, %tx, 32; sub.u32 %r4, %cx, 1; mad.lo.u32 %r3, %r4, 64, %r3;
+        mul.wide.u32 %rd1, %r3, 4; add.u64 %rd1, %c, %rd1; ld.global.u32 %r2, [%rd1]; add.u32 %r2, %r2, %gx;
+        write: st.global.u32 [%tc], %r2; st.global.u32 [%tb], %r2; bar.sync 0; add.u32 %r5, %cx, 1;
+        @%p3 st.release.gpu.global.u32 [%b+1000], %r5;";
+    let mut words: Vec<u32> = (0..64).collect();
+    for block in 1..3 {
+        let before = words[64 * (block - 1)..].to_vec();
+        words.extend((0..64).map(|thread| before[thread ^ 32] + (64 * block + thread) as u32));
+    }
+    let made = kernel("hand-over between blocks", body, 64, words);
+    Kernel { case: made.case.launch(Launch::linear(3, 64)), ..made }
+}
+
+/// Blocks store a word and count themselves by `red.release`; block 0 waits for all of them by `ld.acquire`.
+fn countdown() -> Kernel {
+    let body =
+        "setp.ne.u32 %p1, %tx, 0; setp.ne.u32 %p2, %cx, 0; @!%p2 bra waits; st.global.u32 [%tc], %gx; bar.sync 0;
+        @!%p1 red.release.gpu.global.add.u32 [%b+1000], 1; bra end;
+        waits: @%p1 bra joined;
+        wait: ld.acquire.gpu.global.u32 %r1, [%b+1000]; setp.lt.u32 %p3, %r1, 3; @%p3 bra wait;
+        joined: bar.sync 0; ld.global.u32 %r2, [%tc+256]; ld.global.u32 %r3, [%tc+512]; ld.global.u32 %r4, [%tc+768];
+        add.u32 %r2, %r2, %r3; add.u32 %r2, %r2, %r4; st.global.u32 [%tb], %r2; end:";
+    let made = kernel("countdown", body, 64, (0..64).map(|thread| 3 * thread + 64 * 6));
+    Kernel { case: Case { c: 1024, ..made.case.launch(Launch::linear(4, 64)) }, ..made }
+}
+
+/// The last block by an atomic that itself releases what the block stored and acquires what the others did.
+fn tickets() -> Kernel {
+    let body = "mov.u32 %r0, s; setp.ne.u32 %p1, %tx, 0; st.global.u32 [%tc], %gx; bar.sync 0;
+        @%p1 bra joined; atom.acq_rel.gpu.global.add.u32 %r1, [%b+1000], 1; st.shared.u32 [%r0], %r1;
+        joined: bar.sync 0; ld.shared.u32 %r1, [%r0]; setp.ne.u32 %p2, %r1, 3; @%p2 bra end;
+        mul.wide.u32 %rd1, %tx, 4; add.u64 %rd2, %c, %rd1; add.u64 %rd3, %b, %rd1; mov.u32 %r2, 0; mov.u32 %r3, 0;
+        sum: ld.global.u32 %r4, [%rd2]; add.u32 %r2, %r2, %r4; add.u64 %rd2, %rd2, 128; add.u32 %r3, %r3, 1;
+        setp.lt.u32 %p3, %r3, 4; @%p3 bra sum; st.global.u32 [%rd3], %r2; end:";
+    let made = kernel("tickets", body, 32, (0..32).map(|thread| 4 * thread + 32 * 6));
+    Kernel { case: made.case.launch(Launch::linear(4, 32)), ..made }
+}
+
+/// A warp produces, another one consumes; mbarriers say full and empty, phase by phase.
+fn full_and_empty() -> Kernel {
+    let body = ".shared .align 8 .b64 full; .shared .align 8 .b64 empty; mov.u32 %r0, s; and.b32 %r1, %tx, 31;
+        shl.b32 %r2, %r1, 2; xor.b32 %r3, %r2, 4; add.u32 %r2, %r0, %r2; add.u32 %r3, %r0, %r3; mov.u32 %r9, 0; mov.u32 %r5, 0;
+        setp.eq.u32 %p1, %tx, 0; @%p1 mbarrier.init.shared.b64 [full], 32; @%p1 mbarrier.init.shared::cta.b64 [empty], 32;
+        bar.sync 0; setp.ge.u32 %p2, %tx, 32; @%p2 bra consume;
+        produce: and.b32 %r4, %r9, 1; xor.b32 %r4, %r4, 1;
+        vacant: mbarrier.test_wait.parity.shared::cta.b64 %p3, [empty], %r4; @!%p3 bra vacant;
+        mad.lo.u32 %r6, %r9, 100, %tx; st.shared.u32 [%r2], %r6; mbarrier.arrive.shared.b64 _, [full];
+        add.u32 %r9, %r9, 1; setp.lt.u32 %p4, %r9, 4; @%p4 bra produce; bra end;
+        consume: and.b32 %r4, %r9, 1;
+        filled: mbarrier.test_wait.parity.shared::cta.b64 %p3, [full], %r4; @!%p3 bra filled;
+        ld.shared.u32 %r6, [%r3]; add.u32 %r5, %r5, %r6; add.u32 %r9, %r9, 1; setp.ge.u32 %p4, %r9, 4; @%p4 bra consumed;
+        mbarrier.arrive.release.cta.shared::cta.b64 _, [empty]; bra consume;
+        consumed: mul.wide.u32 %rd1, %r1, 4; add.u64 %rd1, %b, %rd1; st.global.u32 [%rd1], %r5; end:";
+    kernel("full and empty", body, 64, (0..32).map(|lane| 600 + 4 * (lane ^ 1)))
+}
+
+/// Each thread copies a word and lets the copy arrive at an mbarrier; all wait there and read another thread's.
+fn copies_that_arrive() -> Kernel {
+    let body = format!(
+        ".shared .align 8 .b64 done; {MINE} setp.eq.u32 %p1, %tx, 0; @%p1 mbarrier.init.shared.b64 [done], 64; bar.sync 0;
+        cp.async.ca.shared.global [%r1], [%ta], 4; cp.async.mbarrier.arrive.shared.b64 [done];
+        mbarrier.arrive.shared.b64 %rd1, [done];
+        wait: mbarrier.test_wait.shared.b64 %p2, [done], %rd1; @!%p2 bra wait;
+        xor.b32 %r2, %tx, 33; shl.b32 %r2, %r2, 2; add.u32 %r2, %r0, %r2; ld.shared.u32 %r3, [%r2];
+        st.global.u32 [%tb], %r3;"
+    );
+    kernel("copies that arrive", &body, 64, (0..64).map(|thread| thread ^ 33))
 }

@@ -2,6 +2,7 @@
 
 mod barriers;
 mod checkers;
+mod command;
 mod copies;
 mod coverage;
 mod decoding;
@@ -12,11 +13,13 @@ mod grid;
 mod harness;
 mod kernels;
 mod matrices;
+mod mbarriers;
 mod memory;
 mod mutation;
 mod record;
 mod refused;
 mod registers;
+mod seeds;
 mod third_party;
 mod transfer;
 mod trial;

@@ -185,18 +185,6 @@ fn vector_reductions_add_element_by_element() {
 }
 
 #[test]
-fn seeds_permute_the_lanes_of_atomics() {
-    let case = Case::new("atom.global.add.u32 %r1, [%a], 1; st.global.u32 [%tb], %r1;").a([0]);
-    let run = |seed| case.run(Options { seed, ..Options::default() }).expect("no fault").b[..32].to_vec();
-    assert_eq!(run(0), (0..32).collect::<Vec<_>>());
-    assert_ne!(run(1), run(0));
-    assert_eq!(run(1), run(1));
-    let mut sorted = run(1);
-    sorted.sort_unstable();
-    assert_eq!(sorted, run(0));
-}
-
-#[test]
 fn hints_do_nothing_and_discard_forgets() {
     Case::new("prefetch.global.L2 [%a]; prefetch.global.L1 [%ta]; prefetchu.L1 [%a];").words();
     let case = Case::new("discard.global.L2 [%b], 128; ld.global.u32 %r1, [%b+4]; st.global.u32 [%b+256], %r1;");

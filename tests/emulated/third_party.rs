@@ -230,7 +230,17 @@ impl Kernel {
         let kernel = ptx.split_once(".entry ").and_then(|(_, rest)| rest.split_once('(')).expect("an entry").0;
         let (launch, arguments) = (self.launch, self.arguments.clone());
         let checks = Checks::default();
-        let trial = Trial { file: self.name, ptx: &ptx, kernel, launch, arguments, checks, seeds: 0..4, limit: None };
+        let trial = Trial {
+            file: self.name,
+            ptx: &ptx,
+            kernel,
+            launch,
+            arguments,
+            checks,
+            seeds: 0..4,
+            completion: None,
+            limit: None,
+        };
         let outcome = trial.run().unwrap_or_else(|error| panic!("{}: {error}", self.name));
         assert!(outcome.difference.is_none(), "{}: seeds differ: {:?}", self.name, outcome.difference);
         let result = &outcome.buffers[self.result];

@@ -10,7 +10,7 @@ const ROOM: &str = ".shared .align 16 .b8 s[1024]; .local .align 16 .b8 l[32]; m
     cvta.shared.u64 %rd5, %rd3;";
 
 /// Bytes per thread, and how they come from %rd1 to %rd2.
-const WAYS: [(usize, &str); 15] = [
+const WAYS: [(usize, &str); 16] = [
     (
         4,
         "ld.global.f32 %f1, [%rd1]; st.shared.f32 [%rd3], %f1; ld.shared.f32 %f2, [%rd3]; st.local.f32 [%rd4], %f2;
@@ -54,6 +54,11 @@ const WAYS: [(usize, &str); 15] = [
     (4, "ld.global.v2.u16 {%h1, %h2}, [%rd1]; st.global.v2.u16 [%rd2], {%h1, %h2};"),
     (4, "ld.global.nc.v2.u16 {%h1, %h2}, [%rd1]; st.global.v2.u16 [%rd2], {%h1, %h2};"),
     (4, "ld.volatile.global.f32 %f1, [%rd1]; st.volatile.global.f32 [%rd2], %f1;"),
+    (
+        4,
+        "ld.global.u32 %r1, [%rd1]; st.u32 [%rd5], %r1; cvta.to.shared.u64 %rd6, %rd5; ld.shared.u32 %r2, [%rd6];
+        st.global.u32 [%rd2], %r2;",
+    ),
     (4, "ldu.global.u32 %r1, [%rd1]; bra.uni on; on: st.global.u32 [%rd2], %r1;"),
 ];
 
@@ -174,11 +179,27 @@ fn lanes_with_equal_wide_values_find_each_other() {
 }
 
 #[test]
-fn matrices_in_the_other_spelling_of_shared_memory() {
-    let body = ".shared .align 16 .b8 s[512]; mov.u32 %r0, s; mad.lo.u32 %r1, %tx, 16, %r0; ld.global.u32 %r2, [%ta];
-        ld.global.u32 %r3, [%ta+128]; ld.global.u32 %r4, [%ta+256]; ld.global.u32 %r5, [%ta+384];
-        stmatrix.sync.aligned.m8n8.x4.shared::cta.b16 [%r1], {%r2, %r3, %r4, %r5}; bar.warp.sync 0xffffffff;
-        ldmatrix.sync.aligned.m8n8.x4.shared::cta.b16 {%r6, %r7, %r8, %r9}, [%r1];
-        st.global.u32 [%tb], %r6; st.global.u32 [%tb+128], %r7; st.global.u32 [%tb+256], %r8; st.global.u32 [%tb+384], %r9;";
-    assert_eq!(Case::new(body).target("sm_90").words()[..128], (0..128).collect::<Vec<_>>());
+fn matrices_in_both_spellings_of_shared_memory() {
+    for store in
+        ["stmatrix.sync.aligned.m8n8.x4.shared.b16 [%r1]", "stmatrix.sync.aligned.m8n8.x4.shared::cta.b16 [%r1]"]
+    {
+        let body = format!(
+            ".shared .align 16 .b8 s[512]; mov.u32 %r0, s; mad.lo.u32 %r1, %tx, 16, %r0; ld.global.u32 %r2, [%ta];
+            ld.global.u32 %r3, [%ta+128]; ld.global.u32 %r4, [%ta+256]; ld.global.u32 %r5, [%ta+384];
+            {store}, {{%r2, %r3, %r4, %r5}}; bar.warp.sync 0xffffffff;
+            ldmatrix.sync.aligned.m8n8.x4.shared::cta.b16 {{%r6, %r7, %r8, %r9}}, [%r1]; st.global.u32 [%tb], %r6;
+            st.global.u32 [%tb+128], %r7; st.global.u32 [%tb+256], %r8; st.global.u32 [%tb+384], %r9;"
+        );
+        assert_eq!(Case::new(&body).target("sm_90").words()[..128], (0..128).collect::<Vec<_>>(), "{store}");
+    }
+}
+
+#[test]
+fn functions_take_and_return_words() {
+    let module = ".func (.param .b32 out) twice(.param .b32 in) { .reg .b32 %v; ld.param.b32 %v, [in];
+        shl.b32 %v, %v, 1; st.param.b32 [out], %v; ret; }";
+    let body = "{ .param .b32 given; .param .b32 got; st.param.b32 [given], %tx; call.uni (got), twice, (given);
+        ld.param.b32 %r1, [got]; } setp.lt.u32 %p1, %tx, 8; @%p1 bra end; st.global.u32 [%tb], %r1; end:";
+    let expected: Vec<u32> = (0..32).map(|lane| if lane < 8 { 0 } else { 2 * lane }).collect();
+    assert_eq!(Case::new(body).module(module).words()[..32], expected);
 }

@@ -1,8 +1,8 @@
 //! A kernel of one's own under the checkers: arguments, faults, results that depend on the order.
 
 use g2d::cuda::driver::Launch;
-use g2d::cuda::driver::emulated::Checks;
 use g2d::cuda::driver::emulated::trial::{Argument, Trial, TrialError};
+use g2d::cuda::driver::emulated::{Checks, Completion};
 
 fn trial<'a>(ptx: &'a str, arguments: &[Argument]) -> Trial<'a> {
     Trial {
@@ -13,6 +13,7 @@ fn trial<'a>(ptx: &'a str, arguments: &[Argument]) -> Trial<'a> {
         arguments: arguments.to_vec(),
         checks: Checks::default(),
         seeds: 0..6,
+        completion: None,
         limit: None,
     }
 }
@@ -82,6 +83,26 @@ fn a_result_that_depends_on_the_order_is_found() {
     let outcome = trial(&ptx, &[value(7), Argument::Buffer(vec![0; 260])]).run().expect("no fault");
     let difference = outcome.difference.expect("tickets are drawn in any order");
     assert!(difference.seed > 0 && difference.buffer == 0 && difference.byte >= 4, "{difference:?}");
+}
+
+#[test]
+fn seeds_try_every_completion_unless_one_is_given() {
+    // Reads what a copy that nobody waited for has written so far: NaN when it is late.
+    let ptx = kernel(
+        "{ .shared .align 4 .b32 s[32]; mov.u32 %r5, s; mad.lo.u32 %r5, %r2, 4, %r5;
+        cp.async.ca.shared.global [%r5], [%d3], 4; ld.shared.u32 %r6, [%r5]; cp.async.wait_all; st.global.u32 [%d3], %r6; }",
+    );
+    let arguments = [value(7), Argument::Buffer(vec![1; 256])];
+    let checks = Checks { pending_copies: false, ..Checks::default() };
+    let by_seed = Trial { checks, ..trial(&ptx, &arguments) };
+    let outcome = by_seed.run().expect("no fault");
+    assert_eq!((outcome.buffers[0].clone(), outcome.difference.map(|found| found.seed)), (vec![255; 256], Some(1)));
+    for (completion, byte) in [(Completion::Late, 255), (Completion::Early, 1)] {
+        let outcome = Trial { completion: Some(completion), ..by_seed.clone() }.run().expect("no fault");
+        assert_eq!((outcome.buffers[0].clone(), outcome.difference), (vec![byte; 256], None), "{completion}");
+    }
+    let error = trial(&ptx, &arguments).run().expect_err("nobody waited").to_string();
+    assert!(error.ends_with("replay with --seed 0 --completion late"), "{error}");
 }
 
 #[test]

@@ -29,6 +29,16 @@ pub struct Machine {
     bits: HashMap<String, u32>,
     /// Addresses of variables.
     variables: HashMap<String, u64>,
+    /// By address.
+    mbarriers: HashMap<u64, Mbarrier>,
+}
+
+/// Barriers in shared memory: phase, arrivals that it lacks, arrivals of the next.
+#[derive(Clone, Copy)]
+struct Mbarrier {
+    phase: u64,
+    lacks: u64,
+    next: u64,
 }
 
 /// Parts of a list, which commas divide outside of braces and brackets.
@@ -62,6 +72,7 @@ pub fn run(group: &Group) -> Option<Vec<Vec<Option<u64>>>> {
         memory: HashMap::new(),
         bits: HashMap::from([("source".into(), 64), ("target".into(), 64), ("thread".into(), 32)]),
         variables: HashMap::new(),
+        mbarriers: HashMap::new(),
     };
     for (at, name) in ["from", "to", "count"].into_iter().enumerate() {
         machine.variables.insert(name.into(), PARAMETERS + 8 * at as u64);
@@ -165,6 +176,11 @@ impl Machine {
             "bar" if words[1] == "red" => return self.barrier_reduction(&list, active),
             // Lanes in step wait for nobody, and copies are done at once.
             "bar" | "membar" => {}
+            "mbarrier" | "cp" if words.contains(&"b64") => {
+                for &lane in active {
+                    self.mbarrier(&words, &list, lane)?;
+                }
+            }
             "cp" if list.len() < 3 => {}
             "ld" | "st" | "cp" | "atom" | "red" | "cvta" => {
                 for &lane in active {
@@ -245,6 +261,51 @@ impl Machine {
                 _ => self.write(place, self.value(lane, register)?, bytes),
             }
         }
+        Some(())
+    }
+
+    /// `mbarrier`, `cp.async.mbarrier.arrive`; a state is the phase above what it lacked.
+    fn mbarrier(&mut self, words: &[&str], list: &[&str], lane: usize) -> Option<()> {
+        let (verb, copies) = if words[0] == "cp" { ("arrive", true) } else { (words[1], false) };
+        if verb == "pending_count" {
+            let state = self.value(lane, list[1])?;
+            self.set(lane, list[0], state & low(32));
+            return Some(());
+        }
+        let place = self.address(lane, list.iter().find(|operand| operand.starts_with('['))?)?;
+        if verb == "init" {
+            let lacks = self.value(lane, list[1])?;
+            self.mbarriers.insert(place, Mbarrier { phase: 0, lacks, next: lacks });
+            return Some(());
+        }
+        let mut held = *self.mbarriers.get(&place)?;
+        match verb {
+            "arrive" | "arrive_drop" => {
+                let count = list.get(2).map_or(Some(1), |count| self.value(lane, count))?;
+                // Copies in step are complete: the arrival that a phase did not count on comes and goes.
+                let count = if copies && !words.contains(&"noinc") { 0 } else { count };
+                if !copies && list[0] != "_" {
+                    self.set(lane, list[0], held.phase << 32 | held.lacks);
+                }
+                held.next -= if verb == "arrive_drop" { count } else { 0 };
+                held.lacks -= count;
+                if held.lacks == 0 {
+                    (held.phase, held.lacks) = (held.phase + 1, held.next);
+                }
+            }
+            "test_wait" => {
+                let asked = self.value(lane, list[2])?;
+                let parity = words.contains(&"parity");
+                let done = if parity { held.phase % 2 != asked } else { held.phase != asked >> 32 };
+                self.set(lane, list[0], done.into());
+            }
+            "inval" => {
+                self.mbarriers.remove(&place);
+                return Some(());
+            }
+            _ => return None,
+        }
+        self.mbarriers.insert(place, held);
         Some(())
     }
 

@@ -35,7 +35,7 @@ impl Context<'_, '_> {
     }
 
     /// The order in which lanes take their turns.
-    fn lane_order(&mut self) -> Vec<usize> {
+    pub(super) fn lane_order(&mut self) -> Vec<usize> {
         self.grid.choices += 1;
         order(self.grid.options.seed, STREAM_LANES, self.grid.choices, LANES)
     }

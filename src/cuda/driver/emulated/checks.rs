@@ -1,5 +1,8 @@
 //! What the emulated device looks for, and how it schedules: every checker has a switch, every choice a seed.
 
+use std::fmt;
+use std::str::FromStr;
+
 use crate::base::Rng;
 
 /// Which checkers run. All of them by default.
@@ -27,6 +30,9 @@ pub struct Checks {
     pub barriers: bool,
     /// Warp-wide instructions that not all named lanes execute, and shuffles from lanes outside their members.
     pub collectives: bool,
+    /// Threads that spin while no memory changes. Without it they go on, until [`Options::limit`] if there is one. Where
+    /// nothing can go on at all, as at a barrier that nobody else reaches, the launch ends all the same.
+    pub deadlock: bool,
     /// Launches that a driver would refuse.
     pub limits: bool,
     /// Accepts that lanes of one warp see each other's memory accesses without `bar.warp.sync`, as if they always ran
@@ -38,7 +44,7 @@ pub struct Checks {
 type Switch = fn(&mut Checks) -> &mut bool;
 
 /// Every checker by the name of its field.
-const SWITCHES: [(&str, Switch); 10] = [
+const SWITCHES: [(&str, Switch); 11] = [
     ("bounds", |checks| &mut checks.bounds),
     ("alignment", |checks| &mut checks.alignment),
     ("initialized", |checks| &mut checks.initialized),
@@ -48,6 +54,7 @@ const SWITCHES: [(&str, Switch); 10] = [
     ("pending_copies", |checks| &mut checks.pending_copies),
     ("barriers", |checks| &mut checks.barriers),
     ("collectives", |checks| &mut checks.collectives),
+    ("deadlock", |checks| &mut checks.deadlock),
     ("limits", |checks| &mut checks.limits),
 ];
 
@@ -79,6 +86,11 @@ impl Checks {
         Ok(checks)
     }
 
+    /// The names of all checkers.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        SWITCHES.iter().map(|(name, _)| *name)
+    }
+
     /// Every checker on, or every one off; lanes run in step where nobody looks.
     fn all(on: bool) -> Self {
         Self {
@@ -91,6 +103,7 @@ impl Checks {
             pending_copies: on,
             barriers: on,
             collectives: on,
+            deadlock: on,
             limits: on,
             lockstep: !on,
         }
@@ -109,6 +122,39 @@ pub enum Completion {
     Random,
 }
 
+/// The ways by name.
+const COMPLETIONS: [(&str, Completion); 3] =
+    [("late", Completion::Late), ("early", Completion::Early), ("random", Completion::Random)];
+
+/// A name that is no completion's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no completion `{0}`; there are late, early and random")]
+pub struct UnknownCompletion(pub String);
+
+impl FromStr for Completion {
+    type Err = UnknownCompletion;
+
+    fn from_str(name: &str) -> Result<Self, UnknownCompletion> {
+        let known = COMPLETIONS.iter().find(|(known, _)| *known == name);
+        known.map(|(_, completion)| *completion).ok_or_else(|| UnknownCompletion(name.to_owned()))
+    }
+}
+
+impl fmt::Display for Completion {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = COMPLETIONS.iter().find(|(_, completion)| completion == self);
+        named.map_or(Ok(()), |(name, _)| to.write_str(name))
+    }
+}
+
+impl Completion {
+    /// Late, early and random in turn, so that a few seeds try all of them; seed 0 is late.
+    pub fn of_seed(seed: u64) -> Self {
+        let (_, completion) = COMPLETIONS[(seed % COMPLETIONS.len() as u64) as usize];
+        completion
+    }
+}
+
 /// How the device behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -120,6 +166,23 @@ pub struct Options {
     pub seed: u64,
     /// Warp instructions after which a launch is given up; no limit if none.
     pub limit: Option<u64>,
+}
+
+impl fmt::Display for Options {
+    /// As `g2d emulate` takes them.
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "--seed {} --completion {}", self.seed, self.completion)?;
+        let mut checks = self.checks;
+        let off = SWITCHES.iter().filter(|(_, switch)| !*switch(&mut checks)).map(|(name, _)| *name);
+        let off = off.collect::<Vec<_>>().join(",");
+        if !off.is_empty() {
+            write!(to, " --off {off}")?;
+        }
+        if self.checks.lockstep {
+            write!(to, " --lockstep")?;
+        }
+        self.limit.map_or(Ok(()), |limit| write!(to, " --limit {limit}"))
+    }
 }
 
 /// Streams of random numbers, one per kind of choice, so that one does not shift another.
@@ -174,6 +237,25 @@ mod tests {
         assert_eq!(Checks::without(["bounds"]), Ok(Checks { bounds: false, ..Checks::default() }));
         let error = Checks::without(["bound"]).expect_err("no such checker").to_string();
         assert!(error.contains("`bound`") && all.iter().all(|name| error.contains(name)), "{error}");
+    }
+
+    #[test]
+    fn options_are_written_as_the_command_takes_them() {
+        assert_eq!(Options::default().to_string(), "--seed 0 --completion late");
+        let checks = Checks { lockstep: true, ..Checks::without(["bounds", "deadlock"]).expect("checkers") };
+        let options = Options { checks, completion: Completion::Random, seed: 7, limit: Some(900) };
+        assert_eq!(options.to_string(), "--seed 7 --completion random --off bounds,deadlock --lockstep --limit 900");
+    }
+
+    #[test]
+    fn completions_are_known_by_name_and_seeds_try_all_of_them() {
+        for seed in 0..6 {
+            let completion = Completion::of_seed(seed);
+            assert_eq!(completion.to_string().parse(), Ok(completion));
+            assert_eq!(completion, [Completion::Late, Completion::Early, Completion::Random][seed as usize % 3]);
+        }
+        let error = "soon".parse::<Completion>().expect_err("no such completion").to_string();
+        assert!(COMPLETIONS.iter().all(|(name, _)| error.contains(name)), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use super::access::{Access, Addresses, Offsets, copy_bytes};
 use super::checks::{Completion, STREAM_COPIES};
+use super::clocks::Stamp;
 use super::execute::{Context, lanes};
 use super::instr::{CpAsync, Space};
 use super::registers::LANES;
@@ -19,7 +20,7 @@ const MOST: usize = 16;
 
 /// One instruction's copies, of those lanes that have not waited yet.
 #[derive(Clone, Debug)]
-struct Pending {
+pub(super) struct Pending {
     mask: u32,
     to: Offsets,
     from: Addresses,
@@ -46,6 +47,15 @@ impl Copies {
     /// `cp.async.commit_group`: the copies so far are a group.
     pub fn commit(&mut self, active: u32) {
         lanes(active).for_each(|lane| self.committed[lane] += 1);
+    }
+
+    /// Takes out the copies that these lanes have not waited for.
+    pub fn take(&mut self, active: u32) -> Vec<Pending> {
+        let all = self.pending.iter().map(|pending| Pending { mask: pending.mask & active, ..pending.clone() });
+        let taken = all.filter(|pending| pending.mask != 0).collect();
+        self.pending.iter_mut().for_each(|pending| pending.mask &= !active);
+        self.pending.retain(|pending| pending.mask != 0);
+        taken
     }
 }
 
@@ -137,7 +147,8 @@ impl Context<'_, '_> {
         })
     }
 
-    fn is_early(&mut self) -> bool {
+    /// Whether a copy, or its arrival, takes effect at once.
+    pub(super) fn is_early(&mut self) -> bool {
         match self.grid.options.completion {
             Completion::Late => false,
             Completion::Early => true,
@@ -157,27 +168,45 @@ impl Context<'_, '_> {
         }
     }
 
-    /// `cp.async.wait_group`: all but the `youngest` last groups of each lane are complete.
+    /// `cp.async.wait_group`: all but the `youngest` last groups of each lane are complete, also those that will arrive at
+    /// an mbarrier.
     pub(super) fn wait_copies(&mut self, active: u32, youngest: u32) -> Outcome {
         let mut copies = std::mem::take(&mut self.warp.copies.pending);
-        let stamp = self.warp.stamp(false);
-        for pending in &mut copies {
+        self.wait_for(&mut copies, active, youngest, self.warp.stamp(false))?;
+        self.warp.copies.pending = copies;
+        let mut arriving = self.block.mbarriers.take_arriving();
+        let warp = self.warp.index;
+        for arrival in arriving.iter_mut().filter(|arrival| arrival.warp == warp) {
+            self.wait_for(&mut arrival.copies, active, youngest, arrival.stamp)?;
+        }
+        self.block.mbarriers.put_arriving(arriving);
+        Ok(())
+    }
+
+    fn wait_for(&mut self, copies: &mut Vec<Pending>, active: u32, youngest: u32, stamp: Stamp) -> Outcome {
+        for pending in copies.iter_mut() {
             let closed = |lane: &usize| {
                 u64::from(pending.group[*lane]) + u64::from(youngest) < u64::from(self.warp.copies.committed[*lane])
             };
             let done = lanes(pending.mask & active).filter(closed).fold(0, |mask, lane| mask | 1 << lane);
-            self.grid.changes += u64::from(done != 0);
-            for lane in lanes(done) {
-                self.check_source(pending, lane)?;
-                if !pending.carried_out {
-                    self.carry_out(pending, lane);
-                }
-                self.block.shared.end_copy(stamp, lane, pending.to[lane], pending.bytes);
-            }
-            pending.mask &= !done;
+            self.complete(pending, done, stamp)?;
         }
         copies.retain(|pending| pending.mask != 0);
-        self.warp.copies.pending = copies;
+        Ok(())
+    }
+
+    /// The copies of some lanes are complete, as if written now by who has this stamp.
+    pub(super) fn complete(&mut self, pending: &mut Pending, done: u32, stamp: Stamp) -> Outcome {
+        let done = pending.mask & done;
+        self.grid.changes += u64::from(done != 0);
+        for lane in lanes(done) {
+            self.check_source(pending, lane)?;
+            if !pending.carried_out {
+                self.carry_out(pending, lane);
+            }
+            self.block.shared.end_copy(stamp, lane, pending.to[lane], pending.bytes);
+        }
+        pending.mask &= !done;
         Ok(())
     }
 }

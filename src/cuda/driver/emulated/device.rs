@@ -236,6 +236,7 @@ impl State {
             multiprocessors: MULTIPROCESSORS,
         };
         let first = self.number_blocks(blocks);
+        self.memory.begin_launch();
         let mut grid = Grid {
             function: &code,
             options: self.options,

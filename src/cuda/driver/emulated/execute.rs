@@ -98,9 +98,9 @@ impl Context<'_, '_> {
         let alone = self.warp.fragments.len() == 1;
         let watches = self.checks().registers && !function.watched.names.is_empty();
         loop {
-            let instr = function.code.get(pc).ok_or_else(without_end)?;
+            let instr = function.code.get(pc).ok_or_else(|| without_end(mask))?;
             self.warp.pc = pc;
-            self.grid.tick(self.block, self.warp)?;
+            self.grid.tick(self.block, self.warp, mask)?;
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
             if watches && let Some(touch) = &function.watched.touches[pc] {
                 self.follow(touch, mask, active)?;
@@ -219,6 +219,7 @@ impl Context<'_, '_> {
                 self.warp.copies.commit(active);
                 self.wait_copies(active, 0)?;
             }
+            Op::Mbarrier(mbarrier) => self.mbarrier(mbarrier, active)?,
             Op::Fence(order) => self.fence(*order, active),
             Op::Prefetch(..) => {}
             Op::Discard(space, address) => self.discard(*space, address, active)?,
@@ -326,7 +327,7 @@ fn class(op: &Op) -> Class {
         Op::LoadMatrix(_) | Op::StoreMatrix(_) => Class::Shared,
         Op::Atomic(_) => Class::Atomic,
         Op::Branch(_) | Op::BranchIndexed(..) | Op::Exit | Op::Trap => Class::Control,
-        Op::Barrier(_) | Op::WarpSync(_) | Op::Fence(_) => Class::Synchronization,
+        Op::Barrier(_) | Op::WarpSync(_) | Op::Fence(_) | Op::Mbarrier(_) => Class::Synchronization,
         Op::CpAsyncCommit | Op::CpAsyncWait(_) | Op::CpAsyncWaitAll => Class::Synchronization,
         Op::Shuffle(_) | Op::Vote(..) | Op::MatchAny(..) | Op::MatchAll(..) => Class::Collective,
         Op::Redux(..) | Op::Elect(..) | Op::ActiveMask(_) => Class::Collective,
@@ -345,6 +346,6 @@ fn class_of(space: Space) -> Class {
 }
 
 #[cold]
-fn without_end() -> Box<Finding> {
-    Finding::new(Check::Trap, None, "the code ends here without `ret` or `exit`")
+fn without_end(mask: u32) -> Box<Finding> {
+    Finding::new(Check::Trap, lanes(mask).next(), "the code ends here without `ret` or `exit`")
 }

@@ -354,6 +354,46 @@ pub struct CpAsync {
     pub ignore_source: Option<Guard>,
 }
 
+/// What is done to an mbarrier (9.7.13.15).
+#[derive(Clone, Copy, Debug)]
+pub enum MbarrierOp {
+    /// `mbarrier.init`: memory becomes one whose phases take so many arrivals.
+    Init(Word),
+    /// `mbarrier.inval`: it becomes plain memory again.
+    Invalidate,
+    /// `mbarrier.arrive`, `mbarrier.arrive_drop`.
+    Arrive {
+        /// Receives the state before: the phase, and how many arrivals it lacked.
+        state: Register,
+        /// How many arrivals this is.
+        count: Word,
+        /// Whether later phases expect so many fewer (`arrive_drop`).
+        drops: bool,
+        /// Whether it may be the last arrival of a phase (without `.noComplete`).
+        completes: bool,
+    },
+    /// `mbarrier.test_wait`: whether the phase of a state is complete.
+    TestState(Predicate, Wide),
+    /// `mbarrier.test_wait.parity`: whether the phase of this parity, the current one or that before, is complete.
+    TestParity(Predicate, Word),
+    /// `cp.async.mbarrier.arrive`: an arrival when all earlier copies of the thread are complete.
+    ArriveCopies {
+        /// Whether the phase already counts on it (`.noinc`); else it takes one arrival more.
+        expected: bool,
+    },
+}
+
+/// `mbarrier`, `cp.async.mbarrier.arrive`.
+#[derive(Clone, Copy, Debug)]
+pub struct Mbarrier {
+    /// `.shared` or generic.
+    pub space: Space,
+    /// Where it lies, aligned to 8 bytes.
+    pub address: Address,
+    /// What is done to it.
+    pub op: MbarrierOp,
+}
+
 /// Operand type of `mma.sync` (9.7.14.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MmaType {
@@ -459,6 +499,8 @@ pub enum Op {
     CpAsyncWait(u32),
     /// `cp.async.wait_all`: commits, and all are complete.
     CpAsyncWaitAll,
+    /// `mbarrier`.
+    Mbarrier(Mbarrier),
     /// `ldmatrix`.
     LoadMatrix(MatrixMove),
     /// `stmatrix`.

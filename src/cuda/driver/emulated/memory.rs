@@ -3,6 +3,8 @@
 //! An address is `segment << 32 | offset`, so that one comparison finds every overrun, however far it goes, and a
 //! negative offset lands in another segment.
 
+use std::collections::HashMap;
+
 use super::made::{Made, Make};
 use super::order::Trace;
 use super::report::{Check, Finding, Outcome};
@@ -163,11 +165,23 @@ impl Segment {
     }
 }
 
+/// What is kept of an allocation that was taken back.
+#[derive(Debug)]
+struct Freed {
+    label: String,
+    bytes: usize,
+    /// Launches until then.
+    launches: u64,
+}
+
 /// All global memory of the device.
 #[derive(Debug, Default)]
 pub struct Memory {
     segments: Vec<Option<Segment>>,
+    freed: HashMap<u64, Freed>,
     allocated: u64,
+    /// Launches so far.
+    launches: u64,
 }
 
 /// A segment and an offset in it.
@@ -213,8 +227,17 @@ impl Memory {
     /// Takes memory back; false if no allocation begins there. Its address is never given again.
     pub fn free(&mut self, address: u64) -> bool {
         let Some(Spot { segment, offset: 0 }) = self.spot(address, 0) else { return false };
-        self.allocated -= self.segments[segment].take().map_or(0, |gone| gone.data.len() as u64);
+        if let Some(gone) = self.segments[segment].take() {
+            self.allocated -= gone.data.len() as u64;
+            let freed = Freed { label: gone.label, bytes: gone.data.len(), launches: self.launches };
+            self.freed.insert(address >> 32, freed);
+        }
         true
+    }
+
+    /// Counts a launch that begins.
+    pub fn begin_launch(&mut self) {
+        self.launches += 1;
     }
 
     /// Bytes allocated now.
@@ -266,10 +289,24 @@ impl Memory {
         let offset = address & 0xffff_ffff;
         let place = match inside {
             Some(Some(held)) => format!("byte {offset} of {}, which has {} bytes", held.label, held.data.len()),
-            Some(None) => "memory that was freed".to_owned(),
+            Some(None) => self.was(address),
             None => self.below(address),
         };
         Finding::new(Check::Bounds, lane, format!("{what} of {bytes} bytes at {address:#x}: {place}"))
+    }
+
+    /// The allocation that an address lay in until it was freed.
+    fn was(&self, address: u64) -> String {
+        let Some(Freed { label, bytes, launches }) = self.freed.get(&(address >> 32)) else {
+            return "no allocation".to_owned();
+        };
+        let ago = match self.launches - launches {
+            0 => "after the last launch".to_owned(),
+            1 => "before this launch".to_owned(),
+            more => format!("before the last {more} launches"),
+        };
+        let (offset, begin) = (address & 0xffff_ffff, address >> 32 << 32);
+        format!("byte {offset} of {label}, which had {bytes} bytes from {begin:#x} on and was freed {ago}")
     }
 
     /// Where an address lies that belongs to no segment: before the first byte of one, if it is close to it.
@@ -286,7 +323,11 @@ impl Memory {
     /// Name and offset of an address, for reports.
     pub fn describe(&self, address: u64) -> String {
         let held = self.spot(address, 1).and_then(|spot| Some((self.segment(spot.segment)?, spot.offset)));
-        held.map_or_else(|| format!("{address:#x}"), |(held, offset)| format!("byte {offset} of {}", held.label))
+        match held {
+            Some((held, offset)) => format!("byte {offset} of {}", held.label),
+            None if self.freed.contains_key(&(address >> 32)) => self.was(address),
+            None => format!("{address:#x}"),
+        }
     }
 
     /// Writes from the host.

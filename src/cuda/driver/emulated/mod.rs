@@ -12,7 +12,7 @@
 //! | registers and arithmetic | [`registers`], [`scalar`] |
 //! | memories | `memory` (global, or `made` when touched), `shared`, with who wrote what in `clocks` and `order` |
 //! | one warp | `warp` (divergence), `execute` (the loop), `access`, `consecutive`, `global`, `atomic`, `collective`, `copy`, `matrix` |
-//! | CTA and grid | `sync` (barriers), `schedule` (turns, seeds, deadlock) |
+//! | CTA and grid | `sync` (barriers), `mbarrier` (those in shared memory), `schedule` (turns, seeds, deadlock) |
 //! | staging memory of the host | `staged` |
 //! | what comes out | [`report`] (memory by name in `whereabouts`), [`counters`] |
 
@@ -34,6 +34,7 @@ pub mod instr;
 mod limits;
 mod made;
 mod matrix;
+mod mbarrier;
 mod memory;
 pub mod operands;
 mod order;
@@ -48,7 +49,7 @@ pub mod trial;
 mod warp;
 mod whereabouts;
 
-pub use checks::{Checks, Completion, Options, UnknownChecker};
+pub use checks::{Checks, Completion, Options, UnknownChecker, UnknownCompletion};
 pub use counters::{Class, Counters};
 pub use device::Emulated;
 pub use made::Make;

@@ -1,6 +1,9 @@
 //! Which registers an instruction reads and writes.
 
-use super::instr::{Address, Atomic, Barrier, BarrierKind, Base, CpAsync, Guard, Mma, MmaType, Op, Shuffle, VoteKind};
+use super::instr::{
+    Address, Atomic, Barrier, BarrierKind, Base, CpAsync, Guard, Mbarrier, MbarrierOp, Mma, MmaType, Op, Shuffle,
+    VoteKind,
+};
 use super::registers::Register;
 use super::scalar::Scalar;
 use super::scalar::compare::{Compare, SetPredicate};
@@ -55,6 +58,7 @@ impl Operands {
             Op::ActiveMask(to) => self.writes([*to]),
             Op::Elect(to, whether, members) => self.write(*whether).read(*members).writes(*to),
             Op::CpAsync(copy) => self.copy(copy),
+            Op::Mbarrier(mbarrier) => self.mbarrier(mbarrier),
             Op::LoadMatrix(matrices) => {
                 self.address(&matrices.address).writes(matrices.registers.into_iter().take(matrices.count.into()));
             }
@@ -128,6 +132,17 @@ impl Operands {
     fn copy(&mut self, copy: &CpAsync) {
         self.address(&copy.to).address(&copy.from).reads(copy.source_bytes);
         self.reads(copy.ignore_source.map(|guard| guard.predicate));
+    }
+
+    fn mbarrier(&mut self, mbarrier: &Mbarrier) {
+        self.address(&mbarrier.address);
+        match mbarrier.op {
+            MbarrierOp::Init(count) => self.reads([count]),
+            MbarrierOp::Arrive { state, count, .. } => self.write(state).reads([count]),
+            MbarrierOp::TestState(to, state) => self.write(to).reads([state]),
+            MbarrierOp::TestParity(to, parity) => self.write(to).reads([parity]),
+            MbarrierOp::Invalidate | MbarrierOp::ArriveCopies { .. } => {}
+        }
     }
 
     fn mma(&mut self, mma: &Mma) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::checks::Completion;
+use super::checks::Options;
 use super::instr::{Function, Source};
 
 /// Which checker speaks.
@@ -122,10 +122,8 @@ pub struct Report {
     pub text: String,
     /// Where the other party's access stands, where it is known.
     pub other: Option<Place>,
-    /// Seed of the run; the same seed gives the same fault.
-    pub seed: u64,
-    /// When copies took effect in that run.
-    pub completion: Completion,
+    /// How the device ran; the same options give the same fault.
+    pub options: Options,
 }
 
 impl fmt::Display for Report {
@@ -145,6 +143,6 @@ impl fmt::Display for Report {
         if let Some(other) = &self.other {
             write!(to, "; the other access is at {other}")?;
         }
-        write!(to, "; replay with seed {} and {:?} completion", self.seed, self.completion)
+        write!(to, "; replay with {}", self.options)
     }
 }

@@ -12,6 +12,7 @@ use super::counters::{Class, Counters};
 use super::execute::{Context, Stop, lanes};
 use super::footprint::Footprint;
 use super::instr::{Address, Base, Function, Op, Space};
+use super::mbarrier::{MBARRIER_BYTES, Mbarriers};
 use super::memory::Memory;
 use super::operands::Operands;
 use super::order::Locations;
@@ -100,6 +101,8 @@ pub struct Block {
     pub locations: Locations,
     /// Barriers.
     pub barriers: [BarrierState; BARRIERS],
+    /// Barriers in shared memory.
+    pub mbarriers: Mbarriers,
     /// Barriers at which some have arrived, bit by bit.
     pub begun: u32,
     /// Threads that have not exited.
@@ -130,21 +133,21 @@ impl Grid<'_> {
 
     /// Moves the clock on; a launch that has reached its limit is given up.
     #[inline]
-    pub fn tick(&mut self, block: &Block, warp: &Warp) -> Outcome {
+    pub fn tick(&mut self, block: &Block, warp: &Warp, mask: u32) -> Outcome {
         self.steps += 1;
-        if self.steps > self.end { Err(self.too_long(block, warp)) } else { Ok(()) }
+        if self.steps > self.end { Err(self.too_long(block, warp, mask)) } else { Ok(()) }
     }
 
     #[cold]
-    fn too_long(&self, block: &Block, warp: &Warp) -> Box<Finding> {
+    fn too_long(&self, block: &Block, warp: &Warp, mask: u32) -> Box<Finding> {
         let limit = self.options.limit.unwrap_or_default();
         let (circle, memory) = (self.describe_loop(warp), self.describe_reads(block, warp));
         let text = format!("the launch has run {limit} warp instructions and goes on here{circle}{memory}");
-        Finding::new(Check::Limit, None, text)
+        Finding::new(Check::Limit, lanes(mask).next(), text)
     }
 
-    /// Where a warp reads what it may wait for: loads and atomics of global and shared memory in the loop that it was in
-    /// last.
+    /// Where a warp reads what it may wait for: loads, atomics and mbarriers of global and shared memory in the loop that it
+    /// was in last.
     fn loop_reads(&self, warp: &Warp) -> impl Iterator<Item = (usize, Space, &Address, usize)> {
         let span = warp.last_loop.map_or(0..0, |(first, last)| first..last + 1);
         span.filter_map(|pc| match &self.function.code[pc].op {
@@ -153,6 +156,7 @@ impl Grid<'_> {
             Op::Atomic(atomic) => {
                 Some((pc, atomic.space, &atomic.address, atomic.kind.bytes() * atomic.from.len().max(1)))
             }
+            Op::Mbarrier(mbarrier) => Some((pc, mbarrier.space, &mbarrier.address, MBARRIER_BYTES)),
             _ => None,
         })
     }
@@ -233,7 +237,8 @@ impl Grid<'_> {
             let full = resident.len() == RESIDENT || left == 0;
             let spins =
                 |running: &Resident| running.warps.iter().all(|warp| !warp.is_ready() || warp.spins(self.changes));
-            if full && idle > 0 && (idle > HOPELESS || resident.iter().all(spins)) {
+            let looks = self.options.checks.deadlock;
+            if looks && full && idle > 0 && (idle > HOPELESS || resident.iter().all(spins)) {
                 let Some(running) = resident.front() else { continue };
                 return Err(self.hopeless(running, &resident, left));
             }
@@ -249,6 +254,7 @@ impl Grid<'_> {
                 initialized: checks.initialized,
                 races: checks.shared_races,
                 pending: checks.pending_copies,
+                barriers: checks.barriers,
             };
             let (shift, variables) = (self.footprint.shared_shift, &self.function.shared);
             let warps = (0..shape.warps).map(|index| Warp::new(self.function, &shape, index));
@@ -263,6 +269,7 @@ impl Grid<'_> {
             shared,
             locations: Locations::default(),
             barriers: Default::default(),
+            mbarriers: Mbarriers::default(),
             begun: 0,
             live: self.shape.threads as u32,
         };
@@ -280,7 +287,8 @@ impl Grid<'_> {
                 if !running.warps[index].is_ready() {
                     continue;
                 }
-                if running.warps[index].spins(self.changes) {
+                // Nobody will end the launch if spinning is allowed, so it must use up the limit.
+                if self.options.checks.deadlock && running.warps[index].spins(self.changes) {
                     spins = true;
                     continue;
                 }
@@ -322,16 +330,17 @@ impl Grid<'_> {
                 if fragment.state == State::Gathering {
                     let barrier = matches!(self.function.code.get(pc).map(|instr| &instr.op), Some(Op::Barrier(_)));
                     check = if barrier { Check::Barrier } else { Check::Collective };
-                    first = Some((warp.index, pc));
+                    first = Some((warp.index, pc, fragment.mask));
                 }
-                first = first.or(Some((warp.index, pc)));
+                first = first.or(Some((warp.index, pc, fragment.mask)));
                 places.entry(format!("{what} at {}", Place::of(self.function, pc))).or_default().push(warp.index);
             }
         }
         let places: Vec<String> = places.into_iter().map(|(what, warps)| format!("warps {warps:?} {what}")).collect();
-        let (warp, pc) = first.unwrap_or_default();
+        let (warp, pc, mask) = first.unwrap_or_default();
+        let lane = lanes(mask).next();
         let text = format!("no warp of the block can go on: {}", places.join("; "));
-        (Finding::new(check, None, text), warp, pc)
+        (Finding::new(check, lane, text), warp, pc)
     }
 
     fn obstacle(&self, running: &Resident, warp: &Warp, state: State, pc: usize, mask: u32) -> (usize, String) {
@@ -374,8 +383,10 @@ impl Grid<'_> {
             resident.len(),
             places.join("; ")
         );
-        let stuck = running.warps.iter().find(|warp| warp.live != 0).map_or((0, 0), |warp| (warp.index, warp.pc));
-        self.report(running, (Finding::new(Check::Deadlock, None, text), stuck.0, stuck.1))
+        let stuck = running.warps.iter().find(|warp| warp.live != 0);
+        let lane = stuck.and_then(|warp| lanes(warp.live).next());
+        let (warp, pc) = stuck.map_or((0, 0), |warp| (warp.index, warp.pc));
+        self.report(running, (Finding::new(Check::Deadlock, lane, text), warp, pc))
     }
 
     fn report(&self, running: &Resident, (finding, warp, pc): Fault) -> Box<Report> {
@@ -389,8 +400,7 @@ impl Grid<'_> {
             lane,
             text: finding.text,
             other: finding.other.map(|pc| Place::of(self.function, pc)),
-            seed: self.options.seed,
-            completion: self.options.completion,
+            options: self.options,
         })
     }
 }

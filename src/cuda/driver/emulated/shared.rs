@@ -12,6 +12,7 @@ use super::report::{Check, Finding, Outcome};
 const WRITTEN: u8 = 1;
 const PENDING: u8 = 2;
 const GAP: u8 = 4;
+const BARRIER: u8 = 8;
 
 /// Several lanes read, in a read entry (`count << 6 | several << 5 | lane`).
 const SEVERAL: u32 = 32;
@@ -30,6 +31,8 @@ pub struct Watch {
     pub races: bool,
     /// Accesses to destinations of copies.
     pub pending: bool,
+    /// Accesses to mbarriers by other instructions.
+    pub barriers: bool,
 }
 
 /// Who makes an access.
@@ -126,7 +129,7 @@ impl Shared {
     #[inline]
     pub fn read(&mut self, actor: &Actor<'_>, lane: usize, offset: usize, bytes: usize) -> Outcome {
         let (cells, watch) = (self.cells(offset, bytes), self.watch);
-        if watch.initialized || watch.pending || watch.bounds {
+        if watch.initialized || watch.pending || watch.bounds || watch.barriers {
             let seen = self.state[cells.clone()].iter().fold((WRITTEN, 0), |(all, any), one| (all & one, any | one));
             if seen != (WRITTEN, WRITTEN) {
                 self.state_fault(cells.clone(), lane, "read")?;
@@ -160,6 +163,28 @@ impl Shared {
         self.claim(actor, lane, offset, bytes, same, WRITTEN)
     }
 
+    /// Notes that these bytes become an mbarrier, or nobody's again.
+    pub fn mark_barrier(&mut self, offset: usize, bytes: usize, is: bool) {
+        let cells = self.cells(offset, bytes);
+        self.state[cells].fill(if is { WRITTEN | BARRIER } else { 0 });
+    }
+
+    /// Notes what an instruction does to an mbarrier that was made with this stamp: an atomic access to its bytes.
+    pub fn use_barrier(&mut self, actor: &Actor<'_>, lane: usize, offset: usize, bytes: usize, made: Stamp) -> Outcome {
+        if self.watch.races {
+            let cells = self.cells(offset, bytes);
+            // Those who used it since may have known; this lane must know too.
+            if made.clock() > actor.floor && unordered(actor, made, lane) {
+                return Err(self.race(cells.start, lane, "uses", "made", made.party()).against(made.pc()));
+            }
+            for cell in cells.clone() {
+                self.check_write(actor, lane, cell, false)?;
+            }
+            self.writes[cells].fill(actor.stamp.with_lane(lane));
+        }
+        Ok(())
+    }
+
     /// Notes the start of a copy into these bytes.
     pub fn begin_copy(&mut self, actor: &Actor<'_>, lane: usize, offset: usize, bytes: usize) -> Outcome {
         let state = if self.watch.pending { WRITTEN | PENDING } else { WRITTEN };
@@ -178,8 +203,8 @@ impl Shared {
     #[inline]
     fn claim(&mut self, actor: &Actor<'_>, lane: usize, offset: usize, bytes: usize, same: bool, state: u8) -> Outcome {
         let (cells, watch) = (self.cells(offset, bytes), self.watch);
-        if (watch.pending || watch.bounds) && self.state[cells.clone()].iter().any(|state| state & (PENDING | GAP) != 0)
-        {
+        let looks = watch.pending || watch.bounds || watch.barriers;
+        if looks && self.state[cells.clone()].iter().any(|state| state & (PENDING | GAP | BARRIER) != 0) {
             self.state_fault(cells.clone(), lane, "write")?;
         }
         self.state[cells.clone()].fill(state);
@@ -245,6 +270,11 @@ impl Shared {
             let (warp, other) = (copy.warp(), copy.lane());
             let text = format!("{access} of {place}, into which warp {warp} lane {other} copies and nobody has waited");
             return Err(Finding::new(Check::PendingCopy, lane, text).against(copy.pc()));
+        }
+        if let Some(cell) = find(|state| state & BARRIER != 0).filter(|_| self.watch.barriers) {
+            let text =
+                format!("{access} of {}, an mbarrier, which only its instructions may touch", self.describe(cell));
+            return Err(Finding::new(Check::Barrier, lane, text).against(self.writes.get(cell).map_or(0, |at| at.pc())));
         }
         match find(|state| state & WRITTEN == 0).filter(|_| self.watch.initialized && access == "read") {
             Some(cell) => {
@@ -340,7 +370,7 @@ fn unordered(actor: &Actor<'_>, write: Stamp, lane: usize) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: Watch = Watch { bounds: true, initialized: true, races: true, pending: true };
+    const ALL: Watch = Watch { bounds: true, initialized: true, races: true, pending: true, barriers: true };
 
     fn actor(clocks: &Clocks, warp: usize, synced: u32) -> Actor<'_> {
         let stamp = Stamp::new(clocks.of(warp), warp, 0, false, 9);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::clocks::Clocks;
-use super::execute::{Context, Flow};
+use super::execute::{Context, Flow, lanes};
 use super::instr::{Barrier, BarrierKind, Guard};
 use super::order::Knowledge;
 use super::registers::Registers;
@@ -75,7 +75,7 @@ impl Context<'_, '_> {
             Some(word) => Some(self.uniform(self.warp.registers.word(word), active, "thread count")?),
             None => None,
         };
-        let id = self.check_barrier(id, count, barrier.kind)?;
+        let id = self.check_barrier(id, count, barrier.kind, active)?;
         // A warp counts as 32 threads where threads are counted in warps.
         let arriving = if barrier.aligned && count.is_some() { 32 } else { active.count_ones() };
         let live = self.block.live;
@@ -122,8 +122,10 @@ impl Context<'_, '_> {
         }
     }
 
-    fn check_barrier(&self, id: u32, count: Option<u32>, kind: BarrierKind) -> Outcome<usize> {
-        let fault = |text: String| Err(Finding::new(Check::Barrier, None, text));
+    fn check_barrier(&self, id: u32, count: Option<u32>, kind: BarrierKind, active: u32) -> Outcome<usize> {
+        let fault = |text: String| {
+            Err(Finding::new(Check::Barrier, lanes(active).next(), format!("{text} (lanes {active:#010x} are here)")))
+        };
         let at = id as usize;
         let Some(state) = self.block.barriers.get(at) else {
             return fault(format!("barrier {id}; there are barriers 0 to {}", BARRIERS - 1));

@@ -70,8 +70,10 @@ pub struct Trial<'a> {
     pub arguments: Vec<Argument>,
     /// What is looked for.
     pub checks: Checks,
-    /// Seeds to run with, at least one. Seed 0 is the natural order with copies completed late.
+    /// Seeds to run with, at least one. Seed 0 is the natural order.
     pub seeds: std::ops::Range<u64>,
+    /// When asynchronous copies take effect; [by the seed](Completion::of_seed) if not given.
+    pub completion: Option<Completion>,
     /// Warp instructions after which a launch is given up.
     pub limit: Option<u64>,
 }
@@ -142,7 +144,7 @@ impl Trial<'_> {
         let (offsets, end) = self.offsets()?;
         let mut first: Option<Outcome> = None;
         for seed in self.seeds.clone() {
-            let completion = if seed == 0 { Completion::Late } else { Completion::Random };
+            let completion = self.completion.unwrap_or_else(|| Completion::of_seed(seed));
             let options = Options { checks: self.checks, seed, completion, limit: self.limit };
             let other = self.once(&offsets, end, options)?;
             match &mut first {

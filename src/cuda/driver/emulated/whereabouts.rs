@@ -16,7 +16,8 @@ impl Grid<'_> {
             Space::Shared => match block.shared.spot(address, bytes) {
                 Some(offset) => {
                     let writer = block.shared.last_writer(offset, bytes).map(|stamp| (block.serial, stamp));
-                    block.shared.describe_byte(offset) + &self.last_write(block, writer)
+                    let place = block.shared.describe_byte(offset) + &block.mbarriers.describe(offset);
+                    place + &self.last_write(block, writer)
                 }
                 None => "outside the shared memory of the block".to_owned(),
             },

@@ -95,6 +95,7 @@ impl<'m> Decoder<'m> {
     fn warp_opcode(&mut self) -> Result<()> {
         match self.opcode_word() {
             "bar" | "barrier" => self.barrier(),
+            "mbarrier" => self.mbarrier(),
             "shfl" => self.shuffle(),
             "vote" => self.vote(),
             "match" => self.matching(),

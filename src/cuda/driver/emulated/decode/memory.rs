@@ -248,10 +248,13 @@ impl<'m> Decoder<'m> {
         }
     }
 
-    /// `cp.async` without bulk and without mbarriers (9.7.9.25.3).
+    /// `cp.async` without bulk (9.7.9.25.3).
     pub(super) fn cp_async(&mut self) -> Result<()> {
         if !self.flag("async") {
             return self.unsupported();
+        }
+        if self.flag("mbarrier") {
+            return self.arrive_copies();
         }
         if self.flag("commit_group") {
             self.push(Op::CpAsyncCommit);

@@ -11,6 +11,7 @@ mod compare;
 mod control;
 mod convert;
 mod kind;
+mod mbarrier;
 mod memory;
 mod operand;
 mod statement;
