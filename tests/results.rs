@@ -162,16 +162,16 @@ impl Verified {
         let (date, gpu) = (said("date:")?, said("GPU:")?);
         let report: serde_json::Value = serde_json::from_str(report).unwrap_or_else(|error| panic!("{file}: {error}"));
         let device = report["device"].as_str()?;
-        if !device.starts_with("cuda") || device == "cuda-emulated" {
+        if !device.starts_with("cuda") || device.starts_with("cuda-emulated") {
             return None;
         }
-        let entries = report["report"]["entries"].as_array().into_iter().flatten();
+        let entries = report["report"]["entries"].as_object().into_iter().flatten();
         let kernels = report["report"]["kernels"].as_object().into_iter().flatten();
         Some(Self {
             file: file.to_owned(),
             chip: gpu.split(',').next().unwrap_or(gpu).to_owned(),
             date: date.to_owned(),
-            entries: entries.filter_map(|entry| entry.as_str()).map(str::to_owned).collect(),
+            entries: entries.map(|(symbol, _)| symbol.clone()).collect(),
             failed: kernels.filter(|(_, line)| !line["failure"].is_null()).map(|(name, _)| name.clone()).collect(),
         })
     }
@@ -294,7 +294,7 @@ fn what_was_measured_against_the_rules_is_refused() {
 #[test]
 fn what_ran_on_a_gpu_is_told_with_chip_and_date() {
     let machine = "revision: 0123\ndate: 2026-12-01\nGPU: NVIDIA H100, 570.1, 9.0, 81559 MiB\n";
-    let report = r#"{"device": "cuda:0", "passed": false, "report": {"entries": ["gelu_fwd", "gelu_bwd", "embed_fwd", "rows_fwd"],
+    let report = r#"{"device": "cuda:0", "passed": false, "report": {"entries": {"gelu_fwd": null, "gelu_bwd": null, "embed_fwd": null, "rows_fwd": null},
         "kernels": {"gelu.fwd/eights": {"failure": null}, "rows.fwd/eights": {"failure": "error 1 > 0"}}}}"#;
     let run = Verified::new("benches/results/gpu/verify.json", machine, report).expect("a GPU's");
     let at = "NVIDIA H100, 2026-12-01, [gpu](benches/results/gpu/verify.json)";

@@ -12,41 +12,9 @@ use common::ledger;
 use g2d::program::{Kernels, Precision};
 use g2d::train::Device;
 use g2d::train::case;
+use g2d::verify::specification::{F64_FLOOR, F64_RTOL, FLOAT32_FLOOR, beyond, errors, judge};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// What f64 may differ by.
-const F64_RTOL: f64 = 1e-5;
-/// The part of the largest rms of its kind below which a tensor counts as zero: in f64, and in float32.
-const F64_FLOOR: f64 = 1e-6;
-const FLOAT32_FLOOR: f64 = 1e-4;
-/// The specification's measure, `errors` in `tests/oracle/torch_g2d.py`: rms(got - want) / (rms(want) + floor) of
-/// every tensor of `want`, the floor being `part` of the largest rms among tensors of its kind (out, grad, ...).
-/// Infinite for a tensor that `got` lacks, has in another shape, or fills with what is no number.
-fn errors<'a>(want: &'a Tensors, got: &Tensors, part: f64) -> BTreeMap<&'a str, f64> {
-    let kind = |name: &'a str| name.split('.').next().unwrap_or(name);
-    let mut floor: BTreeMap<&str, f64> = BTreeMap::new();
-    for (name, (_, numbers)) in want {
-        let floor = floor.entry(kind(name)).or_default();
-        *floor = floor.max(part * rms(numbers.iter().copied()));
-    }
-    let error = |name: &'a str, (shape, want): &Tensor| {
-        let Some((_, got)) = got.get(name).filter(|(other, _)| other == shape) else { return f64::INFINITY };
-        let difference = rms(want.iter().zip(got).map(|(want, got)| got - want));
-        let error = difference / (rms(want.iter().copied()) + floor[kind(name)] + 1e-12);
-        if error.is_nan() { f64::INFINITY } else { error }
-    };
-    want.iter().map(|(name, tensor)| (name.as_str(), error(name, tensor))).collect()
-}
-
-/// Tensors beyond what is allowed, and the largest part of it that any one takes up.
-fn beyond(errors: &BTreeMap<&str, f64>, allowed: impl Fn(&str) -> f64) -> (Vec<String>, f64) {
-    let bad = errors.iter().filter(|&(&name, &error)| {
-        let ok = error <= allowed(name);
-        !ok
-    });
-    let bad = bad.map(|(name, error)| format!("{name}: error {error:.2e}, allowed {:.2e}", allowed(name))).collect();
-    (bad, errors.iter().map(|(&name, &error)| error / allowed(name)).fold(0.0, f64::max))
-}
 
 /// Runs a case; the file it wrote.
 fn step(case: &Path, precision: Precision, kernels: Kernels, threads: usize) -> PathBuf {
@@ -155,6 +123,17 @@ fn threads_and_repetition_change_no_bit() {
             assert!(one == again, "{} {}: another run gives other bits", name(&case), precision.name());
         }
     }
+}
+
+/// `g2d step --compare`: a result is held to its own case.
+#[test]
+fn the_command_holds_a_result_to_its_case() {
+    let (case, other) = (&cases()[0], &cases()[1]);
+    let made = step(case, Precision::Exact, Kernels::Best, 0);
+    assert!(judge(case, &made, Precision::Exact).unwrap() <= 1.0);
+    let error = judge(other, &made, Precision::Exact).unwrap_err().to_string();
+    assert!(error.contains("are beyond what is allowed, the first"), "{error}");
+    assert!(judge(case, &made, Precision::F64).is_err() && judge(case, &made, Precision::Mixed).is_err());
 }
 
 /// What the comparison is for: a wrong result does not pass it.

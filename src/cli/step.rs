@@ -7,12 +7,14 @@ use clap::Args;
 use crate::error::Error;
 use crate::program::{Kernels, Precision};
 use crate::train::case;
+use crate::verify::specification;
 
 /// Runs the training steps of a case made by tests/oracle/torch_g2d.py, and writes every tensor of them.
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  g2d step --case tests/fixtures/default --out result.safetensors --precision f64\n  \
-    python tests/oracle/torch_g2d.py compare tests/fixtures/default result.safetensors --rtol 1e-5"
+    python tests/oracle/torch_g2d.py compare tests/fixtures/default result.safetensors --rtol 1e-5\n  \
+    g2d step --case tests/fixtures/default --out result.safetensors --device cuda --compare"
 )]
 pub struct Step {
     /// Folder with config.json, weights.safetensors and batch-0.safetensors (batch-1, ...).
@@ -33,6 +35,10 @@ pub struct Step {
     /// Threads; 0: all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Hold the result to expected.safetensors and tolerance.json of the case, as tests/oracle/torch_g2d.py compare does;
+    /// exit code 2 if a tensor is further off.
+    #[arg(long)]
+    compare: bool,
     /// Wait for each launch on a GPU, so that an error names its place in the plan; slow.
     #[arg(long)]
     replay: bool,
@@ -49,8 +55,12 @@ impl Step {
         let (device, threads) = (self.device.resolve(), self.threads);
         let report = case::run(&self.case, &self.out, precision, device, kernels, threads, self.replay)?;
         report.notes.iter().for_each(|note| eprintln!("{note}"));
+        let compare = || specification::judge(&self.case, &self.out, precision);
+        let used = self.compare.then(compare).transpose()?;
         if self.json {
-            println!("{}", serde_json::to_string(&report).unwrap_or_default());
+            let mut report = serde_json::to_value(&report).unwrap_or_default();
+            report["used"] = used.into();
+            println!("{report}");
         } else {
             println!(
                 "{} step(s) of {} pairs: loss {:.6} = contrastive {:.6} and segmentation {:.6}; {} tensors in {}",
@@ -62,6 +72,9 @@ impl Step {
                 report.tensors,
                 self.out.display()
             );
+            if let Some(used) = used {
+                println!("every tensor within the specification, {used:.3} of what is allowed at worst");
+            }
         }
         Ok(())
     }

@@ -104,7 +104,7 @@ mod tests {
         assert!((4..=5).contains(fits) && bytes(6) > memory, "{error}");
         open(*fits, memory).unwrap();
         let text = error.to_string();
-        let said = ["Activations takes ", &format!("of {memory} are allocated"), &format!("a batch of {fits} fits")];
+        let said = ["Arena takes ", &format!("of {memory} are allocated"), &format!("a batch of {fits} fits")];
         assert!(said.iter().all(|part| text.contains(part)), "{text}");
     }
 

@@ -13,6 +13,7 @@ pub mod restrict;
 pub mod sample;
 pub mod schedules;
 pub mod shadow;
+pub mod specification;
 pub mod suite;
 mod target;
 

@@ -131,33 +131,42 @@ done:
 ";
 
     /// A case of [`Finite`](crate::ops::finite::Finite) whose squares are many.
-    fn spot() -> Spot {
+    fn spot(draw: u64) -> Spot {
         let position = REGISTRY.iter().position(|&(name, _)| name == "finite").unwrap();
         let size = Size { batch: 3, side: 9, channels: 100, extra: 9 };
-        Spot { position, variant: 0, size, draw: 5, storage: Storage::F32 }
+        Spot { position, variant: 0, size, draw, storage: Storage::F32 }
     }
 
     #[test]
     fn a_sum_in_whatever_order_is_noticed_and_within_the_tolerance() {
-        let (spot, mut library) = (spot(), Library::shipped());
-        let expected = spot.expected().unwrap();
-        let [kernel] = spot.case().op.cuda() else { panic!("one kernel") };
-        let check =
-            |library: &Library, schedules| Scheduled::new(library.clone()).check(&spot, kernel, &expected, schedules);
-        check(&library, pair(&spot, 0)).unwrap();
+        let mut library = Library::shipped();
+        let check = |library: &Library, draw, schedules: Option<[u64; 2]>| {
+            let spot = spot(draw);
+            let [kernel] = spot.case().op.cuda() else { panic!("one kernel") };
+            let schedules = schedules.unwrap_or_else(|| pair(&spot, 0));
+            Scheduled::new(library.clone()).check(&spot, kernel, &spot.expected().unwrap(), schedules)
+        };
+        check(&library, 0, None).unwrap();
         let text = library.find("finite_piece_f32_eights_sm80").unwrap().0;
         let (path, shipped) = (text.path.clone(), text.ptx.to_string());
         let (head, _) = shipped.split_once(".visible .entry").unwrap();
         let (_, finish) = shipped.rsplit_once(".visible .entry").unwrap();
         library.replace(&path, format!("{head}{ANY_ORDER}.visible .entry{finish}")).unwrap();
-        check(&library, [7, 7]).unwrap();
-        let noticed = check(&library, pair(&spot, 0)).unwrap_err().to_string();
-        assert!(noticed.contains("give other bits: output 0"), "{noticed}");
+        // Two orders may round to one number by chance, but not in most of some cases.
+        let mut noticed = 0;
+        for draw in 0..8 {
+            check(&library, draw, Some([7, 7])).unwrap();
+            if let Err(failure) = check(&library, draw, None) {
+                assert!(failure.to_string().contains("give other bits: output 0"), "{failure}");
+                noticed += 1;
+            }
+        }
+        assert!(noticed >= 4, "{noticed} of 8");
     }
 
     #[test]
     fn a_failure_names_the_schedule_that_repeats_it() {
-        let (spot, mut library) = (spot(), Library::shipped());
+        let (spot, mut library) = (spot(5), Library::shipped());
         let text = library.find("finite_piece_f32_eights_sm80").unwrap().0;
         let (path, shipped) = (text.path.clone(), text.ptx.to_string());
         library.replace(&path, shipped.replace("bar.sync \t0;", "")).unwrap();
@@ -168,9 +177,9 @@ done:
 
     #[test]
     fn cases_have_schedules_of_their_own() {
-        let [one, other] = pair(&spot(), 0);
+        let [one, other] = pair(&spot(5), 0);
         assert!(one != other && one != 0 && other != 0);
-        assert_ne!(pair(&Spot { draw: 6, ..spot() }, 0), [one, other]);
-        assert_eq!(pair(&spot(), 3), [0, 3]);
+        assert_ne!(pair(&spot(6), 0), [one, other]);
+        assert_eq!(pair(&spot(5), 3), [0, 3]);
     }
 }

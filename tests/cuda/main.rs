@@ -5,6 +5,7 @@ mod adamw;
 mod attention_pool;
 #[path = "../common/mod.rs"]
 mod common;
+mod counters;
 mod device;
 mod long_rows;
 mod many_tiles;
@@ -12,6 +13,7 @@ mod matmul;
 mod norms;
 mod ops;
 mod pseudo_mask;
+mod replay;
 mod sample;
 mod segmentation_loss;
 mod synchronisation;

@@ -106,9 +106,11 @@ impl Emulated {
         Self { state: Mutex::new(State { options, ..State::default() }) }
     }
 
-    /// Changes how later launches run.
+    /// Changes how later launches run: CTAs are numbered anew, so that a seed gives the same run as on a new device.
     pub fn set_options(&self, options: Options) {
-        self.state().options = options;
+        let mut state = self.state();
+        state.options = options;
+        state.forget_launches();
     }
 
     /// How launches run.
@@ -267,11 +269,17 @@ impl State {
         let first = self.blocks.max(1);
         let next = first.checked_add(count);
         if next.is_none() {
-            self.memory.segments_mut().for_each(super::memory::Segment::forget_launches);
+            self.forget_launches();
         }
         let first = if next.is_some() { first } else { 1 };
         self.blocks = first.saturating_add(count);
         first
+    }
+
+    /// Numbers CTAs from the start: nothing that an earlier launch wrote is known as one's any more.
+    fn forget_launches(&mut self) {
+        self.memory.segments_mut().for_each(super::memory::Segment::forget_launches);
+        self.blocks = 0;
     }
 
     /// Whether so many more bytes can be allocated.

@@ -1,0 +1,38 @@
+//! Where in its plan a launch failed: not told by a graph, but launch by launch.
+
+use std::sync::Arc;
+
+use g2d::cuda::Replay;
+use g2d::cuda::driver::emulated::{Emulated, Options};
+use g2d::cuda::replay::ReplayError;
+use g2d::kernels::Library;
+use g2d::model::batch::{Shapes, Source};
+use g2d::model::config::Config;
+use g2d::program::{Kernels, Precision};
+use g2d::train::session::step_plan;
+
+/// A device that gives up a launch of more than so many warp instructions stands for one on which a launch fails.
+#[test]
+fn a_launch_that_fails_in_a_graph_is_found_launch_by_launch() {
+    let shapes = Shapes { batch: 2, text_len: 8, source: Source::Bytes };
+    let config = Config { warmup_steps: 0, ..Config::preset("micro").unwrap() };
+    let plan = Arc::new(step_plan(&config, &shapes, Precision::Exact, Kernels::Cuda).unwrap());
+    let device = Arc::new(Emulated::default());
+    let mut replay = Replay::open(device.clone(), Library::shipped(), std::slice::from_ref(&plan)).unwrap();
+    let mut longest = 0;
+    for at in 0..plan.launches.len() {
+        replay.run(&plan, at).unwrap();
+        longest = longest.max(device.counters().total_instructions());
+    }
+    replay.replay(&plan, false).unwrap();
+    device.set_options(Options { limit: Some(longest - 1), ..Options::default() });
+    let graph = replay.replay(&plan, false).unwrap_err();
+    assert!(matches!(graph, ReplayError::Graph { .. }), "{graph}");
+    assert!(graph.to_string().contains("run again with --replay to find the launch"), "{graph}");
+    let found = replay.replay(&plan, true).unwrap_err();
+    let ReplayError::Launch { at, .. } = &found else { panic!("{found}") };
+    let launch = &plan.launches[*at];
+    let place = format!("launch {at} of the plan ({}, {} by {})", launch.scope, launch.op.name(), launch.kernel);
+    assert!(found.to_string().starts_with(&place), "{found}");
+    assert!(found.to_string().contains("kernel `"), "{found}");
+}
