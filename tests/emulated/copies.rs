@@ -6,6 +6,9 @@ use crate::harness::Case;
 
 const SHARED: &str = ".shared .align 16 .b32 s[512];";
 
+/// Where a checker is switched.
+type Switch = fn(&mut Checks) -> &mut bool;
+
 fn copy(instruction: &str, wait: &str) -> Vec<u32> {
     let body = format!(
         "mov.u32 %r0, s; shl.b32 %r1, %tx, 4; add.u32 %r1, %r0, %r1; mul.wide.u32 %rd1, %tx, 16; add.u64 %rd1, %a, %rd1;
@@ -96,7 +99,7 @@ fn a_wait_is_for_the_thread_that_waits() {
 
 #[test]
 fn sources_and_destinations_are_checked() {
-    let switches: [(Check, fn(&mut Checks) -> &mut bool); 3] = [
+    let switches: [(Check, Switch); 3] = [
         (Check::Bounds, |checks| &mut checks.bounds),
         (Check::Alignment, |checks| &mut checks.alignment),
         (Check::Initialized, |checks| &mut checks.initialized),
