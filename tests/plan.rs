@@ -495,6 +495,28 @@ fn a_buffer_too_large_to_count_is_found() {
     }
 }
 
+/// Every op of every recipe has kernels on each device; planning needs neither a GPU nor a driver.
+#[test]
+fn every_recipe_has_a_plan_on_every_device() {
+    let shapes = Shapes { batch: 2, text_len: 8, source: Source::Bytes };
+    for recipe in RECIPES {
+        let config = Config::preset("micro").unwrap().with_recipe(recipe).unwrap();
+        for phase in [Phase::Full, Phase::Warmup] {
+            let program = program(&config, &shapes, phase);
+            for (kernels, precision) in [
+                (Kernels::Cuda, Precision::Exact),
+                (Kernels::Cuda, Precision::Mixed),
+                (Kernels::Wgsl, Precision::Exact),
+            ] {
+                let states = StateLayout::of(&program, precision);
+                let planned = plan(program.clone(), &states, kernels);
+                let planned = planned.unwrap_or_else(|error| panic!("{recipe} {phase:?} {kernels:?}: {error}"));
+                assert!(planned.launches.iter().all(|launch| launch.kernel != REFERENCE), "{recipe} {kernels:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn states_of_another_configuration_are_refused() {
     let (config, shapes) = preset("micro", 2, 8);

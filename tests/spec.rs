@@ -75,23 +75,38 @@ fn exact_is_within_each_tensors_tolerance() {
 /// Numbers of schedules of the emulated device.
 const SCHEDULES: [u64; 2] = [1, 2];
 
-/// The PTX that ships, on the emulated device with every checker: whole steps of every recipe, and the same bits on two
-/// schedules.
-#[test]
-fn exact_on_the_emulated_cuda_device() {
+/// Whole steps of every recipe in f32 on two devices: within what each tensor is allowed, and the same bits.
+fn exact_on(devices: [Device; 2]) {
     for case in cases() {
         let want = read(&case.join("expected.safetensors"));
         let text = fs::read_to_string(case.join("tolerance.json")).unwrap();
         let tolerance: BTreeMap<String, f64> = serde_json::from_str(&text).unwrap();
-        let [one, other] =
-            SCHEDULES.map(|number| on(Device::CudaEmulated(number), &case, Precision::Exact, Kernels::Best, 1));
+        let [one, other] = devices.map(|device| on(device, &case, Precision::Exact, Kernels::Best, 1));
         let got = read(&one);
         let (bad, part) = beyond(&errors(&want, &got, FLOAT32_FLOOR), |name| tolerance[name]);
         assert!(bad.is_empty(), "{}: {} tensors:\n{}", name(&case), bad.len(), bad.join("\n"));
         let same = fs::read(one).unwrap() == fs::read(other).unwrap();
-        assert!(same, "{}: schedules {SCHEDULES:?} give other bits", name(&case));
-        println!("{} exact on cuda-emulated: at most {part:.3} of what is allowed", name(&case));
+        assert!(same, "{}: {} and {} give other bits", name(&case), devices[0], devices[1]);
+        println!("{} exact on {}: at most {part:.3} of what is allowed", name(&case), devices[0]);
     }
+}
+
+/// The shaders that ship, on the first adapter.
+#[cfg(feature = "wgpu")]
+#[test]
+fn exact_through_wgpu() {
+    let Some(adapter) = g2d::wgpu::adapter::list().into_iter().next() else {
+        return ledger::skipped("wgpu", "there is no adapter: no whole step is tried", ledger::VULKAN);
+    };
+    exact_on([Device::Wgpu(0); 2]);
+    let what = "whole steps of the fixtures in fp32 within tolerance.json, the same bits twice";
+    ledger::ran("wgpu", format!("{what}, on {}", adapter.name));
+}
+
+/// The PTX that ships, on the emulated device with every checker, the same bits on two schedules.
+#[test]
+fn exact_on_the_emulated_cuda_device() {
+    exact_on(SCHEDULES.map(Device::CudaEmulated));
     ledger::ran(
         "emulated",
         "whole steps of the fixtures in fp32 within tolerance.json, the same bits on two schedules",

@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 /// The variable that turns skips into failures: names of backends and oracles, separated by commas.
 pub const REQUIRE: &str = "G2D_REQUIRE";
 
+/// What makes tests run that need an adapter of wgpu's.
+pub const VULKAN: &str = "install a Vulkan driver, such as apt-get install mesa-vulkan-drivers libvulkan1, then cargo test \
+                          --release";
+
 /// One line of the ledger.
 #[derive(Clone, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Entry {

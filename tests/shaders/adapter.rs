@@ -16,7 +16,7 @@ use super::common::ledger;
 /// The first adapter; skips loudly where there is none.
 fn first(group: &str) -> Option<Arc<dyn Gpu>> {
     if adapter::list().is_empty() {
-        ledger::skipped("wgpu", format!("there is no adapter: {group} are not tried"), super::ops::ENABLE);
+        ledger::skipped("wgpu", format!("there is no adapter: {group} are not tried"), ledger::VULKAN);
         return None;
     }
     Some(adapter::open(0).expect("an adapter that is listed opens"))

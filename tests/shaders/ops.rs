@@ -13,14 +13,10 @@ use super::common::ledger;
 /// Shapes tried for each kind of case.
 const SHAPES: usize = 5;
 
-/// What makes skipped tests run.
-pub const ENABLE: &str = "install a Vulkan driver, such as apt-get install mesa-vulkan-drivers libvulkan1, then cargo test \
-                      --release --test shaders";
-
 #[test]
 fn kernels_agree_with_the_reference() {
     let Some(adapter) = adapter::list().into_iter().next() else {
-        return ledger::skipped("wgpu", "there is no adapter: shaders are validated, not run", ENABLE);
+        return ledger::skipped("wgpu", "there is no adapter: shaders are validated, not run", ledger::VULKAN);
     };
     let only = std::env::var("G2D_OPS").unwrap_or_default();
     let ops = only.split(',').filter(|op| !op.is_empty()).map(str::to_owned).collect();
@@ -29,6 +25,7 @@ fn kernels_agree_with_the_reference() {
     let failures = report.kernels.iter().filter_map(|(name, line)| Some(format!("{name}: {}", line.failure.as_ref()?)));
     let failures: Vec<String> = failures.collect();
     assert!(failures.is_empty(), "{} kernels fail on {}:\n{}", failures.len(), adapter.name, failures.join("\n"));
+    assert!(report.uncovered.is_empty(), "no shader does {:?}", report.uncovered);
     assert!(report.untried.is_empty(), "no case dispatches {:?}", report.untried);
     let (kernels, entries) = (report.kernels.len(), report.entries.len());
     ledger::ran("wgpu", format!("{kernels} kernels of ops ({entries} entries) on {}", adapter.name));
