@@ -14,7 +14,7 @@
 //   offsets                      [batch + 1]: the last is how many rows are real; the others are neither read nor written
 //   dispatch  add: a thread to a number; fwd and bwd: a workgroup of 64 to a row; columns: a workgroup to 64 channels of
 //             `slice` rows, for each slice all channels; finish: a thread to one of the 2 channels sums; all folded
-//   Sums of a row: every 64th channel by a thread, every eighth thread, then these; the variance is taken about the mean. Of a column:
+//   Sums of a row: every 64th channel by a thread, then threads in a tree; the variance is taken about the mean. Of a column:
 //   every fourth row of a slice by a thread, these four, then slice after slice.
 //   Numbers of x < 2^31: src/ops/layer_norm/wgsl.rs checks.
 
@@ -47,26 +47,29 @@ struct LayerNorm {
 const LANES: u32 = 64u; // threads of a row; columns of a workgroup
 const LINES: u32 = WIDTH / LANES; // threads of a column
 
+var<workgroup> extent: u32;
 var<workgroup> pairs: array<vec2<f32>, WIDTH>;
-var<workgroup> eighths: array<vec2<f32>, 8>;
 
-/// The sums over the 64 threads of a row, for all of them: eight times eight, then these. Fewer barriers than a tree has.
+/// How many rows are real, alike for all threads.
+fn real_rows(thread: u32) -> u32 {
+    if thread == 0u {
+        extent = u32(offsets[p.batch]);
+    }
+    return workgroupUniformLoad(&extent);
+}
+
+/// The sums over the threads of a row, for all of them.
 fn row_sums(part: vec2<f32>, thread: u32) -> vec2<f32> {
+    workgroupBarrier(); // whatever lies there is read
     pairs[thread] = part;
     workgroupBarrier();
-    if thread < 8u {
-        var sum = pairs[thread];
-        for (var other = thread + 8u; other < LANES; other += 8u) {
-            sum += pairs[other];
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if thread < half {
+            pairs[thread] += pairs[thread + half];
         }
-        eighths[thread] = sum;
+        workgroupBarrier();
     }
-    workgroupBarrier();
-    var sum = eighths[0];
-    for (var other = 1u; other < 8u; other++) {
-        sum += eighths[other];
-    }
-    return sum;
+    return pairs[0];
 }
 
 @compute @workgroup_size(WIDTH)
@@ -88,24 +91,27 @@ fn fwd(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let row = flat(group, groups);
-    let real = row < u32(offsets[p.batch]);
-    let first = row * p.channels;
-    let channels = select(0u, p.channels, real); // barriers are for all: a row that is not real has no channels
+    if row >= real_rows(thread) {
+        return;
+    }
+    let first = row * p.channels + thread;
+    let end = (row + 1u) * p.channels;
     var sum = 0.0;
-    for (var channel = thread; channel < channels; channel += LANES) {
-        sum += s[first + channel];
+    for (var at = first; at < end; at += LANES) {
+        sum += s[at];
     }
     let m = row_sums(vec2(sum, 0.0), thread).x / f32(p.channels);
     var squares = 0.0;
-    for (var channel = thread; channel < channels; channel += LANES) {
-        let centred = s[first + channel] - m;
+    for (var at = first; at < end; at += LANES) {
+        let centred = s[at] - m;
         squares += centred * centred;
     }
     let r = 1.0 / sqrt(row_sums(vec2(squares, 0.0), thread).x / f32(p.channels) + p.eps);
-    for (var channel = thread; channel < channels; channel += LANES) {
-        out[first + channel] = gamma[channel] * (s[first + channel] - m) * r + beta[channel];
+    for (var channel = thread; channel < p.channels; channel += LANES) {
+        let at = row * p.channels + channel;
+        out[at] = gamma[channel] * (s[at] - m) * r + beta[channel];
     }
-    if real && thread == 0u {
+    if thread == 0u {
         mean[row] = m;
         rstd[row] = r;
     }
@@ -118,20 +124,20 @@ fn bwd(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let row = flat(group, groups);
-    let real = row < u32(offsets[p.batch]);
-    let first = row * p.channels;
-    let channels = select(0u, p.channels, real);
-    let there = select(0u, row, real); // what lies there is not used if the row is not real
-    let m = mean[there];
-    let r = rstd[there];
+    if row >= real_rows(thread) {
+        return;
+    }
+    let m = mean[row];
+    let r = rstd[row];
     var part = vec2(0.0, 0.0);
-    for (var channel = thread; channel < channels; channel += LANES) {
-        let g = out[first + channel] * gamma[channel];
-        part += vec2(g, g * ((s[first + channel] - m) * r));
+    for (var channel = thread; channel < p.channels; channel += LANES) {
+        let at = row * p.channels + channel;
+        let g = out[at] * gamma[channel];
+        part += vec2(g, g * ((s[at] - m) * r));
     }
     let means = row_sums(part, thread) / f32(p.channels);
-    for (var channel = thread; channel < channels; channel += LANES) {
-        let at = first + channel;
+    for (var channel = thread; channel < p.channels; channel += LANES) {
+        let at = row * p.channels + channel;
         out[at] = r * (out[at] * gamma[channel] - means.x - (s[at] - m) * r * means.y);
     }
 }
