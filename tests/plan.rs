@@ -9,14 +9,14 @@ use common::ledger;
 use g2d::base::{DType, Rng, Shape};
 use g2d::cpu::{self, Memory};
 use g2d::model::batch::{Shapes, Source, TextBatch};
-use g2d::model::config::Config;
+use g2d::model::config::{Config, RECIPES};
 use g2d::model::g2d::{Phase, record_step};
 use g2d::model::init;
 use g2d::model::optimizer::{Group, optimize};
 use g2d::program::check::{Fault, check};
 use g2d::program::memory::{self, Interval};
 use g2d::program::pass::layout::{ALIGNMENT, aligned};
-use g2d::program::plan::{Buffer, Launch, PlanError, Slab};
+use g2d::program::plan::{Buffer, Launch, PlanError, REFERENCE, Slab};
 use g2d::program::{Checked, Kernels, Plan, Precision, Program, StateLayout, plan};
 use proptest::prelude::*;
 
