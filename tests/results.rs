@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::ledger;
+use g2d::kernels::shaders::SHADERS;
 use g2d::kernels::{MODULES, Origin};
 use serde::Deserialize;
 
@@ -214,10 +215,10 @@ fn verified() -> Vec<Verified> {
     all
 }
 
-/// What the PTX texts are written in, and where they have run.
+/// What the kernels are written in, where the suite runs them, and where they have run.
 fn kernels(verified: &[Verified]) -> String {
     let mut table = String::from(
-        "\n| kernels of | written as | source | entries | checked on the emulated device | executed on hardware |\n\
+        "\n| kernels of | written as | source | entries | checked without a GPU on | executed on hardware |\n\
          |---|---|---|---|---|---|\n",
     );
     let stem = |path: &str| path.rsplit('/').next().unwrap_or(path).trim_end_matches(".ptx").to_owned();
@@ -231,8 +232,13 @@ fn kernels(verified: &[Verified]) -> String {
         };
         let symbols: Vec<&str> = module.entries.iter().map(|entry| entry.symbol).collect();
         let executed = verified.iter().find_map(|run| run.executed(&stem, &symbols)).unwrap_or("no".into());
-        table +=
-            &format!("| {stem} | {written} | [{source}]({source}) | {} | yes | {executed} |\n", module.entries.len());
+        let entries = module.entries.len();
+        table += &format!("| {stem} | {written} | [{source}]({source}) | {entries} | emulated CUDA | {executed} |\n");
+    }
+    for shader in SHADERS {
+        let (name, entries) = (shader.name, shader.entries().count());
+        let source = format!("kernels/{name}.wgsl");
+        table += &format!("| {name} | WGSL | [{source}]({source}) | {entries} | lavapipe | no |\n");
     }
     table + "\n"
 }
