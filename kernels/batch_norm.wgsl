@@ -198,15 +198,16 @@ fn apply(
         return;
     }
     let centre = mean[own.channel];
-    var scale = 1.0 / sqrt(variance[own.channel] + p.eps);
+    let deviation = sqrt(variance[own.channel] + p.eps);
+    var scale = 1.0;
     var shift = 0.0;
     if p.affine != 0u {
-        scale *= gamma[own.channel];
+        scale = gamma[own.channel];
         shift = beta[own.channel];
     }
     for (var row = own.row; row < own.end; row += own.step) {
         let at = row * p.channels + own.channel;
-        var y = (x[at] - centre) * scale + shift;
+        var y = (x[at] - centre) / deviation * scale + shift; // rounded as the definition is
         if p.residual != 0u {
             y += residual[at];
         }
