@@ -4,15 +4,16 @@
 //   statistics  x -> partials: sum and squared deviations of each slice     moments    partials -> mean, var
 //   apply       x, mean, var, gamma?, beta?, residual? -> out = y
 //   sums        g = dy (where gate > 0), x, mean -> partials: sum g, sum g (x - mean); writes g if `keep`
-//   sum_up      partials, mean, var, gamma? -> dgamma?, dbeta?, totals: mean, scale = gamma / sqrt(var + eps),
-//               shift = dbeta / rows, slope = dgamma / (rows sqrt(var + eps))
-//   gradient    g, gate?, x, totals -> dx = scale (g - ((x - mean) slope + shift)), into out if `keep`, else into g
+//   sum_up      partials, mean, var, gamma? -> dgamma?, dbeta?, totals: mean, deviation = sqrt(var + eps),
+//               scale = gamma / deviation, dbeta, dgamma; these two 0 if mean and var were constants
+//   gradient    g, gate?, x, totals -> dx = scale (g - (dbeta + (x - mean) / deviation dgamma) / rows), into out if `keep`, else
+//               into g
 //   running     mean, var -> running_mean, running_var: (1 - momentum) running + momentum batch; counts the batch
 //
 //   x, residual, gate, out, g               [rows, channels]; residual and gate are unread unless the flag says so
 //   mean, var, gamma, beta, dgamma, dbeta   [channels]; gamma, beta, dgamma, dbeta are not there unless `affine`
 //   partials                                [slices, 2, channels], workspace
-//   totals                                  [4, channels], workspace
+//   totals                                  [5, channels], workspace
 //   offsets                                 [batch + 1], unread unless `packed`: the last is how many rows are real; the
 //                                           others are neither read nor written
 //   dispatch  statistics, apply, sums, gradient: a workgroup to `across` channels of `slice` rows, for each slice all channels;
@@ -198,15 +199,16 @@ fn apply(
         return;
     }
     let centre = mean[own.channel];
-    var scale = 1.0 / sqrt(variance[own.channel] + p.eps);
+    let deviation = sqrt(variance[own.channel] + p.eps);
+    var scale = 1.0;
     var shift = 0.0;
     if p.affine != 0u {
-        scale *= gamma[own.channel];
+        scale = gamma[own.channel];
         shift = beta[own.channel];
     }
     for (var row = own.row; row < own.end; row += own.step) {
         let at = row * p.channels + own.channel;
-        var y = (x[at] - centre) * scale + shift;
+        var y = (x[at] - centre) / deviation * scale + shift; // rounded as the definition is
         if p.residual != 0u {
             y += residual[at];
         }
@@ -269,16 +271,17 @@ fn sum_up(
     }
     let deviation = sqrt(variance[channel] + p.eps);
     let product = all.y / deviation;
-    var scale = 1.0 / deviation;
+    var scale = 1.0;
     if p.affine != 0u {
-        scale *= gamma[channel];
+        scale = gamma[channel];
         dgamma[channel] = product;
         dbeta[channel] = all.x;
     }
     totals[channel] = mean[channel];
-    totals[p.channels + channel] = scale;
-    totals[2u * p.channels + channel] = select(all.x / f32(rows), 0.0, p.constant != 0u);
-    totals[3u * p.channels + channel] = select(product / deviation / f32(rows), 0.0, p.constant != 0u);
+    totals[p.channels + channel] = deviation;
+    totals[2u * p.channels + channel] = scale / deviation;
+    totals[3u * p.channels + channel] = select(all.x, 0.0, p.constant != 0u);
+    totals[4u * p.channels + channel] = select(product, 0.0, p.constant != 0u);
 }
 
 @compute @workgroup_size(WIDTH)
@@ -292,12 +295,15 @@ fn gradient(
         return;
     }
     let m = of_channels[own.channel];
-    let scale = of_channels[p.channels + own.channel];
-    let shift = of_channels[2u * p.channels + own.channel];
-    let slope = of_channels[3u * p.channels + own.channel];
+    let deviation = of_channels[p.channels + own.channel];
+    let scale = of_channels[2u * p.channels + own.channel];
+    let shift = of_channels[3u * p.channels + own.channel];
+    let slope = of_channels[4u * p.channels + own.channel];
+    let rows = f32(real_rows());
     for (var row = own.row; row < own.end; row += own.step) {
         let at = row * p.channels + own.channel;
-        let result = scale * (gated(at) - ((x[at] - m) * slope + shift));
+        let centred = (x[at] - m) / deviation;
+        let result = scale * (gated(at) - (shift + centred * slope) / rows);
         if p.keep != 0u {
             dx[at] = result;
         } else {

@@ -113,7 +113,7 @@ fn fill_windows(thread: u32) {
 fn write_pixels(thread: u32, sums: ptr<function, Sums>, column: u32) {
     for (var vector = 0u; vector < 16u; vector++) {
         let at = lines[sums_line(thread, vector)].w;
-        let four = (*sums)[vector];
+        let four = next(sums);
         for (var i = 0u; i < 4u; i++) {
             let to = column + sums_column(thread, vector) + i;
             if at >= 0 && to < p.columns {
@@ -181,7 +181,8 @@ fn fwd(
     }
     if p.with_bias != 0u {
         for (var vector = 0u; vector < 16u; vector++) {
-            sums[vector] += biases(column + sums_column(thread, vector));
+            sums[0] += biases(column + sums_column(thread, vector));
+            next(&sums);
         }
     }
     write_pixels(thread, &sums, column);
@@ -345,7 +346,7 @@ fn wgrad(
     }
     for (var vector = 0u; vector < 16u; vector++) {
         let output = first + sums_line(thread, vector);
-        let four = sums[vector];
+        let four = next(&sums);
         for (var i = 0u; i < 4u; i++) {
             let to = column + sums_column(thread, vector) + i;
             if output < p.outputs && to < p.columns {

@@ -137,7 +137,7 @@ fn fill_b_columns(thread: u32, first: u32, start: u32, end: u32) {
 fn write(thread: u32, sums: ptr<function, Sums>, at: u32, first: u32, lines: u32, column: u32) {
     for (var vector = 0u; vector < 16u; vector++) {
         let line = first + sums_line(thread, vector);
-        let four = (*sums)[vector];
+        let four = next(sums);
         for (var i = 0u; i < 4u; i++) {
             let to = column + sums_column(thread, vector) + i;
             if line < lines && to < p.columns {
@@ -181,7 +181,8 @@ fn fwd(
     }
     if p.bias != 0u {
         for (var vector = 0u; vector < 16u; vector++) {
-            sums[vector] += biases(column + sums_column(thread, vector));
+            sums[0] += biases(column + sums_column(thread, vector));
+            next(&sums);
         }
     }
     write(thread, &sums, 0u, first, rows, column);

@@ -114,6 +114,28 @@ fn sums_column(thread: u32, vector: u32) -> u32 {
     return thread % 8u * 4u + vector % 2u * (TILE / 2u);
 }
 
+/// The first vector, which becomes the last: drivers keep an array in registers only where no index is computed.
+fn next(sums: ptr<function, Sums>) -> vec4<f32> {
+    let first = (*sums)[0];
+    (*sums)[0] = (*sums)[1];
+    (*sums)[1] = (*sums)[2];
+    (*sums)[2] = (*sums)[3];
+    (*sums)[3] = (*sums)[4];
+    (*sums)[4] = (*sums)[5];
+    (*sums)[5] = (*sums)[6];
+    (*sums)[6] = (*sums)[7];
+    (*sums)[7] = (*sums)[8];
+    (*sums)[8] = (*sums)[9];
+    (*sums)[9] = (*sums)[10];
+    (*sums)[10] = (*sums)[11];
+    (*sums)[11] = (*sums)[12];
+    (*sums)[12] = (*sums)[13];
+    (*sums)[13] = (*sums)[14];
+    (*sums)[14] = (*sums)[15];
+    (*sums)[15] = first;
+    return first;
+}
+
 /// Adds the products of the two tiles, in order of the inner extent.
 fn multiply(thread: u32, sums: ptr<function, Sums>) {
     for (var k = 0u; k < STEP; k++) {

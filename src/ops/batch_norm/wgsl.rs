@@ -159,7 +159,7 @@ fn backward(
     let dx = if keep > 0 { io.output(0).binding() } else { unread };
     let affine = at.gamma.is_some();
     let [dgamma, dbeta] = [1, 2].map(|output| if affine { io.output(output + keep).binding() } else { unread });
-    let (partials, totals) = (io.scratch(summed.partial_bytes()), io.scratch(16 * summed.channels as usize));
+    let (partials, totals) = (io.scratch(summed.partial_bytes()), io.scratch(20 * summed.channels as usize));
     io.launch(summed.slices("batch_norm.sums", [offsets, x, g, gate, mean, partials]));
     let bindings = [offsets, partials, mean, variance, gamma, totals, dgamma, dbeta];
     io.launch(summed.columns("batch_norm.sum_up", bindings));
