@@ -136,7 +136,8 @@ fn a_gpu_that_is_lost_ends_the_replay_with_the_place_and_what_to_do() {
     let program = recorder.finish();
     let states = StateLayout::of(&program, Precision::Exact);
     let plan = Arc::new(plan(program, &states, Kernels::Wgsl).unwrap());
-    let mut replay = Replay::open(Arc::new(Losing { gpu, left: AtomicUsize::new(1) }), &[plan.clone()]).unwrap();
+    let mut replay =
+        Replay::open(Arc::new(Losing { gpu, left: AtomicUsize::new(1) }), std::slice::from_ref(&plan)).unwrap();
     for (_, at) in &plan.inputs {
         let buffer = &plan.buffers[*at];
         replay.write(buffer, (0..buffer.spec.shape.elements()).map(|at| at as f64)).unwrap();
