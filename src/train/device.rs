@@ -66,8 +66,7 @@ impl Device {
             Err(error) => error.to_string(),
         };
         #[cfg(feature = "wgpu")]
-        // Real adapters are listed before others.
-        if let Some(adapter) = crate::wgpu::adapter::list().into_iter().next().filter(|adapter| !adapter.software) {
+        if let Some(adapter) = crate::wgpu::adapter::real() {
             return (Self::Wgpu(0), adapter.name);
         }
         (Self::Cpu, absent)

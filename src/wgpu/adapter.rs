@@ -1,6 +1,7 @@
 //! The adapters of this machine, by number: real ones first.
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -31,6 +32,17 @@ pub struct Adapter {
 /// All adapters; `wgpu:N` is the one at position N.
 pub fn list() -> Vec<Adapter> {
     adapters().iter().map(describe).collect()
+}
+
+/// The first adapter, if it is a real GPU. On Linux none is looked for where no GPU has a device file, for looking takes
+/// time, and drivers that run on the processor print lines of their own.
+pub fn real() -> Option<Adapter> {
+    let there = |file: &&str| Path::new(file).exists();
+    if cfg!(target_os = "linux") && !["/dev/dri", "/dev/nvidia0", "/dev/dxg"].iter().any(there) {
+        return None;
+    }
+    // Real ones are listed first.
+    list().into_iter().next().filter(|adapter| !adapter.software)
 }
 
 /// Opens the adapter of that number.
