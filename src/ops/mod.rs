@@ -95,8 +95,9 @@ macro_rules! registry {
                 match self { $(Self::$op(op) => op.wgsl(),)* }
             }
 
-            /// See [`Operation::run_wgsl`].
+            /// See [`Operation::run_wgsl`]; what no shader takes is refused before.
             pub fn run_wgsl(&self, kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
+                io.check()?;
                 match self { $(Self::$op(op) => op.run_wgsl(kernel, io),)* }
             }
         }

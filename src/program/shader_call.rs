@@ -1,6 +1,7 @@
 //! A dispatch of a shader as data: what an op's `wgsl.rs` says is to be done, without a device.
 
-use super::device::{DeviceBuffer, ShaderIo};
+use super::device::{DeviceBuffer, ShaderIo, count, exact};
+use super::op::Misfit;
 
 /// Workgroups along one dimension of a dispatch that every adapter takes.
 const MOST_GROUPS: u32 = 65535;
@@ -22,6 +23,19 @@ impl DeviceBuffer {
 }
 
 impl ShaderIo {
+    /// Refuses what no shader takes: real numbers that are not f32, and values of 2^31 numbers or more.
+    pub fn check(&self) -> Result<(), Misfit> {
+        let inputs = (0..self.input_count()).map(|at| ("input", at, self.input(at)));
+        let outputs = (0..self.output_count()).map(|at| ("output", at, self.output(at)));
+        for (what, at, value) in inputs.chain(outputs) {
+            count(&format!("the count of numbers of {what} {at}"), value.spec.shape.elements())?;
+            if value.spec.is_real() {
+                exact(&format!("{what} {at}"), value)?;
+            }
+        }
+        Ok(())
+    }
+
     /// [`workspace`](ShaderIo::workspace) of at least one byte, as a shader sees it.
     pub fn scratch(&mut self, bytes: usize) -> Binding {
         Binding { address: self.workspace(bytes), bytes: bytes as u64 }

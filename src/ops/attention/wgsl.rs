@@ -4,7 +4,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Attention;
-use crate::program::device::{count, exact};
+use crate::program::device::count;
 use crate::program::{Binding, DeviceBuffer, Misfit, Pass, ShaderCall, ShaderIo};
 
 /// Name of the kernels within the op.
@@ -40,10 +40,8 @@ impl Dispatches {
         lengths: Binding,
         io: &mut ShaderIo,
     ) -> Result<Self, Misfit> {
-        exact("q", q)?;
         let (rows, depth) = (q.spec.shape.rows(), q.spec.shape.last() / heads);
         let (sequences, chunks) = (offsets.spec.shape.last() - 1, depth.div_ceil(TILE));
-        count("numbers", q.spec.shape.elements())?;
         let tiles = rows / TILE + sequences;
         let groups = count("workgroups", tiles.saturating_mul(heads).saturating_mul(chunks))?;
         let parameters = Parameters {

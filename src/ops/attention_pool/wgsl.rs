@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::AttentionPool;
-use crate::program::device::{count, exact};
+use crate::program::device::count;
 use crate::program::{DeviceBuffer, Misfit, ShaderCall, ShaderIo};
 
 /// Name of the kernels within the op.
@@ -24,8 +24,6 @@ struct Parameters {
 
 /// Parameters for tokens of some features, of which each head has a part of the last extent.
 fn parameters(tokens: DeviceBuffer, heads: usize, part: usize) -> Result<Parameters, Misfit> {
-    exact("tokens", tokens)?;
-    count("numbers of all tokens", tokens.spec.shape.elements())?;
     let dims = tokens.spec.shape.dims();
     let size = dims[2] / part / heads;
     let root = (size as f64).sqrt() as f32;

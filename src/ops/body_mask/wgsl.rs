@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::BodyMask;
-use crate::program::device::{count, exact};
+use crate::program::device::count;
 use crate::program::{Binding, Misfit, ShaderCall, ShaderIo};
 
 /// Name of the kernels within the op.
@@ -22,7 +22,6 @@ struct Parameters {
 /// Asks for the dispatches; for none if there are no films.
 pub fn run(op: &BodyMask, io: &mut ShaderIo) -> Result<(), Misfit> {
     let (plane, body) = (io.input(0), io.output(0).binding());
-    exact("plane", plane)?;
     let [films, height, width] = io.dims(0);
     // A name for each pixel, and the border's.
     let names = films.saturating_mul(height.saturating_mul(width).saturating_add(1));

@@ -4,7 +4,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::ClipLoss;
-use crate::program::device::{count, exact};
+use crate::program::device::count;
 use crate::program::{Binding, Misfit, Pass, ShaderCall, ShaderIo};
 
 /// Name of the kernels within the op.
@@ -67,7 +67,6 @@ pub fn run(op: &ClipLoss, io: &mut ShaderIo) -> Result<(), Misfit> {
     };
     let mut side = |input: usize| {
         let x = io.input(input);
-        exact("a side", x)?;
         let (units, norms) = (io.scratch(4 * rows * features), io.scratch(4 * rows));
         let bindings = [units, norms, x.binding()];
         io.launch(ShaderCall::linear("clip_loss.normalise", parameters.rows, bindings, &parameters));

@@ -56,13 +56,7 @@ struct Parameters {
 
 /// Asks for the launches.
 pub fn run(op: &Conv2d, io: &mut DeviceIo) -> Result<(), Misfit> {
-    let skips = usize::from(op.has_skip());
-    let (x, y, weight) = match op.pass {
-        Pass::Fwd => (io.dims(0), io.output_dims(0), io.dims(1 + skips)),
-        Pass::Dgrad { .. } => (io.output_dims(0), io.dims(0), io.dims(1)),
-        Pass::Wgrad => (io.dims(1), io.dims(0), io.output_dims(0)),
-    };
-    let g = Geometry::of(op, x, y, weight);
+    let g = Geometry::new(op, |at| io.dims(at), io.output_dims(0));
     countable(&g)?;
     match op.pass {
         Pass::Fwd => forward(op, &g, io),

@@ -1,8 +1,6 @@
 //! Extents of one convolution, and where the element of its input lies in memory.
 
 use super::{Conv2d, Pass, Source};
-use crate::base::Number;
-use crate::program::HostIo;
 
 /// Extents of one convolution, whatever the pass.
 #[derive(Clone, Copy, Debug)]
@@ -34,19 +32,13 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// The geometry of `op` on these inputs and outputs.
-    pub fn new<N: Number>(op: &Conv2d, io: &HostIo<'_, N>) -> Self {
-        let skip = usize::from(op.has_skip());
-        let (x, y, weight): ([usize; 4], [usize; 4], [usize; 4]) = match op.pass {
-            Pass::Fwd => (io.dims(0), io.output_dims(0), io.dims(1 + skip)),
-            Pass::Dgrad { .. } => (io.output_dims(0), io.dims(0), io.dims(1)),
-            Pass::Wgrad => (io.dims(1), io.dims(0), io.output_dims(0)),
+    /// The geometry of `op` on inputs of these extents, with the first output.
+    pub fn new(op: &Conv2d, input: impl Fn(usize) -> [usize; 4], output: [usize; 4]) -> Self {
+        let (x, y, weight) = match op.pass {
+            Pass::Fwd => (input(0), output, input(1 + usize::from(op.has_skip()))),
+            Pass::Dgrad { .. } => (output, input(0), input(1)),
+            Pass::Wgrad => (input(1), input(0), output),
         };
-        Self::of(op, x, y, weight)
-    }
-
-    /// The geometry of `op` on x, y and w of these extents.
-    pub fn of(op: &Conv2d, x: [usize; 4], y: [usize; 4], weight: [usize; 4]) -> Self {
         let scale = if op.source == Source::Plain { 1 } else { 2 };
         Self {
             batch: x[0],

@@ -274,7 +274,7 @@ impl Operation for Conv2d {
     }
 
     fn run_cpu<N: Number>(&self, kernel: &'static str, io: &mut HostIo<'_, N>) {
-        let geometry = Geometry::new(self, io);
+        let geometry = Geometry::new(self, |at| io.dims(at), io.output_dims(0));
         cpu::run(self, &geometry, kernel, io);
     }
 

@@ -20,7 +20,7 @@ struct Term {
 
 /// Each pass is a sum over the same products of three.
 pub fn run<N: Number>(op: &Conv2d, io: &mut HostIo<'_, N>) {
-    let geometry = Geometry::new(op, io);
+    let geometry = Geometry::new(op, |at| io.dims(at), io.output_dims(0));
     match op.pass {
         Pass::Fwd => forward(op, &geometry, io),
         Pass::Dgrad { .. } => {

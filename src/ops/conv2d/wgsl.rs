@@ -7,7 +7,7 @@ use super::geometry::Geometry;
 use super::{Conv2d, Pass};
 use crate::ops::linear::cuda::parts;
 use crate::ops::linear::wgsl::{TILE, in_parts};
-use crate::program::device::{count, exact};
+use crate::program::device::count;
 use crate::program::{Misfit, ShaderCall, ShaderIo};
 
 /// Name of the kernels within the op.
@@ -41,18 +41,7 @@ struct Parameters {
 
 /// Asks for the dispatches.
 pub fn run(op: &Conv2d, io: &mut ShaderIo) -> Result<(), Misfit> {
-    let skips = usize::from(op.has_skip());
-    let (x, y, weight) = match op.pass {
-        Pass::Fwd => (io.dims(0), io.output_dims(0), io.dims(1 + skips)),
-        Pass::Dgrad { .. } => (io.output_dims(0), io.dims(0), io.dims(1)),
-        Pass::Wgrad => (io.dims(1), io.dims(0), io.output_dims(0)),
-    };
-    let values = (0..io.input_count()).map(|at| io.input(at)).chain((0..io.output_count()).map(|at| io.output(at)));
-    for value in values {
-        exact("a value", value)?;
-        count("the numbers of a value", value.spec.shape.elements())?;
-    }
-    let g = Geometry::of(op, x, y, weight);
+    let g = Geometry::new(op, |at| io.dims(at), io.output_dims(0));
     countable(&g)?;
     match op.pass {
         Pass::Fwd => forward(op, &g, io),

@@ -4,7 +4,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{Ingest, Source};
-use crate::program::device::{count, exact};
+use crate::program::device::count;
 use crate::program::{Misfit, ShaderCall, ShaderIo};
 
 /// Name of the kernels within the op.
@@ -48,13 +48,11 @@ pub fn run(op: &Ingest, io: &mut ShaderIo) -> Result<(), Misfit> {
     let call = match op.source {
         Source::Bytes => {
             let (plane, image, augmentation) = (io.output(0), io.output(1), io.input(1));
-            exact("image", image)?;
             let bindings = [plane, image, io.input(0), augmentation].map(|buffer| buffer.binding());
             ShaderCall::linear("ingest.bytes", parameters.films, bindings, &parameters)
         }
         Source::Numbers => {
             let (plane, image) = (io.input(0), io.output(0));
-            exact("image", image)?;
             let bindings = [plane.binding(), image.binding()];
             ShaderCall::linear("ingest.numbers", pixels.div_ceil(256), bindings, &parameters)
         }

@@ -4,7 +4,6 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::LayerNorm;
-use crate::program::device::{count, exact};
 use crate::program::{Misfit, ShaderCall, ShaderIo};
 
 /// Name of the kernels within the op.
@@ -29,16 +28,11 @@ struct Parameters {
 
 /// Asks for the dispatches of a pass.
 pub fn run(op: &LayerNorm, io: &mut ShaderIo) -> Result<(), Misfit> {
-    let numbers = count("the count of numbers", io.shape(0).elements())?;
-    Misfit::unless(numbers > 0, || format!("{} needs no dispatch", io.shape(0)))?;
+    Misfit::unless(io.shape(0).elements() > 0, || format!("{} needs no dispatch", io.shape(0)))?;
     let [rows, channels] = io.dims(0).map(|extent| extent as u32);
     let slice = rows.div_ceil(SLICES).max(SLICE);
     let batch = io.shape(io.input_count() - 1).last() as u32 - 1;
     let parameters = Parameters { channels, batch, eps: 0.0, slice, slices: rows.div_ceil(slice) };
-    let inputs = (0..io.input_count() - 1).map(|at| io.input(at));
-    inputs
-        .chain((0..io.output_count()).map(|at| io.output(at)))
-        .try_for_each(|value| exact("a value", value).map(drop))?;
     match *op {
         LayerNorm::Fwd { residual, eps } => forward(residual, io, &Parameters { eps: eps.to(), ..parameters }),
         LayerNorm::Bwd => backward(io, &parameters),

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{Compare, PseudoMask, Upsample, reference};
-use crate::program::device::{count, exact};
+use crate::program::device::count;
 use crate::program::{Binding, Misfit, ShaderCall, ShaderIo};
 
 /// Name of the kernels within the op.
@@ -46,9 +46,7 @@ struct Taps {
 /// Asks for the dispatches; for none if there are no images.
 pub fn run(op: &PseudoMask, io: &mut ShaderIo) -> Result<(), Misfit> {
     let map = io.input(0);
-    exact("map", map)?;
     let [images, heads, rows, columns] = io.dims(0);
-    count("numbers of the map", map.spec.shape.elements())?;
     let pixels = count("pixels of all images", images.saturating_mul(op.height.saturating_mul(op.width)))?;
     let radius = op.smooth.map_or(0, |filter| filter.radius());
     Misfit::unless(radius <= MOST_RADIUS, || format!("a filter of radius {radius}, at most {MOST_RADIUS} fits"))?;
