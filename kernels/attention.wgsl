@@ -149,14 +149,16 @@ fn number_a2(at: Place, row: u32, end: u32, feature: u32) -> f32 {
     return 0.0;
 }
 
-/// Of b, or of b2.
-fn number_b(second: bool, at: Place, row: u32, end: u32, feature: u32) -> f32 {
+fn number_b(at: Place, row: u32, end: u32, feature: u32) -> f32 {
     if row < end && feature < p.depth {
-        let number = line(at, row) + feature;
-        if second {
-            return b2[number];
-        }
-        return b[number];
+        return b[line(at, row) + feature];
+    }
+    return 0.0;
+}
+
+fn number_b2(at: Place, row: u32, end: u32, feature: u32) -> f32 {
+    if row < end && feature < p.depth {
+        return b2[line(at, row) + feature];
     }
     return 0.0;
 }
@@ -191,13 +193,13 @@ fn logits(at: Place, end: u32, other: u32, other_end: u32) -> Products {
         left[at.fast * LINE + at.slow] = vec4(
             number_a(at, x, end, f), number_a(at, x + 1u, end, f),
             number_a(at, x + 2u, end, f), number_a(at, x + 3u, end, f));
-        right[at.fast * LINE + at.slow] = vec2(number_b(false, at, y, other_end, f), number_b(false, at, y + 1u, other_end, f));
+        right[at.fast * LINE + at.slow] = vec2(number_b(at, y, other_end, f), number_b(at, y + 1u, other_end, f));
         products = multiplied(products, at);
     }
     return products;
 }
 
-/// a2 · b2T, likewise; apart, for an entry is given exactly the buffers that its functions name, and `fwd` has no a2.
+/// a2 · b2T, likewise.
 fn d_attention(at: Place, end: u32, other: u32, other_end: u32) -> Products {
     var products = Products();
     let x = at.row;
@@ -207,7 +209,7 @@ fn d_attention(at: Place, end: u32, other: u32, other_end: u32) -> Products {
         left[at.fast * LINE + at.slow] = vec4(
             number_a2(at, x, end, f), number_a2(at, x + 1u, end, f),
             number_a2(at, x + 2u, end, f), number_a2(at, x + 3u, end, f));
-        right[at.fast * LINE + at.slow] = vec2(number_b(true, at, y, other_end, f), number_b(true, at, y + 1u, other_end, f));
+        right[at.fast * LINE + at.slow] = vec2(number_b2(at, y, other_end, f), number_b2(at, y + 1u, other_end, f));
         products = multiplied(products, at);
     }
     return products;
@@ -243,15 +245,29 @@ fn added(before: Results, half: u32, at: Place) -> Results {
     return sums;
 }
 
-/// before + weights · b, or b2.
-fn weighted(second: bool, before: Results, at: Place, other: u32, other_end: u32) -> Results {
+/// before + weights · b.
+fn weighted(before: Results, at: Place, other: u32, other_end: u32) -> Results {
     var sums = before;
     let f = at.chunk * ROWS + 4u * at.fast;
     for (var half = 0u; half < OTHER; half += EACH) {
         let y = other + half + at.slow;
         left[at.slow * LINE + at.fast] = vec4(
-            number_b(second, at, y, other_end, f), number_b(second, at, y, other_end, f + 1u),
-            number_b(second, at, y, other_end, f + 2u), number_b(second, at, y, other_end, f + 3u));
+            number_b(at, y, other_end, f), number_b(at, y, other_end, f + 1u),
+            number_b(at, y, other_end, f + 2u), number_b(at, y, other_end, f + 3u));
+        sums = added(sums, half, at);
+    }
+    return sums;
+}
+
+/// before + weights · b2.
+fn weighted2(before: Results, at: Place, other: u32, other_end: u32) -> Results {
+    var sums = before;
+    let f = at.chunk * ROWS + 4u * at.fast;
+    for (var half = 0u; half < OTHER; half += EACH) {
+        let y = other + half + at.slow;
+        left[at.slow * LINE + at.fast] = vec4(
+            number_b2(at, y, other_end, f), number_b2(at, y, other_end, f + 1u),
+            number_b2(at, y, other_end, f + 2u), number_b2(at, y, other_end, f + 3u));
         sums = added(sums, half, at);
     }
     return sums;
@@ -321,7 +337,7 @@ fn fwd(
         sums.z *= kept;
         sums.w *= kept;
         put_weights(s, at);
-        sums = weighted(true, sums, at, other, at.keys);
+        sums = weighted2(sums, at, other, at.keys);
     }
     total = rows_sum(total, thread, at);
     for (var i = 0u; i < 4u; i++) {
@@ -371,7 +387,7 @@ fn dq(
         let x_share = exponentials(s.x * p.scale - lses, at.row, at.rows, y < at.keys);
         let y_share = exponentials(s.y * p.scale - lses, at.row, at.rows, y + 1u < at.keys);
         put_weights(Products(x_share * (d.x - delta) * p.scale, y_share * (d.y - delta) * p.scale), at);
-        sums = weighted(false, sums, at, other, at.keys);
+        sums = weighted(sums, at, other, at.keys);
     }
     for (var i = 0u; i < 4u; i++) {
         for (var j = 0u; j < 4u; j++) {
@@ -402,9 +418,9 @@ fn dkv(
         let x_share = exponentials(s.x * p.scale - one.x, at.row, at.keys, y < at.rows);
         let y_share = exponentials(s.y * p.scale - two.x, at.row, at.keys, y + 1u < at.rows);
         put_weights(Products(x_share, y_share), at);
-        d_values = weighted(true, d_values, at, other, at.rows);
+        d_values = weighted2(d_values, at, other, at.rows);
         put_weights(Products(x_share * (d.x - one.y) * p.scale, y_share * (d.y - two.y) * p.scale), at);
-        d_keys = weighted(false, d_keys, at, other, at.rows);
+        d_keys = weighted(d_keys, at, other, at.rows);
     }
     for (var i = 0u; i < 4u; i++) {
         for (var j = 0u; j < 4u; j++) {
