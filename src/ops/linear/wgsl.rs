@@ -14,8 +14,10 @@ pub const KERNEL: &str = "tiles";
 pub const TILE: usize = 64;
 /// Columns of a workgroup that adds up rows, at most.
 const COLUMNS: usize = 64;
-/// Columns of one that adds partial sums, at most: there are few rows for many threads.
+/// Columns of one that adds partial sums, at least: many parts are shared by many threads.
 const FEW_COLUMNS: usize = 16;
+/// Threads of either.
+const THREADS: usize = 256;
 
 /// Parameters of the kernels.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -125,7 +127,8 @@ pub fn in_parts(
     count("the numbers of partial sums", size.saturating_mul(parts))?;
     let (partials, unread) = (io.scratch(4 * size * parts), io.scratch(4));
     make(io, partials);
-    let across = size.next_power_of_two().min(FEW_COLUMNS);
+    // No more threads to a column than there are parts.
+    let across = size.next_power_of_two().min((THREADS / parts.next_power_of_two().min(THREADS)).max(FEW_COLUMNS));
     let parameters = Parameters {
         rows: parts as u32,
         columns: size as u32,
