@@ -2,7 +2,7 @@
 //
 //   b, out    [count]; out of `add` holds a on entry; of `fill` [1], with the value as scale and no b
 //   dispatch  a thread to a number, count / 256 rounded up, folded
-//   count < 2^31: src/ops/accumulate/wgsl.rs checks.
+//   count < 2^31: ShaderIo::check sees to it.
 
 struct Accumulate {
     scale: f32,

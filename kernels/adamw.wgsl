@@ -6,7 +6,7 @@
 //   weights, first, second   [count]: the parameter and its moments, updated in place
 //   gradient    [count]; `decay` does without: it is zero
 //   dispatch    a thread to a number, count / 256 rounded up, folded
-//   count < 2^31: src/ops/adamw/wgsl.rs checks.
+//   count < 2^31: ShaderIo::check sees to it.
 
 struct Update {
     weight_decay: f32,

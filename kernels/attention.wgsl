@@ -20,7 +20,7 @@
 //   Loads of a, a2, b and b2 are written out: a function cannot be given a buffer, one that is told which to read took 12 %
 //   longer on lavapipe, and an entry is given exactly the buffers that its functions name.
 //   Results: over features and rows in order; over keys for the softmax every 16th pair by a thread.
-//   rows * heads * depth < 2^31: src/ops/attention/wgsl.rs checks.
+//   rows * heads * depth < 2^31: ShaderIo::check sees to it.
 
 struct Attention {
     sequences: u32,
@@ -111,7 +111,6 @@ struct Place {
     rows: u32,
     keys: u32,
     row: u32, // the first of four within the sequence
-    begin: u32, // of the tile
     head: u32,
     chunk: u32,
     fast: u32, // of the thread
@@ -129,7 +128,7 @@ fn place_of(number: u32, thread: u32) -> Place {
     let at = workgroupUniformLoad(&found);
     let slow = thread / 16u;
     let row = at.w + 4u * slow;
-    return Place(at.x, at.y, at.z, row, at.w, number / p.chunks % p.heads, number % p.chunks, thread % 16u, slow);
+    return Place(at.x, at.y, at.z, row, number / p.chunks % p.heads, number % p.chunks, thread % 16u, slow);
 }
 
 /// Where the features of a row's head begin.

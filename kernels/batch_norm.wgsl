@@ -6,11 +6,11 @@
 //   sums        g = dy (where gate > 0), x, mean -> partials: sum g, sum g (x - mean); writes g if `keep`
 //   sum_up      partials, mean, var, gamma? -> dgamma?, dbeta?, totals: mean, deviation = sqrt(var + eps),
 //               scale = gamma / deviation, dbeta, dgamma; these two 0 if mean and var were constants
-//   gradient    g, gate?, x, totals -> dx = scale (g - (dbeta + (x - mean) / deviation dgamma) / rows), into out if `keep`, else
+//   gradient    g, gate?, x, totals -> dx = scale (g - (dbeta + (x - mean) / deviation dgamma) / rows), into dx if `keep`, else
 //               into g
 //   running     mean, var -> running_mean, running_var: (1 - momentum) running + momentum batch; counts the batch
 //
-//   x, residual, gate, out, g               [rows, channels]; residual and gate are unread unless the flag says so
+//   x, residual, gate, out, g, dx           [rows, channels]; residual and gate are unread unless the flag says so
 //   mean, var, gamma, beta, dgamma, dbeta   [channels]; gamma, beta, dgamma, dbeta are not there unless `affine`
 //   partials                                [slices, 2, channels], workspace
 //   totals                                  [5, channels], workspace
@@ -21,7 +21,7 @@
 //   Squared deviations are taken of eight rows at a time, about their own mean, and merged (Chan, Golub, LeVeque 1979): no
 //   cancellation, whatever the mean. A thread takes every 256 / across-th row of its slice, or slice, threads are merged in a
 //   tree: the shapes alone fix the order.
-//   Numbers of x < 2^31, across a power of two up to 256: src/ops/batch_norm/wgsl.rs checks.
+//   Numbers of x < 2^31, across a power of two up to 256: ShaderIo::check and src/ops/batch_norm/wgsl.rs see to it.
 
 struct BatchNorm {
     rows: u32,

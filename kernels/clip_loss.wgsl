@@ -8,12 +8,12 @@
 //   x, d_x            [rows, features]: one of the two sides, or its gradient
 //   units, d_units    the same: i or t, and the gradient by it
 //   norms             [rows]
-//   s                 [rows, rows], ds in the end
+//   s                 [rows, rows], times the temperature; ds in the end
 //   statistics        [count, 3]: lse of an own row, of an own column, how many texts are more similar than the own one
 //   loss, top1, top5, seed  [1]
-//   dispatch          units and bwd: a workgroup to a row; product: to a tile of 64 x 64; softmax: to an own row and column;
-//                     finish: one; d_similarities: a thread to a similarity
-//   Sums: every 256th number by a thread, threads by a tree; products in order of depth.
+//   dispatch          normalise and bwd: a workgroup to a row; softmax: to an own row and column; finish: one; d_similarities:
+//                     a thread to a similarity; the products between them: kernels/linear.wgsl
+//   Sums: every 256th number by a thread, threads by a tree.
 //   rows * features, rows * rows < 2^31: src/ops/clip_loss/wgsl.rs checks.
 
 struct ClipLoss {
@@ -42,6 +42,10 @@ struct ClipLoss {
 @group(0) @binding(3) var<storage, read_write> seed: array<f32>;
 
 const SMALLEST_NORM: f32 = 1e-12;
+
+fn similarity(row: u32, column: u32) -> f32 {
+    return s[row * p.rows + column] / p.temperature;
+}
 
 /// Units and norms.
 @compute @workgroup_size(WIDTH)
@@ -82,20 +86,20 @@ fn softmax(
         return;
     }
     let own = p.offset + number;
-    let same = s[own * p.rows + own];
+    let same = similarity(own, own);
     var highest = vec2(same);
     var before = 0.0;
     for (var other = thread; other < p.rows; other += WIDTH) {
-        let by_row = s[own * p.rows + other];
-        highest = max(highest, vec2(by_row, s[other * p.rows + own]));
+        let by_row = similarity(own, other);
+        highest = max(highest, vec2(by_row, similarity(other, own)));
         before += select(0.0, 1.0, by_row > same || !is_finite(by_row) || !is_finite(same));
     }
     let row_highest = group_max(highest.x, thread);
     let column_highest = group_max(highest.y, thread);
     var sum = vec2<f32>();
     for (var other = thread; other < p.rows; other += WIDTH) {
-        sum.x += exponential(s[own * p.rows + other] - row_highest);
-        sum.y += exponential(s[other * p.rows + own] - column_highest);
+        sum.x += exponential(similarity(own, other) - row_highest);
+        sum.y += exponential(similarity(other, own) - column_highest);
     }
     let row_sum = group_sum(sum.x, thread);
     let column_sum = group_sum(sum.y, thread);
@@ -114,7 +118,7 @@ fn finish(@builtin(local_invocation_index) thread: u32) {
     for (var number = thread; number < p.count; number += WIDTH) {
         let own = p.offset + number;
         let at = 3u * number;
-        losses += vec2(statistics[at], statistics[at + 1u]) - s[own * p.rows + own];
+        losses += vec2(statistics[at], statistics[at + 1u]) - similarity(own, own);
         hits += select(vec2(0.0), vec2(1.0), vec2(statistics[at + 2u]) < vec2(1.0, 5.0));
     }
     let image_to_text = group_sum(losses.x, thread) / f32(p.count);
@@ -145,10 +149,10 @@ fn d_similarities(
     let same = select(0.0, 1.0, row == column);
     var d = 0.0;
     if row >= p.offset && row < p.offset + p.count {
-        d += each * p.weight_0 * (exponential(s[at] - statistics[3u * (row - p.offset)]) - same);
+        d += each * p.weight_0 * (exponential(similarity(row, column) - statistics[3u * (row - p.offset)]) - same);
     }
     if column >= p.offset && column < p.offset + p.count {
-        d += each * p.weight_1 * (exponential(s[at] - statistics[3u * (column - p.offset) + 1u]) - same);
+        d += each * p.weight_1 * (exponential(similarity(row, column) - statistics[3u * (column - p.offset) + 1u]) - same);
     }
     s[at] = d;
 }
@@ -174,77 +178,5 @@ fn bwd(
     dot = select(dot, 0.0, norm == SMALLEST_NORM);
     for (var at = thread; at < p.features; at += WIDTH) {
         d_x[first + at] = (d_units[first + at] - units[first + at] * dot) / norm;
-    }
-}
-
-/// c = a · b / divisor: c is [rows, columns]; a number of a lies at row * a_row + k * a_depth, one of b at
-/// k * b_depth + column * b_column.
-struct Product {
-    rows: u32,
-    columns: u32,
-    depth: u32,
-    a_row: u32,
-    a_depth: u32,
-    b_depth: u32,
-    b_column: u32,
-    divisor: f32,
-}
-
-@group(0) @binding(0) var<uniform> q: Product;
-@group(0) @binding(1) var<storage, read_write> a: array<f32>;
-@group(0) @binding(2) var<storage, read_write> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> c: array<f32>;
-
-fn left_number(row: u32, k: u32) -> f32 {
-    if row < q.rows && k < q.depth {
-        return a[row * q.a_row + k * q.a_depth];
-    }
-    return 0.0;
-}
-
-fn right_number(k: u32, column: u32) -> f32 {
-    if column < q.columns && k < q.depth {
-        return b[k * q.b_depth + column * q.b_column];
-    }
-    return 0.0;
-}
-
-@compute @workgroup_size(THREADS)
-fn product(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let across = (q.columns + TILE - 1u) / TILE;
-    let first = flat(group, groups) / across * TILE;
-    let begin = flat(group, groups) % across * TILE;
-    if first >= q.rows {
-        return;
-    }
-    var sums = Sums();
-    for (var start = 0u; start < q.depth; start += STEP) {
-        let k = start + thread % STEP;
-        for (var quad = thread / STEP; quad < TILE / 4u; quad += THREADS / STEP) {
-            let row = first + 4u * quad;
-            let column = begin + 4u * quad;
-            tile_a[thread % STEP * PITCH + quad] = vec4(
-                left_number(row, k), left_number(row + 1u, k), left_number(row + 2u, k), left_number(row + 3u, k));
-            tile_b[thread % STEP * PITCH + quad] = vec4(
-                right_number(k, column), right_number(k, column + 1u),
-                right_number(k, column + 2u), right_number(k, column + 3u));
-        }
-        workgroupBarrier();
-        multiply(thread, &sums);
-        workgroupBarrier();
-    }
-    for (var vector = 0u; vector < 16u; vector++) {
-        let row = first + sums_line(thread, vector);
-        let four = sums[vector];
-        for (var i = 0u; i < 4u; i++) {
-            let column = begin + sums_column(thread, vector) + i;
-            if row < q.rows && column < q.columns {
-                c[row * q.columns + column] = four[i] / q.divisor;
-            }
-        }
     }
 }

@@ -7,7 +7,7 @@
 //   seed      [1]: of the gradient alone
 //   dispatch  fwd: a workgroup to 2048 numbers; finish: one; bwd: a thread to a number
 //   Sums: eight numbers of a thread, threads by a tree; partials by threads in strides of 256, then likewise.
-//   0 < count < 2^31: src/ops/elementwise_loss/wgsl.rs checks.
+//   0 < count, which `infer` sees to, < 2^31: ShaderIo::check.
 
 struct ElementwiseLoss {
     count: u32,
@@ -27,7 +27,7 @@ fn loss(x: f32, t: f32) -> f32 {
     if p.squared != 0u {
         return (x - t) * (x - t);
     }
-    return (1.0 - t) * x - (select(0.0, x, x < 0.0) - ln_1p(exponential(-abs(x))));
+    return cross_entropy(x, t);
 }
 
 @compute @workgroup_size(WIDTH)

@@ -12,7 +12,7 @@
 //             workgroup to a word; type_of, after position_of: a workgroup to 32 of the 2 channels numbers; all folded
 //   Sums: a position adds sequence after sequence. A word adds row after row, or, if it has many, every eighth, and then
 //   these eight. The gradient of type 0, which all rows have, is the sum over the positions, every eighth likewise; of type 1
-//   and of word 0, the padding token, zero. Numbers of each value < 2^31: src/ops/embed/wgsl.rs checks.
+//   and of word 0, the padding token, zero. Numbers of each value < 2^31: ShaderIo::check sees to it.
 
 struct Embed {
     batch: u32,

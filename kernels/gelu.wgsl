@@ -4,7 +4,7 @@
 //   out       the same: y, or dx, which holds dy on entry
 //   offsets   [batch + 1]: the last is how many rows are real; the others are neither read nor written
 //   dispatch  a thread to a number, capacity * channels / 256 rounded up, folded
-//   capacity * channels < 2^31: src/ops/gelu/wgsl.rs checks.
+//   capacity * channels < 2^31: ShaderIo::check sees to it.
 
 struct Gelu {
     channels: u32,

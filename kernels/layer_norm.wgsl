@@ -16,7 +16,7 @@
 //             `slice` rows, for each slice all channels; finish: a thread to one of the 2 channels sums; all folded
 //   Sums of a row: every 64th channel by a thread, then threads in a tree; the variance is taken about the mean. Of a column:
 //   every fourth row of a slice by a thread, these four, then slice after slice.
-//   Numbers of x < 2^31: src/ops/layer_norm/wgsl.rs checks.
+//   Numbers of x < 2^31: ShaderIo::check sees to it.
 
 struct LayerNorm {
     channels: u32,

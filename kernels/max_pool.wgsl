@@ -6,7 +6,7 @@
 //   dx        as x
 //   dispatch  a thread to a number of y, or of dx: `count` / 256 rounded up, folded
 //   Sums of the gradient are window by window, rows first. Every window holds a pixel: `infer` sees to it; numbers of each
-//   value < 2^31: src/ops/max_pool/wgsl.rs checks.
+//   value < 2^31: ShaderIo::check sees to it.
 
 struct MaxPool {
     height: i32,
@@ -30,10 +30,6 @@ fn place(at: i32, height: i32, width: i32) -> vec4<i32> {
     let pixel = at / p.channels;
     let line = pixel / width;
     return vec4(line / height, line % height, pixel % width, at % p.channels);
-}
-
-fn is_nan(x: f32) -> bool {
-    return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
 }
 
 /// Where in x the maximum of a window lies. As torch: the first of several maxima; NaN wins over any number.

@@ -18,7 +18,7 @@
 //   Heads are added in their order; interpolation multiplies and adds as the op's reference does. Order statistics are exact:
 //   radix select in four rounds of eight bits of the scores' order-preserving integer image; a fifth round finds the next
 //   larger score. Pixels of the disc are added in raster order.
-//   Numbers of the map, pixels of all images < 2^31: src/ops/pseudo_mask/wgsl.rs checks.
+//   Numbers of the map, pixels of all images < 2^31: ShaderIo::check sees to it.
 
 struct PseudoMask {
     images: u32,
@@ -194,7 +194,7 @@ fn choose(
             if (own & known) == prefix {
                 atomicAdd(&counts[(own >> u32(shift)) & 0xffu], 1u);
             }
-            if (bitcast<u32>(plane[at]) & 0x7fffffffu) > 0x7f800000u {
+            if is_nan(plane[at]) {
                 atomicStore(&not_numbers, 1u);
             }
         }

@@ -4,7 +4,7 @@
 //   out       y [batch, channels] or dx [rows, channels], `count` numbers
 //   offsets   [batch + 1], ascending from 0; rows from the last one on are neither read nor written
 //   dispatch  a thread to a number of out, count / 256 rounded up, folded
-//   Numbers of each value < 2^31: src/ops/rows/wgsl.rs checks.
+//   Numbers of each value < 2^31: ShaderIo::check sees to it.
 
 struct Rows {
     batch: u32,

@@ -12,7 +12,7 @@
 //   dispatch                fwd: a workgroup to a chunk; finish: one, in which a thread has every 256th image; bwd: a thread
 //                           to a pixel
 //   Sums: every 256th pixel of a chunk by a thread, threads by a tree; chunks in order; images by threads, then a tree.
-//   images * pixels < 2^31: src/ops/segmentation_loss/wgsl.rs checks.
+//   images * pixels < 2^31: ShaderIo::check sees to it.
 
 struct SegmentationLoss {
     images: u32,
@@ -57,7 +57,7 @@ fn fwd(
         let x = logits[image + at];
         let t = mask[image + at];
         let share = select(sigmoid(x), x, p.raw != 0u);
-        let entropy = (1.0 - t) * x - (select(0.0, x, x < 0.0) - ln_1p(exponential(-abs(x))));
+        let entropy = cross_entropy(x, t);
         sum += vec4(share * t, share, t, entropy);
     }
     fours[thread] = sum;

@@ -3,7 +3,7 @@
 //   source    x [batch, pixels, channels] or dy [batch, channels]
 //   out       y [batch, channels] or dx [batch, pixels, channels], `count` numbers
 //   dispatch  a thread to a number of out, count / 256 rounded up, folded
-//   Sums are pixel after pixel. Numbers of each value < 2^31: src/ops/spatial_mean/wgsl.rs checks.
+//   Sums are pixel after pixel. Numbers of each value < 2^31: ShaderIo::check sees to it.
 
 struct SpatialMean {
     pixels: u32,

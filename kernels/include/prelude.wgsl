@@ -62,6 +62,16 @@ fn rounded(x: f32, zero: u32) -> f32 {
     return bitcast<f32>(bitcast<u32>(x) ^ zero);
 }
 
+/// Compilers may take any comparison with NaN for true; not of bits.
+fn is_nan(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+/// The binary cross entropy of a logit x and its target: (1 - t) x - log sigmoid(x).
+fn cross_entropy(x: f32, t: f32) -> f32 {
+    return (1.0 - t) * x - (select(0.0, x, x < 0.0) - ln_1p(exponential(-abs(x))));
+}
+
 var<workgroup> tree: array<f32, WIDTH>;
 
 /// The sum over all threads of a workgroup, for all of them, by a tree.

@@ -36,6 +36,19 @@ impl ShaderIo {
         Ok(())
     }
 
+    /// Asks for a dispatch with a thread to each of so many numbers; for none if there are none.
+    pub fn each(
+        &mut self,
+        symbol: &'static str,
+        numbers: u32,
+        bindings: impl Into<Vec<Binding>>,
+        parameters: &impl bytemuck::NoUninit,
+    ) {
+        if numbers > 0 {
+            self.launch(ShaderCall::linear(symbol, numbers.div_ceil(256), bindings, parameters));
+        }
+    }
+
     /// [`workspace`](ShaderIo::workspace) of at least one byte, as a shader sees it.
     pub fn scratch(&mut self, bytes: usize) -> Binding {
         Binding { address: self.workspace(bytes), bytes: bytes as u64 }

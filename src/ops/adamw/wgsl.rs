@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::AdamW;
-use crate::program::{Misfit, ShaderCall, ShaderIo};
+use crate::program::{Misfit, ShaderIo};
 
 /// Name of the kernels within the op.
 pub const KERNEL: &str = "parameters";
@@ -31,19 +31,17 @@ pub fn run(op: &AdamW, io: &mut ShaderIo) -> Result<(), Misfit> {
         buffers.extend(state);
         buffers.extend(op.gradient.then(|| io.input(2 + parameter * op.stride())));
         let count = state[0].spec.shape.elements() as u32;
-        if count > 0 {
-            let parameters = Update {
-                weight_decay: op.weight_decay.to(),
-                toward1: (1.0 - op.beta1.0) as f32,
-                beta1: op.beta1.to(),
-                beta2: op.beta2.to(),
-                toward2: (1.0 - op.beta2.0) as f32,
-                eps: op.eps.to(),
-                count,
-            };
-            let bindings: Vec<_> = buffers.iter().map(|buffer| buffer.binding()).collect();
-            io.launch(ShaderCall::linear(symbol, count.div_ceil(256), bindings, &parameters));
-        }
+        let parameters = Update {
+            weight_decay: op.weight_decay.to(),
+            toward1: (1.0 - op.beta1.0) as f32,
+            beta1: op.beta1.to(),
+            beta2: op.beta2.to(),
+            toward2: (1.0 - op.beta2.0) as f32,
+            eps: op.eps.to(),
+            count,
+        };
+        let bindings: Vec<_> = buffers.iter().map(|buffer| buffer.binding()).collect();
+        io.each(symbol, count, bindings, &parameters);
     }
     Ok(())
 }

@@ -54,7 +54,7 @@ impl Dispatches {
         };
         let places = io.scratch(16 * tiles);
         let bindings = [offsets.binding(), lengths, places];
-        io.launch(ShaderCall::linear("attention.tiles", parameters.tiles.div_ceil(256), bindings, &parameters));
+        io.each("attention.tiles", parameters.tiles, bindings, &parameters);
         Ok(Self { parameters, groups, places })
     }
 
@@ -90,8 +90,7 @@ fn bwd(heads: usize, io: &mut ShaderIo) -> Result<(), Misfit> {
     let pairs = io.shape(5).elements();
     let statistics = io.scratch(8 * pairs);
     let bindings = [offsets, context, d_context, lse, statistics];
-    let groups = count("heads of rows", pairs)?.div_ceil(256);
-    io.launch(ShaderCall::linear("attention.deltas", groups, bindings, &dispatches.parameters));
+    io.each("attention.deltas", pairs as u32, bindings, &dispatches.parameters);
     dispatches.launch(io, "attention.dq", [q, k, v, dispatches.places, dq, statistics, d_context]);
     dispatches.launch(io, "attention.dkv", [k, q, d_context, dispatches.places, dk, statistics, v, dv]);
     Ok(())

@@ -23,11 +23,11 @@ struct Parameters {
 }
 
 /// Parameters for tokens of some features, of which each head has a part of the last extent.
-fn parameters(tokens: DeviceBuffer, heads: usize, part: usize) -> Result<Parameters, Misfit> {
+fn parameters(tokens: DeviceBuffer, heads: usize, part: usize) -> Parameters {
     let dims = tokens.spec.shape.dims();
     let size = dims[2] / part / heads;
     let root = (size as f64).sqrt() as f32;
-    Ok(Parameters { images: dims[0] as u32, tokens: dims[1] as u32, heads: heads as u32, size: size as u32, root })
+    Parameters { images: dims[0] as u32, tokens: dims[1] as u32, heads: heads as u32, size: size as u32, root }
 }
 
 /// Asks for the dispatches of a pass. Without features there is nothing to compute, and without images nothing but a sum
@@ -36,12 +36,10 @@ pub fn run(op: &AttentionPool, io: &mut ShaderIo) -> Result<(), Misfit> {
     match *op {
         AttentionPool::Tokens => {
             let [x, positional, out] = [io.input(0), io.input(1), io.output(0)];
-            let parameters = parameters(out, 1, 1)?;
+            let parameters = parameters(out, 1, 1);
             let threads = parameters.images * parameters.size;
-            if threads > 0 {
-                let bindings = [x, positional, out].map(|buffer| buffer.binding());
-                io.launch(ShaderCall::linear("attention_pool.tokens", threads.div_ceil(256), bindings, &parameters));
-            }
+            let bindings = [x, positional, out].map(|buffer| buffer.binding());
+            io.each("attention_pool.tokens", threads, bindings, &parameters);
             Ok(())
         }
         AttentionPool::TokensBwd { .. } => tokens_bwd(io),
@@ -60,21 +58,17 @@ pub fn run(op: &AttentionPool, io: &mut ShaderIo) -> Result<(), Misfit> {
 
 fn tokens_bwd(io: &mut ShaderIo) -> Result<(), Misfit> {
     let [dt, dx, d_positional] = [io.input(0), io.output(0), io.output(1)];
-    let parameters = parameters(dt, 1, 1)?;
+    let parameters = parameters(dt, 1, 1);
     Misfit::unless(parameters.images > 0, || "a sum over no images needs a fill".into())?;
     for (symbol, out) in [("attention_pool.cells", dx), ("attention_pool.positions", d_positional)] {
-        let numbers = out.spec.shape.elements() as u32;
-        if numbers > 0 {
-            let bindings = [dt.binding(), out.binding()];
-            io.launch(ShaderCall::linear(symbol, numbers.div_ceil(256), bindings, &parameters));
-        }
+        io.each(symbol, out.spec.shape.elements() as u32, [dt.binding(), out.binding()], &parameters);
     }
     Ok(())
 }
 
 /// A pass with a workgroup for each head of each image; the first of the buffers is qkv.
 fn attend(io: &mut ShaderIo, symbol: &'static str, heads: usize, buffers: &[DeviceBuffer]) -> Result<(), Misfit> {
-    let parameters = parameters(buffers[0], heads, 3)?;
+    let parameters = parameters(buffers[0], heads, 3);
     let tokens = parameters.tokens as usize;
     Misfit::unless(tokens <= MOST_TOKENS, || format!("{tokens} tokens, at most {MOST_TOKENS} fit workgroup memory"))?;
     if buffers[0].spec.shape.elements() > 0 {

@@ -57,23 +57,12 @@ struct Parameters {
 /// Asks for the launches.
 pub fn run(op: &Conv2d, io: &mut DeviceIo) -> Result<(), Misfit> {
     let g = Geometry::new(op, |at| io.dims(at), io.output_dims(0));
-    countable(&g)?;
+    g.countable()?;
     match op.pass {
         Pass::Fwd => forward(op, &g, io),
         Pass::Dgrad { .. } => input_gradients(&g, io),
         Pass::Wgrad => weight_gradient(&g, io),
     }
-}
-
-/// Refuses what the kernels' 32 bits cannot count.
-pub(super) fn countable(g: &Geometry) -> Result<(), Misfit> {
-    let product = |extents: &[usize]| extents.iter().fold(1usize, |product, &extent| product.saturating_mul(extent));
-    count("pixels of the image", product(&[g.batch, g.height, g.width]))?;
-    count("pixels of y", product(&[g.batch, g.out_height, g.out_width]))?;
-    count("numbers of a window", product(&[g.kernel, g.kernel, g.depth()]))?;
-    count("windows of dy", product(&[g.kernel, g.kernel, g.outputs, g.scale, g.scale]))?;
-    let padded = g.height.max(g.width).saturating_add(g.padding.saturating_mul(2));
-    Misfit::unless(padded < 1 << 30, || format!("{padded} padded pixels along a side, kernels count to 2^30"))
 }
 
 /// What is the same for all passes; the pixels are those of y.

@@ -1,6 +1,8 @@
 //! Extents of one convolution, and where the element of its input lies in memory.
 
 use super::{Conv2d, Pass, Source};
+use crate::program::Misfit;
+use crate::program::device::count;
 
 /// Extents of one convolution, whatever the pass.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,18 @@ impl Geometry {
             padding: op.padding,
             scale,
         }
+    }
+
+    /// Refuses what the 32 bits of a device's kernels cannot count.
+    pub fn countable(&self) -> Result<(), Misfit> {
+        let product = |extents: &[usize]| extents.iter().fold(1usize, |product, &extent| product.saturating_mul(extent));
+        count("pixels of the image", product(&[self.batch, self.height, self.width]))?;
+        count("pixels of y", product(&[self.batch, self.out_height, self.out_width]))?;
+        count("numbers of a window", product(&[self.kernel, self.kernel, self.depth()]))?;
+        count("windows of dy", product(&[self.kernel, self.kernel, self.outputs, self.scale, self.scale]))?;
+        count("the stride", self.stride)?;
+        let padded = self.height.max(self.width).saturating_add(self.padding.saturating_mul(2));
+        Misfit::unless(padded < 1 << 30, || format!("{padded} padded pixels along a side, kernels count to 2^30"))
     }
 
     /// Channels of the image that is convolved.

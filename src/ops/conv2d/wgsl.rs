@@ -2,11 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::cuda::countable;
 use super::geometry::Geometry;
 use super::{Conv2d, Pass};
 use crate::ops::linear::cuda::parts;
-use crate::ops::linear::wgsl::{TILE, in_parts};
+use crate::ops::linear::wgsl::{in_parts, tiles};
 use crate::program::device::count;
 use crate::program::{Misfit, ShaderCall, ShaderIo};
 
@@ -42,7 +41,7 @@ struct Parameters {
 /// Asks for the dispatches.
 pub fn run(op: &Conv2d, io: &mut ShaderIo) -> Result<(), Misfit> {
     let g = Geometry::new(op, |at| io.dims(at), io.output_dims(0));
-    countable(&g)?;
+    g.countable()?;
     match op.pass {
         Pass::Fwd => forward(op, &g, io),
         Pass::Dgrad { .. } => input_gradients(&g, io),
@@ -71,18 +70,13 @@ fn parameters(g: &Geometry) -> Parameters {
     }
 }
 
-/// How many tiles a product has.
-fn tiles(lines: usize, columns: usize) -> usize {
-    lines.div_ceil(TILE).saturating_mul(columns.div_ceil(TILE))
-}
-
 fn forward(op: &Conv2d, g: &Geometry, io: &mut ShaderIo) -> Result<(), Misfit> {
     let skips = usize::from(op.has_skip());
     let (image, weight, out) = (io.input(0).binding(), io.input(1 + skips).binding(), io.output(0).binding());
     let skip = if skips > 0 { io.input(1).binding() } else { io.scratch(4) };
     let bias = if op.bias { io.input(2 + skips).binding() } else { io.scratch(4) };
     let parameters = Parameters { columns: g.outputs as u32, with_bias: u32::from(op.bias), ..parameters(g) };
-    let groups = count("tiles", tiles(g.batch * g.out_height * g.out_width, g.outputs))?;
+    let groups = tiles(g.batch * g.out_height * g.out_width, g.outputs)?;
     io.launch(ShaderCall::linear("conv2d.fwd", groups, [image, skip, weight, out, bias], &parameters));
     Ok(())
 }
@@ -97,7 +91,7 @@ fn input_gradients(g: &Geometry, io: &mut ShaderIo) -> Result<(), Misfit> {
         let (rows, cols) = (g.height / scale, g.width / scale);
         // There are no more classes than pixels; those behind the last row have none.
         let classes = g.stride.min(rows).saturating_mul(g.stride);
-        let tiles = tiles(g.batch * rows.div_ceil(g.stride) * cols.div_ceil(g.stride), columns);
+        let tiles = tiles(g.batch * rows.div_ceil(g.stride) * cols.div_ceil(g.stride), columns)?;
         let parameters = Parameters {
             height: g.out_height as u32,
             width: g.out_width as u32,
@@ -109,10 +103,10 @@ fn input_gradients(g: &Geometry, io: &mut ShaderIo) -> Result<(), Misfit> {
             columns: columns as u32,
             scale: scale as u32,
             weight_first: first as u32,
-            tiles: count("tiles", tiles)?,
+            tiles,
             ..parameters(g)
         };
-        let groups = count("workgroups", tiles.saturating_mul(classes))?;
+        let groups = count("workgroups", (tiles as usize).saturating_mul(classes))?;
         let bindings = [dy, unread, weight, io.output(output).binding()];
         io.launch(ShaderCall::linear("conv2d.dgrad", groups, bindings, &parameters));
     }
@@ -123,16 +117,16 @@ fn input_gradients(g: &Geometry, io: &mut ShaderIo) -> Result<(), Misfit> {
 fn weight_gradient(g: &Geometry, io: &mut ShaderIo) -> Result<(), Misfit> {
     let ([dy, image], out) = ([0, 1].map(|at| io.input(at).binding()), io.output(0).binding());
     let skip = if g.skip > 0 { io.input(2).binding() } else { io.scratch(4) };
-    let tiles = tiles(g.outputs, g.window());
-    let (part, parts) = parts(g.batch * g.out_height * g.out_width, tiles);
+    let tiles = tiles(g.outputs, g.window())?;
+    let (part, parts) = parts(g.batch * g.out_height * g.out_width, tiles as usize);
     let parameters = Parameters {
         columns: g.window() as u32,
         part: part as u32,
         parts: parts as u32,
-        tiles: count("tiles", tiles)?,
+        tiles,
         ..parameters(g)
     };
-    let groups = count("workgroups", tiles * parts)?;
+    let groups = count("workgroups", tiles as usize * parts)?;
     in_parts(io, (out, g.outputs * g.window()), parts, |io, out| {
         io.launch(ShaderCall::linear("conv2d.wgrad", groups, [image, skip, dy, out], &parameters));
     })

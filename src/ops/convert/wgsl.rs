@@ -1,6 +1,6 @@
 //! [`Convert`](super::Convert) in WGSL: numbers of every kind are f32, so it is the copy of `kernels/memory.wgsl`.
 
-use crate::program::{Misfit, ShaderCall, ShaderIo};
+use crate::program::{Misfit, ShaderIo};
 
 /// Name of the kernel within the op.
 pub const KERNEL: &str = "copy";
@@ -9,9 +9,6 @@ pub const KERNEL: &str = "copy";
 pub fn run(io: &mut ShaderIo) -> Result<(), Misfit> {
     let (x, y) = (io.input(0), io.output(0));
     let count = x.spec.shape.elements() as u32;
-    if count > 0 {
-        let bindings = [x, y].map(|buffer| buffer.binding());
-        io.launch(ShaderCall::linear("memory.copy", count.div_ceil(256), bindings, &count));
-    }
+    io.each("memory.copy", count, [x, y].map(|buffer| buffer.binding()), &count);
     Ok(())
 }

@@ -34,8 +34,7 @@ pub fn run(op: &ElementwiseLoss, io: &mut ShaderIo) -> Result<(), Misfit> {
         io.launch(ShaderCall::linear("elementwise_loss.finish", 1, [partials, out], &parameters));
     } else {
         let seed = io.input(0).binding();
-        let groups = count.div_ceil(256);
-        io.launch(ShaderCall::linear("elementwise_loss.bwd", groups, [x, out, targets, seed], &parameters));
+        io.each("elementwise_loss.bwd", count, [x, out, targets, seed], &parameters);
     }
     Ok(())
 }

@@ -4,7 +4,6 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Embed;
-use crate::program::device::count;
 use crate::program::{DeviceBuffer, Misfit, ShaderCall, ShaderIo};
 
 /// Name of the kernels within the op.
@@ -33,18 +32,15 @@ pub fn run(op: &Embed, io: &mut ShaderIo) -> Result<(), Misfit> {
 fn forward(io: &mut ShaderIo) -> Result<(), Misfit> {
     let (x, [word, position, token_type]) = (io.output(0), [0, 1, 2].map(|at| io.input(at)));
     let (ids, offsets) = (io.input(3), io.input(5));
-    let parameters = parameters([word, position, token_type], x, offsets)?;
-    let numbers = x.spec.shape.elements() as u32;
-    if numbers > 0 {
-        let bindings = [x, offsets, position, word, token_type, ids].map(|buffer| buffer.binding());
-        io.launch(ShaderCall::linear("embed.fwd", numbers.div_ceil(256), bindings, &parameters));
-    }
+    let parameters = parameters([word, position, token_type], x, offsets);
+    let bindings = [x, offsets, position, word, token_type, ids].map(|buffer| buffer.binding());
+    io.each("embed.fwd", x.spec.shape.elements() as u32, bindings, &parameters);
     Ok(())
 }
 
 fn backward(io: &mut ShaderIo) -> Result<(), Misfit> {
     let (dx, [word, position, token_type]) = (io.input(0), [0, 1, 2].map(|at| io.output(at)));
-    let parameters = parameters([word, position, token_type], dx, io.input(3))?;
+    let parameters = parameters([word, position, token_type], dx, io.input(3));
     let Parameters { vocabulary, positions, channels, .. } = parameters;
     let some = dx.spec.shape.elements() > 0 && positions > 0 && vocabulary > 0;
     Misfit::unless(some, || format!("{} needs no dispatch", dx.spec.shape))?;
@@ -59,12 +55,11 @@ fn backward(io: &mut ShaderIo) -> Result<(), Misfit> {
     Ok(())
 }
 
-/// Extents, checked.
-fn parameters(tables: [DeviceBuffer; 3], x: DeviceBuffer, offsets: DeviceBuffer) -> Result<Parameters, Misfit> {
-    Ok(Parameters {
-        batch: count("the batch", offsets.spec.shape.last() - 1)?,
-        vocabulary: count("the vocabulary", tables[0].spec.shape.rows())?,
-        positions: count("the count of positions", tables[1].spec.shape.rows())?,
-        channels: count("the count of channels", x.spec.shape.last())?,
-    })
+fn parameters(tables: [DeviceBuffer; 3], x: DeviceBuffer, offsets: DeviceBuffer) -> Parameters {
+    Parameters {
+        batch: offsets.spec.shape.last() as u32 - 1,
+        vocabulary: tables[0].spec.shape.rows() as u32,
+        positions: tables[1].spec.shape.rows() as u32,
+        channels: x.spec.shape.last() as u32,
+    }
 }

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Gelu;
-use crate::program::{Misfit, ShaderCall, ShaderIo};
+use crate::program::{Misfit, ShaderIo};
 
 /// Name of the kernels within the op.
 pub const KERNEL: &str = "numbers";
@@ -20,12 +20,8 @@ struct Parameters {
 pub fn run(op: &Gelu, io: &mut ShaderIo) -> Result<(), Misfit> {
     let (at, symbol) = if *op == Gelu::Fwd { (0, "gelu.fwd") } else { (1, "gelu.bwd") };
     let (x, offsets, out) = (io.input(at), io.input(at + 1), io.output(0));
-    let numbers = x.spec.shape.elements() as u32;
-    if numbers > 0 {
-        let parameters =
-            Parameters { channels: x.spec.shape.last() as u32, batch: offsets.spec.shape.last() as u32 - 1 };
-        let bindings = [x, out, offsets].map(|buffer| buffer.binding());
-        io.launch(ShaderCall::linear(symbol, numbers.div_ceil(256), bindings, &parameters));
-    }
+    let parameters = Parameters { channels: x.spec.shape.last() as u32, batch: offsets.spec.shape.last() as u32 - 1 };
+    let bindings = [x, out, offsets].map(|buffer| buffer.binding());
+    io.each(symbol, x.spec.shape.elements() as u32, bindings, &parameters);
     Ok(())
 }

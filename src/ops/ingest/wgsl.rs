@@ -45,18 +45,16 @@ pub fn run(op: &Ingest, io: &mut ShaderIo) -> Result<(), Misfit> {
         deviations: channels.map(|(_, deviation)| deviation as f32),
         zero: 0,
     };
-    let call = match op.source {
+    match op.source {
         Source::Bytes => {
             let (plane, image, augmentation) = (io.output(0), io.output(1), io.input(1));
             let bindings = [plane, image, io.input(0), augmentation].map(|buffer| buffer.binding());
-            ShaderCall::linear("ingest.bytes", parameters.films, bindings, &parameters)
+            io.launch(ShaderCall::linear("ingest.bytes", parameters.films, bindings, &parameters));
         }
         Source::Numbers => {
             let (plane, image) = (io.input(0), io.output(0));
-            let bindings = [plane.binding(), image.binding()];
-            ShaderCall::linear("ingest.numbers", pixels.div_ceil(256), bindings, &parameters)
+            io.each("ingest.numbers", pixels, [plane.binding(), image.binding()], &parameters);
         }
-    };
-    io.launch(call);
+    }
     Ok(())
 }

@@ -49,7 +49,7 @@ fn forward(residual: bool, io: &mut ShaderIo, parameters: &Parameters) {
     if residual {
         let sum = io.output(3).binding();
         let bindings = [offsets, sum, s, io.input(1).binding()];
-        io.launch(ShaderCall::linear("layer_norm.add", numbers.div_ceil(256), bindings, parameters));
+        io.each("layer_norm.add", numbers, bindings, parameters);
         s = sum;
     }
     let bindings = [offsets, y, s, mean, rstd, gamma, beta];

@@ -11,7 +11,7 @@ use crate::program::{Binding, Misfit, ShaderCall, ShaderIo};
 /// Name of the kernels within the op.
 pub const KERNEL: &str = "tiles";
 /// Lines and columns of a workgroup's tile.
-pub const TILE: usize = 64;
+const TILE: usize = 64;
 /// Columns of a workgroup that adds up rows, at most.
 const COLUMNS: usize = 64;
 /// Columns of one that adds partial sums, at least: many parts are shared by many threads.
@@ -63,7 +63,7 @@ fn map_rows(op: &Linear, io: &mut ShaderIo, parameters: Parameters, offsets: Bin
         bias: u32::from(op.bias),
         ..parameters
     };
-    let tiles = tiles(parameters.rows, parameters.columns)?;
+    let tiles = tiles(parameters.rows as usize, parameters.columns as usize)?;
     let mut bindings = vec![io.input(0).binding(), io.output(0).binding(), offsets, io.input(1).binding()];
     let symbol = match op.pass {
         Pass::Fwd => {
@@ -77,18 +77,41 @@ fn map_rows(op: &Linear, io: &mut ShaderIo, parameters: Parameters, offsets: Bin
 }
 
 /// How many tiles a product has.
-fn tiles(lines: u32, columns: u32) -> Result<u32, Misfit> {
-    count("tiles", (lines as usize).div_ceil(TILE).saturating_mul((columns as usize).div_ceil(TILE)))
+pub fn tiles(lines: usize, columns: usize) -> Result<u32, Misfit> {
+    count("tiles", lines.div_ceil(TILE).saturating_mul(columns.div_ceil(TILE)))
+}
+
+/// Asks for a product of whole matrices: of [lines, depth] and [columns, depth] by `Fwd`, of [lines, depth] and
+/// [depth, columns] by `Dgrad`, of [depth, lines] and [depth, columns] by `Wgrad`.
+pub fn product(
+    io: &mut ShaderIo,
+    pass: Pass,
+    [lines, columns, depth]: [usize; 3],
+    [a, b, out]: [Binding; 3],
+) -> Result<(), Misfit> {
+    let (groups, unread) = (tiles(lines, columns)?, io.scratch(4));
+    let [lines, columns, depth] = [lines, columns, depth].map(|extent| extent as u32);
+    let rows = if pass == Pass::Wgrad { depth } else { lines };
+    let parameters = Parameters { rows, lines, columns, depth, part: depth, parts: 1, ..Parameters::zeroed() };
+    let (symbol, bindings) = match pass {
+        Pass::Fwd => ("linear.fwd", vec![a, out, unread, b, unread]),
+        Pass::Dgrad => ("linear.dgrad", vec![a, out, unread, b]),
+        Pass::Wgrad => ("linear.wgrad", vec![a, out, unread, b]),
+        Pass::BiasGrad => return Err(Misfit::new("a sum over rows is no product")),
+    };
+    io.launch(ShaderCall::linear(symbol, groups, bindings, &parameters));
+    Ok(())
 }
 
 /// dw = dyᵀ · x, in parts.
 fn weight_gradient(io: &mut ShaderIo, parameters: Parameters, offsets: Binding) -> Result<(), Misfit> {
     let [dy, x, out] = [io.input(0), io.input(1), io.output(0)].map(|value| value.binding());
-    let (lines, columns) = (io.shape(0).last() as u32, io.shape(1).last() as u32);
+    let (lines, columns) = (io.shape(0).last(), io.shape(1).last());
     let tiles = tiles(lines, columns)?;
     let (part, parts) = parts(parameters.rows as usize, tiles as usize);
     let groups = count("workgroups", tiles as usize * parts)?;
-    let parameters = Parameters { lines, columns, part: part as u32, parts: parts as u32, ..parameters };
+    let [lines, columns, part] = [lines, columns, part].map(|extent| extent as u32);
+    let parameters = Parameters { lines, columns, part, parts: parts as u32, ..parameters };
     in_parts(io, (out, lines as usize * columns as usize), parts, |io, out| {
         io.launch(ShaderCall::linear("linear.wgrad", groups, [dy, out, offsets, x], &parameters));
     })

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::MaxPool;
 use crate::program::device::count;
-use crate::program::{Misfit, Pass, ShaderCall, ShaderIo};
+use crate::program::{Misfit, Pass, ShaderIo};
 
 /// Name of the kernels within the op.
 pub const KERNEL: &str = "numbers";
@@ -50,6 +50,6 @@ pub fn run(op: &MaxPool, io: &mut ShaderIo) -> Result<(), Misfit> {
         bindings.push(out.binding());
         "max_pool.bwd"
     };
-    io.launch(ShaderCall::linear(symbol, numbers.div_ceil(256), bindings, &parameters));
+    io.each(symbol, numbers, bindings, &parameters);
     Ok(())
 }

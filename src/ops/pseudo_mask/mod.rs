@@ -118,6 +118,11 @@ impl PseudoMask {
 
 impl Operation for PseudoMask {
     const VARIANTS: usize = 6;
+    // More pixels than a workgroup has threads.
+    const LARGE: &'static [(usize, Size)] = &[
+        (0, Size { batch: 2, side: 400, channels: 5, extra: 3 }),
+        (3, Size { batch: 2, side: 400, channels: 5, extra: 3 }),
+    ];
 
     fn name(&self) -> &'static str {
         "pseudo_mask"
@@ -185,7 +190,7 @@ impl Operation for PseudoMask {
     }
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
-        let (rows, columns) = (1 + size.side % 4, 1 + size.channels % 3);
+        let (rows, columns) = (1 + size.side % 4 + size.side / 25, 1 + size.channels % 3);
         let (height, width) = (4 * rows + size.extra % 2, 4 * columns);
         let smooth = Bilateral { diameter: 5, sigma_space: Real(1.5), sigma_value: Real(0.8) };
         let op = Self {

@@ -3,7 +3,6 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{Compare, PseudoMask, Upsample, reference};
-use crate::program::device::count;
 use crate::program::{Binding, Misfit, ShaderCall, ShaderIo};
 
 /// Name of the kernels within the op.
@@ -47,7 +46,8 @@ struct Taps {
 pub fn run(op: &PseudoMask, io: &mut ShaderIo) -> Result<(), Misfit> {
     let map = io.input(0);
     let [images, heads, rows, columns] = io.dims(0);
-    let pixels = count("pixels of all images", images.saturating_mul(op.height.saturating_mul(op.width)))?;
+    // The mask has as many.
+    let pixels = io.output(0).spec.shape.elements() as u32;
     let radius = op.smooth.map_or(0, |filter| filter.radius());
     Misfit::unless(radius <= MOST_RADIUS, || format!("a filter of radius {radius}, at most {MOST_RADIUS} fits"))?;
     if images == 0 {

@@ -3,8 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Rows;
-use crate::program::device::count;
-use crate::program::{Misfit, ShaderCall, ShaderIo};
+use crate::program::{Misfit, ShaderIo};
 
 /// Name of the kernels within the op.
 pub const KERNEL: &str = "numbers";
@@ -22,15 +21,9 @@ struct Parameters {
 pub fn run(op: &Rows, io: &mut ShaderIo) -> Result<(), Misfit> {
     let (source, out, offsets) = (io.input(0), io.output(0), io.input(1));
     let symbol = if *op == Rows::Fwd { "rows.fwd" } else { "rows.bwd" };
-    let numbers = out.spec.shape.elements() as u32;
-    if numbers > 0 {
-        let parameters = Parameters {
-            batch: count("the batch", offsets.spec.shape.last() - 1)?,
-            channels: out.spec.shape.last() as u32,
-            count: numbers,
-        };
-        let bindings = [source, out, offsets].map(|buffer| buffer.binding());
-        io.launch(ShaderCall::linear(symbol, numbers.div_ceil(256), bindings, &parameters));
-    }
+    let count = out.spec.shape.elements() as u32;
+    let (batch, channels) = (offsets.spec.shape.last() as u32 - 1, out.spec.shape.last() as u32);
+    let bindings = [source, out, offsets].map(|buffer| buffer.binding());
+    io.each(symbol, count, bindings, &Parameters { batch, channels, count });
     Ok(())
 }

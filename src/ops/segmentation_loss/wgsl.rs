@@ -4,7 +4,6 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{Form, SegmentationLoss};
-use crate::program::device::count;
 use crate::program::{Misfit, Pass, ShaderCall, ShaderIo};
 
 /// Name of the kernels within the op.
@@ -29,7 +28,7 @@ pub fn run(op: &SegmentationLoss, io: &mut ShaderIo) -> Result<(), Misfit> {
     let first = usize::from(op.pass == Pass::Bwd);
     let (logits, mask) = (io.input(first), io.input(first + 1));
     let [images, height, width] = io.dims(first + 1);
-    let all = count("pixels of all images", images.saturating_mul(height.saturating_mul(width)))?;
+    let all = (images * height * width) as u32;
     let pixels = all / images as u32;
     let [dice_weight, bce_weight] = op.form.weights().map(|weight| weight as f32);
     let raw = u32::from(op.form == Form::RawDice02Bce);
@@ -47,7 +46,7 @@ pub fn run(op: &SegmentationLoss, io: &mut ShaderIo) -> Result<(), Misfit> {
         Pass::Bwd => {
             let [seed, sums] = [0, 3].map(|input| io.input(input).binding());
             let bindings = [logits, mask, io.output(0).binding(), sums, seed];
-            io.launch(ShaderCall::linear("segmentation_loss.bwd", all.div_ceil(256), bindings, &parameters));
+            io.each("segmentation_loss.bwd", all, bindings, &parameters);
         }
     }
     Ok(())

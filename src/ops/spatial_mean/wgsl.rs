@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::SpatialMean;
-use crate::program::{Misfit, ShaderCall, ShaderIo};
+use crate::program::{Misfit, ShaderIo};
 
 /// Name of the kernels within the op.
 pub const KERNEL: &str = "numbers";
@@ -27,6 +27,6 @@ pub fn run(op: &SpatialMean, io: &mut ShaderIo) -> Result<(), Misfit> {
     let numbers = out.spec.shape.elements() as u32;
     let parameters = Parameters { pixels: (height * width) as u32, channels: channels as u32, count: numbers };
     let bindings = [source, out].map(|buffer| buffer.binding());
-    io.launch(ShaderCall::linear(symbol, numbers.div_ceil(256), bindings, &parameters));
+    io.each(symbol, numbers, bindings, &parameters);
     Ok(())
 }

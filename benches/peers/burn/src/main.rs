@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --manifest-path benches/peers/burn/Cargo.toml [-- N]
 //!
-//! N is the number of the adapter among those that `g2d devices` lists; 0 if it is left out. Each op is measured nine times
+//! N is the number of a discrete GPU, or of a software adapter, among those that `g2d devices` lists; 0 if it is left out. Each op is measured nine times
 //! by both in turn, each time as often in a row as makes a fifth of a second, waiting for the last; figures are medians.
 //! burn runs with autotuning and fusion; what it tunes, it tunes before the first measurement. Layouts are each one's own:
 //! burn's images are [batch, channels, rows, columns], g2d's [batch, rows, columns, channels].
