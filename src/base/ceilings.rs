@@ -15,6 +15,18 @@ pub struct Ceilings {
     pub instructions: &'static str,
 }
 
+impl Ceilings {
+    /// Percent of the multiply-add ceiling that so many FLOP in so many seconds reach.
+    pub fn percent_multiply_add(&self, flops: u64, seconds: f64) -> f64 {
+        flops as f64 / seconds / 1e7 / self.multiply_add_gflops
+    }
+
+    /// Percent of the copy ceiling that so many bytes, read and written, in so many seconds reach.
+    pub fn percent_copy(&self, bytes: u64, seconds: f64) -> f64 {
+        bytes as f64 / seconds / 1e7 / self.copy_gb_per_s
+    }
+}
+
 /// The highest rate, per second, of what `work` says it has done, over a few repeats.
 ///
 /// # Errors

@@ -96,7 +96,6 @@ fn largest(plan: &Plan) -> Vec<(usize, usize)> {
 
 fn told(plan: &Plan, launch: &Launch, launches: usize, seconds: Spread, ceilings: Option<&Ceilings>) -> KernelTime {
     let shape = |&at: &usize| plan.buffers[at].spec.shape.to_string();
-    let percent = |amount: u64, of: f64| amount as f64 / seconds.median / 1e7 / of;
     KernelTime {
         op: launch.op.name().into(),
         kernel: launch.kernel.into(),
@@ -104,8 +103,8 @@ fn told(plan: &Plan, launch: &Launch, launches: usize, seconds: Spread, ceilings
         launches,
         flops: launch.cost.flops,
         bytes: launch.cost.bytes,
-        percent_multiply_add: ceilings.map(|at| percent(launch.cost.flops, at.multiply_add_gflops)),
-        percent_copy: ceilings.map(|at| percent(launch.cost.bytes, at.copy_gb_per_s)),
+        percent_multiply_add: ceilings.map(|at| at.percent_multiply_add(launch.cost.flops, seconds.median)),
+        percent_copy: ceilings.map(|at| at.percent_copy(launch.cost.bytes, seconds.median)),
         seconds,
     }
 }

@@ -229,8 +229,8 @@ fn launches(session: &mut Session, ceilings: Option<&Ceilings>) -> Result<Vec<Op
         launches: 1,
         seconds,
         percent: 100.0 * seconds / whole,
-        percent_multiply_add: ceilings.map(|at| launch.cost.flops as f64 / seconds / 1e7 / at.multiply_add_gflops),
-        percent_copy: ceilings.map(|at| launch.cost.bytes as f64 / seconds / 1e7 / at.copy_gb_per_s),
+        percent_multiply_add: ceilings.map(|at| at.percent_multiply_add(launch.cost.flops, seconds)),
+        percent_copy: ceilings.map(|at| at.percent_copy(launch.cost.bytes, seconds)),
     };
     Ok(plan.launches.iter().zip(seconds).map(time).collect())
 }

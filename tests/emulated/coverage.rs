@@ -1,4 +1,4 @@
-//! No form is used by committed PTX that no test of the emulated device executes.
+//! No form is used by committed PTX that no golden kernel executes, and none is listed that no test names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -32,8 +32,8 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(move |c| !in_form(c)).map(|word| word.trim_matches([':', '.'])).filter(|word| !word.is_empty())
 }
 
-/// Forms that tests execute: those of the golden kernels, and those that stand in the texts of this folder's tests, whole
-/// and outside comments. What a test puts together from parts is no proof.
+/// Forms that have a test: those that golden kernels execute, and those that stand in the texts of this folder's tests, whole
+/// and outside comments. That these are executed is not proved here; of what ships it is, below.
 fn tested() -> BTreeSet<String> {
     let folder = Path::new(ROOT).join("tests/emulated");
     let this = Path::new(file!()).file_name();
