@@ -111,7 +111,8 @@ pub fn load(path: &Path, program: &Program, wanted: &[usize]) -> Result<Loaded, 
     }
     let mut rest: Vec<String> = tensors.into_keys().collect();
     rest.sort();
-    let (passed, unexpected): (Vec<String>, Vec<String>) = rest.into_iter().partition(|name| names::unused(name));
+    let (passed, unexpected): (Vec<String>, Vec<String>) =
+        rest.into_iter().partition(|name| names::unused(program, name));
     if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
         return Err(WeightsError::Mismatch { path: path.into(), missing, unexpected, misshapen });
     }
@@ -126,7 +127,7 @@ pub fn load(path: &Path, program: &Program, wanted: &[usize]) -> Result<Loaded, 
     if !tensors.is_empty() {
         return Err(WeightsError::NotFinite { path: path.into(), tensors });
     }
-    let note = format!("{}: passed over {}, which nothing uses", path.display(), passed.join(", "));
+    let note = format!("{}: passed over what nothing uses{}", path.display(), list("tensors", &passed));
     Ok(Loaded { tensors: found, notes: if passed.is_empty() { Vec::new() } else { vec![note] } })
 }
 

@@ -317,9 +317,10 @@ fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>)
         }
         Event::Note(note) => say(note.to_string()),
         Event::Step(line) => {
+            let decoder = line.segmentation.map_or_else(String::new, |loss| format!(" and segmentation {loss:.3}"));
             let message = format!(
-                "loss {:.3} = contrastive {:.3} and segmentation {:.3}, top-1 {:.2}, {:.0} samples/s",
-                line.total, line.contrastive, line.segmentation, line.top1, line.samples_per_s
+                "loss {:.3} = contrastive {:.3}{decoder}, top-1 {:.2}, {:.0} samples/s",
+                line.total, line.contrastive, line.top1, line.samples_per_s
             );
             let due = last.is_none_or(|last| line.step >= last + PRINT_EVERY) || bar.length() == Some(line.step);
             if bar.is_hidden() && due {
@@ -401,6 +402,9 @@ fn text(run: &Run, summary: &Summary) -> String {
                  constant central square\n",
                 dice.n, first, central
             );
+        }
+        if !run.config.model.decoder_objective.segments() {
+            text += "  outlines nothing      its decoder_objective is none or reconstruction\n";
         }
     }
     text += &format!("weights: {}\n", summary.checkpoint.join("weights.safetensors").display());

@@ -39,6 +39,7 @@ shaders! {
     "ingest",
     "layer_norm",
     "linear",
+    "mask_threshold",
     "max_pool",
     "memory",
     "pseudo_mask",

@@ -1,14 +1,14 @@
 //! The whole: G2D as in the paper's figure 1, and the recordings made of it.
 
 use super::batch::{Batch, Images, Shapes};
-use super::config::Config;
+use super::config::{Config, DecoderObjective};
 use super::layer::Statistics;
 use super::{attention_pool, bert, losses, projection, resnet, unet};
 use crate::program::record::RecordError;
 use crate::program::{Misfit, Recorder, Value};
 
 /// What the model makes of a batch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Outputs {
     /// [batch, projection_dim], not normalised.
     pub image_embedding: Value,
@@ -16,8 +16,9 @@ pub struct Outputs {
     pub text_embedding: Value,
     /// Each head's attention on the deepest cells, [batch, heads, side / 32, side / 32].
     pub attention_map: Value,
-    /// [batch, side, side, 1].
-    pub segmentation_logits: Value,
+    /// What the decoder gives, [batch, side, side, 1]: logits for each pseudo mask of a film, or the film; nothing without
+    /// a decoder.
+    pub decoded: Vec<Value>,
 }
 
 /// Which loss is trained.
@@ -38,14 +39,29 @@ pub fn forward(
 ) -> Result<Outputs, RecordError> {
     let features = features(r, config, &batch.images, statistics)?;
     let (image_embedding, attention_map) = image(r, config, &features, statistics)?;
-    let segmentation_logits = r.scope("img_model", |r| unet::decoder(r, config, &features, statistics))?;
+    let decoded = decoded(r, config, &features, statistics)?;
     let text_embedding = text(r, config, batch, statistics)?;
-    Ok(Outputs { image_embedding, text_embedding, attention_map, segmentation_logits })
+    Ok(Outputs { image_embedding, text_embedding, attention_map, decoded })
 }
 
 /// The image encoder's five maps.
 fn features(r: &mut Recorder, config: &Config, images: &Images, mode: Statistics) -> Result<Vec<Value>, RecordError> {
     r.scope("img_model.encoder", |r| resnet::encoder(r, config, images.image, mode))
+}
+
+/// The decoder's maps.
+fn decoded(
+    r: &mut Recorder,
+    config: &Config,
+    features: &[Value],
+    statistics: Statistics,
+) -> Result<Vec<Value>, RecordError> {
+    let maps = match config.decoder_objective {
+        DecoderObjective::None => return Ok(Vec::new()),
+        DecoderObjective::Reconstruction => 1,
+        DecoderObjective::PseudoSegmentation | DecoderObjective::ShuffledMasks => config.masks(),
+    };
+    r.scope("img_model", |r| unet::decoder(r, config, features, maps, statistics))
 }
 
 /// Image embedding and attention map from the deepest map.
@@ -67,27 +83,32 @@ fn text(r: &mut Recorder, config: &Config, batch: &Batch, statistics: Statistics
 }
 
 /// Records a training step up to its gradients; [`optimize`](super::optimize) makes it whole. Outputs: `out.*` as in
-/// the specification, `loss.contrastive`, `loss.segmentation`, `loss.total`, `top1`, `top5`.
+/// the specification (of several masks or logits their mean; `out.reconstruction` in place of logits where that is the
+/// decoder's objective), `loss.contrastive`, `loss.segmentation` (the decoder's, if there is one), `loss.total`, `top1`,
+/// `top5`.
 pub fn record_step(config: &Config, shapes: &Shapes, phase: Phase) -> Result<Recorder, RecordError> {
     let mut recorder = begin(config, shapes)?;
     let r = &mut recorder;
+    if config.decoder_objective == DecoderObjective::ShuffledMasks && shapes.batch == 1 {
+        let why = "decoder_objective is shuffled-masks; a batch of one film has no other film's mask: give at least 2";
+        return Err(refused(Misfit::new(why)));
+    }
     let batch = Batch::declare(r, config, shapes)?;
     let out = forward(r, config, &batch, Statistics::Batch)?;
-    let mask = r.scope("mask", |r| losses::pseudo_mask(r, config, out.attention_map, batch.images.plane))?;
-    let (total, segmentation, [contrastive, top1, top5]) = r.scope("loss", |r| {
-        let segmentation = losses::segmentation(r, config, out.segmentation_logits, mask)?;
+    let objective = config.decoder_objective;
+    let masks = r.scope("mask", |r| losses::masks(r, config, objective, out.attention_map, batch.images.plane))?;
+    let (total, decoder, [contrastive, top1, top5]) = r.scope("loss", |r| {
+        let decoder = losses::decoder(r, config, &out.decoded, &masks.targets)?;
         let contrastive = losses::contrastive(r, config, out.image_embedding, out.text_embedding)?;
         let weight = if phase == Phase::Full { config.segmentation_weight } else { 0.0 };
-        Ok((losses::total(r, contrastive[0], segmentation, weight)?, segmentation, contrastive))
+        Ok((losses::total(r, contrastive[0], decoder, weight)?, decoder, contrastive))
     })?;
-    outputs(r, &out, mask);
-    for (name, value) in [
-        ("loss.contrastive", contrastive),
-        ("loss.segmentation", segmentation),
-        ("loss.total", total),
-        ("top1", top1),
-        ("top5", top5),
-    ] {
+    outputs(r, config, &out, &masks.own)?;
+    r.output("loss.contrastive", contrastive);
+    if let Some(decoder) = decoder {
+        r.output("loss.segmentation", decoder);
+    }
+    for (name, value) in [("loss.total", total), ("top1", top1), ("top5", top5)] {
         r.output(name, value);
     }
     r.differentiate(total)?;
@@ -100,35 +121,54 @@ pub fn record_evaluate(config: &Config, shapes: &Shapes) -> Result<Recorder, Rec
     let r = &mut recorder;
     let batch = Batch::declare(r, config, shapes)?;
     let out = forward(r, config, &batch, Statistics::Running)?;
-    let mask = r.scope("mask", |r| losses::pseudo_mask(r, config, out.attention_map, batch.images.plane))?;
-    outputs(r, &out, mask);
+    let objective = DecoderObjective::None; // nothing is trained
+    let masks = r.scope("mask", |r| losses::masks(r, config, objective, out.attention_map, batch.images.plane))?;
+    outputs(r, config, &out, &masks.own)?;
     Ok(recorder)
 }
 
 /// Makes what the model makes readable, under the specification's names.
-fn outputs(r: &mut Recorder, out: &Outputs, mask: Value) {
+fn outputs(r: &mut Recorder, config: &Config, out: &Outputs, masks: &[Value]) -> Result<(), RecordError> {
     r.output("out.image_embedding", out.image_embedding);
     r.output("out.text_embedding", out.text_embedding);
     r.output("out.attention_map", out.attention_map);
-    r.output("out.segmentation_logits", out.segmentation_logits);
-    r.output("out.pseudo_mask", mask);
+    decoder_output(r, config, &out.decoded)?;
+    if let Some(mask) = r.scope("mask", |r| losses::mean(r, masks))? {
+        r.output("out.pseudo_mask", mask);
+    }
+    Ok(())
 }
 
-/// Records the segmentation of films alone (`out.segmentation_logits`) with running statistics.
+/// Makes what the decoder makes readable, if there is one.
+fn decoder_output(r: &mut Recorder, config: &Config, decoded: &[Value]) -> Result<(), RecordError> {
+    let name = if config.decoder_objective.segments() { "out.segmentation_logits" } else { "out.reconstruction" };
+    let mean = r.scope("img_model", |r| losses::mean(r, decoded))?;
+    mean.into_iter().for_each(|mean| r.output(name, mean));
+    Ok(())
+}
+
+/// Records the segmentation of films alone (`out.segmentation_logits`; nothing without a decoder that learns masks) with
+/// running statistics.
 pub fn record_segment(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
     let mut recorder = begin(config, shapes)?;
     let r = &mut recorder;
     let images = Images::declare(r, config, shapes)?;
-    let features = features(r, config, &images, Statistics::Running)?;
-    let logits = r.scope("img_model", |r| unet::decoder(r, config, &features, Statistics::Running))?;
-    r.output("out.segmentation_logits", logits);
+    if config.decoder_objective.segments() {
+        let features = features(r, config, &images, Statistics::Running)?;
+        let decoded = decoded(r, config, &features, Statistics::Running)?;
+        decoder_output(r, config, &decoded)?;
+    }
     Ok(recorder)
 }
 
 /// An empty recording for a configuration and a batch that can be.
 fn begin(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
-    let fail = |misfit| RecordError { scope: "batch".into(), op: "shapes".into(), misfit };
-    config.validate().map_err(|error| fail(Misfit::new(error.to_string())))?;
-    shapes.check(config).map_err(fail)?;
+    config.validate().map_err(|error| refused(Misfit::new(error.to_string())))?;
+    shapes.check(config).map_err(refused)?;
     Ok(Recorder::new())
+}
+
+/// Why nothing can be recorded for a configuration and a batch.
+fn refused(misfit: Misfit) -> RecordError {
+    RecordError { scope: "batch".into(), op: "shapes".into(), misfit }
 }

@@ -1,6 +1,6 @@
 //! Which configurations cannot be.
 
-use super::config::{Config, ConfigError, MaskSmooth};
+use super::config::{Config, ConfigError, MaskAggregation, MaskSmooth};
 
 /// Largest size taken: products of extents stay within 64 bits.
 const LARGEST: usize = 1 << 16;
@@ -56,6 +56,10 @@ impl Config {
         }
         if self.text_heads > 0 && !self.text_hidden.is_multiple_of(self.text_heads) {
             found.push(format!("text_heads is {}; it must divide text_hidden, {}", self.text_heads, self.text_hidden));
+        }
+        if self.mask_aggregation == MaskAggregation::Single && self.mask_head >= self.attention_heads {
+            let (head, heads) = (self.mask_head, self.attention_heads);
+            found.push(format!("mask_head is {head}; there are attention_heads = {heads}, counted from 0"));
         }
         if self.frozen_text_layers > self.text_layers {
             let (frozen, layers) = (self.frozen_text_layers, self.text_layers);

@@ -121,6 +121,7 @@ registry! {
     ingest: Ingest,
     layer_norm: LayerNorm,
     linear: Linear,
+    mask_threshold: MaskThreshold,
     max_pool: MaxPool,
     pseudo_mask: PseudoMask,
     rows: Rows,

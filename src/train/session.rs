@@ -92,8 +92,9 @@ pub struct StepMetrics {
     pub total: f64,
     /// Image and report.
     pub contrastive: f64,
-    /// Predicted mask and pseudo mask; during warm-up it does not count.
-    pub segmentation: f64,
+    /// The decoder's: predicted mask and pseudo mask, or whatever its objective is; `None` without a decoder. During warm-up
+    /// it does not count.
+    pub segmentation: Option<f64>,
     /// Part of the films whose own report is the most similar one.
     pub top1: f64,
     /// Part whose own report is among the five most similar.
@@ -122,7 +123,7 @@ pub struct Evaluation {
     pub image_embedding: Vec<f64>,
     /// Report embeddings [batch, projection_dim], not normalised.
     pub text_embedding: Vec<f64>,
-    /// Logits of the predicted mask [batch, side, side].
+    /// Logits of the predicted mask [batch, side, side]; none without a decoder that learns masks.
     pub logits: Vec<f64>,
     /// Pseudo mask [batch, side, side].
     pub mask: Vec<f64>,
@@ -370,17 +371,18 @@ impl Session {
             Ok::<f64, Error>(numbers.map_or(f64::NAN, |numbers| numbers[0]))
         };
         let mask = self.output(&plan, "out.pseudo_mask")?.unwrap_or_default();
+        let config = &self.options.config;
         let metrics = StepMetrics {
             total: scalar("loss.total")?,
             contrastive: scalar("loss.contrastive")?,
-            segmentation: scalar("loss.segmentation")?,
+            segmentation: config.decoder_objective.decodes().then(|| scalar("loss.segmentation")).transpose()?,
             top1: scalar("top1")?,
             top5: scalar("top5")?,
             grad_norm: scalar("finite")?.sqrt(),
             mask_area: mask.iter().sum::<f64>() / mask.len().max(1) as f64,
         };
-        if ![metrics.total, metrics.contrastive, metrics.segmentation, metrics.grad_norm].iter().all(|n| n.is_finite())
-        {
+        let numbers = [metrics.total, metrics.contrastive, metrics.grad_norm];
+        if !numbers.into_iter().chain(metrics.segmentation).all(f64::is_finite) {
             return Err(self.not_finite(&plan)?);
         }
         self.mask = mask;
@@ -530,7 +532,14 @@ impl Session {
 
     /// The predicted mask's probabilities [films, side, side] for stored pixels [films, side, side], by running
     /// statistics; at most as many films as a step takes. Needs a session opened for bytes. Changes nothing.
+    ///
+    /// # Errors
+    /// If there is no decoder that learns masks, or other pixels are given than it takes.
     pub fn segment(&mut self, pixels: &[u8]) -> Result<Vec<f32>, Error> {
+        if !self.options.config.decoder_objective.segments() {
+            let why = "this model has no decoder that learned masks (its decoder_objective is none or reconstruction)";
+            return Err(Error::Usage(format!("{why}: segment with one trained by pseudo-segmentation")));
+        }
         let (batch, side) = (self.options.batch, self.options.config.image_size);
         let plane = side * side;
         if !pixels.len().is_multiple_of(plane) || pixels.len() > batch * plane {

@@ -69,7 +69,8 @@ pub struct Validation {
     pub chance1: f64,
     /// What `top5` would be by chance.
     pub chance5: f64,
-    /// Dice of the predicted mask (probability above one half) with the true one, over films with findings.
+    /// Dice of the predicted mask (probability above one half) with the true one, over films with findings; `None` without a
+    /// decoder that learns masks.
     pub dice: Option<Estimate>,
     /// The same for the pseudo mask.
     pub pseudo_dice: Option<Estimate>,
@@ -112,7 +113,9 @@ pub fn validate(
         for (at, &sample) in part.iter().enumerate() {
             let Some(truth) = true_mask(dataset, sample, side)? else { continue };
             let plane = at * side * side..(at + 1) * side * side;
-            found.dice.push(dice(&truth, |pixel| out.logits[plane.start + pixel] > 0.0));
+            if !out.logits.is_empty() {
+                found.dice.push(dice(&truth, |pixel| out.logits[plane.start + pixel] > 0.0));
+            }
             found.pseudo.push(dice(&truth, |pixel| out.mask[plane.start + pixel] > 0.5));
             for (central, square) in found.central.iter_mut().zip(&squares) {
                 central.push(dice(&truth, |pixel| square[pixel]));

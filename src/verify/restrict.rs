@@ -123,7 +123,8 @@ impl Whole<'_> {
                 let ends = (0..=from.len() as i32).collect();
                 made(op, vec![self.kept(0, vec![from, wanted[1].clone()]), Given::Integers(ends)], wanted.clone())
             }
-            Op::AttentionPool(_) | Op::Ingest(_) | Op::BodyMask(_) | Op::PseudoMask(_) => {
+            Op::PseudoMask(mask) if mask.shift > 0 => Err("a mask is that of another image"),
+            Op::AttentionPool(_) | Op::Ingest(_) | Op::BodyMask(_) | Op::MaskThreshold(_) | Op::PseudoMask(_) => {
                 let inputs = (0..self.inputs.len()).map(|input| self.images(input, wanted)).collect();
                 made(op, inputs, self.images_out(wanted))
             }

@@ -6,13 +6,13 @@
 //! | `Bwd` | seed \[1\], x, target | dx |
 //!
 //! `BceWithLogits`: (1 − t) x − log σ(x). `SquaredError`: (x − t)². The target is a constant: asking for its gradient
-//! is a misfit.
+//! is a misfit. It may lack the last extent of x where that is 1, as a mask \[B,H,W\] beside a decoder's map \[B,H,W,1\].
 
 mod cuda;
 mod reference;
 mod wgsl;
 
-use crate::base::{Number, Rng, Spec};
+use crate::base::{Number, Rng, Shape, Spec};
 use crate::program::{
     Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Pass, Recorder, ShaderIo, Size, Value,
 };
@@ -44,6 +44,12 @@ impl ElementwiseLoss {
     }
 }
 
+/// Unless `shape` is that of x, or that of x without a last extent of 1, a misfit that names the input.
+fn beside(name: &str, shape: Shape, x: Shape) -> Result<(), Misfit> {
+    let fits = shape == x || x.dims().strip_suffix(&[1]) == Some(shape.dims());
+    Misfit::unless(fits, || format!("{name} has shape {shape}, {x} is needed, or that without a last extent of 1"))
+}
+
 impl Operation for ElementwiseLoss {
     const VARIANTS: usize = 4;
 
@@ -67,7 +73,7 @@ impl Operation for ElementwiseLoss {
             }
         };
         Misfit::unless(inputs.iter().all(Spec::is_real), || "all inputs have to be real numbers".into())?;
-        Misfit::shape("target", target.shape, x.shape)?;
+        beside("target", target.shape, x.shape)?;
         Misfit::unless(!x.shape.dims().contains(&0), || "there is no mean of no numbers".into())?;
         Ok(Outputs::new([if self.pass == Pass::Fwd { Spec::exact([1]) } else { x }]))
     }
