@@ -147,17 +147,20 @@ fn decoder_output(r: &mut Recorder, config: &Config, decoded: &[Value]) -> Resul
     Ok(())
 }
 
-/// Records the segmentation of films alone (`out.segmentation_logits`; nothing without a decoder that learns masks) with
-/// running statistics.
+/// Records the segmentation of films alone (`out.segmentation_logits`) with running statistics.
+///
+/// # Errors
+/// If there is no decoder that learns masks.
 pub fn record_segment(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
     let mut recorder = begin(config, shapes)?;
     let r = &mut recorder;
-    let images = Images::declare(r, config, shapes)?;
-    if config.decoder_objective.segments() {
-        let features = features(r, config, &images, Statistics::Running)?;
-        let decoded = decoded(r, config, &features, Statistics::Running)?;
-        decoder_output(r, config, &decoded)?;
+    if !config.decoder_objective.segments() {
+        return Err(refused(Misfit::new("decoder_objective is none or reconstruction: no decoder learns masks")));
     }
+    let images = Images::declare(r, config, shapes)?;
+    let features = features(r, config, &images, Statistics::Running)?;
+    let decoded = decoded(r, config, &features, Statistics::Running)?;
+    decoder_output(r, config, &decoded)?;
     Ok(recorder)
 }
 

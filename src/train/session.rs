@@ -179,8 +179,13 @@ impl Planned {
         let kernels = options.device.kernels(options.kernels);
         let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
         let evaluate = g2d::record_evaluate(&options.config, &shapes)?.finish();
-        let segment = g2d::record_segment(&options.config, &shapes)?.finish();
-        let plans = [planned(program.clone())?, planned(warmup)?, planned(evaluate)?, planned(segment)?];
+        let evaluate = planned(evaluate)?;
+        // Where no decoder learns masks nothing is segmented, which needs no plan of its own.
+        let segment = match options.config.decoder_objective.segments() {
+            true => planned(g2d::record_segment(&options.config, &shapes)?.finish())?,
+            false => evaluate.clone(),
+        };
+        let plans = [planned(program.clone())?, planned(warmup)?, evaluate, segment];
         Ok(Self { program, groups, states, plans })
     }
 }
