@@ -35,6 +35,7 @@ const LEAST_STEPS: u64 = 200;
     g2d pretrain --data shards --preset small --steps 200\n  \
     g2d pretrain --data shards --preset full --recipe paper --epochs 50 --batch 128 --out runs/paper\n  \
     g2d pretrain --data shards --set lr=1e-4 --set quantile=0.75\n  \
+    g2d pretrain --data shards --set decoder_objective=none   an ablation; docs/training.md has all\n  \
     g2d pretrain --resume --out runs/paper            continues from the newest checkpoint")]
 pub struct Pretrain {
     /// Folder of shards made by `g2d pack`; without it phantoms are drawn.

@@ -82,28 +82,46 @@ fn text(r: &mut Recorder, config: &Config, batch: &Batch, statistics: Statistics
     r.scope("proj_t", |r| projection::text(r, config, tokens, &batch.texts, statistics))
 }
 
+/// What a training step makes before any gradient.
+pub(super) struct Trained {
+    out: Outputs,
+    masks: Vec<Value>,
+    /// The decoder's loss \[1\], if there is a decoder.
+    pub decoder: Option<Value>,
+    /// The contrastive loss, top-1 and top-5, each \[1\].
+    pub contrastive: [Value; 3],
+}
+
+/// Records a training step as far as its two losses.
+pub(super) fn record_losses(config: &Config, shapes: &Shapes) -> Result<(Recorder, Trained), RecordError> {
+    let mut recorder = begin(config, shapes)?;
+    let r = &mut recorder;
+    let objective = config.decoder_objective;
+    if objective == DecoderObjective::ShuffledMasks && shapes.batch == 1 {
+        let why = "decoder_objective is shuffled-masks; a batch of one film has no other film's mask: give at least 2";
+        return Err(refused(why));
+    }
+    let batch = Batch::declare(r, config, shapes)?;
+    let out = forward(r, config, &batch, Statistics::Batch)?;
+    let masks = r.scope("mask", |r| losses::masks(r, config, objective, out.attention_map, batch.images.plane))?;
+    let (decoder, contrastive) = r.scope("loss", |r| {
+        let decoder = losses::decoder(r, config, &out.decoded, &masks.targets)?;
+        Ok((decoder, losses::contrastive(r, config, out.image_embedding, out.text_embedding)?))
+    })?;
+    Ok((recorder, Trained { out, masks: masks.own, decoder, contrastive }))
+}
+
 /// Records a training step up to its gradients; [`optimize`](super::optimize) makes it whole. Outputs: `out.*` as in
 /// the specification (of several masks or logits their mean; `out.reconstruction` in place of logits where that is the
 /// decoder's objective), `loss.contrastive`, `loss.segmentation` (the decoder's, if there is one), `loss.total`, `top1`,
 /// `top5`.
 pub fn record_step(config: &Config, shapes: &Shapes, phase: Phase) -> Result<Recorder, RecordError> {
-    let mut recorder = begin(config, shapes)?;
+    let (mut recorder, Trained { out, masks, decoder, contrastive }) = record_losses(config, shapes)?;
     let r = &mut recorder;
-    if config.decoder_objective == DecoderObjective::ShuffledMasks && shapes.batch == 1 {
-        let why = "decoder_objective is shuffled-masks; a batch of one film has no other film's mask: give at least 2";
-        return Err(refused(Misfit::new(why)));
-    }
-    let batch = Batch::declare(r, config, shapes)?;
-    let out = forward(r, config, &batch, Statistics::Batch)?;
-    let objective = config.decoder_objective;
-    let masks = r.scope("mask", |r| losses::masks(r, config, objective, out.attention_map, batch.images.plane))?;
-    let (total, decoder, [contrastive, top1, top5]) = r.scope("loss", |r| {
-        let decoder = losses::decoder(r, config, &out.decoded, &masks.targets)?;
-        let contrastive = losses::contrastive(r, config, out.image_embedding, out.text_embedding)?;
-        let weight = if phase == Phase::Full { config.segmentation_weight } else { 0.0 };
-        Ok((losses::total(r, contrastive[0], decoder, weight)?, decoder, contrastive))
-    })?;
-    outputs(r, config, &out, &masks.own)?;
+    let [contrastive, top1, top5] = contrastive;
+    let weight = if phase == Phase::Full { config.segmentation_weight } else { 0.0 };
+    let total = r.scope("loss", |r| losses::total(r, contrastive, decoder, weight))?;
+    outputs(r, config, &out, &masks)?;
     r.output("loss.contrastive", contrastive);
     if let Some(decoder) = decoder {
         r.output("loss.segmentation", decoder);
@@ -155,7 +173,7 @@ pub fn record_segment(config: &Config, shapes: &Shapes) -> Result<Recorder, Reco
     let mut recorder = begin(config, shapes)?;
     let r = &mut recorder;
     if !config.decoder_objective.segments() {
-        return Err(refused(Misfit::new("decoder_objective is none or reconstruction: no decoder learns masks")));
+        return Err(refused("decoder_objective is none or reconstruction: no decoder learns masks"));
     }
     let images = Images::declare(r, config, shapes)?;
     let features = features(r, config, &images, Statistics::Running)?;
@@ -166,12 +184,12 @@ pub fn record_segment(config: &Config, shapes: &Shapes) -> Result<Recorder, Reco
 
 /// An empty recording for a configuration and a batch that can be.
 fn begin(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
-    config.validate().map_err(|error| refused(Misfit::new(error.to_string())))?;
-    shapes.check(config).map_err(refused)?;
+    config.validate().map_err(|error| refused(&error.to_string()))?;
+    shapes.check(config).map_err(|misfit| refused(&misfit.0))?;
     Ok(Recorder::new())
 }
 
 /// Why nothing can be recorded for a configuration and a batch.
-fn refused(misfit: Misfit) -> RecordError {
-    RecordError { scope: "batch".into(), op: "shapes".into(), misfit }
+pub(super) fn refused(why: &str) -> RecordError {
+    RecordError { scope: "batch".into(), op: "shapes".into(), misfit: Misfit::new(why) }
 }

@@ -116,6 +116,8 @@ mod tests {
             attention_heads: 0,
             text_heads: 5,
             frozen_text_layers: 13,
+            mask_aggregation: MaskAggregation::Single,
+            mask_head: 1,
             quantile: 1.0,
             temperature: f64::NAN,
             adam_eps: 0.0,
@@ -129,13 +131,14 @@ mod tests {
             "attention_heads",
             "text_heads",
             "frozen_text_layers",
+            "mask_head",
             "quantile",
             "temperature",
             "adam_eps",
         ] {
             assert!(found.iter().any(|sentence| sentence.starts_with(name)), "{name} is not named in {found:?}");
         }
-        assert_eq!(found.len(), 9);
+        assert_eq!(found.len(), 10);
         assert!(Config { image_size: 0, ..Config::default() }.validate().is_err());
         let deep = |most: usize| Config { resnet_layers: vec![3, most, 6, 3], ..Config::default() }.validate();
         assert!(deep(256).is_ok() && deep(257).unwrap_err().to_string().contains("1 to 256"));

@@ -26,7 +26,7 @@ fn cells_that_are_no_numbers_have_no_threshold() {
 #[test]
 fn two_clusters_are_parted_between_them() {
     // Of equal clusters the middle, whatever scale and offset.
-    for (scale, offset) in [(1.0, 0.0), (1e-3, 0.015), (50.0, -7.0)] {
+    for (scale, offset) in [(1.0f64, 0.0f64), (1e-3, 0.015), (50.0, -7.0)] {
         let cells = [-1.1, -1.0, -0.9, 0.9, 1.0, 1.1].map(|z| z * scale + offset);
         let found = find(Rule::Gmm, &cells);
         assert!((found - offset).abs() < 1e-6 * scale, "{found} instead of {offset}");
