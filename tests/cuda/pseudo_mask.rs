@@ -330,7 +330,7 @@ fn faults_are_found() {
         ("mad.wide.u32 a, seen, 4, threshold", "mad.wide.u32 a, image, 4, threshold"),
         ("mul.wide.u32 plane, seen, pixels", "mul.wide.u32 plane, image, pixels"),
         ("mul.wide.u32 bytes, seen, n", "mul.wide.u32 bytes, image, n"),
-        ("@p sub.u32 seen, seen, n", "@p sub.u32 seen, n, n"),
+        ("@p sub.u32 seen, seen, n", "@p mov.u32 seen, 1"),
     ];
     catch(SYMBOL, &faults, |text| check_all(&cases, &text));
 }
