@@ -38,6 +38,7 @@ shaders! {
     "gelu",
     "ingest",
     "layer_norm",
+    "leaky_relu",
     "linear",
     "max_pool",
     "memory",

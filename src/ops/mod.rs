@@ -120,6 +120,7 @@ registry! {
     gelu: Gelu,
     ingest: Ingest,
     layer_norm: LayerNorm,
+    leaky_relu: LeakyRelu,
     linear: Linear,
     max_pool: MaxPool,
     pseudo_mask: PseudoMask,
