@@ -32,6 +32,7 @@ shaders! {
     "ceilings",
     "clip_loss",
     "conv2d",
+    "cross_entropy",
     "elementwise_loss",
     "embed",
     "finite",

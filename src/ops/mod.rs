@@ -114,6 +114,7 @@ registry! {
     clip_loss: ClipLoss,
     conv2d: Conv2d,
     convert: Convert,
+    cross_entropy: CrossEntropy,
     elementwise_loss: ElementwiseLoss,
     embed: Embed,
     finite: Finite,
