@@ -33,6 +33,7 @@ shaders! {
     "clip_loss",
     "conv2d",
     "cross_entropy",
+    "dice_loss",
     "elementwise_loss",
     "embed",
     "finite",

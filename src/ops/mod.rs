@@ -115,6 +115,7 @@ registry! {
     conv2d: Conv2d,
     convert: Convert,
     cross_entropy: CrossEntropy,
+    dice_loss: DiceLoss,
     elementwise_loss: ElementwiseLoss,
     embed: Embed,
     finite: Finite,

@@ -130,6 +130,7 @@ impl Whole<'_> {
             Op::Rows(_) | Op::Embed(_) => Err("what a row holds is found by the texts of the whole batch"),
             Op::ClipLoss(_)
             | Op::CrossEntropy(_)
+            | Op::DiceLoss(_)
             | Op::ElementwiseLoss(_)
             | Op::SegmentationLoss(_)
             | Op::SpatialMean(_)

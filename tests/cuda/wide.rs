@@ -13,9 +13,10 @@ use super::common::cases;
 use super::device::{self, Trial, each_is_needed};
 
 /// Ops that take eight neighbouring numbers at a time.
-const BY_EIGHTS: [&str; 9] = [
+const BY_EIGHTS: [&str; 10] = [
     "accumulate",
     "convert",
+    "dice_loss",
     "elementwise_loss",
     "embed",
     "gelu",
