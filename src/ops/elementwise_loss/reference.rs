@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn the_focal_loss_is_that_of_torch() {
         let loss = loss(ElementwiseLoss::fwd(Form::Focal), &[&[-2.0, -0.3, 0.7, 3.0], &[0.0, 1.0, 0.3, 1.0]]);
-        assert!((loss - 0.143_392_716_212).abs() < 1e-12, "{loss}");
+        assert!((loss - 0.143_392_716_062).abs() < 1e-12, "{loss}");
     }
 
     /// Two anchors of one class, of which one has an object: torch's losses of each number, weighted.
