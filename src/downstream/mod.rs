@@ -1,0 +1,3 @@
+//! The downstream tasks.
+
+pub mod metrics;
