@@ -365,7 +365,7 @@ fn found(validation: &Validation) -> String {
         validation.reports, validation.top1, validation.chance1, validation.top5, validation.chance5
     );
     if let (Some(dice), Some(central)) = (&validation.dice, &validation.central_dice) {
-        text += &format!("; Dice {dice} (best central square {:.3})", central.mean);
+        text += &format!("; Dice {dice} (best central square {:.3})", central.value);
     }
     text
 }
@@ -391,9 +391,9 @@ fn text(run: &Run, summary: &Summary) -> String {
             after.films,
             after.reports,
             after.top1,
-            after.top1.mean / after.chance1,
+            after.top1.value / after.chance1,
             after.top5,
-            after.top5.mean / after.chance5
+            after.top5.value / after.chance5
         );
         if let (Some(dice), Some(first), Some(central)) = (&after.dice, &before.dice, &after.central_dice) {
             text += &format!(

@@ -122,11 +122,8 @@ pub enum Criterion {
 /// `scores` and `positive` are [films]. Undefined where the criterion is.
 pub fn best_threshold(scores: &[f64], positive: &[bool], criterion: Criterion) -> Result<f64, Undefined> {
     let positives = check(scores, positive)?;
-    let mut counts = Confusion {
-        false_negatives: positives,
-        true_negatives: scores.len() - positives,
-        ..Confusion::default()
-    };
+    let mut counts =
+        Confusion { false_negatives: positives, true_negatives: scores.len() - positives, ..Confusion::default() };
     let mut best = (f64::NEG_INFINITY, f64::INFINITY);
     for tied in tied(&descending(scores), scores) {
         let found = count(tied, positive);

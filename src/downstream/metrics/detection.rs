@@ -130,10 +130,8 @@ impl Image {
             let detections = order.iter().map(|&at| &detections[at]).filter(|one| one.class == class).take(MOST);
             let detections: Vec<&Detection> = detections.collect();
             let truths: Vec<&Truth> = truths.iter().filter(|truth| truth.class == class).collect();
-            let ious: Vec<Vec<f64>> = detections
-                .iter()
-                .map(|one| truths.iter().map(|truth| one.place.iou(&truth.place)).collect())
-                .collect();
+            let ious: Vec<Vec<f64>> =
+                detections.iter().map(|one| truths.iter().map(|truth| one.place.iou(&truth.place)).collect()).collect();
             matched.scores = detections.iter().map(|one| one.score).collect();
             matched.hits = thresholds.iter().map(|&least| assign(&ious, truths.len(), least)).collect();
             matched.truths = truths.len();
@@ -206,7 +204,8 @@ fn interpolated(hits: impl Iterator<Item = bool>, truths: usize) -> f64 {
     for at in (1..curve.len()).rev() {
         curve[at - 1].1 = curve[at - 1].1.max(curve[at].1);
     }
-    let precision = |recall: f64| curve.get(curve.partition_point(|point| point.0 < recall)).map_or(0.0, |point| point.1);
+    let precision =
+        |recall: f64| curve.get(curve.partition_point(|point| point.0 < recall)).map_or(0.0, |point| point.1);
     (0..=100).map(|percent| precision(f64::from(percent) * 0.01)).sum::<f64>() / 101.0
 }
 

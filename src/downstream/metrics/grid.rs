@@ -73,7 +73,8 @@ impl Grid {
         let mut tall = Vec::with_capacity(to[0] * self.columns);
         for (at, old, new) in axis(0) {
             let taps = taps(at, old, new);
-            let sum = |x: usize| taps.iter().map(|&(y, weight)| weight * self.values[y * self.columns + x]).sum::<f64>();
+            let sum =
+                |x: usize| taps.iter().map(|&(y, weight)| weight * self.values[y * self.columns + x]).sum::<f64>();
             tall.extend((0..self.columns).map(sum));
         }
         let across: Vec<Taps> = axis(1).map(|(at, old, new)| taps(at, old, new)).collect();

@@ -48,7 +48,8 @@ impl Grounding {
     /// The same for a map scaled by any positive number. Undefined if nothing lies outside or nothing varies.
     pub fn cnr(&self) -> Result<f64, Undefined> {
         let moments = |within: bool| {
-            let heat = || self.heat.iter().zip(&self.truth).filter(move |&(_, &truth)| truth == within).map(|(&heat, _)| heat);
+            let heat =
+                || self.heat.iter().zip(&self.truth).filter(move |&(_, &truth)| truth == within).map(|(&heat, _)| heat);
             let n = heat().count() as f64;
             let mean = heat().sum::<f64>() / n;
             (n, mean, heat().map(|heat| (heat - mean).powi(2)).sum::<f64>() / n)
