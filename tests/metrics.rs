@@ -254,8 +254,10 @@ fn retrieval_against_scikit_learn_and_scipy() {
         let [queries, candidates] = ["queries", "candidates"].map(|name| numbers(&case[name]));
         let [asked, given] = ["asked", "given"].map(|name| counts(&case[name]));
         let cosines = Cosines::new(&queries, &candidates, count(&case["dim"])).unwrap();
+        let belongs = |query: usize, candidate: usize| asked[query] == given[candidate];
+        assert_eq!(cosines.ranks(belongs).unwrap(), counts(&case["ranks"]), "{name}");
         for k in [1, 5, 10] {
-            let ours = cosines.precisions(k, |query, candidate| asked[query] == given[candidate]).unwrap();
+            let ours = cosines.precisions(k, belongs).unwrap();
             hold(&format!("{name}, P@{k}"), &ours, &numbers(&case["precisions"][k.to_string()]));
         }
     }

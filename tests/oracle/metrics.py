@@ -87,6 +87,7 @@ def classification(rng):
     cases.append(binary(np.full(9, 0.5), np.arange(9) < 4, 0.6))  # all tied, none called positive
     cases.append(binary(-np.arange(9.0), np.arange(9) < 4, -3.0))  # without a mistake
     cases.append(binary(np.arange(9.0), np.arange(9) < 4, 4.0))  # all mistakes
+    cases.append(binary(np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, False, True]), 0.7))  # two best F1
 
     labels = rng.random((29, 5)) < 0.4
     labels[:2] = [[True] * 5, [False] * 5]
@@ -147,7 +148,7 @@ def grid(rng):
             bilinear=numbers(torch.nn.functional.interpolate(tensor, size=to, mode="bilinear", align_corners=False)),
         ))
     nearest = []
-    for cells, pixels in [(7, 224), (8, 256), (5, 13), (13, 5), (6, 10), (14, 14), (3, 7), (49, 50), (29, 100), (1, 3), (41, 147)]:
+    for cells, pixels in [(7, 224), (8, 256), (5, 13), (13, 5), (6, 10), (14, 14), (3, 7), (49, 50), (29, 100), (1, 3), (3, 123)]:
         row = torch.arange(cells, dtype=torch.float64)[None, None, None]
         taken = torch.nn.functional.interpolate(row, size=(1, pixels), mode="nearest")
         nearest.append(dict(cells=cells, pixels=pixels, taken=taken.ravel().int().tolist()))
@@ -328,7 +329,8 @@ def classes(rng):
                 values.append(float(((given[before] == one).sum() + drawn) / k))
             precisions[str(k)] = values
         result[name] = dict(dim=3, queries=numbers(queries), candidates=numbers(candidates), asked=asked.tolist(),
-                            given=given.tolist(), precisions=precisions)
+                            given=given.tolist(), precisions=precisions,
+                            ranks=ranks(similar, asked[:, None] == given))
     return result
 
 
