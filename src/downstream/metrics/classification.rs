@@ -7,7 +7,7 @@ use super::{Undefined, finite, lengths};
 /// Area under the ROC curve: how often a positive scores above a negative; equal scores count half. Exact, by ranks
 /// (Mann and Whitney 1947).
 ///
-/// `scores` and `positive` are [films]. Undefined with one class only.
+/// `scores` and `positive` are `[films]`. Undefined with one class only.
 pub fn auc(scores: &[f64], positive: &[bool]) -> Result<f64, Undefined> {
     let (positives, negatives) = both_classes(scores, positive)?;
     let (mut above, mut twice) = (0, 0); // positives that scored higher; twice the pairs won
@@ -21,7 +21,7 @@ pub fn auc(scores: &[f64], positive: &[bool]) -> Result<f64, Undefined> {
 
 /// Average precision: the precision at each threshold, weighted by the recall gained there; without interpolation.
 ///
-/// `scores` and `positive` are [films]. Undefined without positives.
+/// `scores` and `positive` are `[films]`. Undefined without positives.
 pub fn average_precision(scores: &[f64], positive: &[bool]) -> Result<f64, Undefined> {
     let positives = check(scores, positive)?;
     if positives == 0 {
@@ -51,7 +51,7 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// Counts `scores` [films] of at least `threshold` against `positive` [films].
+    /// Counts `scores` `[films]` of at least `threshold` against `positive` `[films]`.
     pub fn at(scores: &[f64], positive: &[bool], threshold: f64) -> Result<Self, Undefined> {
         check(scores, positive)?;
         let mut counts = Self::default();
@@ -119,7 +119,7 @@ pub enum Criterion {
 
 /// The score that, taken as threshold, has the best `criterion`: among equally good ones the lowest.
 ///
-/// `scores` and `positive` are [films]. Undefined where the criterion is.
+/// `scores` and `positive` are `[films]`. Undefined where the criterion is.
 pub fn best_threshold(scores: &[f64], positive: &[bool], criterion: Criterion) -> Result<f64, Undefined> {
     let positives = check(scores, positive)?;
     let mut counts =
@@ -158,7 +158,7 @@ pub struct ClassFigures {
 }
 
 impl ClassFigures {
-    /// All figures of `scores` [films] against `positive` [films], those that need one with this threshold.
+    /// All figures of `scores` `[films]` against `positive` `[films]`, those that need one with this threshold.
     pub fn of(scores: &[f64], positive: &[bool], threshold: f64) -> Self {
         let counts = Confusion::at(scores, positive, threshold);
         Self {
@@ -191,7 +191,7 @@ pub fn macro_mean(classes: &[Result<f64, Undefined>]) -> Result<Macro, Undefined
 
 /// For each film 1 if its highest score is that of its class, else 0; of equally high ones the first class counts.
 ///
-/// `scores` is [films, classes], `labels` [films].
+/// `scores` is [films, classes], `labels` `[films]`.
 pub fn top1(scores: &[f64], classes: usize, labels: &[usize]) -> Result<Vec<f64>, Undefined> {
     lengths(scores.len(), labels.len() * classes)?;
     finite(scores)?;

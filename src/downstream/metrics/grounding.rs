@@ -16,7 +16,7 @@ pub struct Grounding {
 }
 
 impl Grounding {
-    /// `heat`, `truth` and `counted` are [pixels]. Pixels that do not count (margins outside the crop the model saw)
+    /// `heat`, `truth` and `counted` are `[pixels]`. Pixels that do not count (margins outside the crop the model saw)
     /// are left out of everything; without `counted` all count. What `heat` holds there may be anything.
     ///
     /// Undefined if no pixel that counts lies in the region.

@@ -15,7 +15,7 @@ pub struct Overlap {
 }
 
 impl Overlap {
-    /// Counts two masks [pixels] of one image.
+    /// Counts two masks `[pixels]` of one image.
     pub fn of(predicted: &[bool], truth: &[bool]) -> Result<Self, Undefined> {
         lengths(predicted.len(), truth.len())?;
         Ok(Self::count(predicted.iter().copied().zip(truth.iter().copied())))
