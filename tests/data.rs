@@ -619,7 +619,7 @@ fn evaluation_phantoms_are_others_and_of_every_label() {
     let drawn = |part: &str, counts: [usize; 3], threads: usize| {
         quickstart::evaluation_phantoms(&dir.join(part), 32, counts, threads, &|_, _| {}, &never).unwrap()
     };
-    let what = quickstart::Phantoms { train: 4000, held_out: 1, size: 32, threads: 0 };
+    let what = quickstart::Phantoms { train: 400, held_out: 1, size: 32, threads: 0 };
     let train = quickstart::phantoms(&dir.join("all"), what, &|_, _| {}, &never).unwrap().train;
     let counts = quickstart::EVALUATION;
     let others = drawn("all", counts, 0);

@@ -255,7 +255,7 @@ fn films_and_reports_of_training_stay_what_they_are() {
     assert_eq!(shards::DRAWING, 3);
     let mut texts = blake3::Hasher::new();
     (0..1000).for_each(|index| drop(texts.update(said(Style::Training, 1, index).text.as_bytes())));
-    assert_eq!(texts.finalize().to_hex().as_str(), "TEXTS");
+    assert_eq!(texts.finalize().to_hex().as_str(), "554053378c5a99dc01131cc3ab6ac9e9b631ad82ca8ac937ee66c1407f4cd291");
     // The last bits of exponentials and sines are the C library's, which has one answer with fused multiply-adds.
     #[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
     if std::arch::is_x86_feature_detected!("fma") {
@@ -263,6 +263,9 @@ fn films_and_reports_of_training_stay_what_they_are() {
         for film in (0..24).map(|index| draw(Style::Training, 1, index)) {
             films.update(&film.pixels).update(&film.mask).update(format!("{:?}", film.boxes).as_bytes());
         }
-        assert_eq!(films.finalize().to_hex().as_str(), "FILMS");
+        assert_eq!(
+            films.finalize().to_hex().as_str(),
+            "8a1b7e933aea92122a3700cda0742d237ffb84aa1631f6623e61e7b7fc39fefe"
+        );
     }
 }
