@@ -3,14 +3,17 @@
 //   cell = (sum over heads of map) / heads
 //   score[y, x] = cell, upsampled, times 1 where there is body and 0 elsewhere
 //   low, high = the scores of rank `below` and `above` among all pixels of the image, counted from 0
-//   cut = low + factor * (high - low), or high + factor * (high - low) if `from_above`
-//   chosen[y, x] = 1 if there is body and score >= cut (> cut if `strict`), else 0; 0 throughout if a score is NaN
+//   cut = low + factor * (high - low), or high + factor * (high - low) if `from_above`; the image's threshold if `given`
+//   chosen[y, x] = 1 if there is body and score >= cut (> cut if `strict`), else 0; 0 throughout if a score is NaN and the
+//   cut is not given
 //   mask[y, x] = the weighted mean of `chosen` over the disc of that radius; pixels outside the image do not count
+//   The mask of place b is that of image (b + shift) mod images.
 //
 //   map        [images, heads, cells]
 //   means      [images, cells]; read as `cells`
 //   plane      [images, pixels]: scores, then `chosen`
 //   body       [images, pixels] bytes, four to a word; not looked at if `everywhere`
+//   threshold  [images]; not looked at unless `given`
 //   taps       [height + width, 4]: for each row of pixels two rows of cells and their weights, then the same of columns
 //   weights    [radius² + 1, 2]: for each squared distance that of an equal pixel and that of the other kind
 //   mask       [images, pixels]
@@ -36,6 +39,8 @@ struct PseudoMask {
     products: u32, // weights of both axes are multiplied first
     everywhere: u32,
     radius: u32,
+    given: u32,
+    shift: u32,
     zero: u32,
 }
 
@@ -46,6 +51,7 @@ struct PseudoMask {
 
 @group(0) @binding(1) var<storage, read_write> plane: array<f32>;
 @group(0) @binding(2) var<storage, read_write> body: array<u32>;
+@group(0) @binding(3) var<storage, read_write> threshold: array<f32>;
 @group(0) @binding(3) var<storage, read_write> cells: array<f32>;
 @group(0) @binding(4) var<storage, read_write> taps: array<vec4<u32>>;
 
@@ -166,18 +172,8 @@ fn find_digit(rank: u32) {
     }
 }
 
-@compute @workgroup_size(WIDTH)
-fn choose(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let image = flat(group, groups);
-    if image >= p.images {
-        return;
-    }
-    let first = image * p.height * p.width;
-    let end = first + p.height * p.width;
+/// The cut between two order statistics of the scores from `first` to `end`; and 1, or 0 if one of them is NaN.
+fn quantile(first: u32, end: u32, thread: u32) -> vec2<f32> {
     if thread == 0u {
         atomicStore(&least, 0xffffffffu);
         atomicStore(&not_numbers, 0u);
@@ -221,10 +217,32 @@ fn choose(
         high = number(atomicLoad(&least));
     }
     let cut = select(low, high, p.from_above != 0u) + rounded(p.factor * (high - low), p.zero);
-    let any = atomicLoad(&not_numbers) == 0u;
+    return vec2(cut, select(0.0, 1.0, atomicLoad(&not_numbers) == 0u));
+}
+
+@compute @workgroup_size(WIDTH)
+fn choose(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let image = flat(group, groups);
+    if image >= p.images {
+        return;
+    }
+    let first = image * p.height * p.width;
+    let end = first + p.height * p.width;
+    var cut = vec2(0.0, 1.0);
+    if p.given != 0u {
+        cut.x = threshold[image];
+        cut.y = select(1.0, 0.0, is_nan(cut.x));
+    } else {
+        cut = quantile(first, end, thread);
+    }
     for (var at = first + thread; at < end; at += WIDTH) {
-        let reached = plane[at] > cut || (plane[at] == cut && p.strict == 0u);
-        plane[at] = select(0.0, 1.0, any && reached && inside_body(at));
+        let reached = plane[at] > cut.x || (plane[at] == cut.x && p.strict == 0u);
+        let chosen = cut.y == 1.0 && reached && !is_nan(plane[at]) && inside_body(at);
+        plane[at] = select(0.0, 1.0, chosen);
     }
 }
 
@@ -257,5 +275,6 @@ fn smoothen(
             }
         }
     }
-    mask[at] = sum / weight;
+    let pixels_of_all = p.images * pixels;
+    mask[(at + pixels_of_all - p.shift * pixels) % pixels_of_all] = sum / weight;
 }

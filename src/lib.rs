@@ -12,7 +12,7 @@
 //! | encode | image; tokens | five maps; token states | [`model::resnet`]; [`model::bert`] |
 //! | project | deepest map; token states | map; report vector | [`model::projection`] |
 //! | attend | projected map | film vector, attention map | [`model::attention_pool`] |
-//! | mask | attention map, film | mask plane | [`ops::body_mask`], [`ops::pseudo_mask`] |
+//! | mask | attention map, film | mask plane | [`ops::body_mask`], [`ops::mask_threshold`], [`ops::pseudo_mask`] |
 //! | decode map | five maps | logits | [`model::unet`] |
 //! | loss | vectors; logits, mask | scalars | [`model::losses`], [`ops::clip_loss`], [`ops::segmentation_loss`] |
 //! | gradients | scalars | gradient slab | [`program::grad`], each op's [`vjp`](program::Operation::vjp) |
@@ -39,6 +39,8 @@ pub mod cpu;
 pub mod cuda;
 pub mod data;
 pub mod doctor;
+#[cfg(feature = "data")]
+pub mod downstream;
 pub mod error;
 pub mod kernels;
 pub mod model;

@@ -33,6 +33,7 @@ const WITHOUT_GRADIENT: &[&str] = &[
     "finite",
     "ingest.bytes",
     "ingest.numbers",
+    "mask_threshold",
     "pseudo_mask",
 ];
 

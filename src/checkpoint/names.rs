@@ -18,9 +18,16 @@ fn positions(program: &Program, wanted: impl Fn(Role) -> bool) -> Vec<usize> {
     program.states.iter().enumerate().filter(|(_, state)| wanted(state.role)).map(|(at, _)| at).collect()
 }
 
-/// Tensors of published files that nothing uses: a dead convolution, BERT's pooler, a buffer of old transformers.
-pub fn unused(name: &str) -> bool {
-    name.starts_with("pseudo_conv.") || name.starts_with("lm_model.pooler.") || name.ends_with(".position_ids")
+/// Tensors of files that nothing in this program uses: of published ones a dead convolution, BERT's pooler and a buffer of
+/// old transformers; the decoder's, if the program has no decoder.
+pub fn unused(program: &Program, name: &str) -> bool {
+    let decodes =
+        |name: &str| name.starts_with("img_model.decoder.") || name.starts_with("img_model.segmentation_head.");
+    let without = || !program.states.iter().any(|state| decodes(&state.name));
+    name.starts_with("pseudo_conv.")
+        || name.starts_with("lm_model.pooler.")
+        || name.ends_with(".position_ids")
+        || decodes(name) && without()
 }
 
 /// Shape in a file. Counts, which are \[1\] here, are scalars there.

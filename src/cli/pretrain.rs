@@ -35,6 +35,7 @@ const LEAST_STEPS: u64 = 200;
     g2d pretrain --data shards --preset small --steps 200\n  \
     g2d pretrain --data shards --preset full --recipe paper --epochs 50 --batch 128 --out runs/paper\n  \
     g2d pretrain --data shards --set lr=1e-4 --set quantile=0.75\n  \
+    g2d pretrain --data shards --set decoder_objective=none   an ablation; docs/training.md has all\n  \
     g2d pretrain --resume --out runs/paper            continues from the newest checkpoint")]
 pub struct Pretrain {
     /// Folder of shards made by `g2d pack`; without it phantoms are drawn.
@@ -286,7 +287,7 @@ fn next_run(runs: &Path) -> PathBuf {
 }
 
 /// The run whose settings were written last.
-fn newest_run(runs: &Path) -> Option<PathBuf> {
+pub(super) fn newest_run(runs: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(runs).ok()?.filter_map(Result::ok).map(|entry| entry.path());
     let written = |path: &PathBuf| path.join("manifest.json").metadata().and_then(|file| file.modified()).ok();
     entries.filter(|path| written(path).is_some()).max_by_key(written)
@@ -317,9 +318,10 @@ fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>)
         }
         Event::Note(note) => say(note.to_string()),
         Event::Step(line) => {
+            let decoder = line.segmentation.map_or_else(String::new, |loss| format!(" and segmentation {loss:.3}"));
             let message = format!(
-                "loss {:.3} = contrastive {:.3} and segmentation {:.3}, top-1 {:.2}, {:.0} samples/s",
-                line.total, line.contrastive, line.segmentation, line.top1, line.samples_per_s
+                "loss {:.3} = contrastive {:.3}{decoder}, top-1 {:.2}, {:.0} samples/s",
+                line.total, line.contrastive, line.top1, line.samples_per_s
             );
             let due = last.is_none_or(|last| line.step >= last + PRINT_EVERY) || bar.length() == Some(line.step);
             if bar.is_hidden() && due {
@@ -365,7 +367,7 @@ fn found(validation: &Validation) -> String {
         validation.reports, validation.top1, validation.chance1, validation.top5, validation.chance5
     );
     if let (Some(dice), Some(central)) = (&validation.dice, &validation.central_dice) {
-        text += &format!("; Dice {dice} (best central square {:.3})", central.mean);
+        text += &format!("; Dice {dice} (best central square {:.3})", central.value);
     }
     text
 }
@@ -391,9 +393,9 @@ fn text(run: &Run, summary: &Summary) -> String {
             after.films,
             after.reports,
             after.top1,
-            after.top1.mean / after.chance1,
+            after.top1.value / after.chance1,
             after.top5,
-            after.top5.mean / after.chance5
+            after.top5.value / after.chance5
         );
         if let (Some(dice), Some(first), Some(central)) = (&after.dice, &before.dice, &after.central_dice) {
             text += &format!(
@@ -401,6 +403,9 @@ fn text(run: &Run, summary: &Summary) -> String {
                  constant central square\n",
                 dice.n, first, central
             );
+        }
+        if !run.config.model.decoder_objective.segments() {
+            text += "  outlines nothing      its decoder_objective is none or reconstruction\n";
         }
     }
     text += &format!("weights: {}\n", summary.checkpoint.join("weights.safetensors").display());

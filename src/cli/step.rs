@@ -62,13 +62,13 @@ impl Step {
             report["used"] = used.into();
             println!("{report}");
         } else {
+            let decoder = report.segmentation.map_or_else(String::new, |loss| format!(" and segmentation {loss:.6}"));
             println!(
-                "{} step(s) of {} pairs: loss {:.6} = contrastive {:.6} and segmentation {:.6}; {} tensors in {}",
+                "{} step(s) of {} pairs: loss {:.6} = contrastive {:.6}{decoder}; {} tensors in {}",
                 report.steps,
                 report.batch,
                 report.total,
                 report.contrastive,
-                report.segmentation,
                 report.tensors,
                 self.out.display()
             );

@@ -53,7 +53,7 @@ fn losses(device: Device, kernels: Kernels, threads: usize) -> Result<Vec<f64>, 
     let mut losses = Vec::new();
     for _ in 0..STEPS {
         let metrics = session.step(Films::Bytes(&pixels, &augmentation), &text, 1e-4)?;
-        losses.extend([metrics.total, metrics.segmentation, metrics.grad_norm]);
+        losses.extend([metrics.total, metrics.grad_norm].into_iter().chain(metrics.segmentation));
     }
     Ok(losses)
 }

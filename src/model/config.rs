@@ -37,6 +37,61 @@ pub enum Segmentation {
     RawDice02Bce,
 }
 
+/// What the decoder is trained to give (paper, table 5; shuffled masks: table 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecoderObjective {
+    /// The pseudo mask of its film.
+    PseudoSegmentation,
+    /// Nothing: there is no decoder, and weights hold none.
+    None,
+    /// The film itself, in [0, 1], by the mean squared error of what it gives, to which nothing is applied.
+    Reconstruction,
+    /// The pseudo mask of the next film of the batch.
+    ShuffledMasks,
+}
+
+impl DecoderObjective {
+    /// Whether there is a decoder.
+    pub fn decodes(self) -> bool {
+        self != Self::None
+    }
+
+    /// Whether there is a decoder and it learns masks.
+    pub fn segments(self) -> bool {
+        matches!(self, Self::PseudoSegmentation | Self::ShuffledMasks)
+    }
+}
+
+/// How the attention of several heads becomes the pseudo mask's scores (paper, table 5: with and without aggregation).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaskAggregation {
+    /// Their mean (paper).
+    Mean,
+    /// Of each cell the largest.
+    Max,
+    /// The head `mask_head` alone.
+    Single,
+    /// Not: each head gives a mask, and the decoder a map for each of them.
+    PerHead,
+}
+
+/// Where the pseudo mask's threshold lies (paper, table 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaskThreshold {
+    /// At the quantile `quantile` of the pixels' scores.
+    Quantile,
+    /// At their median: the quantile 0.5, whatever `quantile` is.
+    Median,
+    /// At the mean of the cells' scores.
+    Mean,
+    /// Where, of two Gaussians fitted to the cells' scores, the upper one becomes the more likely
+    /// ([`mask_threshold`](crate::ops::mask_threshold)).
+    Gmm,
+}
+
 /// How the attention map is brought to the size of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -57,7 +112,7 @@ pub enum MaskBody {
     None,
 }
 
-/// How a score is compared with the quantile.
+/// How a score is compared with the threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MaskCompare {
     /// At least (paper).
@@ -125,7 +180,7 @@ pub struct Config {
     pub frozen_text_layers: usize,
     /// The contrastive loss divides similarities by it.
     pub temperature: f64,
-    /// Part of the film's pixels below the pseudo mask's threshold.
+    /// Part of the film's pixels below the pseudo mask's threshold, where that is a quantile.
     pub quantile: f64,
     /// How pixels become input.
     pub normalise: Normalise,
@@ -133,13 +188,21 @@ pub struct Config {
     pub contrastive: Contrastive,
     /// Form of the segmentation loss.
     pub segmentation: Segmentation,
+    /// What the decoder learns.
+    pub decoder_objective: DecoderObjective,
+    /// From heads to scores.
+    pub mask_aggregation: MaskAggregation,
+    /// The head whose attention counts where that is `single`, from 0.
+    pub mask_head: usize,
+    /// Where the threshold lies.
+    pub mask_threshold: MaskThreshold,
     /// From attention map to film size.
     pub mask_upsample: MaskUpsample,
     /// Confinement of the mask.
     pub mask_body: MaskBody,
     /// Brightness in [0, 1] above which a pixel may be body.
     pub body_threshold: f64,
-    /// Comparison with the quantile.
+    /// Comparison with the threshold.
     pub mask_compare: MaskCompare,
     /// Smoothing of the mask.
     pub mask_smooth: MaskSmooth,
@@ -151,9 +214,9 @@ pub struct Config {
     pub bilateral_sigma_value: f64,
     /// What the text projection's statistics see.
     pub text_statistics: TextStatistics,
-    /// Factor of the segmentation loss.
+    /// Factor of the decoder's loss.
     pub segmentation_weight: f64,
-    /// The segmentation loss counts from this step on.
+    /// The decoder's loss counts from this step on.
     pub warmup_steps: usize,
     /// AdamW's learning rate.
     pub learning_rate: f64,
@@ -186,6 +249,10 @@ impl Default for Config {
             normalise: Normalise::Unit,
             contrastive: Contrastive::TwoWaySum,
             segmentation: Segmentation::DiceBce,
+            decoder_objective: DecoderObjective::PseudoSegmentation,
+            mask_aggregation: MaskAggregation::Mean,
+            mask_head: 0,
+            mask_threshold: MaskThreshold::Quantile,
             mask_upsample: MaskUpsample::Nearest,
             mask_body: MaskBody::Threshold,
             body_threshold: 0.1,
@@ -369,6 +436,11 @@ impl Config {
             0 => self.projection_dim.div_ceil(self.attention_heads),
             given => given,
         }
+    }
+
+    /// How many pseudo masks a film has.
+    pub fn masks(&self) -> usize {
+        if self.mask_aggregation == MaskAggregation::PerHead { self.attention_heads } else { 1 }
     }
 
     /// Whether the batch carries every position up to the common length.

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::base::Kind;
-use crate::model::config::{MaskUpsample, PRESETS, RECIPES};
+use crate::model::config::{DecoderObjective, MaskAggregation, MaskUpsample, PRESETS, RECIPES};
 use crate::program::Program;
-use crate::program::record::{Origin, Role};
+use crate::program::record::{Origin, Role, State};
 
 const SHAPES: Shapes = Shapes { batch: 2, text_len: 8, source: Source::Numbers };
 
@@ -107,6 +107,26 @@ fn every_statistic_moves_and_every_trainable_parameter_is_updated() {
 }
 
 #[test]
+fn decoders_have_the_heads_that_their_objective_asks_for() {
+    let heads = |decoder_objective, mask_aggregation| {
+        let config = Config { decoder_objective, mask_aggregation, ..Config::preset("micro").unwrap() };
+        let program = step(&config, Phase::Full);
+        let decodes = program.states.iter().any(|state| state.name.starts_with("img_model.decoder."));
+        assert_eq!(decodes, decoder_objective != DecoderObjective::None);
+        let name = |state: &State| {
+            state.name.strip_prefix("img_model.segmentation_head.")?.strip_suffix(".bias").map(str::to_owned)
+        };
+        program.states.iter().filter_map(name).collect::<Vec<_>>()
+    };
+    let each = ["0", "1", "2", "3"];
+    assert_eq!(heads(DecoderObjective::PseudoSegmentation, MaskAggregation::Mean), each[..1]);
+    assert_eq!(heads(DecoderObjective::PseudoSegmentation, MaskAggregation::PerHead), each);
+    assert_eq!(heads(DecoderObjective::ShuffledMasks, MaskAggregation::PerHead), each);
+    assert_eq!(heads(DecoderObjective::Reconstruction, MaskAggregation::PerHead), each[..1]);
+    assert_eq!(heads(DecoderObjective::None, MaskAggregation::PerHead), each[..0]);
+}
+
+#[test]
 fn outputs_are_those_of_the_specification() {
     let config = Config { mask_upsample: MaskUpsample::Bilinear, ..Config::preset("micro").unwrap() };
     let program = step(&config, Phase::Full);
@@ -140,6 +160,9 @@ fn what_cannot_be_is_refused_with_its_reason() {
     assert!(error.contains("max_positions"), "{error}");
     let error = refused(micro.clone(), Shapes { batch: 0, ..SHAPES });
     assert!(error.contains("batch of 0"), "{error}");
+    let shuffled = Config { decoder_objective: DecoderObjective::ShuffledMasks, ..micro.clone() };
+    let error = refused(shuffled, Shapes { batch: 1, ..SHAPES });
+    assert!(error.contains("decoder_objective is shuffled-masks"), "{error}");
     let error = refused(Config { image_size: 32, ..micro }, Shapes { batch: 1, ..SHAPES });
     assert!(error.contains("layer4.0.bn2"), "{error}");
 }

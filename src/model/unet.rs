@@ -1,5 +1,5 @@
 //! The image decoder: five blocks of nearest-neighbour upsampling, skip and two convolutions, then the head; as in
-//! segmentation_models.pytorch's Unet.
+//! segmentation_models.pytorch's Unet, but for several maps, of which each has a head of its own.
 
 use super::config::Config;
 use super::init::Scheme;
@@ -9,13 +9,14 @@ use crate::ops::conv2d::Conv2d;
 use crate::program::record::RecordError;
 use crate::program::{Recorder, Value};
 
-/// Records decoder and head on the encoder's five `features`. Returns logits [batch, side, side, 1].
+/// Records decoder and heads on the encoder's five `features`. Returns `maps` maps [batch, side, side, 1].
 pub fn decoder(
     r: &mut Recorder,
     config: &Config,
     features: &[Value],
+    maps: usize,
     statistics: Statistics,
-) -> Result<Value, RecordError> {
+) -> Result<Vec<Value>, RecordError> {
     let mut deepest_first = features.iter().rev().copied();
     let mut x = deepest_first.next();
     for (at, &out) in config.decoder_channels.iter().enumerate() {
@@ -24,7 +25,8 @@ pub fn decoder(
     }
     let head = Conv2d::fwd(3).bias().output(Kind::Exact);
     let inputs: Vec<Value> = x.into_iter().collect();
-    r.scope("segmentation_head.0", |r| conv2d(r, head, &inputs, 1, Scheme::XavierUniform))
+    let map = |at| r.scope(format!("segmentation_head.{at}"), |r| conv2d(r, head, &inputs, 1, Scheme::XavierUniform));
+    (0..maps).map(map).collect()
 }
 
 /// Upsamples the first of `inputs`, puts the second, if there is one, behind it, convolves twice.

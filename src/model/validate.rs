@@ -1,6 +1,6 @@
 //! Which configurations cannot be.
 
-use super::config::{Config, ConfigError, MaskSmooth};
+use super::config::{Config, ConfigError, MaskAggregation, MaskSmooth};
 
 /// Largest size taken: products of extents stay within 64 bits.
 const LARGEST: usize = 1 << 16;
@@ -57,6 +57,10 @@ impl Config {
         if self.text_heads > 0 && !self.text_hidden.is_multiple_of(self.text_heads) {
             found.push(format!("text_heads is {}; it must divide text_hidden, {}", self.text_heads, self.text_hidden));
         }
+        if self.mask_aggregation == MaskAggregation::Single && self.mask_head >= self.attention_heads {
+            let (head, heads) = (self.mask_head, self.attention_heads);
+            found.push(format!("mask_head is {head}; there are attention_heads = {heads}, counted from 0"));
+        }
         if self.frozen_text_layers > self.text_layers {
             let (frozen, layers) = (self.frozen_text_layers, self.text_layers);
             found.push(format!("frozen_text_layers is {frozen}; there are text_layers = {layers} to freeze"));
@@ -112,6 +116,8 @@ mod tests {
             attention_heads: 0,
             text_heads: 5,
             frozen_text_layers: 13,
+            mask_aggregation: MaskAggregation::Single,
+            mask_head: 1,
             quantile: 1.0,
             temperature: f64::NAN,
             adam_eps: 0.0,
@@ -125,13 +131,14 @@ mod tests {
             "attention_heads",
             "text_heads",
             "frozen_text_layers",
+            "mask_head",
             "quantile",
             "temperature",
             "adam_eps",
         ] {
             assert!(found.iter().any(|sentence| sentence.starts_with(name)), "{name} is not named in {found:?}");
         }
-        assert_eq!(found.len(), 9);
+        assert_eq!(found.len(), 10);
         assert!(Config { image_size: 0, ..Config::default() }.validate().is_err());
         let deep = |most: usize| Config { resnet_layers: vec![3, most, 6, 3], ..Config::default() }.validate();
         assert!(deep(256).is_ok() && deep(257).unwrap_err().to_string().contains("1 to 256"));

@@ -27,8 +27,8 @@ pub struct CaseReport {
     pub total: f64,
     /// Image and report.
     pub contrastive: f64,
-    /// Predicted and pseudo mask.
-    pub segmentation: f64,
+    /// The decoder's; `None` without one.
+    pub segmentation: Option<f64>,
     /// Tensors written.
     pub tensors: usize,
     /// What was passed over in the file of weights.
@@ -106,7 +106,7 @@ fn tensors(session: &Session, plan: &Plan, before: &BTreeMap<String, Vec<f64>>) 
     for (name, buffer) in &plan.outputs {
         if name.starts_with("out.") || name.starts_with("loss.") {
             let shape = match name.as_str() {
-                "out.segmentation_logits" | "out.pseudo_mask" => vec![batch, 1, side, side],
+                "out.segmentation_logits" | "out.reconstruction" | "out.pseudo_mask" => vec![batch, 1, side, side],
                 loss if loss.starts_with("loss.") => vec![],
                 _ => plan.buffers[*buffer].spec.shape.dims().to_vec(),
             };

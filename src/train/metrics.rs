@@ -15,9 +15,10 @@ pub struct StepLine {
     /// Image and report.
     #[serde(rename = "loss.contrastive")]
     pub contrastive: f64,
-    /// Predicted and pseudo mask; it counts from `warmup_steps` on.
+    /// The decoder's: predicted and pseudo mask, or whatever `decoder_objective` says; `null` without a decoder. It counts
+    /// from `warmup_steps` on.
     #[serde(rename = "loss.segmentation")]
-    pub segmentation: f64,
+    pub segmentation: Option<f64>,
     /// Part of the batch's films whose own report is the most similar one.
     pub top1: f64,
     /// Part whose own report is among the five most similar.

@@ -139,7 +139,11 @@ fn law(launch: &Launch, index: usize, spec: Spec) -> Law {
         }
         // Attention and gray values.
         (Op::AttentionPool(AttentionPool::AttendBwd { .. }), 2 | 3, None)
-        | (Op::PseudoMask(_) | Op::BodyMask(_) | Op::Ingest(_) | Op::SegmentationLoss(_), _, None) => Law::Unit,
+        | (
+            Op::MaskThreshold(_) | Op::PseudoMask(_) | Op::BodyMask(_) | Op::Ingest(_) | Op::SegmentationLoss(_),
+            _,
+            None,
+        ) => Law::Unit,
         _ => Law::Normal,
     }
 }

@@ -35,6 +35,7 @@ struct Case {
     shape: [usize; 4],
     map: Vec<f32>,
     body: Vec<u8>,
+    threshold: Vec<f32>,
 }
 
 impl Case {
@@ -57,7 +58,9 @@ impl Case {
         let pixels = shape[0] * op.height * op.width;
         // Bytes other than 0 and 1 are body as well.
         let body = (0..pixels).map(|_| if rng.chance(body) { 1 + rng.below(255) as u8 } else { 0 }).collect();
-        Self { op, shape, map, body }
+        let drawn = |rng: &mut Rng| if let Map::Nan = kind { f64::NAN } else { draw(rng) };
+        let threshold = (0..shape[0]).map(|_| drawn(&mut rng) as f32).collect();
+        Self { op, shape, map, body, threshold }
     }
 
     /// The mask by the op's reference, in the type `N`.
@@ -68,6 +71,10 @@ impl Case {
         let mut inputs = vec![(self.shape.into(), HostInput::Numbers(&map[..]))];
         if self.op.body {
             inputs.push((plane, HostInput::Bytes(&self.body)));
+        }
+        let threshold: Vec<N> = self.threshold.iter().map(|&number| N::of(f64::from(number))).collect();
+        if self.op.given {
+            inputs.push(([threshold.len()].into(), HostInput::Numbers(&threshold)));
         }
         self.op.reference(&mut HostIo::new(inputs, vec![(plane, HostOutput::Numbers(&mut mask[..]))]));
         mask
@@ -80,7 +87,9 @@ impl Case {
         let pixels = self.body.len();
         let (map, body) = (device.put(&self.map), device.put(&self.body));
         let (bits, mask) = (device.room(bytes), device.poison(pixels));
-        let at = Buffers { map: map.0, body: if self.op.body { body.0 } else { 0 }, bits: bits.0, mask: mask.0 };
+        let threshold = device.put(&self.threshold).0;
+        let body = if self.op.body { body.0 } else { 0 };
+        let at = Buffers { map: map.0, body, threshold, bits: bits.0, mask: mask.0 };
         let calls = cuda::calls(&self.op, self.shape.into(), form, at).map_err(|misfit| misfit.to_string())?;
         device.run(&calls).map_err(|error| error.to_string())?;
         Ok(device.get(mask, pixels))
@@ -110,7 +119,7 @@ impl Case {
         let (height, width) = (self.op.height, self.op.width);
         let radius = self.op.smooth.map_or(0, |filter| filter.diameter / 2);
         for image in 0..self.shape[0] {
-            let beside = self.beside_the_cut(image);
+            let beside = self.beside_the_cut((image + self.op.shift) % self.shape[0]);
             for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
                 let at = (image * height + y) * width + x;
                 let rows = y.saturating_sub(radius)..(y + radius + 1).min(height);
@@ -160,7 +169,8 @@ impl Case {
         sorted.sort_by(f64::total_cmp);
         let rank = op.quantile.0 * (scores.len() - 1) as f64;
         let (below, above) = (sorted[rank.floor() as usize], sorted[rank.ceil() as usize]);
-        let cut = below + rank.fract() * (above - below);
+        let quantile = below + rank.fract() * (above - below);
+        let cut = if op.given { f64::from(self.threshold[image]) } else { quantile };
         scores.iter().map(|score| (score - cut).abs() <= 1e-5 * largest).collect()
     }
 }
@@ -182,15 +192,18 @@ fn ops() -> impl Strategy<Value = PseudoMask> {
     let compare = prop_oneof![Just(Compare::AtLeast), Just(Compare::Above)];
     let quantile = prop_oneof![Just(0.0), Just(0.5), Just(0.85), Just(1.0), 0.0..1.0];
     let sides = (1..100usize, 1..100usize);
-    (sides, quantile, upsample, compare, any::<bool>(), prop::option::of(smooth)).prop_map(
-        |((height, width), quantile, upsample, compare, body, smooth)| PseudoMask {
+    let given = prop_oneof![3 => Just(false), 1 => Just(true)];
+    (sides, (quantile, given), upsample, compare, any::<bool>(), prop::option::of(smooth)).prop_map(
+        |((height, width), (quantile, given), upsample, compare, body, smooth)| PseudoMask {
             height,
             width,
             quantile: Real(quantile),
+            given,
             upsample,
             compare,
             body,
             smooth,
+            shift: 0,
         },
     )
 }
@@ -203,8 +216,10 @@ proptest! {
         shape in (1..3usize, 1..6usize, 1..10usize, 1..10usize),
         kind in kinds(),
         body in prop_oneof![Just(0.0), Just(1.0), 0.0..1.0],
+        shifted: bool,
         seed: u64,
     ) {
+        let op = PseudoMask { shift: if shifted { shape.0 / 2 } else { 0 }, ..op };
         let case = Case::new(op, [shape.0, shape.1, shape.2, shape.3], kind, body, seed);
         if let Err(why) = case.check(seed, &None) {
             prop_assert!(false, "{}", why);
@@ -216,10 +231,12 @@ const PUBLISHED: PseudoMask = PseudoMask {
     height: 256,
     width: 256,
     quantile: Real(0.85),
+    given: false,
     upsample: Upsample::Nearest,
     compare: Compare::Above,
     body: false,
     smooth: None,
+    shift: 0,
 };
 
 #[test]
@@ -267,6 +284,7 @@ fn telling() -> Vec<Case> {
         (PseudoMask { quantile: Real(0.97), ..bilinear }, [1, 3, 2, 2], Map::Attention, 1.0),
         (PseudoMask { height: 20, quantile: Real(0.97), ..bilinear }, [1, 3, 2, 2], Map::Attention, 1.0),
         (PseudoMask { compare: Compare::Above, quantile: Real(0.25), ..op }, [1, 1, 2, 2], Map::Constant, 0.8),
+        (PseudoMask { given: true, shift: 1, ..op }, [3, 2, 5, 5], Map::Attention, 0.7),
     ];
     let build = |(seed, (op, shape, kind, body))| Case::new(op, shape, kind, body, seed as u64);
     cases.into_iter().enumerate().map(build).collect()
@@ -309,6 +327,10 @@ fn faults_are_found() {
         ("selp.u32 high, this, after, near", "mov.u32 high, after"),
         ("ld.global.u32 before, [a+-4]", "ld.global.u32 before, [a]"),
         ("add.s32 dy, dy, 1", "add.s32 dy, dy, 2"),
+        ("mad.wide.u32 a, seen, 4, threshold", "mad.wide.u32 a, image, 4, threshold"),
+        ("mul.wide.u32 plane, seen, pixels", "mul.wide.u32 plane, image, pixels"),
+        ("mul.wide.u32 bytes, seen, n", "mul.wide.u32 bytes, image, n"),
+        ("@p sub.u32 seen, seen, n", "@p sub.u32 seen, n, n"),
     ];
     catch(SYMBOL, &faults, |text| check_all(&cases, &text));
 }

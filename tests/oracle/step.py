@@ -71,6 +71,10 @@ def draw(rng, recipe, quick):
         normalise=("unit", "imagenet"),
         contrastive=("two-way-sum", "two-way-mean", "image-to-text"),
         segmentation=("dice+bce", "raw-dice+0.2bce"),
+        decoder_objective=("none", "reconstruction", "shuffled-masks"),
+        mask_aggregation=("max", "single", "per-head"),
+        mask_head=range(c["attention_heads"]),
+        mask_threshold=("median", "mean", "gmm"),
         mask_upsample=("nearest", "bilinear"),
         mask_body=("threshold", "none"),
         body_threshold=(0.03, 0.07, 0.3, 0.99),  # speckle, lungs, body, nothing is brighter: the whole image
@@ -129,8 +133,9 @@ def summary(args):
     """What a person wants to see of a case: its sizes, and where it leaves its recipe."""
     c = torch_g2d.Config(**json.loads((pathlib.Path(args.out) / "config.json").read_text()))
     usual = torch_g2d.Config(**torch_g2d.RECIPES[args.recipe])
-    fields = "normalise contrastive segmentation mask_upsample mask_body body_threshold mask_compare mask_smooth " \
-        "quantile bilateral_diameter text_statistics segmentation_weight".split()
+    fields = "normalise contrastive segmentation decoder_objective mask_aggregation mask_threshold mask_upsample " \
+        "mask_body body_threshold mask_compare mask_smooth quantile bilateral_diameter text_statistics " \
+        "segmentation_weight".split()
     left = [f"{f.removeprefix('mask_')}:{getattr(c, f)}" for f in fields if getattr(c, f) != getattr(usual, f)]
     blocks = "".join(map(str, c.resnet_layers))
     return (

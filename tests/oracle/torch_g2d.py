@@ -69,6 +69,10 @@ class Config:
     normalise: str = "unit"  # "unit": image as it is, in [0, 1]; "imagenet": minus mean, over std, per channel
     contrastive: str = "two-way-sum"  # or "two-way-mean", "image-to-text"
     segmentation: str = "dice+bce"  # or "raw-dice+0.2bce", the released code's: Dice on logits
+    decoder_objective: str = "pseudo-segmentation"  # or "none": no decoder; "reconstruction"; "shuffled-masks": the next film's
+    mask_aggregation: str = "mean"  # of the heads; or "max", "single": mask_head alone, "per-head": a mask for each
+    mask_head: int = 0
+    mask_threshold: str = "quantile"  # or "median", "mean" and "gmm": of the attention's cells, see mixture_threshold
     mask_upsample: str = "nearest"  # or "bilinear" (align_corners=False)
     mask_body: str = "threshold"  # or "none"
     body_threshold: float = 0.1  # of [0, 1]
@@ -204,8 +208,18 @@ class Unet(nn.Module):
     def __init__(self, c: Config):
         super().__init__()
         self.encoder = Encoder(c)
+        if c.decoder_objective == "none":
+            return
         self.decoder = Decoder(c, self.encoder.channels)
-        self.segmentation_head = nn.Sequential(nn.Conv2d(c.decoder_channels[-1], 1, 3, 1, 1))
+        per_head = c.mask_aggregation == "per-head" and c.decoder_objective != "reconstruction"
+        maps = c.attention_heads if per_head else 1
+        # As a Sequential of one convolution has it: segmentation_head.0.
+        self.segmentation_head = nn.ModuleList(nn.Conv2d(c.decoder_channels[-1], 1, 3, 1, 1) for _ in range(maps))
+
+    def decoded(self, features):
+        """(B, maps, H, W)"""
+        x = self.decoder(features)
+        return torch.cat([head(x) for head in self.segmentation_head], 1)
 
 
 class AttentionPool(nn.Module):
@@ -291,13 +305,15 @@ class G2D(nn.Module):
             image = (image - mean[:, None, None]) / std[:, None, None]
         features = self.img_model.encoder(image)
         pooled, attention = self.attnpool(self.proj_v(features[-1]))
-        logits = self.img_model.segmentation_head(self.img_model.decoder(features))
-        return {
+        out = {
             "image_embedding": pooled,
             "text_embedding": self.text_embedding(input_ids, attention_mask),
             "attention_map": attention,
-            "segmentation_logits": logits,
         }
+        if self.config.decoder_objective != "none":
+            film = self.config.decoder_objective == "reconstruction"
+            out["reconstruction" if film else "segmentation_logits"] = self.img_model.decoded(features)
+        return out
 
 
 def body_mask(image, threshold):
@@ -339,24 +355,64 @@ def bilateral(mask, diameter, sigma_space, sigma_value):
     return top / weight
 
 
+def mixture_threshold(cells):
+    """(B, n) -> (B,): where, of two Gaussians fitted to an image's cells, the one of the larger mean becomes the more
+    likely. 50 steps of expectation and maximisation on standardised cells, from means -1 and 1, variances 1 and
+    weights 1/2; 1e-3 is added to each variance, 1e-12 to each sum of responsibilities."""
+    mean, deviation = cells.mean(1, keepdim=True), cells.std(1, correction=0, keepdim=True)
+    z = ((cells - mean) / deviation)[..., None]
+    m, v = torch.tensor([[[-1.0, 1.0]]], dtype=z.dtype).expand(len(z), 1, 2), torch.ones(len(z), 1, 2, dtype=z.dtype)
+    w = v / 2
+    density = lambda z: w.log() - v.log() / 2 - (z - m) ** 2 / (2 * v)  # its logarithm, less a constant
+    for _ in range(50):
+        r = density(z).softmax(2)
+        n = r.sum(1, keepdim=True) + 1e-12
+        m = (r * z).sum(1, keepdim=True) / n
+        v = (r * (z - m) ** 2).sum(1, keepdim=True) / n + 1e-3
+        w = n / z.shape[1]
+    low, high = m.amin(2, keepdim=True), m.amax(2, keepdim=True)
+    upper = m.argmax(2, keepdim=True)
+    likely = lambda z: density(z).gather(2, upper) > density(z).gather(2, 1 - upper)
+    high = torch.where(likely(low), low, high)
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = torch.where(likely(middle), low, middle), torch.where(likely(middle), middle, high)
+    return (high[:, 0] * deviation + mean)[:, 0]
+
+
+def aggregated(attention, c: Config):
+    """(B, heads, h, w) -> (B, masks, h, w)"""
+    return {
+        "mean": lambda: attention.mean(1, keepdim=True),
+        "max": lambda: attention.amax(1, keepdim=True),
+        "single": lambda: attention[:, c.mask_head : c.mask_head + 1],
+        "per-head": lambda: attention,
+    }[c.mask_aggregation]()
+
+
 @torch.no_grad()
 def pseudo_mask(attention, image, c: Config):
-    """attention (B, heads, h, w), image (B, 1, H, W) -> (B, 1, H, W) in [0, 1]; no gradient flows."""
-    scores = attention.mean(1, keepdim=True)
-    size = image.shape[2:]
-    if c.mask_upsample == "nearest":
-        scores = F.interpolate(scores, size=size, mode="nearest")
-    else:
-        scores = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
-    scores = scores[:, 0]
-    body = body_mask(image, c.body_threshold) if c.mask_body == "threshold" else torch.ones_like(scores, dtype=bool)
-    scores = scores * body
-    # "linear" quantile: it interpolates between the two order statistics beside (n - 1) * quantile
-    cut = torch.quantile(scores.flatten(1), c.quantile, dim=1)[:, None, None]
-    mask = ((scores >= cut if c.mask_compare == ">=" else scores > cut) & body).to(scores.dtype)
-    if c.mask_smooth == "bilateral":
-        mask = bilateral(mask, c.bilateral_diameter, c.bilateral_sigma_space, c.bilateral_sigma_value)
-    return mask[:, None]
+    """attention (B, heads, h, w), image (B, 1, H, W) -> (B, masks, H, W) in [0, 1]; no gradient flows."""
+    body = body_mask(image, c.body_threshold) if c.mask_body == "threshold" else torch.ones_like(image[:, 0], dtype=bool)
+    masks = []
+    for cells in aggregated(attention, c).split(1, 1):
+        if c.mask_upsample == "nearest":
+            scores = F.interpolate(cells, size=image.shape[2:], mode="nearest")
+        else:
+            scores = F.interpolate(cells, size=image.shape[2:], mode="bilinear", align_corners=False)
+        scores, cells = scores[:, 0] * body, cells.flatten(1)
+        if c.mask_threshold in ("quantile", "median"):
+            # "linear" quantile: it interpolates between the two order statistics beside (n - 1) * quantile
+            cut = torch.quantile(scores.flatten(1), 0.5 if c.mask_threshold == "median" else c.quantile, dim=1)
+        else:
+            cut = cells.mean(1) if c.mask_threshold == "mean" else mixture_threshold(cells)
+            cut = torch.where((cells == cells[:, :1]).all(1), cells[:, 0], cut)
+        cut = cut[:, None, None]
+        mask = ((scores >= cut if c.mask_compare == ">=" else scores > cut) & body).to(scores.dtype)
+        if c.mask_smooth == "bilateral":
+            mask = bilateral(mask, c.bilateral_diameter, c.bilateral_sigma_space, c.bilateral_sigma_value)
+        masks.append(mask)
+    return torch.stack(masks, 1)
 
 
 def contrastive_loss(image, text, c: Config):
@@ -374,6 +430,17 @@ def segmentation_loss(logits, mask, c: Config):
     return dice + 0.2 * bce if c.segmentation == "raw-dice+0.2bce" else (dice + bce) / 2
 
 
+def decoder_loss(out, image, mask, c: Config):
+    """Of the pseudo masks (B, masks, H, W) and what the decoder gives; None without a decoder."""
+    if c.decoder_objective == "none":
+        return None
+    if c.decoder_objective == "reconstruction":
+        return F.mse_loss(out["reconstruction"], image)
+    target = mask.roll(-1, 0) if c.decoder_objective == "shuffled-masks" else mask
+    pairs = zip(out["segmentation_logits"].split(1, 1), target.split(1, 1))
+    return torch.stack([segmentation_loss(logits, mask, c) for logits, mask in pairs]).mean()
+
+
 def run(model, batches):
     """Training steps, one a batch. Returns outputs, losses and gradients of the last, and all updates, by name."""
     c = model.config
@@ -386,13 +453,17 @@ def run(model, batches):
         out = model(batch["image"], batch["input_ids"].long(), batch["attention_mask"].long())
         mask = pseudo_mask(out["attention_map"], batch["image"], c)
         contrastive = contrastive_loss(out["image_embedding"], out["text_embedding"], c)
-        segmentation = segmentation_loss(out["segmentation_logits"], mask, c)
-        loss = contrastive + (c.segmentation_weight if step >= c.warmup_steps else 0.0) * segmentation
+        segmentation = decoder_loss(out, batch["image"], mask, c)
+        loss = contrastive
+        if segmentation is not None:
+            loss = loss + (c.segmentation_weight if step >= c.warmup_steps else 0.0) * segmentation
         loss.backward()
         adamw.step()
-    result = {f"out.{k}": v.detach() for k, v in out.items()} | {"out.pseudo_mask": mask}
-    result |= {"loss.contrastive": contrastive.detach(), "loss.segmentation": segmentation.detach(),
-               "loss.total": loss.detach()}
+    # Of several maps and masks of a film the mean is kept.
+    mean = {k: v.mean(1, keepdim=True) for k, v in out.items() if k in ("segmentation_logits", "reconstruction")}
+    result = {f"out.{k}": v.detach() for k, v in (out | mean).items()} | {"out.pseudo_mask": mask.mean(1, keepdim=True)}
+    losses = {"contrastive": contrastive, "segmentation": segmentation, "total": loss}
+    result |= {f"loss.{k}": v.detach() for k, v in losses.items() if v is not None}
     result |= {f"grad.{n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
     return result | {f"update.{n}": t.detach() - before[n] for n, t in model.state_dict().items()}
 

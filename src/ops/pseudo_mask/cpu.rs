@@ -13,16 +13,18 @@ use crate::program::HostIo;
 
 /// Images do not depend on each other.
 pub fn run<N: Number>(op: &PseudoMask, io: &mut HostIo<'_, N>) {
-    let [_, heads, rows, columns] = io.dims(0);
-    let pixels = op.height * op.width;
+    let [batch, heads, rows, columns] = io.dims(0);
+    let (pixels, cells) = (op.height * op.width, heads * rows * columns);
     let body = op.body.then(|| io.bytes(1));
-    let maps = io.numbers(0).par_chunks(heads * rows * columns);
-    maps.zip(io.take(0).par_chunks_mut(pixels)).enumerate().for_each(|(b, (map, mask))| {
+    let (maps, thresholds) = (io.numbers(0), op.threshold().map(|input| io.numbers(input)));
+    io.take(0).par_chunks_mut(pixels).enumerate().for_each(|(at, mask)| {
+        let b = op.image(at, batch);
         let body = body.map(|body| &body[b * pixels..][..pixels]);
-        let mean = reference::mean_of_heads(map, heads);
+        let given = thresholds.map(|thresholds| thresholds[b]);
+        let mean = reference::mean_of_heads(&maps[b * cells..][..cells], heads);
         match op.upsample {
-            Upsample::Nearest => nearest(op, &mean, rows, columns, body, mask),
-            Upsample::Bilinear => bilinear(op, &mean, rows, columns, body, mask),
+            Upsample::Nearest => nearest(op, &mean, rows, columns, body, given, mask),
+            Upsample::Bilinear => bilinear(op, &mean, rows, columns, body, given, mask),
         }
         if let Some(filter) = op.smooth {
             let binary = mask.to_vec();
@@ -34,27 +36,32 @@ pub fn run<N: Number>(op: &PseudoMask, io: &mut HostIo<'_, N>) {
     });
 }
 
-/// Counts the pixels with and without body of each cell; the scores of those are the cell's and zero times it.
+/// Counts the pixels with and without body of each cell, unless the cut is given; the scores of those are the cell's and
+/// zero times it.
 fn nearest<N: Number>(
     op: &PseudoMask,
     cells: &[N],
     rows: usize,
     columns: usize,
     body: Option<&[u8]>,
+    given: Option<N>,
     mask: &mut [N],
 ) {
     let column_of: Vec<usize> = (0..op.width).map(|x| x * columns / op.width).collect();
-    let mut counts = vec![[0usize; 2]; cells.len()];
-    for y in 0..op.height {
-        let counts = &mut counts[y * rows / op.height * columns..][..columns];
-        for (x, &column) in column_of.iter().enumerate() {
-            counts[column][usize::from(body.is_none_or(|body| body[y * op.width + x] != 0))] += 1;
+    let quantile = || {
+        let mut counts = vec![[0usize; 2]; cells.len()];
+        for y in 0..op.height {
+            let counts = &mut counts[y * rows / op.height * columns..][..columns];
+            for (x, &column) in column_of.iter().enumerate() {
+                counts[column][usize::from(body.is_none_or(|body| body[y * op.width + x] != 0))] += 1;
+            }
         }
-    }
-    let scores = cells.iter().zip(&counts).flat_map(|(&score, &[without, with])| {
-        [(score * N::ZERO, without), (score * N::ONE, with)].into_iter().filter(|&(_, count)| count > 0)
-    });
-    let Some(cut) = counted_quantile(op, scores.collect()) else { return mask.fill(N::ZERO) };
+        let scores = cells.iter().zip(&counts).flat_map(|(&score, &[without, with])| {
+            [(score * N::ZERO, without), (score * N::ONE, with)].into_iter().filter(|&(_, count)| count > 0)
+        });
+        counted_quantile(op, scores.collect())
+    };
+    let Some(cut) = given.or_else(quantile) else { return mask.fill(N::ZERO) };
     let chosen: Vec<N> =
         cells.iter().map(|&score| if op.compare.holds(score, cut) { N::ONE } else { N::ZERO }).collect();
     for (y, mask) in mask.chunks_mut(op.width).enumerate() {
@@ -84,28 +91,34 @@ pub fn counted_quantile<N: Number>(op: &PseudoMask, mut scores: Vec<(N, usize)>)
     Some(PseudoMask::cut(at(below)?, at(above)?, weight))
 }
 
-/// The plane, its two order statistics by selection, the comparison.
+/// The quantile by selection; `None` if a score is NaN.
+fn selected_quantile<N: Number>(op: &PseudoMask, scores: &[N]) -> Option<N> {
+    if scores.iter().any(|score| score.partial_cmp(score).is_none()) {
+        return None;
+    }
+    let mut sorted = scores.to_vec();
+    let (below, above, weight) = op.rank();
+    let (_, &mut first, behind) =
+        sorted.select_nth_unstable_by(below, |a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+    let second = if above == below { first } else { behind.iter().copied().reduce(N::min).unwrap_or(first) };
+    Some(PseudoMask::cut(first, second, weight))
+}
+
+/// The plane, its quantile unless the cut is given, the comparison.
 fn bilinear<N: Number>(
     op: &PseudoMask,
     cells: &[N],
     rows: usize,
     columns: usize,
     body: Option<&[u8]>,
+    given: Option<N>,
     mask: &mut [N],
 ) {
     let mut scores = reference::upsample(op, cells, rows, columns);
     if let Some(body) = body {
         scores.iter_mut().zip(body).for_each(|(score, &body)| *score *= N::count(usize::from(body != 0)));
     }
-    if scores.iter().any(|score| score.partial_cmp(score).is_none()) {
-        return mask.fill(N::ZERO);
-    }
-    let mut sorted = scores.clone();
-    let (below, above, weight) = op.rank();
-    let (_, &mut first, behind) =
-        sorted.select_nth_unstable_by(below, |a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
-    let second = if above == below { first } else { behind.iter().copied().reduce(N::min).unwrap_or(first) };
-    let cut = PseudoMask::cut(first, second, weight);
+    let Some(cut) = given.or_else(|| selected_quantile(op, &scores)) else { return mask.fill(N::ZERO) };
     for (pixel, (mask, &score)) in mask.iter_mut().zip(&scores).enumerate() {
         let inside = body.is_none_or(|body| body[pixel] != 0);
         *mask = if inside && op.compare.holds(score, cut) { N::ONE } else { N::ZERO };

@@ -5,6 +5,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Compare, PseudoMask, Upsample};
 use crate::base::{DType, Shape};
+use crate::program::device::exact;
 use crate::program::{DeviceIo, KernelCall, Misfit};
 
 /// The kernels by which the pixels of cells are counted.
@@ -40,6 +41,8 @@ pub struct Buffers {
     pub map: u64,
     /// \[B,H,W\] bytes; of no account if the op takes none.
     pub body: u64,
+    /// \[B\] f32; of no account if the op takes none.
+    pub threshold: u64,
     /// [`workspace_bytes`] bytes between the two kernels.
     pub bits: u64,
     /// \[B,H,W\] f32.
@@ -69,6 +72,9 @@ struct Select {
     bilinear: u32,
     products: u32,
     counting: u32,
+    threshold: u64,
+    shift: u32,
+    unused: u32,
 }
 
 /// Parameters of the second kernel.
@@ -106,8 +112,9 @@ pub fn run(op: &PseudoMask, kernel: &'static str, io: &mut DeviceIo) -> Result<(
     Misfit::unless(map.dtype == DType::F32, || format!("map is {}, f32 is needed", map.dtype.name()))?;
     let form = if kernel == COUNTING { Form::Counting } else { Form::Radix };
     let body = if op.body { io.input(1).address } else { 0 };
+    let threshold = op.threshold().map_or(Ok(0), |input| exact("threshold", io.input(input)))?;
     let bits = io.workspace(workspace_bytes(op, shape)?);
-    let at = Buffers { map: map.address, body, bits, mask: io.output(0).address };
+    let at = Buffers { map: map.address, body, threshold, bits, mask: io.output(0).address };
     calls(op, shape, form, at)?.into_iter().for_each(|call| io.launch(call));
     Ok(())
 }
@@ -145,6 +152,9 @@ pub fn calls(op: &PseudoMask, map: Shape, form: Form, at: Buffers) -> Result<[Ke
         bilinear: u32::from(op.upsample == Upsample::Bilinear),
         products: u32::from(op.multiplies_weights_first()),
         counting: u32::from(form == Form::Counting),
+        threshold: if op.given { at.threshold } else { 0 },
+        shift: number(op.shift),
+        unused: 0,
     };
     let (radius, weights) = weights(op);
     let spread = Spread { bits: at.bits, mask: at.mask, items, height, width, words, radius, weights, unused: 0 };
@@ -196,12 +206,14 @@ mod tests {
         height: 256,
         width: 250,
         quantile: Real(0.85),
+        given: false,
         upsample: Upsample::Nearest,
         compare: Compare::Above,
         body: false,
         smooth: None,
+        shift: 0,
     };
-    const AT: Buffers = Buffers { map: 0, body: 0, bits: 0, mask: 0 };
+    const AT: Buffers = Buffers { map: 0, body: 0, threshold: 0, bits: 0, mask: 0 };
 
     #[test]
     fn the_kernels_declare_the_same_parameters() {

@@ -1,10 +1,11 @@
 //! The pseudo mask: where the image's attention is highest (paper section 3.3, torch_g2d's `pseudo_mask`).
 //!
-//! Inputs: map \[B,heads,h,w\], body \[B,H,W\] bytes (if `body`). Output: mask \[B,H,W\] in \[0,1\]. Per image: the mean over
-//! heads, upsampled to H x W, zero where there is no body; the quantile of all H·W scores, interpolated linearly
-//! between the two order statistics beside (H·W − 1) · quantile as `torch.quantile` does; 1 where a score reaches the
-//! quantile and there is body, else 0; smoothed by a bilateral filter. A score that is not a number makes the mask
-//! of its image zero. By definition not differentiable.
+//! Inputs: map \[B,heads,h,w\], body \[B,H,W\] bytes (if `body`), threshold \[B\] (if `given`). Output: mask \[B,H,W\] in
+//! \[0,1\]. Per image: the mean over heads, upsampled to H x W, zero where there is no body; the cut, which is the quantile
+//! of all H·W scores, interpolated linearly between the two order statistics beside (H·W − 1) · quantile as
+//! `torch.quantile` does, or the image's threshold; 1 where a score reaches the cut and there is body, else 0; smoothed by
+//! a bilateral filter. Mask b is that of image (b + `shift`) mod B. A score that is not a number makes the mask of its image
+//! zero if the cut is a quantile, else its own pixel. By definition not differentiable.
 
 mod cpu;
 pub mod cuda;
@@ -25,8 +26,10 @@ pub struct PseudoMask {
     pub height: usize,
     /// Columns of the mask.
     pub width: usize,
-    /// Part of the pixels that lies below the cut, in [0, 1].
+    /// Part of the pixels that lies below the cut, in [0, 1]; of no account if the cut is given.
     pub quantile: Real,
+    /// Whether the cut is an input.
+    pub given: bool,
     /// How cells become pixels.
     pub upsample: Upsample,
     /// What a score at the cut becomes.
@@ -35,6 +38,8 @@ pub struct PseudoMask {
     pub body: bool,
     /// The filter at the end.
     pub smooth: Option<Bilateral>,
+    /// How many places further in the batch the image lies whose mask this is; less than there are images.
+    pub shift: usize,
 }
 
 /// How cells become pixels.
@@ -92,6 +97,16 @@ impl Bilateral {
 }
 
 impl PseudoMask {
+    /// The image whose mask is that of place `b` among `batch`.
+    pub(crate) fn image(&self, b: usize, batch: usize) -> usize {
+        (b + self.shift) % batch
+    }
+
+    /// Position of the threshold among the inputs, if it is one.
+    pub(crate) fn threshold(&self) -> Option<usize> {
+        self.given.then_some(1 + usize::from(self.body))
+    }
+
     /// The positions in sorted order of the two scores beside the quantile, and how far it lies towards the second.
     /// In f64 whatever the number type: this is a constant of the op.
     pub(crate) fn rank(&self) -> (usize, usize, f64) {
@@ -117,7 +132,7 @@ impl PseudoMask {
 }
 
 impl Operation for PseudoMask {
-    const VARIANTS: usize = 6;
+    const VARIANTS: usize = 8;
     // More pixels than a workgroup has threads.
     const LARGE: &'static [(usize, Size)] = &[
         (0, Size { batch: 2, side: 400, channels: 5, extra: 3 }),
@@ -129,7 +144,7 @@ impl Operation for PseudoMask {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Outputs, Misfit> {
-        let wanted = 1 + usize::from(self.body);
+        let wanted = 1 + usize::from(self.body) + usize::from(self.given);
         Misfit::unless(inputs.len() == wanted, || format!("takes {wanted} inputs, got {}", inputs.len()))?;
         let map = inputs[0];
         let &[batch, heads, rows, columns] = map.shape.dims() else {
@@ -143,6 +158,13 @@ impl Operation for PseudoMask {
         if let Some(smooth) = self.smooth {
             let positive = smooth.diameter > 0 && smooth.sigma_space.0 > 0.0 && smooth.sigma_value.0 > 0.0;
             Misfit::unless(positive, || format!("{smooth:?} has to be positive throughout"))?;
+        }
+        Misfit::unless(self.shift < batch.max(1), || {
+            format!("{} places further there is no other image: there are {batch}", self.shift)
+        })?;
+        if let Some(at) = self.threshold() {
+            Misfit::shape("threshold", inputs[at].shape, [batch])?;
+            Misfit::unless(inputs[at].is_real(), || format!("threshold is {:?}, no real numbers", inputs[at].kind))?;
         }
         let mask = [batch, self.height, self.width];
         if self.body {
@@ -197,19 +219,21 @@ impl Operation for PseudoMask {
             height,
             width,
             // The third quantile is the highest score. Few cells leave nothing above a high quantile.
-            quantile: Real([0.85, 0.6, 1.0, 0.7, 0.4, 0.6][variant]),
+            quantile: Real([0.85, 0.6, 1.0, 0.7, 0.4, 0.6, 0.5, 0.5][variant]),
+            given: variant >= 6,
             upsample: [Upsample::Nearest, Upsample::Bilinear][variant % 2],
             compare: [Compare::AtLeast, Compare::AtLeast, Compare::AtLeast, Compare::Above][variant.min(3)],
-            body: variant != 4 && variant != 5,
+            body: !(4..=6).contains(&variant),
             smooth: (variant != 3 && variant != 4).then_some(smooth),
+            shift: if variant % 4 == 3 { size.batch / 2 } else { 0 },
         };
         let map = Spec::exact([size.batch, 1 + size.extra % 4, rows, columns]);
-        let case = Case::new(op).uniform(map, 0.0, 1.0, rng);
-        if !op.body {
-            return case;
+        let mut case = Case::new(op).uniform(map, 0.0, 1.0, rng);
+        if op.body {
+            let shape = [size.batch, height, width];
+            let body = (0..size.batch * height * width).map(|_| u8::from(rng.chance(0.7))).collect();
+            case = case.bytes(shape, body);
         }
-        let shape = [size.batch, height, width];
-        let body = (0..size.batch * height * width).map(|_| u8::from(rng.chance(0.7))).collect();
-        case.bytes(shape, body)
+        if op.given { case.uniform(Spec::exact([size.batch]), 0.4, 0.6, rng) } else { case }
     }
 }

@@ -9,23 +9,26 @@ use crate::program::HostIo;
 /// Image by image: the scores of all pixels, sorted; the cut; the filter.
 pub fn run<N: Number>(op: &PseudoMask, io: &mut HostIo<'_, N>) {
     let [batch, heads, rows, columns] = io.dims(0);
-    let (map, mask) = (io.numbers(0), io.take(0));
+    let (map, masks) = (io.numbers(0), io.take(0));
     let (cells, pixels) = (rows * columns, op.height * op.width);
-    for b in 0..batch {
+    for (at, mask) in masks.chunks_mut(pixels).enumerate() {
+        let b = op.image(at, batch);
         let mean = mean_of_heads(&map[b * heads * cells..][..heads * cells], heads);
         let body = |pixel: usize| if op.body { io.bytes(1)[b * pixels + pixel] != 0 } else { true };
         let mut scores = upsample(op, &mean, rows, columns);
         for (pixel, score) in scores.iter_mut().enumerate() {
             *score *= if body(pixel) { N::ONE } else { N::ZERO };
         }
-        let cut = quantile(op, &scores);
+        let cut = match op.threshold() {
+            Some(input) => io.numbers(input)[b],
+            None => quantile(op, &scores),
+        };
         let binary: Vec<N> = (scores.iter().enumerate())
             .map(|(pixel, &score)| if op.compare.holds(score, cut) && body(pixel) { N::ONE } else { N::ZERO })
             .collect();
-        let out = &mut mask[b * pixels..][..pixels];
         match op.smooth {
-            Some(filter) => bilateral(filter, &binary, op.height, op.width, out),
-            None => out.copy_from_slice(&binary),
+            Some(filter) => bilateral(filter, &binary, op.height, op.width, mask),
+            None => mask.copy_from_slice(&binary),
         }
     }
 }

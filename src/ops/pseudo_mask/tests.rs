@@ -17,10 +17,12 @@ fn counting_gives_the_quantile_of_the_sorted_plane() {
             height: 1,
             width: plane.len(),
             quantile: Real(quantile),
+            given: false,
             upsample: Upsample::Nearest,
             compare: Compare::AtLeast,
             body: false,
             smooth: None,
+            shift: 0,
         };
         let rank = quantile * (plane.len() - 1) as f64;
         let (below, above) = (plane[rank.floor() as usize], plane[rank.ceil() as usize]);
@@ -40,10 +42,12 @@ fn a_score_that_is_no_number_has_no_quantile() {
         height: 1,
         width: 3,
         quantile: Real(0.5),
+        given: false,
         upsample: Upsample::Nearest,
         compare: Compare::AtLeast,
         body: false,
         smooth: None,
+        shift: 0,
     };
     assert_eq!(counted_quantile(&op, vec![(f64::NAN, 1), (0.5, 2)]), None);
     assert_eq!(counted_quantile(&op, vec![(0.25, 1), (0.5, 2)]), Some(0.5));

@@ -30,6 +30,8 @@ struct Parameters {
     products: u32,
     everywhere: u32,
     radius: u32,
+    given: u32,
+    shift: u32,
     /// A zero that compilers do not know.
     zero: u32,
 }
@@ -72,9 +74,15 @@ pub fn run(op: &PseudoMask, io: &mut ShaderIo) -> Result<(), Misfit> {
         products: u32::from(op.multiplies_weights_first()),
         everywhere: u32::from(!op.body),
         radius: radius as u32,
+        given: u32::from(op.given),
+        shift: op.shift as u32,
         zero: 0,
     };
     let body = if op.body { io.input(1).binding() } else { io.table(&[0; 4]) };
+    let threshold = match op.threshold() {
+        Some(input) => io.input(input).binding(),
+        None => io.table(&[0; 4]),
+    };
     let (taps, weights) = (io.table(&taps(op, rows, columns)), weights(op, io));
     let (means, plane) = (io.scratch(4 * images * rows * columns), io.scratch(4 * pixels as usize));
     let mask = io.output(0).binding();
@@ -83,7 +91,7 @@ pub fn run(op: &PseudoMask, io: &mut ShaderIo) -> Result<(), Misfit> {
     };
     launch("pseudo_mask.mean", (parameters.images * parameters.cells).div_ceil(256), &[map.binding(), means]);
     launch("pseudo_mask.score", pixels.div_ceil(256), &[plane, body, means, taps]);
-    launch("pseudo_mask.choose", parameters.images, &[plane, body]);
+    launch("pseudo_mask.choose", parameters.images, &[plane, body, threshold]);
     launch("pseudo_mask.smoothen", pixels.div_ceil(256), &[plane, mask, weights]);
     Ok(())
 }
