@@ -48,7 +48,8 @@ record() { # SECONDS FILE COMMAND...: no longer than that, and not beyond the de
 } >"$out/machine.txt"
 : >"$out/commands.txt"
 
-cases=(tests/fixtures/*/) operations=() golden=tests/emulated/golden shadows=(micro tiny) timed=(small) few=()
+cases=(tests/fixtures/*/config.json) operations=() golden=tests/emulated/golden shadows=(micro tiny) timed=(small) few=()
+cases=("${cases[@]%config.json}")
 if [[ $quick ]]; then
     # One file of golden vectors, one op, one case of the specification, steps that are small.
     golden=$(mktemp -d)

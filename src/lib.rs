@@ -39,6 +39,8 @@ pub mod cpu;
 pub mod cuda;
 pub mod data;
 pub mod doctor;
+#[cfg(feature = "data")]
+pub mod downstream;
 pub mod error;
 pub mod kernels;
 pub mod model;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::ledger;
-use g2d::data::phantom;
+use g2d::data::phantom::{self, Style};
 
 /// Runs an example; what it printed.
 fn example(name: &str, arguments: &[&Path]) -> String {
@@ -29,7 +29,7 @@ fn the_examples_train_and_segment() {
     assert_eq!(steps.len(), 3, "{text}");
     assert!(text.contains("checkpoint: run/checkpoints/step-00000003"), "{text}");
 
-    phantom::write(&folder.join("drawn"), 1, 5, &|_| {}).unwrap();
+    phantom::write(&folder.join("drawn"), Style::Training, 1, 5, &|_| {}).unwrap();
     let film = fs::read_dir(folder.join("drawn/images")).unwrap().next().unwrap().unwrap().path();
     let mask = folder.join("mask.png");
     let text = example("segment", &[&folder.join("run"), &film, &mask]);

@@ -37,7 +37,7 @@ fn shards() -> &'static Path {
     static SHARDS: OnceLock<PathBuf> = OnceLock::new();
     SHARDS.get_or_init(|| {
         let (drawn, packed) = (empty("drawn"), empty("shards"));
-        phantom::write(&drawn, FILMS, 9, &|_| {}).unwrap();
+        phantom::write(&drawn, phantom::Style::Training, FILMS, 9, &|_| {}).unwrap();
         let options = PackOptions { size: 64, ..PackOptions::new(drawn.join("pairs.csv"), &packed) };
         let funnel = pack(&options, &|_| {}, &AtomicBool::new(false)).unwrap();
         assert!(

@@ -1,5 +1,6 @@
-//! What everything else stands on: number types, shapes, random numbers, digests.
+//! What everything else stands on: number types, shapes, random numbers, digests, figures with their interval.
 pub mod ceilings;
+mod estimate;
 mod io;
 pub mod number;
 pub mod random;
@@ -7,6 +8,7 @@ pub mod shape;
 mod stored;
 pub mod threads;
 
+pub use estimate::Estimate;
 pub use io::hint;
 pub use number::{Number, Real};
 pub use random::Rng;

@@ -92,10 +92,19 @@ pub fn save<H: Serialize, E: From<CheckpointError>>(
         Ok(())
     };
     write().inspect_err(|_: &E| drop(fs::remove_dir_all(&beside)))?;
+    prune(run)?;
+    Ok(finished)
+}
+
+/// Deletes all but the newest checkpoints of a run. A run that is killed behind its last checkpoint has not come to it.
+/// Only the process that holds the run may call it.
+///
+/// # Errors
+/// If a folder cannot be read or deleted.
+pub fn prune(run: &Path) -> Result<(), CheckpointError> {
     let mut steps = list(run)?;
     steps.truncate(steps.len().saturating_sub(KEPT));
-    steps.iter().try_for_each(|old| discard(old))?;
-    Ok(finished)
+    steps.iter().try_for_each(|old| discard(old))
 }
 
 /// The name of a folder that is not a checkpoint, not yet or no more.

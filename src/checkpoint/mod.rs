@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 pub use folder::CheckpointError;
-pub use weights::{Loaded, Numbers, WeightsError, load, save};
+pub use weights::{Loaded, Numbers, Others, WeightsError, load, save, tensor_names};
 
 /// Writes a file beside its place, syncs and renames it: it appears whole or not at all.
 pub fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -91,9 +91,26 @@ fn list(what: &str, names: &[String]) -> String {
     }
 }
 
-/// Reads the states at the positions `wanted` (see [`names::weights`]) from a file that holds these and nothing else,
-/// but for tensors known to be unused. Takes f64, f32, bf16 and f16; every number must be finite.
-pub fn load(path: &Path, program: &Program, wanted: &[usize]) -> Result<Loaded, WeightsError> {
+/// What is said of tensors that a file holds besides those that are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They are refused, but for those known to be unused: the file is not of this model.
+    Refused,
+    /// They are left alone: a part of the model is wanted.
+    Left,
+}
+
+/// Names of the tensors in a file.
+pub fn tensor_names(path: &Path) -> Result<Vec<String>, WeightsError> {
+    let bytes = fs::read(path).map_err(|source| WeightsError::File { path: path.into(), source })?;
+    let file = SafeTensors::deserialize(&bytes);
+    let file = file.map_err(|source| WeightsError::Damaged { path: path.into(), source })?;
+    Ok(file.names().into_iter().map(String::from).collect())
+}
+
+/// Reads the states at the positions `wanted` (see [`names::weights`]) from a file that holds these and perhaps `others`.
+/// Takes f64, f32, bf16 and f16; every number must be finite.
+pub fn load(path: &Path, program: &Program, wanted: &[usize], others: Others) -> Result<Loaded, WeightsError> {
     let fail = |source| WeightsError::File { path: path.into(), source };
     let bytes = fs::read(path).map_err(fail)?;
     let damaged = |source| WeightsError::Damaged { path: path.into(), source };
@@ -111,6 +128,9 @@ pub fn load(path: &Path, program: &Program, wanted: &[usize]) -> Result<Loaded, 
     }
     let mut rest: Vec<String> = tensors.into_keys().collect();
     rest.sort();
+    if others == Others::Left {
+        rest.clear();
+    }
     let (passed, unexpected): (Vec<String>, Vec<String>) =
         rest.into_iter().partition(|name| names::unused(program, name));
     if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
@@ -282,7 +302,10 @@ mod tests {
         let (directory, program) = (Directory::new("round-trip"), program());
         let path = directory.0.join("w.safetensors");
         save(&path, &program, &numbers()).unwrap();
-        assert_eq!(load(&path, &program, &[0, 1, 2]).unwrap(), Loaded { tensors: numbers(), notes: vec![] });
+        assert_eq!(
+            load(&path, &program, &[0, 1, 2], Others::Refused).unwrap(),
+            Loaded { tensors: numbers(), notes: vec![] }
+        );
         let bytes = fs::read(&path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(file.tensor("conv.weight").unwrap().shape(), [2, 2, 1, 3]);
@@ -303,7 +326,7 @@ mod tests {
         let other = other.finish();
         let tensors: Vec<_> = [6, 1, 1].into_iter().map(|n| Numbers::Real(vec![0.0; n])).enumerate().collect();
         save(&path, &other, &tensors).unwrap();
-        let error = load(&path, &program, &[0, 1, 2]).unwrap_err();
+        let error = load(&path, &program, &[0, 1, 2], Others::Refused).unwrap_err();
         let WeightsError::Mismatch { missing, unexpected, misshapen, .. } = &error else { panic!("{error}") };
         assert_eq!((missing.len(), unexpected.as_slice(), misshapen.len()), (2, &["extra".to_string()][..], 1));
         let text = error.to_string();
@@ -319,7 +342,7 @@ mod tests {
         let (program, path) = (r.finish(), directory.0.join("w.safetensors"));
         let tensors: Vec<_> = (0..3).map(|at| (at, Numbers::Real(vec![1.0]))).collect();
         save(&path, &program, &tensors).unwrap();
-        let loaded = load(&path, &program, &[0]).unwrap();
+        let loaded = load(&path, &program, &[0], Others::Refused).unwrap();
         assert_eq!((loaded.tensors.len(), loaded.notes.len()), (1, 1));
         assert!(loaded.notes[0].contains("pseudo_conv.weight"));
     }
@@ -332,7 +355,7 @@ mod tests {
             let mut tensors = numbers();
             tensors[1].1 = Numbers::Real(vec![0.0, bad, 1.0, 2.0, bad, 3.0]);
             save(&path, &program, &tensors).unwrap();
-            let text = load(&path, &program, &[0, 1, 2]).unwrap_err().to_string();
+            let text = load(&path, &program, &[0, 1, 2], Others::Refused).unwrap_err().to_string();
             assert!(text.contains("w.safetensors") && text.contains("proj.weight (2 of 6)"), "{text}");
         }
     }
@@ -345,16 +368,18 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
-            assert!(load(&path, &program, &[0, 1, 2]).is_err(), "{length} bytes were taken");
+            assert!(load(&path, &program, &[0, 1, 2], Others::Refused).is_err(), "{length} bytes were taken");
         }
         for at in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x55;
             fs::write(&path, &bytes).unwrap();
             // A changed number cannot be seen; it must only not panic.
-            let _ = load(&path, &program, &[0, 1, 2]);
+            let _ = load(&path, &program, &[0, 1, 2], Others::Refused);
         }
-        assert!(load(&directory.0.join("none"), &program, &[0]).unwrap_err().to_string().contains("none"));
-        assert!(load(&directory.0, &program, &[0]).is_err());
+        assert!(
+            load(&directory.0.join("none"), &program, &[0], Others::Refused).unwrap_err().to_string().contains("none")
+        );
+        assert!(load(&directory.0, &program, &[0], Others::Refused).is_err());
     }
 }

@@ -60,10 +60,10 @@ pub struct Emulate {
     /// Let lanes of a warp see each other's accesses without bar.warp.sync.
     #[arg(long)]
     lockstep: bool,
-    /// Leave out these checkers: bounds, alignment, initialized, registers, shared_races, global_races, pending_copies,
-    /// barriers, collectives, deadlock (threads may spin until --limit; where nothing can go on the launch still ends),
-    /// limits.
-    #[arg(long, value_name = "CHECKER", value_delimiter = ',')]
+    /// Leave out these checkers. Without deadlock, threads may spin until --limit; where nothing can go on the launch still
+    /// ends.
+    #[arg(long, value_name = "CHECKER", value_delimiter = ',',
+        value_parser = clap::builder::PossibleValuesParser::new(Checks::names()))]
     off: Vec<String>,
     /// Give a launch up after so many warp instructions.
     #[arg(long, default_value_t = 1_000_000_000, value_parser = clap::value_parser!(u64).range(1..))]

@@ -15,14 +15,18 @@ mod device;
 mod devices;
 mod doctor;
 mod emulate;
+mod eval;
+mod explain;
 mod kernels;
 mod model;
 mod pack;
 mod phantom;
 mod plan;
+mod plot;
 mod pretrain;
 pub mod settings;
 mod step;
+mod sweep;
 mod verify;
 
 use std::io::Write;
@@ -78,9 +82,12 @@ enum Verb {
     Phantom(phantom::Phantom),
     Plan(plan::Plan),
     Step(step::Step),
+    Sweep(sweep::Sweep),
     Bench(bench::Bench),
     Devices(devices::Devices),
     Emulate(emulate::Emulate),
+    Eval(eval::Eval),
+    Explain(explain::Explain),
     Doctor(doctor::Doctor),
     Kernels(kernels::Kernels),
     Verify(verify::Verify),
@@ -104,9 +111,12 @@ pub fn main() -> ExitCode {
         Verb::Phantom(phantom) => phantom.run(),
         Verb::Plan(plan) => plan.run(),
         Verb::Step(step) => step.run(),
+        Verb::Sweep(sweep) => sweep.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Devices(devices) => devices.run(),
         Verb::Emulate(emulate) => emulate.run(),
+        Verb::Eval(eval) => eval.run(),
+        Verb::Explain(explain) => explain.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Kernels(kernels) => kernels.run(),
         Verb::Verify(verify) => verify.run(),

@@ -99,7 +99,10 @@ impl Pack {
             // A batch is no larger than the films there are.
             let train = funnel.splits.get(&Split::Train).copied().unwrap_or_default();
             let batch = if train < BATCH { format!(" --batch {}", (train / 2).max(2)) } else { String::new() };
-            println!("{funnel}\npacked in {0}\nnext: g2d pretrain --data {0}{batch}", self.out.display());
+            println!("{funnel}\npacked in {}", self.out.display());
+            if funnel.empty_text < funnel.kept {
+                println!("next: g2d pretrain --data {}{batch}", self.out.display());
+            }
         }
         Ok(())
     }

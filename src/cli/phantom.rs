@@ -5,23 +5,35 @@ use std::path::PathBuf;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
-use crate::data::phantom;
+use crate::data::phantom::{self, Style};
 use crate::error::Error;
 
 /// Draws phantoms: chest radiographs with reports, true masks and boxes, in the files that `g2d pack` reads.
 #[derive(Args)]
 #[command(after_help = "Example:\n  g2d phantom --count 500 --seed 1 --out phantoms\n  \
-    g2d pack --pairs phantoms/pairs.csv --boxes phantoms/boxes.csv --out shards")]
+    g2d pack --pairs phantoms/pairs.csv --boxes phantoms/boxes.csv --out shards\n  \
+    g2d phantom --style evaluation --count 500 --seed 3 --out others")]
 pub struct Phantom {
     /// How many films.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// Film i of a seed is the same, however many are drawn.
+    /// Whose chests, and in which words they are reported. Film i of a seed has the same findings in both styles.
+    #[arg(long, value_enum, default_value = "training")]
+    style: StyleWord,
+    /// Film i of a style and seed is the same, however many are drawn.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Folder to write, new or empty.
     #[arg(long)]
     out: PathBuf,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum StyleWord {
+    /// As the phantoms of a run without data.
+    Training,
+    /// Other proportions, exposures and positions, and reports that share no sentence with those of training.
+    Evaluation,
 }
 
 impl Phantom {
@@ -31,7 +43,11 @@ impl Phantom {
         bar.set_style(super::style("drawing {bar:30} {pos}/{len} {eta}"));
         let pool = crate::base::threads::pool(0).map_err(Error::Threads)?;
         let progress = |done| bar.set_position(done as u64);
-        let drawn = pool.install(|| phantom::write(&self.out, self.count as usize, self.seed, &progress));
+        let style = match self.style {
+            StyleWord::Training => Style::Training,
+            StyleWord::Evaluation => Style::Evaluation,
+        };
+        let drawn = pool.install(|| phantom::write(&self.out, style, self.count as usize, self.seed, &progress));
         bar.finish_and_clear();
         drawn?;
         let out = self.out.display();

@@ -304,7 +304,7 @@ fn next_run(runs: &Path) -> PathBuf {
 }
 
 /// The run whose settings were written last.
-fn newest_run(runs: &Path) -> Option<PathBuf> {
+pub(super) fn newest_run(runs: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(runs).ok()?.filter_map(Result::ok).map(|entry| entry.path());
     let written = |path: &PathBuf| path.join("manifest.json").metadata().and_then(|file| file.modified()).ok();
     entries.filter(|path| written(path).is_some()).max_by_key(written)
@@ -384,7 +384,7 @@ fn found(validation: &Validation) -> String {
         validation.reports, validation.top1, validation.chance1, validation.top5, validation.chance5
     );
     if let (Some(dice), Some(central)) = (&validation.dice, &validation.central_dice) {
-        text += &format!("; Dice {dice} (best central square {:.3})", central.mean);
+        text += &format!("; Dice {dice} (best central square {:.3})", central.value);
     }
     text
 }
@@ -410,9 +410,9 @@ fn text(run: &Run, summary: &Summary) -> String {
             after.films,
             after.reports,
             after.top1,
-            after.top1.mean / after.chance1,
+            after.top1.value / after.chance1,
             after.top5,
-            after.top5.mean / after.chance5
+            after.top5.value / after.chance5
         );
         if let (Some(dice), Some(first), Some(central)) = (&after.dice, &before.dice, &after.central_dice) {
             text += &format!(

@@ -253,10 +253,7 @@ impl Replay {
         if !bytes.is_empty() {
             let done = self.modules.driver.download(self.address(buffer), &mut bytes, self.stream);
             // A GPU tells here what went wrong in launches that were submitted before.
-            done.map_err(|source| match source {
-                source if self.graphed => ReplayError::Graph { source },
-                source => ReplayError::Driver(source),
-            })?;
+            done.map_err(|source| if self.graphed { ReplayError::Graph { source } } else { source.into() })?;
         }
         Ok(buffer.dtype.decode(&bytes))
     }

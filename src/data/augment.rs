@@ -74,7 +74,7 @@ impl Recipe {
 
 /// Inverse of: shear along x, rotate, scale about the centre, then shift (as torchvision composes `RandomAffine`).
 /// Angles in degrees, shift in pixels.
-fn affine(side: f64, angle: f64, shear: f64, scale: f64, shift: [f64; 2]) -> [f64; 9] {
+pub(crate) fn affine(side: f64, angle: f64, shear: f64, scale: f64, shift: [f64; 2]) -> [f64; 9] {
     let (sin, cos) = angle.to_radians().sin_cos();
     let tan = shear.to_radians().tan();
     // Forward [[cos, -cos tan - sin], [sin, cos - sin tan]] has determinant 1.

@@ -124,6 +124,26 @@ impl Batches {
         batch
     }
 
+    /// Masks of the given films at the batch's size [films, image_size, image_size]: 255 where it is set, in between on
+    /// edges that fall into a pixel; of a film without a mask nothing is set. Values up to 127 in a file are not set.
+    ///
+    /// # Errors
+    /// If a record cannot be read.
+    pub fn masks(&self, samples: &[usize]) -> Result<Vec<u8>, Error> {
+        let packed = self.dataset.size();
+        let mut masks = Vec::with_capacity(samples.len() * self.options.image_size.pow(2));
+        for &sample in samples {
+            let set = |&value: &u8| if value > 127 { 255 } else { 0 };
+            let mask = self.dataset.record(sample)?.mask.map(|mask| mask.iter().map(set).collect());
+            let mask: Vec<u8> = mask.unwrap_or_else(|| vec![0; packed * packed]);
+            match &self.shrink {
+                Some(shrink) => shrink.append(&mask, &mut masks),
+                None => masks.extend(mask),
+            }
+        }
+        Ok(masks)
+    }
+
     /// The films of `epoch` in order.
     fn order(&self, epoch: u64) -> Arc<Vec<usize>> {
         let mut kept = self.order.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,11 +1,12 @@
 //! Everything between files and batches: packing films and reports into shards, reading shards, drawing batches.
 //!
-//! What reads shards ([`dataset`], [`augment`], [`loader`]) is part of the engine; what reads films and tables
+//! What reads shards ([`dataset`], [`labels`], [`augment`], [`loader`]) is part of the engine; what reads films and tables
 //! (`pack` and below) needs the feature `data`.
 
 pub mod augment;
 pub mod dataset;
 pub mod error;
+pub mod labels;
 pub mod loader;
 pub mod record;
 pub mod shard;
@@ -37,6 +38,7 @@ pub mod vocabulary;
 
 pub use dataset::Dataset;
 pub use error::Error;
+pub use labels::LabelCounts;
 #[cfg(feature = "data")]
 pub use pack::{PackOptions, pack};
 pub use record::{BoundingBox, Record, Split};

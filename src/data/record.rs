@@ -65,7 +65,8 @@ pub struct Record<'a> {
     pub patient_id: String,
     /// Projection, as the table wrote it (`PA`, `AP`, ...).
     pub view: String,
-    /// Labels as the table wrote them; see [`Record::labels`].
+    /// Labels as the table wrote them; see [`Record::labels`]. Empty: not stated, which is another thing than a label that
+    /// says that nothing was found (`No Finding`).
     pub findings: String,
     /// The report.
     pub text: String,

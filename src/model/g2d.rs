@@ -1,9 +1,12 @@
 //! The whole: G2D as in the paper's figure 1, and the recordings made of it.
 
-use super::batch::{Batch, Images, Shapes};
-use super::config::{Config, DecoderObjective};
+use super::batch::{Batch, Images, Shapes, Texts};
+use super::config::{Config, DecoderObjective, MaskBody, MaskSmooth};
 use super::layer::Statistics;
 use super::{attention_pool, bert, losses, projection, resnet, unet};
+use crate::base::Real;
+use crate::ops::body_mask::BodyMask;
+use crate::ops::spatial_mean::SpatialMean;
 use crate::program::record::RecordError;
 use crate::program::{Misfit, Recorder, Value};
 
@@ -40,12 +43,17 @@ pub fn forward(
     let features = features(r, config, &batch.images, statistics)?;
     let (image_embedding, attention_map) = image(r, config, &features, statistics)?;
     let decoded = decoded(r, config, &features, statistics)?;
-    let text_embedding = text(r, config, batch, statistics)?;
+    let text_embedding = text(r, config, &batch.texts, statistics)?;
     Ok(Outputs { image_embedding, text_embedding, attention_map, decoded })
 }
 
-/// The image encoder's five maps.
-fn features(r: &mut Recorder, config: &Config, images: &Images, mode: Statistics) -> Result<Vec<Value>, RecordError> {
+/// Records the image encoder's five maps, at strides 2 to 32 [batch, side / stride, side / stride, channels].
+pub fn features(
+    r: &mut Recorder,
+    config: &Config,
+    images: &Images,
+    mode: Statistics,
+) -> Result<Vec<Value>, RecordError> {
     r.scope("img_model.encoder", |r| resnet::encoder(r, config, images.image, mode))
 }
 
@@ -77,9 +85,9 @@ fn image(
 }
 
 /// Text embedding.
-fn text(r: &mut Recorder, config: &Config, batch: &Batch, statistics: Statistics) -> Result<Value, RecordError> {
-    let tokens = r.scope("lm_model", |r| bert::encoder(r, config, &batch.texts))?;
-    r.scope("proj_t", |r| projection::text(r, config, tokens, &batch.texts, statistics))
+fn text(r: &mut Recorder, config: &Config, texts: &Texts, statistics: Statistics) -> Result<Value, RecordError> {
+    let tokens = r.scope("lm_model", |r| bert::encoder(r, config, texts))?;
+    r.scope("proj_t", |r| projection::text(r, config, tokens, texts, statistics))
 }
 
 /// What a training step makes before any gradient.
@@ -163,6 +171,66 @@ fn decoder_output(r: &mut Recorder, config: &Config, decoded: &[Value]) -> Resul
     let mean = r.scope("img_model", |r| losses::mean(r, decoded))?;
     mean.into_iter().for_each(|mean| r.output(name, mean));
     Ok(())
+}
+
+/// Records what films alone give, with running statistics: `out.image_embedding` [batch, projection_dim] (not normalised),
+/// `out.cells` [batch, side / 32, side / 32, projection_dim], the projected cells that a phrase is compared with,
+/// `out.attention_map`, and `out.f1` to `out.f5`, the mean over all places of each of the encoder's maps [batch, channels].
+pub fn record_images(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
+    let mut recorder = begin(config, shapes)?;
+    let r = &mut recorder;
+    let images = Images::declare(r, config, shapes)?;
+    let features = features(r, config, &images, Statistics::Running)?;
+    for (level, &feature) in features.iter().enumerate() {
+        let mean = r.scope(format!("mean.{}", level + 1), |r| r.one(SpatialMean::Fwd, &[feature]))?;
+        r.output(format!("out.f{}", level + 1), mean);
+    }
+    let deepest = features[features.len() - 1];
+    let cells = r.scope("proj_v", |r| projection::image(r, config, deepest, Statistics::Running))?;
+    let (embedding, map) = r.scope("attnpool", |r| attention_pool::attention_pool(r, config, cells))?;
+    r.output("out.image_embedding", embedding);
+    r.output("out.cells", cells);
+    r.output("out.attention_map", map);
+    Ok(recorder)
+}
+
+/// Records how the pseudo masks of films come about, with running statistics: what [`record_images`] says of embedding, cells and
+/// map; `out.body`, where the recipe has a body mask; `out.binary`, the mask before it is smoothed; `out.pseudo_mask`; and what
+/// the decoder makes of the films, unless the objective of `config` has none.
+pub fn record_explain(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
+    let mut recorder = begin(config, shapes)?;
+    let r = &mut recorder;
+    let images = Images::declare(r, config, shapes)?;
+    let features = features(r, config, &images, Statistics::Running)?;
+    let cells =
+        r.scope("proj_v", |r| projection::image(r, config, features[features.len() - 1], Statistics::Running))?;
+    let (embedding, map) = r.scope("attnpool", |r| attention_pool::attention_pool(r, config, cells))?;
+    if config.mask_body == MaskBody::Threshold {
+        let body = r.scope("mask", |r| r.one(BodyMask { threshold: Real(config.body_threshold) }, &[images.plane]))?;
+        r.output("out.body", body);
+    }
+    let sharp = Config { mask_smooth: MaskSmooth::None, ..config.clone() };
+    for (name, config) in [("out.binary", &sharp), ("out.pseudo_mask", config)] {
+        let masks = r.scope("mask", |r| losses::masks(r, config, DecoderObjective::None, map, images.plane))?;
+        let mean = r.scope("mask", |r| losses::mean(r, &masks.own))?;
+        mean.into_iter().for_each(|mean| r.output(name, mean));
+    }
+    let decoded = decoded(r, config, &features, Statistics::Running)?;
+    decoder_output(r, config, &decoded)?;
+    r.output("out.image_embedding", embedding);
+    r.output("out.cells", cells);
+    r.output("out.attention_map", map);
+    Ok(recorder)
+}
+
+/// Records what texts alone give, with running statistics: `out.text_embedding` [batch, projection_dim], not normalised.
+pub fn record_texts(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
+    let mut recorder = begin(config, shapes)?;
+    let r = &mut recorder;
+    let texts = Texts::declare(r, shapes);
+    let embedding = text(r, config, &texts, Statistics::Running)?;
+    r.output("out.text_embedding", embedding);
+    Ok(recorder)
 }
 
 /// Records the segmentation of films alone (`out.segmentation_logits`) with running statistics.

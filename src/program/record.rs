@@ -255,6 +255,15 @@ impl Recorder {
         self.state(name, Spec::exact(shape), Role::Parameter { trainable: true }, init, FileLayout::Same)
     }
 
+    /// Keeps parameters from learning whose names are `frozen`; before gradients are asked for.
+    pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) {
+        for state in &mut self.program.states {
+            if let Role::Parameter { trainable } = &mut state.role {
+                *trainable &= !frozen(&state.name);
+            }
+        }
+    }
+
     /// Spec of a value.
     pub fn spec(&self, value: Value) -> Spec {
         self.program.spec(value)

@@ -3,6 +3,7 @@ pub mod case;
 pub mod config;
 pub mod defaults;
 pub mod device;
+pub mod engine;
 pub mod footprint;
 pub mod groups;
 mod machine;
@@ -16,4 +17,5 @@ pub mod session;
 pub mod validate;
 
 pub use device::Device;
+pub use engine::{Engine, Resources};
 pub use session::{Options, Session};

@@ -1,12 +1,13 @@
-//! The data of a run that is given none: phantoms, drawn and packed once.
+//! The data of a run that is given none, and of its evaluation: phantoms, drawn and packed once.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::run::Data;
-use crate::data::phantom::shards;
-use crate::data::{Dataset, Split};
+use crate::data::phantom::{Style, shards};
+use crate::data::tokenizer::Tokenizer;
+use crate::data::{self, Dataset};
 use crate::error::Error;
 
 /// The file that a packed data set is complete with.
@@ -15,6 +16,11 @@ const MANIFEST: &str = "dataset.json";
 const TRAIN_SEED: u64 = 1;
 /// Seed of the phantoms that are validated on.
 const HELD_OUT_SEED: u64 = 2;
+/// Seed of the phantoms that a trained model is evaluated on.
+const EVALUATION_SEED: u64 = 3;
+
+/// Evaluation phantoms for training (of heads and probes), validation and test, where nothing is said.
+pub const EVALUATION: [usize; 3] = [600, 150, 150];
 
 /// How many phantoms, and how large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +35,15 @@ pub struct Phantoms {
     pub threads: usize,
 }
 
+/// The folder of one set of phantoms below `folder`; its name tells everything that they depend on.
+fn place(folder: &Path, part: &str, size: usize, count: &str, seed: u64) -> PathBuf {
+    folder.join(format!("{part}-{size}px-{count}-seed{seed}-drawing{}", shards::DRAWING))
+}
+
 /// The shards below `folder`: trained on, held out.
 fn places(folder: &Path, what: Phantoms) -> [PathBuf; 2] {
-    [("train", TRAIN_SEED, what.train), ("held-out", HELD_OUT_SEED, what.held_out)].map(|(part, seed, count)| {
-        folder.join(format!("{part}-{}px-{count}-seed{seed}-drawing{}", what.size, shards::DRAWING))
-    })
+    [("train", TRAIN_SEED, what.train), ("held-out", HELD_OUT_SEED, what.held_out)]
+        .map(|(part, seed, count)| place(folder, part, what.size, &count.to_string(), seed))
 }
 
 /// Bytes that [`phantoms`] would write below `folder`, about: pixels, mask, report and boxes of every film that is not
@@ -47,23 +57,76 @@ pub fn to_write(folder: &Path, what: Phantoms) -> u64 {
 
 /// Draws and packs phantoms below `folder`, or opens what an earlier call left there. `progress` is told how many
 /// are drawn and how many there are.
+///
+/// # Errors
+/// If a folder is in use, damaged or cannot be written, or drawing is cancelled.
 pub fn phantoms(
     folder: &Path,
     what: Phantoms,
     progress: &(dyn Fn(usize, usize) + Sync),
     cancelled: &AtomicBool,
 ) -> Result<Data, Error> {
-    let pool = crate::base::threads::pool(what.threads).map_err(Error::Threads)?;
+    let drawing = Drawing { size: what.size, threads: what.threads, progress, cancelled };
     let [train, held_out] = places(folder, what);
-    let one = |out: &Path, count: usize, seed: u64, tokenizer: Option<&Path>| -> Result<Arc<Dataset>, Error> {
+    let train =
+        drawing.opened(&train, Style::Training, TRAIN_SEED, [what.train, 0, 0], || shards::tokenizer(TRAIN_SEED))?;
+    let tokenizer = || Tokenizer::load(&train.tokenizer_path(), true);
+    let held_out = drawing.opened(&held_out, Style::Training, HELD_OUT_SEED, [0, what.held_out, 0], tokenizer)?;
+    Ok(Data { train, held_out })
+}
+
+/// Phantoms of the evaluation style below `folder`, drawn and packed or opened as by [`phantoms`]: one data set with
+/// `counts` films for training (of heads and probes), validation and test, no patient in two of them. It is tokenised
+/// as the phantoms of [`phantoms`] are, whatever their count and size.
+///
+/// # Errors
+/// If the folder is in use, damaged or cannot be written, or drawing is cancelled.
+pub fn evaluation_phantoms(
+    folder: &Path,
+    size: usize,
+    counts: [usize; 3],
+    threads: usize,
+    progress: &(dyn Fn(usize, usize) + Sync),
+    cancelled: &AtomicBool,
+) -> Result<Arc<Dataset>, Error> {
+    let place = place(folder, "evaluation", size, &counts.map(|count| count.to_string()).join("-"), EVALUATION_SEED);
+    let drawing = Drawing { size, threads, progress, cancelled };
+    drawing.opened(&place, Style::Evaluation, EVALUATION_SEED, counts, || shards::tokenizer(TRAIN_SEED))
+}
+
+/// The folder given to [`phantoms`], if `train` is the set for training that was drawn there.
+pub fn drawn_in(train: &Path) -> Option<&Path> {
+    let name = train.file_name()?.to_str()?;
+    (name.starts_with("train-") && name.contains("-drawing")).then(|| train.parent()).flatten()
+}
+
+/// How sets of phantoms are drawn.
+struct Drawing<'a> {
+    size: usize,
+    threads: usize,
+    progress: &'a (dyn Fn(usize, usize) + Sync),
+    cancelled: &'a AtomicBool,
+}
+
+impl Drawing<'_> {
+    /// Opens the data set in the folder `out`, which is drawn first if it is not there.
+    fn opened(
+        &self,
+        out: &Path,
+        style: Style,
+        seed: u64,
+        counts: [usize; 3],
+        tokenizer: impl FnOnce() -> Result<Tokenizer, data::Error> + Send,
+    ) -> Result<Arc<Dataset>, Error> {
         if !out.join(MANIFEST).is_file() {
-            let split = if seed == TRAIN_SEED { Split::Train } else { Split::Val };
-            let phantoms = shards::Phantoms { count, seed, size: what.size, split, tokenizer };
-            pool.install(|| shards::pack(out, &phantoms, &|done| progress(done, count), cancelled))?;
+            let pool = crate::base::threads::pool(self.threads).map_err(Error::Threads)?;
+            let all = counts.iter().sum();
+            pool.install(|| {
+                let tokenizer = &tokenizer()?;
+                let phantoms = shards::Phantoms { style, counts, seed, size: self.size, tokenizer };
+                shards::pack(out, &phantoms, &|done| (self.progress)(done, all), self.cancelled)
+            })?;
         }
         Ok(Arc::new(Dataset::open(out)?))
-    };
-    let train = one(&train, what.train, TRAIN_SEED, None)?;
-    let held_out = one(&held_out, what.held_out, HELD_OUT_SEED, Some(&train.tokenizer_path()))?;
-    Ok(Data { train, held_out })
+    }
 }

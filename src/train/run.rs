@@ -315,6 +315,7 @@ fn resume(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) 
         load_weights(run, session, observe)?;
         return Ok(MaskMemory::default());
     };
+    folder::prune(&run.folder)?;
     let progress = session.load_checkpoint::<MaskMemory>(&checkpoint)?;
     let now = run.data.train.digest();
     if [&run.manifest.data_digest, &progress.data_digest].iter().any(|&digest| digest != now) {

@@ -8,24 +8,23 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::device::Device;
+use super::engine::{Engine, Resources};
 use super::footprint::Footprint;
 use super::groups::{self, Rule};
 use super::machine::{Machine, Opened};
 use super::memory;
+use crate::base::Spec;
 use crate::base::ceilings::Ceilings;
-use crate::base::{Kind, Spec};
 use crate::checkpoint::folder::{self, Progress};
-use crate::checkpoint::{self, Loaded, Numbers, names};
+use crate::checkpoint::{Loaded, Others, names};
 use crate::data::augment::Recipe;
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source, TextBatch};
 use crate::model::config::Config;
 use crate::model::g2d::{self, Phase};
-use crate::model::init;
 use crate::model::interference::{self, Interference};
 use crate::model::optimizer::{self, Group};
-use crate::program::pass::layout::StatePlace;
-use crate::program::plan::{Buffer, Kernels, Plan};
+use crate::program::plan::{Kernels, Plan};
 use crate::program::{Checked, Precision, Program, StateLayout, plan};
 
 /// AdamW's decay rates of the moments, as the specification has them.
@@ -61,6 +60,11 @@ pub struct Options {
 }
 
 impl Options {
+    fn resources(&self) -> Resources {
+        let Self { device, precision, kernels, threads, launch_by_launch, .. } = *self;
+        Resources { device, precision, kernels, threads, launch_by_launch }
+    }
+
     /// A session that trains `config` on bytes, in f32, on all cores.
     pub fn new(config: Config, batch: usize, text_length: usize) -> Self {
         Self {
@@ -87,6 +91,19 @@ pub enum Films<'a> {
     Bytes(&'a [u8], &'a [f32]),
     /// Numbers in [0, 1], [batch, side, side].
     Numbers(&'a [f32]),
+}
+
+impl Films<'_> {
+    /// Writes the films' inputs of a plan that takes them so.
+    pub fn write(self, engine: &mut Engine, plan: &Plan) -> Result<(), Error> {
+        match self {
+            Films::Bytes(pixels, augmentation) => {
+                engine.upload(plan, "pixels", pixels)?;
+                engine.write(plan, "augmentation", augmentation)
+            }
+            Films::Numbers(numbers) => engine.write(plan, "image", numbers),
+        }
+    }
 }
 
 /// What a step leaves behind.
@@ -151,9 +168,7 @@ pub fn step_plan(config: &Config, shapes: &Shapes, precision: Precision, kernels
 pub struct Session {
     options: Options,
     groups: Vec<(Group, f64)>,
-    program: Program,
-    states: StateLayout,
-    machine: Machine,
+    engine: Engine,
     warmup: Arc<Checked>,
     full: Arc<Checked>,
     evaluate: Arc<Checked>,
@@ -162,7 +177,6 @@ pub struct Session {
     steps: u64,
     /// The last step's pseudo masks.
     mask: Vec<f64>,
-    pool: rayon::ThreadPool,
 }
 
 /// What a session computes, before anything is allocated.
@@ -214,24 +228,20 @@ impl Session {
             let check = |plans: &[Arc<Checked>]| Footprint::of(&plans[0]).check();
             check(&plans).map_err(|error| memory::with_batch(error, &options, piece, |plans| check(plans).is_ok()))?;
         }
-        let pool = crate::base::threads::pool(options.threads).map_err(Error::Threads)?;
-        let machine = device.hold(&plans).map_err(explained)?;
+        let engine = Engine::hold(&options.resources(), device, program, states, &plans).map_err(explained)?;
         let mut session = Self {
             full: plans[0].clone(),
             warmup: plans[1].clone(),
             evaluate: plans[2].clone(),
             segment: plans[3].clone(),
             interference: plans.get(4).cloned(),
-            program,
-            machine,
+            engine,
             steps: 0,
             mask: Vec::new(),
             groups,
-            states,
-            pool,
             options,
         };
-        session.initialise()?;
+        session.engine.initialise(session.options.seed)?;
         Ok(session)
     }
 
@@ -259,22 +269,6 @@ impl Session {
         Ok((recorder.finish(), groups))
     }
 
-    fn initialise(&mut self) -> Result<(), Error> {
-        let places: Vec<(String, StatePlace)> =
-            self.states.states.iter().map(|(name, place)| (name.clone(), place.clone())).collect();
-        for (name, place) in places {
-            let (elements, seed) = (place.spec.shape.elements(), self.options.seed);
-            let numbers = self.pool.install(|| init::draw(place.init, &name, elements, seed));
-            self.machine.write(&self.buffer(&place), numbers.into_iter().map(f64::from))?;
-        }
-        Ok(())
-    }
-
-    fn buffer(&self, place: &StatePlace) -> Buffer {
-        let dtype = self.options.precision.dtype(place.spec.kind);
-        Buffer { slab: place.slab, offset: place.offset, spec: place.spec, dtype }
-    }
-
     /// What it was opened with.
     pub fn options(&self) -> &Options {
         &self.options
@@ -282,7 +276,7 @@ impl Session {
 
     /// Where every state lies.
     pub fn states(&self) -> &StateLayout {
-        &self.states
+        self.engine.states()
     }
 
     /// Steps taken so far; AdamW's count.
@@ -304,50 +298,25 @@ impl Session {
 
     /// The numbers of a state, in the engine's order; `None` if there is no such state.
     pub fn state(&self, name: &str) -> Result<Option<Vec<f64>>, Error> {
-        let place = self.states.states.get(name);
-        place.map(|place| self.machine.read(&self.buffer(place))).transpose()
+        self.engine.state(name)
     }
 
     /// Reads weights under published names. What is missing, unexpected or misshapen is told all at once.
     pub fn load_weights(&mut self, path: &Path) -> Result<Loaded, Error> {
-        self.load(path, &names::weights(&self.program))
+        let wanted = names::weights(self.program());
+        self.engine.load(path, &wanted, Others::Refused)
     }
 
     /// Writes weights under published names, beside and renamed.
     pub fn save_weights(&self, path: &Path) -> Result<(), Error> {
-        self.save(path, &names::weights(&self.program))
-    }
-
-    fn load(&mut self, path: &Path, wanted: &[usize]) -> Result<Loaded, Error> {
-        let loaded = checkpoint::load(path, &self.program, wanted)?;
-        for (at, numbers) in &loaded.tensors {
-            let buffer = self.buffer(&self.states.states[&self.program.states[*at].name]);
-            match numbers {
-                Numbers::Real(numbers) => self.machine.write(&buffer, numbers.iter().map(|&number| number.into()))?,
-                Numbers::Index(numbers) => self.machine.write(&buffer, numbers.iter().map(|&number| number.into()))?,
-            }
-        }
-        Ok(loaded)
-    }
-
-    fn save(&self, path: &Path, wanted: &[usize]) -> Result<(), Error> {
-        let read = |&at: &usize| {
-            let state = &self.program.states[at];
-            let numbers = self.state(&state.name)?.unwrap_or_default().into_iter();
-            Ok(match self.program.spec(state.value).kind {
-                Kind::Index => (at, Numbers::Index(numbers.map(|number| number as i32).collect())),
-                _ => (at, Numbers::Real(numbers.map(|number| number as f32).collect())),
-            })
-        };
-        let tensors: Vec<(usize, Numbers)> = wanted.iter().map(read).collect::<Result<_, Error>>()?;
-        Ok(checkpoint::save(path, &self.program, &tensors)?)
+        self.engine.save(path, &names::weights(self.program()))
     }
 
     /// Writes a checkpoint of a run: weights, moments, `progress`. Returns its folder.
     pub fn save_checkpoint<H: Serialize>(&self, run: &Path, progress: &Progress<H>) -> Result<PathBuf, Error> {
         folder::save(run, progress, |checkpoint| {
             self.save_weights(&checkpoint.join(folder::WEIGHTS))?;
-            self.save(&checkpoint.join(folder::MOMENTS), &names::moments(&self.program))
+            self.engine.save(&checkpoint.join(folder::MOMENTS), &names::moments(self.program()))
         })
     }
 
@@ -355,14 +324,15 @@ impl Session {
     pub fn load_checkpoint<H: DeserializeOwned>(&mut self, checkpoint: &Path) -> Result<Progress<H>, Error> {
         let progress = folder::progress(checkpoint)?;
         self.load_weights(&checkpoint.join(folder::WEIGHTS))?;
-        self.load(&checkpoint.join(folder::MOMENTS), &names::moments(&self.program))?;
+        let moments = names::moments(self.program());
+        self.engine.load(&checkpoint.join(folder::MOMENTS), &moments, Others::Refused)?;
         self.steps = progress.step;
         Ok(progress)
     }
 
     /// The recorded step before any pass: forward, reverse, optimizer. To be walked by exporters and other heads.
     pub fn program(&self) -> &Program {
-        &self.program
+        self.engine.program()
     }
 
     /// One training step at this learning rate. Nothing is updated if a loss or a gradient is not finite; the error
@@ -370,19 +340,10 @@ impl Session {
     pub fn step(&mut self, films: Films<'_>, text: &TextBatch, learning_rate: f64) -> Result<StepMetrics, Error> {
         let plan = self.step_plan();
         self.write_inputs(&plan, films, Some(text))?;
-        let count = (self.steps + 1) as i32;
-        for (group, factor) in &self.groups {
-            let scalars = [learning_rate * factor, 1.0 - group.beta1.powi(count), 1.0 - group.beta2.powi(count)];
-            if let Some(&buffer) = plan.input(&format!("adamw.{}", group.name)) {
-                self.machine.write(&buffer, scalars.into_iter())?;
-            }
-        }
-        self.machine.keep_statistics()?;
-        self.pool.install(|| self.machine.replay(&plan, self.options.launch_by_launch))?;
-        let scalar = |name: &str| {
-            let numbers = plan.output(name).map(|buffer| self.machine.read(buffer)).transpose()?;
-            Ok::<f64, Error>(numbers.map_or(f64::NAN, |numbers| numbers[0]))
-        };
+        self.engine.write_rates(&plan, &self.groups, learning_rate, self.steps + 1)?;
+        self.engine.keep_statistics()?;
+        self.engine.replay(&plan)?;
+        let scalar = |name: &str| self.engine.scalar(&plan, name);
         let mask = self.output(&plan, "out.pseudo_mask")?.unwrap_or_default();
         let config = &self.options.config;
         let metrics = StepMetrics {
@@ -396,7 +357,7 @@ impl Session {
         };
         let numbers = [metrics.total, metrics.contrastive, metrics.grad_norm];
         if !numbers.into_iter().chain(metrics.segmentation).all(f64::is_finite) {
-            return Err(self.not_finite(&plan)?);
+            return Err(self.engine.not_finite(&plan, self.steps + 1)?);
         }
         self.mask = mask;
         self.steps += 1;
@@ -412,21 +373,21 @@ impl Session {
         let plan = self.interference.clone();
         let plan = plan.ok_or_else(|| Error::Usage("this session was not opened to tell interference".into()))?;
         self.write_inputs(&plan, films, Some(text))?;
-        self.machine.keep_statistics()?;
-        let replayed = self.pool.install(|| self.machine.replay(&plan, self.options.launch_by_launch));
-        self.machine.restore_statistics()?;
+        self.engine.keep_statistics()?;
+        let replayed = self.engine.replay(&plan);
+        self.engine.restore_statistics()?;
         replayed?;
         let mut squares = [f64::NAN; 3];
         for (squares, name) in squares.iter_mut().zip(interference::OUTPUTS) {
-            *squares = self.output(&plan, name)?.map_or(f64::NAN, |numbers| numbers[0]);
+            *squares = self.engine.scalar(&plan, name)?;
         }
         Ok(Interference::of_squares(squares))
     }
 
     /// Replays the last step launch by launch and gives the seconds of each. The model is trained by that step again.
     pub fn time_launches(&mut self) -> Result<Vec<f64>, Error> {
-        let (plan, machine) = (self.step_plan(), &mut self.machine);
-        self.pool.install(|| {
+        let (plan, machine) = (self.step_plan(), &mut self.engine.machine);
+        self.engine.pool.install(|| {
             let time = |at| {
                 let start = Instant::now();
                 machine.run(&plan, at)?;
@@ -439,13 +400,13 @@ impl Session {
     /// Replays one launch of the next step's plan `times` times in a row and waits for the last. What the session holds is
     /// of no use afterwards.
     pub fn repeat(&mut self, at: usize, times: usize) -> Result<(), Error> {
-        let (plan, machine) = (self.step_plan(), &mut self.machine);
-        self.pool.install(|| machine.repeat(&plan, at, times))
+        let (plan, machine) = (self.step_plan(), &mut self.engine.machine);
+        self.engine.pool.install(|| machine.repeat(&plan, at, times))
     }
 
     /// What its device does at best, a processor on the session's threads; `None` where that is not measured.
     pub fn ceilings(&self) -> Result<Option<Ceilings>, Error> {
-        self.pool.install(|| self.machine.ceilings())
+        self.engine.pool.install(|| self.engine.machine.ceilings())
     }
 
     /// Does the step of this batch again as far as the launches at `wanted` go, and takes what these read and made.
@@ -453,12 +414,12 @@ impl Session {
     pub fn take(&mut self, films: Films<'_>, text: &TextBatch, wanted: &[usize]) -> Result<Vec<Taken>, Error> {
         let plan = self.step_plan();
         self.write_inputs(&plan, films, Some(text))?;
-        self.machine.keep_statistics()?;
+        self.engine.keep_statistics()?;
         let update = plan.launches.iter().position(|launch| launch.op.name() == "adamw").unwrap_or(plan.launches.len());
         let end = wanted.iter().filter(|&&at| at < update).max().map_or(0, |last| last + 1);
         let mut taken = Vec::new();
         let watched = self.launch_by_launch(end, &|at| wanted.contains(&at), &mut |launch| taken.push(launch));
-        self.machine.restore_statistics()?;
+        self.engine.restore_statistics()?;
         watched.map(|()| taken)
     }
 
@@ -473,8 +434,8 @@ impl Session {
         wanted: &(dyn Fn(usize) -> bool + Sync),
         look: &mut (dyn FnMut(Taken) + Send),
     ) -> Result<(), Error> {
-        let (plan, machine) = (self.step_plan(), &mut self.machine);
-        self.pool.install(|| {
+        let (plan, machine) = (self.step_plan(), &mut self.engine.machine);
+        self.engine.pool.install(|| {
             for (at, launch) in plan.launches.iter().enumerate().take(end) {
                 let read = |machine: &Machine, buffers: &[usize]| {
                     buffers.iter().map(|&buffer| machine.read(&plan.buffers[buffer])).collect::<Result<Vec<_>, _>>()
@@ -491,68 +452,29 @@ impl Session {
 
     /// The threads it computes on.
     pub fn pool(&self) -> &rayon::ThreadPool {
-        &self.pool
-    }
-
-    /// Replays the step to find where the first number appeared that is not finite. AdamW, which comes behind it, has
-    /// updated nothing and is not reached; running statistics are put back.
-    fn not_finite(&mut self, plan: &Arc<Checked>) -> Result<Error, Error> {
-        self.machine.restore_statistics()?;
-        let found = self.pool.install(|| self.machine.first_non_finite(plan))?;
-        self.machine.restore_statistics()?;
-        let place = found.map(|at| (plan.launches[at].scope.clone(), plan.launches[at].op.name().to_string()));
-        let (scope, op) = place.unwrap_or_else(|| ("the step".into(), "an op".into()));
-        Ok(Error::NotFinite { step: self.steps + 1, scope, op, films: Vec::new() })
+        self.engine.pool()
     }
 
     fn write_inputs(&mut self, plan: &Plan, films: Films<'_>, text: Option<&TextBatch>) -> Result<(), Error> {
-        match films {
-            Films::Bytes(pixels, augmentation) => {
-                let buffer = self.input(plan, "pixels", pixels.len())?;
-                self.machine.upload(&buffer, pixels)?;
-                let buffer = self.input(plan, "augmentation", augmentation.len())?;
-                self.machine.write(&buffer, augmentation.iter().map(|&number| number.into()))?;
-            }
-            Films::Numbers(numbers) => {
-                let buffer = self.input(plan, "image", numbers.len())?;
-                self.machine.write(&buffer, numbers.iter().map(|&number| number.into()))?;
-            }
-        }
-        let Some(text) = text else { return Ok(()) };
-        for (name, numbers) in
-            [("ids", &text.ids), ("order", &text.order), ("offsets", &text.offsets), ("lengths", &text.lengths)]
-        {
-            let buffer = self.input(plan, name, numbers.len())?;
-            self.machine.upload(&buffer, bytemuck::cast_slice(numbers))?;
-        }
-        Ok(())
-    }
-
-    fn input(&self, plan: &Plan, name: &str, elements: usize) -> Result<Buffer, Error> {
-        let buffer = *plan.input(name).ok_or_else(|| Error::Input { name: name.into(), wanted: 0, got: elements })?;
-        let wanted = buffer.spec.shape.elements();
-        if wanted != elements {
-            return Err(Error::Input { name: name.into(), wanted, got: elements });
-        }
-        Ok(buffer)
+        films.write(&mut self.engine, plan)?;
+        text.map_or(Ok(()), |text| self.engine.write_texts(plan, text))
     }
 
     /// An output of the last step, by name: `out.*`, `loss.*`.
     pub fn output(&self, plan: &Plan, name: &str) -> Result<Option<Vec<f64>>, Error> {
-        plan.output(name).map(|buffer| self.machine.read(buffer)).transpose()
+        self.engine.output(plan, name)
     }
 
     /// The gradient that the last step (whose plan this was) left for a parameter, in the engine's order.
     pub fn gradient(&self, plan: &Plan, parameter: &str) -> Result<Option<Vec<f64>>, Error> {
-        let buffer = plan.gradients.iter().find(|(name, _)| name == parameter);
-        buffer.map(|(_, buffer)| self.machine.read(&plan.buffers[*buffer])).transpose()
+        self.engine.gradient(plan, parameter)
     }
 
     /// Embeddings, predicted and pseudo masks of a whole batch, by running statistics. Changes nothing.
     pub fn evaluate(&mut self, films: Films<'_>, text: &TextBatch) -> Result<Evaluation, Error> {
         let plan = self.evaluate.clone();
         self.write_inputs(&plan, films, Some(text))?;
-        self.pool.install(|| self.machine.replay(&plan, self.options.launch_by_launch))?;
+        self.engine.replay(&plan)?;
         let read = |name: &str| Ok::<_, Error>(self.output(&plan, name)?.unwrap_or_default());
         Ok(Evaluation {
             image_embedding: read("out.image_embedding")?,
@@ -583,7 +505,7 @@ impl Session {
         let plain = Recipe::None.draw(side, 0, 0, 0).repeat(batch);
         let plan = self.segment.clone();
         self.write_inputs(&plan, Films::Bytes(&films, &plain), None)?;
-        self.pool.install(|| self.machine.replay(&plan, self.options.launch_by_launch))?;
+        self.engine.replay(&plan)?;
         let logits = self.output(&plan, "out.segmentation_logits")?.unwrap_or_default();
         let probability = |&logit: &f64| (1.0 / (1.0 + (-logit).exp())) as f32;
         Ok(logits[..pixels.len()].iter().map(probability).collect())

@@ -71,7 +71,7 @@ pub struct Whole<'a> {
 /// The extents with which a value of an op is seen: for some the leading ones are one.
 pub fn view(op: &Op, shape: Shape) -> Vec<usize> {
     match op {
-        Op::Accumulate(_) | Op::Convert(_) | Op::AdamW(_) => vec![shape.elements()],
+        Op::Accumulate(_) | Op::Convert(_) | Op::LeakyRelu(_) | Op::AdamW(_) => vec![shape.elements()],
         Op::Linear(_) | Op::BatchNorm(_) if shape.rank() > 1 => vec![shape.rows(), shape.last()],
         _ => shape.dims().to_vec(),
     }
@@ -91,7 +91,7 @@ impl Whole<'_> {
         let (op, output) = (*self.op, self.output);
         let made = |op: Op, inputs: Vec<Given>, kept: Axes| Ok(Less { op, inputs, output, kept });
         match op {
-            Op::Accumulate(_) | Op::Convert(_) => {
+            Op::Accumulate(_) | Op::Convert(_) | Op::LeakyRelu(_) => {
                 made(op, (0..self.inputs.len()).map(|input| self.kept(input, wanted.clone())).collect(), wanted.clone())
             }
             Op::AdamW(adamw) => {
@@ -129,9 +129,13 @@ impl Whole<'_> {
                 made(op, inputs, self.images_out(wanted))
             }
             Op::Rows(_) | Op::Embed(_) => Err("what a row holds is found by the texts of the whole batch"),
-            Op::ClipLoss(_) | Op::ElementwiseLoss(_) | Op::SegmentationLoss(_) | Op::SpatialMean(_) | Op::Finite(_) => {
-                Err("it sums over the batch or over images")
-            }
+            Op::ClipLoss(_)
+            | Op::CrossEntropy(_)
+            | Op::DiceLoss(_)
+            | Op::ElementwiseLoss(_)
+            | Op::SegmentationLoss(_)
+            | Op::SpatialMean(_)
+            | Op::Finite(_) => Err("it sums over the batch or over images"),
         }
     }
 

@@ -43,9 +43,12 @@ const SIZES: [Size; 6] = [
 /// Faults in the sample.
 const SAMPLE: usize = 16;
 /// Statements that may be left out: kernel, position among its statements, reason.
-const EQUIVALENT: [(&str, usize, &str); 28] = [
+const EQUIVALENT: [(&str, usize, &str); 31] = [
     ("batch_norm_totals_f32_columns_sm80", 0, FIRST),
     ("clip_loss_fwd_f32_finish_sm80", 0, FIRST),
+    ("cross_entropy_finish_f32_block_sm80", 0, FIRST),
+    ("dice_loss_fwd_any_eights_sm80", 0, FIRST),
+    ("dice_loss_finish_f32_block_sm80", 0, FIRST),
     ("elementwise_loss_fwd_f32_eights_sm80", 0, FIRST),
     ("elementwise_loss_fwd_bf16_eights_sm80", 0, FIRST),
     ("elementwise_loss_finish_f32_block_sm80", 0, FIRST),

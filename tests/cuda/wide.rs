@@ -13,8 +13,18 @@ use super::common::cases;
 use super::device::{self, Trial, each_is_needed};
 
 /// Ops that take eight neighbouring numbers at a time.
-const BY_EIGHTS: [&str; 8] =
-    ["accumulate", "convert", "elementwise_loss", "embed", "gelu", "max_pool", "rows", "spatial_mean"];
+const BY_EIGHTS: [&str; 10] = [
+    "accumulate",
+    "convert",
+    "dice_loss",
+    "elementwise_loss",
+    "embed",
+    "gelu",
+    "leaky_relu",
+    "max_pool",
+    "rows",
+    "spatial_mean",
+];
 
 #[test]
 fn rows_of_whole_pieces_and_others() {

@@ -73,6 +73,7 @@ fn misuse_is_reported() {
         (2, "mbarrier.arrive.noComplete.shared.b64 _, [m], 3;", "3 arrivals, which must be 1 to 2"),
         (2, "mbarrier.arrive.noComplete.shared.b64 _, [m], 0;", "0 arrivals"),
         (1, "mbarrier.test_wait.parity.shared::cta.b64 %p2, [m], 2;", "0 or 1"),
+        (0xfffff, "cp.async.mbarrier.arrive.shared.b64 [m];", "as many arrivals as it can"),
         (1, "ld.shared.u32 %r1, [m+4];", "only its instructions may touch"),
         (1, "st.shared.u32 [m], 1;", "only its instructions may touch"),
         (
@@ -105,7 +106,7 @@ fn misuse_is_reported() {
 
 #[test]
 fn more_arrivals_than_expected_are_reported() {
-    // Two phases' worth of one phase's arrivals is fine; a phase that nobody expects anybody in is not.
+    // 32 arrivals complete two phases of 16. Once all have dropped out, a phase expects none.
     with(16, "mbarrier.arrive.shared.b64 _, [m];").words();
     let drops = "mbarrier.arrive_drop.shared.b64 _, [m]; bar.sync 0; mbarrier.arrive.shared.b64 _, [m];";
     let report = with(32, drops).provokes(Check::Barrier, |checks| checks.barriers = false);

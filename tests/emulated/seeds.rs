@@ -11,7 +11,7 @@ use crate::harness::Case;
 const SEEDS: u64 = 8;
 
 /// The order in which eight parties draw tickets at word 64 of b: `who` has the party's number in its first lane, in %r2.
-/// Seed 0 must give the natural order, some others different ones, each the same again.
+/// Seed 0 must give the natural order, every other seed one of its own, each the same again.
 #[track_caller]
 fn permutes(who: &str, launch: Launch) {
     let case = Case::new(&format!(

@@ -280,9 +280,8 @@ impl Driver for Nvidia {
         let text = CString::new(ptx).map_err(|_| fault("the text has a zero byte".into()))?;
         let mut handles = self.enter()?;
         let versions = Versions { driver: self.version, capability: self.properties.capability };
-        let refused = |(code, log): (Code, String)| {
-            fault(explained(code.0 as i32, ptx, versions, &log).unwrap_or_else(|| format!("{code} {log}")))
-        };
+        let refused =
+            |(code, log): (Code, String)| fault(explained(ptx, versions).unwrap_or_else(|| format!("{code} {log}")));
         let raw = load(&text).map_err(refused)? as usize;
         let handle = handles.next();
         handles.modules.insert(handle, Loaded { raw, name: name.to_owned(), parameter_bytes });

@@ -3,7 +3,8 @@
 //! Body units: the inner thorax reaches from x = -1 (patient's right) to 1, y points to the feet, the carina lies
 //! near y = -0.3. Path lengths are in units of attenuation: what they add to the exponent of Beer's law.
 
-use super::canvas::{Field, Frame, between, smooth};
+use super::canvas::{Field, Frame, between, smooth, within};
+use super::style::{Build, Span};
 use crate::base::random::Rng;
 
 /// The shape of one patient; indices [right, left] where there are two.
@@ -20,6 +21,8 @@ pub(super) struct Anatomy {
     /// The heart reaches this far right and left of the midline, from `heart_top` to `heart_bottom`.
     pub heart: [f32; 2],
     pub heart_span: [f32; 2],
+    /// How far below the usual place the left ventricle is widest, as a share of the heart's height.
+    pub axis: f32,
     /// The aortic knob: how far it stands out to the left, and its height.
     pub knob: [f32; 2],
     /// Attenuation of the whole chest and of the air in it, half-width of the trunk, slope of the shoulders.
@@ -31,6 +34,10 @@ pub(super) struct Anatomy {
     pub breasts: Option<[f32; 3]>,
     /// Sideways bend of the spine.
     pub bend: f32,
+    /// Ribs on each side, the least and the most that fit the height of a lung, and how steep they are.
+    pub ribs: usize,
+    pub ribs_a_lung: Span,
+    pub steep: f32,
     /// Strength of bones and of lung markings.
     pub bone: f32,
     pub markings: f32,
@@ -52,7 +59,7 @@ pub(super) struct Pose {
 }
 
 impl Pose {
-    pub fn draw(portable: bool, rng: &mut Rng) -> Self {
+    pub fn draw(portable: bool, turned: Span, rng: &mut Rng) -> Self {
         let arm = |rng: &mut Rng| match portable {
             true => [between(rng, 1.42, 1.6), between(rng, 1.0, 1.5)],
             false => [between(rng, 1.6, 2.0), between(rng, -0.2, 0.9)],
@@ -60,7 +67,7 @@ impl Pose {
         let gas = if rng.chance(0.5) { between(rng, 0.08, 0.2) } else { 0.0 };
         Self {
             portable,
-            turned: between(rng, -0.05, 0.05),
+            turned: within(rng, turned),
             elbow: [arm(rng), arm(rng)],
             bubble: [between(rng, 0.35, 0.62), between(rng, 0.1, 0.25), gas * between(rng, 1.0, 1.5), gas],
         }
@@ -68,15 +75,16 @@ impl Pose {
 }
 
 impl Anatomy {
-    /// The patient named by the generator's stream.
-    pub fn draw(rng: &mut Rng) -> Self {
-        let reach = between(rng, 0.9, 1.02);
-        let trunk = reach + between(rng, 0.16, 0.36);
+    /// The patient named by the stream of `rng`. What all chests had in common at first is drawn from `later`, so that
+    /// the numbers of the other stream keep their meanings.
+    pub fn draw(build: &Build, rng: &mut Rng, later: &mut Rng) -> Self {
+        let reach = within(rng, build.reach);
+        let trunk = reach + within(rng, build.flank);
         let girth = 2.9 + 2.6 * (trunk - reach - 0.1) + between(rng, 0.0, 0.5);
-        let dome = between(rng, 0.34, 0.66);
+        let dome = within(rng, build.dome);
         let base = dome + between(rng, 0.24, 0.38);
-        let ratio = between(rng, 0.4, 0.49);
-        let right = between(rng, 0.24, 0.3);
+        let ratio = within(rng, build.ratio);
+        let right = within(rng, build.right);
         let breast = [between(rng, 0.5, 0.62), dome + between(rng, -0.2, 0.05), between(rng, 0.38, 0.54)];
         Self {
             apex: between(rng, -1.0, -0.86),
@@ -86,15 +94,19 @@ impl Anatomy {
             dome: [dome, dome + between(rng, 0.0, 0.11)],
             heart: [right, 2.0 * reach * ratio - right],
             heart_span: [between(rng, -0.22, -0.1), dome + between(rng, 0.14, 0.24)],
-            knob: [between(rng, 0.24, 0.34), between(rng, -0.46, -0.36)],
+            axis: within(later, build.axis),
+            knob: [within(rng, build.knob), between(rng, -0.46, -0.36)],
             girth,
-            air: girth * between(rng, 0.56, 0.66),
+            air: girth * within(rng, build.air),
             trunk,
-            slope: between(rng, 0.25, 0.55),
+            slope: within(rng, build.slope),
             breasts: rng.chance(0.4).then_some(breast),
-            bend: between(rng, -0.03, 0.03),
-            bone: between(rng, 0.75, 1.2),
-            markings: between(rng, 0.7, 1.2),
+            bend: within(rng, build.bend),
+            ribs: build.ribs,
+            ribs_a_lung: build.ribs_a_lung,
+            steep: within(later, build.steep),
+            bone: within(rng, build.bone),
+            markings: within(rng, build.markings),
             lots: u64::from(rng.next_u32()),
         }
     }
@@ -171,7 +183,7 @@ impl Anatomy {
                 (self.knob[1] + 0.17, self.knob[0] - 0.06),
                 (top + 0.1 * high, 0.16 + 0.22 * heart),
                 (top + 0.38 * high, 0.05 + 0.68 * heart),
-                (top + 0.68 * high, 0.985 * heart),
+                (top + (0.68 + self.axis) * high, 0.985 * heart),
                 (bottom, 0.9 * heart),
             ],
         };

@@ -1,5 +1,6 @@
 //! Smooth fields on the film's pixel grid: the film's geometry, strokes, value noise and cheap blurs.
 
+use super::style::Span;
 use crate::base::random::Rng;
 use std::ops::Range;
 
@@ -58,6 +59,11 @@ pub(super) fn smooth(at: f32) -> f32 {
 /// Uniform in [low, high), in single precision.
 pub(super) fn between(rng: &mut Rng, low: f32, high: f32) -> f32 {
     rng.uniform(f64::from(low), f64::from(high)) as f32
+}
+
+/// The same for a span of the two.
+pub(super) fn within(rng: &mut Rng, [low, high]: Span) -> f32 {
+    between(rng, low, high)
 }
 
 /// A cubic Bezier curve as a polyline of `count` + 1 points.

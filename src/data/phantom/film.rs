@@ -1,49 +1,53 @@
 //! From attenuation to a film: exposure, scatter, noise, the display curve, collimation, markers and cables.
 
-use super::canvas::{Field, Frame, between, bezier, smooth};
+use super::canvas::{Field, Frame, between, bezier, smooth, within};
 use super::chest::Chest;
+use super::style::Technique;
 use crate::base::random::Rng;
 
 /// Draws the film's format, of sides of at most `longest` pixels, and how the body lies on it.
-pub(super) fn frame(portable: bool, longest: usize, rng: &mut Rng) -> Frame {
-    let aspect = match portable {
-        true => *rng.pick(&[1.22f32, 1.22, 1.15, 1.0, 1.0, 0.83]),
-        false => *rng.pick(&[0.83f32, 0.83, 0.9, 1.0, 1.0, 1.1, 1.22]),
-    };
-    let aspect = aspect * between(rng, 0.97, 1.03);
+pub(super) fn frame(technique: &Technique, portable: bool, longest: usize, rng: &mut Rng) -> Frame {
+    let aspects = if portable { technique.bedside_aspects } else { technique.aspects };
+    let aspect = *rng.pick(aspects) * between(rng, 0.97, 1.03);
     let short = |ratio: f32| (longest as f32 * ratio).round() as usize;
     let (width, height) = if aspect < 1.0 { (short(aspect), longest) } else { (longest, short(1.0 / aspect)) };
-    let fit = between(rng, 0.38, 0.46) * width as f32;
+    let fit = within(rng, technique.fit) * width as f32;
     let scale = fit.min(between(rng, 0.47, 0.54) * height as f32);
-    let turn = (rng.normal() as f32 * 0.025).clamp(-0.08, 0.08);
+    let [deviation, limit] = technique.turn;
+    let turn = (rng.normal() as f32 * deviation).clamp(-limit, limit);
     let middle = [0.5 + between(rng, -0.03, 0.03), 0.5 + between(rng, -0.02, 0.06)];
     let centre = [middle[0] * width as f32, middle[1] * height as f32];
     Frame { width, height, scale, centre, turn: [turn.cos(), turn.sin()] }
 }
 
 /// Exposes and develops the chest; [height, width], 0 black.
-pub(super) fn develop(chest: &mut Chest, rng: &mut Rng) -> Vec<u8> {
+pub(super) fn develop(technique: &Technique, chest: &mut Chest, rng: &mut Rng) -> Vec<u8> {
     let portable = chest.pose.portable;
-    if portable && rng.chance(0.25) {
+    if portable && rng.chance(technique.cables) {
         cables(chest, rng);
     }
     let mut dose = chest.attenuation();
-    dose.soften(between(rng, 0.1, 0.45));
+    dose.soften(within(rng, technique.blur));
     for value in &mut dose.values {
         *value = (-*value).exp();
     }
-    let scatter = if portable { between(rng, 0.2, 0.45) } else { between(rng, 0.1, 0.3) };
+    let scatter = within(rng, if portable { technique.bedside_scatter } else { technique.scatter });
     let veil = dose.blurred((0.16 * chest.frame.scale) as usize);
     for (value, veil) in dose.values.iter_mut().zip(&veil.values) {
         *value += scatter * veil.min(0.3);
     }
-    let mut density = exposed(&dose, if portable { 11_000.0 } else { 22_000.0 } * between(rng, 0.5, 2.5), rng);
-    if rng.chance(0.6) {
+    let usual = if portable { 11_000.0 } else { 22_000.0 };
+    let mut density = exposed(&dose, usual * within(rng, technique.photons), rng);
+    if rng.chance(technique.equalised) {
         equalise(&mut density, chest, rng);
     }
-    let mut gray = displayed(&density, &dose, rng);
-    collimate(&mut gray, rng);
-    mark(&mut gray, portable, rng);
+    let mut gray = displayed(technique, &density, &dose, rng);
+    if rng.chance(technique.collimated) {
+        collimate(&mut gray, rng);
+    }
+    if rng.chance(technique.lettered) {
+        mark(technique, &mut gray, portable, rng);
+    }
     gray.values.iter().map(|value| (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8).collect()
 }
 
@@ -74,7 +78,7 @@ fn equalise(density: &mut Field, chest: &Chest, rng: &mut Rng) {
 }
 
 /// The display curve: a window from the lungs to the densest tissue, and a gamma.
-fn displayed(density: &Field, dose: &Field, rng: &mut Rng) -> Field {
+fn displayed(technique: &Technique, density: &Field, dose: &Field, rng: &mut Rng) -> Field {
     let pairs = density.values.iter().zip(&dose.values).step_by(7);
     let mut inside: Vec<f32> = pairs.filter(|&(_, &dose)| dose < 0.6).map(|(value, _)| *value).collect();
     inside.sort_by(f32::total_cmp);
@@ -83,7 +87,7 @@ fn displayed(density: &Field, dose: &Field, rng: &mut Rng) -> Field {
     let range = (bright - dark).max(0.5);
     let low = dark - between(rng, 0.1, 0.4) * range;
     let high = bright + between(rng, -0.05, 0.25) * range;
-    let gamma = between(rng, 0.85, 1.15);
+    let gamma = within(rng, technique.gamma);
     let mut gray = density.clone();
     for value in &mut gray.values {
         let part = (*value - low) / (high - low);
@@ -96,9 +100,6 @@ fn displayed(density: &Field, dose: &Field, rng: &mut Rng) -> Field {
 
 /// Black borders where the beam was collimated, some slightly askew.
 fn collimate(gray: &mut Field, rng: &mut Rng) {
-    if !rng.chance(0.4) {
-        return;
-    }
     let black = between(rng, 0.0, 0.06);
     let shortest = gray.width.min(gray.height) as f32;
     let edges = [0; 4].map(|_| if rng.chance(0.5) { between(rng, 0.01, 0.07) * shortest } else { -1e3 });
@@ -128,11 +129,8 @@ fn letter(name: char) -> [u8; 7] {
 }
 
 /// The side's letter, lead or burnt in, sometimes with the projection under it.
-fn mark(gray: &mut Field, portable: bool, rng: &mut Rng) {
-    if !rng.chance(0.75) {
-        return;
-    }
-    let (left, zoom) = (rng.chance(0.6), 1 + rng.below(2));
+fn mark(technique: &Technique, gray: &mut Field, portable: bool, rng: &mut Rng) {
+    let (left, zoom) = (rng.chance(technique.left), 1 + rng.below(2));
     let (name, bright) = (if left { "L" } else { "R" }, between(rng, 0.75, 1.0));
     let from_edge = gray.width / 40 + rng.below(gray.width / 12);
     let column = if left { gray.width - from_edge - 12 * zoom } else { from_edge };

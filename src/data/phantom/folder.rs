@@ -1,6 +1,6 @@
 //! A folder of phantoms in the formats real data comes in: `pairs.csv`, `boxes.csv`, `images/`, `masks/`.
 
-use super::{Film, draw};
+use super::{Film, Style, draw};
 use rayon::prelude::*;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -31,12 +31,18 @@ pub enum Error {
     },
 }
 
-/// Draws films 0..`count` of `seed` into a new or empty folder, in parallel on the current thread pool; `progress`
+/// Draws films 0..`count` of `seed` in one style into a new or empty folder, in parallel on the current thread pool; `progress`
 /// hears how many are written. `pairs.csv` comes last, so that a folder without it is known to be unfinished.
 ///
 /// # Errors
 /// [`Error::NotEmpty`] if `out` holds anything, else whatever the file system or the encoder refused.
-pub fn write(out: &Path, count: usize, seed: u64, progress: &(dyn Fn(usize) + Sync)) -> Result<(), Error> {
+pub fn write(
+    out: &Path,
+    style: Style,
+    count: usize,
+    seed: u64,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<(), Error> {
     for folder in [out.to_path_buf(), out.join("images"), out.join("masks")] {
         if folder == out && out.exists() {
             let mut entries = fs::read_dir(out).map_err(at(out))?;
@@ -50,7 +56,7 @@ pub fn write(out: &Path, count: usize, seed: u64, progress: &(dyn Fn(usize) + Sy
     let rows: Vec<Film> = (0..count as u64)
         .into_par_iter()
         .map(|index| {
-            let mut film = draw(seed, index);
+            let mut film = draw(style, seed, index);
             save(&out.join(image_path(&film)), film.width, film.height, &std::mem::take(&mut film.pixels))?;
             save(&out.join(mask_path(&film)), film.width, film.height, &std::mem::take(&mut film.mask))?;
             progress(written.fetch_add(1, Ordering::Relaxed) + 1);

@@ -1,7 +1,7 @@
 //! Phantoms: synthetic chest radiographs with reports, true masks and boxes, drawn from a seed.
 //!
-//! A film is a function of `(seed, index)` alone: the same whatever the count and the number of threads. They are
-//! for trying and training the machinery; they are no data about patients.
+//! A film is a function of `(style, seed, index)` alone: the same whatever the count and the number of threads. They are
+//! for trying, training and testing the machinery; they are no data about patients.
 
 mod anatomy;
 mod canvas;
@@ -14,11 +14,14 @@ mod lesions;
 mod report;
 pub mod shards;
 mod skeleton;
+mod style;
 #[cfg(test)]
 mod tests;
+mod wording;
 
 pub use finding::{Device, Finding, Kind, Side, Size, Zone};
 pub use folder::{Error, write};
+pub use style::Style;
 
 use crate::base::random::Rng;
 
@@ -31,6 +34,7 @@ const EXPOSURE: u32 = 0x5048_0005;
 const REPORT: u32 = 0x5048_0006;
 const SHARE: u32 = 0x5048_0007;
 const VIEW: u32 = 0x5048_0008;
+const LATER: u32 = 0x5048_0009;
 
 /// A box around one finding, in pixels of the film; `x`, `y` is its upper left pixel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +54,7 @@ pub struct Bounds {
 /// One synthetic radiograph with all that is known about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Film {
-    /// Unique for seed and index.
+    /// Unique for style, seed and index.
     pub id: String,
     /// The patient; some have two films, always of one split.
     pub patient_id: String,
@@ -75,7 +79,8 @@ pub struct Film {
 }
 
 impl Film {
-    /// Labels of its findings, separated by `;`.
+    /// Labels of its findings, separated by `;`. Everything is known of a phantom, so this is never empty: a normal film
+    /// says so.
     fn labels(&self) -> String {
         let labels: Vec<&str> = self.findings.iter().map(|finding| finding.kind.label()).collect();
         if labels.is_empty() { "No Finding".into() } else { labels.join(";") }
@@ -93,6 +98,9 @@ fn wording(findings: &[Finding], view: &str, index: u64) -> Rng {
     Rng::new(0, REPORT, what * WORDINGS + index % WORDINGS)
 }
 
+/// Of so many films in a row, beginning at a multiple, the first two may be one patient's, the others never are.
+const TOGETHER: u64 = 4;
+
 /// Longest side of a film in pixels, unless another is asked for.
 const LONGEST: usize = 320;
 
@@ -104,25 +112,24 @@ struct Said {
     text: String,
 }
 
-/// What film `index` of `seed` shows and says; nothing is drawn.
-fn said(seed: u64, index: u64) -> Said {
+/// What film `index` of `seed` shows and says; nothing is drawn. What it shows is the same in both styles.
+fn said(style: Style, seed: u64, index: u64) -> Said {
     let findings = finding::draw(&mut Rng::new(seed, FINDINGS, index));
     let portable = Rng::new(seed, VIEW, index).chance(0.5);
     let view = if portable { "AP" } else { "PA" };
-    let text = report::write(&findings, view, &mut wording(&findings, view, index));
+    let text = report::write(style.words(), &findings, view, &mut wording(&findings, view, index));
     Said { findings, portable, view, text }
 }
 
 /// Draws film `index` of `seed`.
-pub fn draw(seed: u64, index: u64) -> Film {
-    draw_sized(seed, index, LONGEST)
+pub fn draw(style: Style, seed: u64, index: u64) -> Film {
+    draw_sized(style, seed, index, LONGEST)
 }
 
 /// The same film (but for its grain) with sides of at most `longest` pixels.
-fn draw_sized(seed: u64, index: u64, longest: usize) -> Film {
-    let Said { findings, portable, view, text } = said(seed, index);
-    // Of four films in a row the first two may be one patient's.
-    let follows = index % 4 == 1 && Rng::new(seed, SHARE, index).chance(0.6);
+fn draw_sized(style: Style, seed: u64, index: u64, longest: usize) -> Film {
+    let Said { findings, portable, view, text } = said(style, seed, index);
+    let follows = index % TOGETHER == 1 && Rng::new(seed, SHARE, index).chance(0.6);
     let patient = if follows { index - 1 } else { index };
     let mut lots = Rng::new(seed, PATIENT, patient);
     let split = match lots.below(10) {
@@ -130,7 +137,7 @@ fn draw_sized(seed: u64, index: u64, longest: usize) -> Film {
         8 => "val",
         _ => "test",
     };
-    let mut anatomy = anatomy::Anatomy::draw(&mut lots);
+    let mut anatomy = anatomy::Anatomy::draw(style.build(), &mut lots, &mut Rng::new(seed, LATER, patient));
     let mut lots = Rng::new(seed, POSE, index);
     if portable {
         anatomy.bedside(&mut lots);
@@ -139,18 +146,19 @@ fn draw_sized(seed: u64, index: u64, longest: usize) -> Film {
         let ratio = [0.57, 0.645, 0.72][finding.size.unwrap_or(Size::Moderate) as usize];
         anatomy.enlarge(ratio + canvas::between(&mut lots, -0.015, 0.015));
     }
-    let frame = film::frame(portable, longest, &mut lots);
+    let technique = style.technique();
+    let frame = film::frame(technique, portable, longest, &mut lots);
     let (width, height) = (frame.width, frame.height);
-    let pose = anatomy::Pose::draw(portable, &mut lots);
+    let pose = anatomy::Pose::draw(portable, technique.turned, &mut lots);
     let mut chest = chest::Chest::new(anatomy, frame, pose);
     let mut lots = Rng::new(seed, LESIONS, index);
     for finding in &findings {
         lesions::lay(&mut chest, finding, &mut lots);
     }
-    let pixels = film::develop(&mut chest, &mut Rng::new(seed, EXPOSURE, index));
+    let pixels = film::develop(technique, &mut chest, &mut Rng::new(seed, EXPOSURE, index));
     Film {
-        id: format!("ph{seed}-{index:06}"),
-        patient_id: format!("ph{seed}-p{patient:06}"),
+        id: format!("{}{seed}-{index:06}", style.prefix()),
+        patient_id: format!("{}{seed}-p{patient:06}", style.prefix()),
         split,
         view,
         width,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::{Film, draw_sized, said};
+use super::{Film, Style, TOGETHER, draw_sized, said};
 use crate::data::dataset::DatasetWriter;
 use crate::data::decode;
 use crate::data::error::Error;
@@ -17,25 +17,47 @@ use crate::data::tokenizer::Tokenizer;
 /// How films are drawn and worded; counted up whenever the same seed gives other films.
 pub const DRAWING: u32 = 3;
 /// Films drawn at a time.
-const CHUNK: u64 = 256;
+const CHUNK: usize = 256;
 /// Reports that a tokenizer is trained on, however many films there are, so that weights fit films of another count.
 const REPORTS: u64 = 8000;
 /// Films are drawn so much larger than they are packed: resizing smooths them.
 const DRAWN: f64 = 1.25;
 
 /// Which phantoms.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Phantoms<'a> {
-    /// Films 0..`count` of the seed.
-    pub count: usize,
+    /// Whose chests, in which words.
+    pub style: Style,
+    /// Films for training, validation and test, the first ones of the seed in this order; those that would share a
+    /// patient with the split before are left out.
+    pub counts: [usize; 3],
     /// The seed.
     pub seed: u64,
     /// Side of a packed film, pixels.
     pub size: usize,
-    /// The split that all are of.
-    pub split: Split,
-    /// A tokenizer; else one is trained on reports of the seed.
-    pub tokenizer: Option<&'a Path>,
+    /// What the reports are tokenised with.
+    pub tokenizer: &'a Tokenizer,
+}
+
+impl Phantoms<'_> {
+    /// Split and index of each film.
+    fn films(&self) -> Vec<(Split, u64)> {
+        let (mut films, mut first) = (Vec::new(), 0);
+        for (split, count) in Split::ALL.into_iter().zip(self.counts) {
+            let end = first + count as u64;
+            films.extend((first..end).map(|index| (split, index)));
+            first = end.next_multiple_of(TOGETHER);
+        }
+        films
+    }
+}
+
+/// The tokenizer of phantoms that are trained on: a vocabulary of that style's reports of the seed.
+///
+/// # Errors
+/// None that is known: reports of phantoms can be normalised.
+pub fn tokenizer(seed: u64) -> Result<Tokenizer, Error> {
+    Tokenizer::trained((0..REPORTS).map(|index| said(Style::Training, seed, index).text), true)
 }
 
 /// Draws films into shards in the new folder `out`, in parallel on the current thread pool. `progress` is told how many
@@ -49,30 +71,25 @@ pub fn pack(
     progress: &(dyn Fn(usize) + Sync),
     cancelled: &AtomicBool,
 ) -> Result<(), Error> {
-    let tokenizer = match what.tokenizer {
-        Some(path) => Tokenizer::load(path, true)?,
-        None => Tokenizer::trained((0..REPORTS).map(|index| said(what.seed, index).text), true)?,
-    };
     let mut writer = DatasetWriter::create(out, what.size, true)?;
     let drawn = AtomicUsize::new(0);
-    let one = |index: u64| {
+    let one = |&(split, index): &(Split, u64)| {
         if cancelled.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        let film = draw_sized(what.seed, index, (what.size as f64 * DRAWN) as usize);
-        let packed = Packed::of(film, what.size, &tokenizer)?;
+        let film = draw_sized(what.style, what.seed, index, (what.size as f64 * DRAWN) as usize);
+        let packed = Packed::of(film, what.size, what.tokenizer)?;
         progress(drawn.fetch_add(1, Ordering::Relaxed) + 1);
-        Ok(packed)
+        Ok((split, packed))
     };
-    for first in (0..what.count as u64).step_by(CHUNK as usize) {
-        let last = (first + CHUNK).min(what.count as u64);
-        let films: Vec<Packed> = (first..last).into_par_iter().map(one).collect::<Result<_, _>>()?;
-        for film in &films {
-            writer.push(&film.record(what.split))?;
+    for chunk in what.films().chunks(CHUNK) {
+        let films: Vec<(Split, Packed)> = chunk.par_iter().map(one).collect::<Result<_, _>>()?;
+        for (split, film) in &films {
+            writer.push(&film.record(*split))?;
         }
     }
-    let made = serde_json::json!({ "phantoms": what.count, "seed": what.seed });
-    writer.finish(tokenizer.json(), tokenizer.vocab_size(), made)
+    let made = serde_json::json!({ "phantoms": what.counts, "style": format!("{:?}", what.style), "seed": what.seed });
+    writer.finish(what.tokenizer.json(), what.tokenizer.vocab_size(), made)
 }
 
 /// A film as it is stored.

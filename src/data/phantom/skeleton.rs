@@ -1,7 +1,7 @@
 //! Bones and lung markings: spine, ribs, clavicles, shoulder blades, humeri; hila and branching vessels.
 
 use super::anatomy::{Anatomy, Pose};
-use super::canvas::{Field, Frame, between, bezier, smooth};
+use super::canvas::{Field, Frame, between, bezier, smooth, within};
 use crate::base::random::Rng;
 
 const BONES: u32 = 1;
@@ -53,13 +53,13 @@ fn spine(anatomy: &Anatomy, frame: &Frame, rng: &mut Rng) -> Field {
 impl Bones {
     fn ribs(&mut self, anatomy: &Anatomy, frame: &Frame, side: usize, rng: &mut Rng) {
         let sign = if side == 0 { -1.0 } else { 1.0 };
-        let pitch = (anatomy.base[side] - anatomy.apex) / between(rng, 9.6, 10.6);
+        let pitch = (anatomy.base[side] - anatomy.apex) / within(rng, anatomy.ribs_a_lung);
         // Fainter below the diaphragm.
         let weight = |[x, y]: [f32; 2]| 1.0 - 0.6 * smooth((y - anatomy.diaphragm(side, x.abs())) / 0.2);
-        for rib in 0..10 {
+        for rib in 0..anatomy.ribs {
             let down = rib as f32;
             let root = anatomy.apex + 0.02 + pitch * (down - 0.15) + between(rng, -0.01, 0.01);
-            let turn = root + 0.1 + 0.035 * down + between(rng, -0.01, 0.01);
+            let turn = root + 0.1 * anatomy.steep + 0.035 * anatomy.steep * down + between(rng, -0.01, 0.01);
             let wall = anatomy.edges(side, turn + 0.05).1 + 0.01;
             let back = [
                 [0.1, root],

@@ -15,6 +15,8 @@ mod cuda;
 mod reference;
 mod wgsl;
 
+pub(super) use reference::log_sum_exp;
+
 use crate::base::{Number, Real, Rng, Spec};
 use crate::program::{
     Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Pass, Recorder, ShaderIo, Size, Value,

@@ -42,7 +42,7 @@ fn similarities<N: Number>(op: &ClipLoss, image: &[N], text: &[N], features: usi
 }
 
 /// Log of the sum of the exponentials.
-fn log_sum_exp<N: Number>(values: impl Iterator<Item = N> + Clone) -> N {
+pub fn log_sum_exp<N: Number>(values: impl Iterator<Item = N> + Clone) -> N {
     let highest = values.clone().fold(N::LOWEST, N::max);
     let mut sum = N::ZERO;
     for value in values {

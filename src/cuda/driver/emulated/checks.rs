@@ -122,9 +122,7 @@ pub enum Completion {
     Random,
 }
 
-/// The ways by name.
-const COMPLETIONS: [(&str, Completion); 3] =
-    [("late", Completion::Late), ("early", Completion::Early), ("random", Completion::Random)];
+const COMPLETIONS: [Completion; 3] = [Completion::Late, Completion::Early, Completion::Random];
 
 /// A name that is no completion's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -135,23 +133,25 @@ impl FromStr for Completion {
     type Err = UnknownCompletion;
 
     fn from_str(name: &str) -> Result<Self, UnknownCompletion> {
-        let known = COMPLETIONS.iter().find(|(known, _)| *known == name);
-        known.map(|(_, completion)| *completion).ok_or_else(|| UnknownCompletion(name.to_owned()))
+        let known = COMPLETIONS.into_iter().find(|known| known.to_string() == name);
+        known.ok_or_else(|| UnknownCompletion(name.to_owned()))
     }
 }
 
 impl fmt::Display for Completion {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = COMPLETIONS.iter().find(|(_, completion)| completion == self);
-        named.map_or(Ok(()), |(name, _)| to.write_str(name))
+        to.write_str(match self {
+            Self::Late => "late",
+            Self::Early => "early",
+            Self::Random => "random",
+        })
     }
 }
 
 impl Completion {
     /// Late, early and random in turn, so that a few seeds try all of them; seed 0 is late.
     pub fn of_seed(seed: u64) -> Self {
-        let (_, completion) = COMPLETIONS[(seed % COMPLETIONS.len() as u64) as usize];
-        completion
+        COMPLETIONS[(seed % COMPLETIONS.len() as u64) as usize]
     }
 }
 
@@ -255,7 +255,7 @@ mod tests {
             assert_eq!(completion, [Completion::Late, Completion::Early, Completion::Random][seed as usize % 3]);
         }
         let error = "soon".parse::<Completion>().expect_err("no such completion").to_string();
-        assert!(COMPLETIONS.iter().all(|(name, _)| error.contains(name)), "{error}");
+        assert!(COMPLETIONS.iter().all(|completion| error.contains(&completion.to_string())), "{error}");
     }
 
     #[test]

@@ -266,12 +266,10 @@ impl State {
 
     /// Numbers for the CTAs of a launch; when they run out, what earlier launches wrote is forgotten.
     fn number_blocks(&mut self, count: u32) -> u32 {
-        let first = self.blocks.max(1);
-        let next = first.checked_add(count);
-        if next.is_none() {
+        if self.blocks.max(1).checked_add(count).is_none() {
             self.forget_launches();
         }
-        let first = if next.is_some() { first } else { 1 };
+        let first = self.blocks.max(1);
         self.blocks = first.saturating_add(count);
         first
     }

@@ -287,7 +287,7 @@ impl Grid<'_> {
                 if !running.warps[index].is_ready() {
                     continue;
                 }
-                // Nobody will end the launch if spinning is allowed, so it must use up the limit.
+                // Without the checker a warp that spins runs on, so that the launch comes to its limit.
                 if self.options.checks.deadlock && running.warps[index].spins(self.changes) {
                     spins = true;
                     continue;

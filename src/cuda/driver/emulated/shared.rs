@@ -274,7 +274,9 @@ impl Shared {
         if let Some(cell) = find(|state| state & BARRIER != 0).filter(|_| self.watch.barriers) {
             let text =
                 format!("{access} of {}, an mbarrier, which only its instructions may touch", self.describe(cell));
-            return Err(Finding::new(Check::Barrier, lane, text).against(self.writes.get(cell).map_or(0, |at| at.pc())));
+            let finding = Finding::new(Check::Barrier, lane, text);
+            // Who uses an mbarrier is noted for races alone.
+            return Err(if self.watch.races { finding.against(self.writes[cell].pc()) } else { finding });
         }
         match find(|state| state & WRITTEN == 0).filter(|_| self.watch.initialized && access == "read") {
             Some(cell) => {

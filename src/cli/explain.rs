@@ -1,0 +1,142 @@
+//! `g2d explain`: how one film's mask comes about, as a strip of pictures and as numbers.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use font8x8::UnicodeFonts;
+use image::{Rgb, RgbImage};
+
+use super::DeviceWord;
+use super::eval::subject;
+use crate::data::decode;
+use crate::data::prepare::{Resize, prepare};
+use crate::downstream::explain::{Explanation, Stage, explain};
+use crate::error::Error;
+use crate::train::Resources;
+
+/// Shows how the pseudo mask of one film comes about: the film, each head's attention, their mean, upsampled, body mask, binary,
+/// smoothed, the predicted mask, and where a text is true.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    g2d explain --image film.png\n  \
+    g2d explain --weights runs/1 --image film.png --text \"right pleural effusion\" --out explained.png\n  \
+    g2d explain --image film.png --json               the numbers, for programs\n\n\
+    Warm colours are high. Attention says where the film's embedding is taken from, of high weight, whatever is there: it is\n\
+    no probability of a finding.")]
+pub struct Explain {
+    /// A run's folder, a file of weights in one, or `random`; by default the newest run in runs/.
+    #[arg(long)]
+    weights: Option<String>,
+    /// The film, PNG or JPEG.
+    #[arg(long)]
+    image: PathBuf,
+    /// A sentence to look for.
+    #[arg(long)]
+    text: Option<String>,
+    /// Where the strip is written, as PNG; by default beside the film's name in the working folder.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:SCHEDULE] or wgpu[:N].
+    #[arg(long, default_value = "cpu")]
+    device: DeviceWord,
+    /// Print the numbers as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Pixels between pictures, and of the line of text above each.
+const GAP: usize = 4;
+const CAPTION: usize = 14;
+
+impl Explain {
+    /// Runs it.
+    pub fn run(&self) -> Result<(), Error> {
+        let (subject, _) = subject(self.weights.as_deref())?;
+        let unreadable =
+            |why: decode::Fault| Error::Usage(format!("{}: {why}; give a PNG or JPEG film", self.image.display()));
+        let film = decode::film(&self.image).map_err(unreadable)?;
+        let (pixels, _) = prepare(film, subject.config.image_size, Resize::Fit).map_err(unreadable)?;
+        let on = Resources { device: self.device.resolve(), ..Resources::default() };
+        let explained = explain(&subject, &on, &pixels, self.text.as_deref())?;
+        let out = self.out.clone().unwrap_or_else(|| {
+            let stem = self.image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            PathBuf::from(format!("{stem}-explained.png"))
+        });
+        write(&strip(&explained), &out)?;
+        let numbers = serde_json::to_value(&explained.numbers).unwrap_or_default();
+        if self.json {
+            println!("{numbers}");
+            return Ok(());
+        }
+        println!("{}", subject.name);
+        for (name, value) in numbers.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+            match value.as_f64().filter(|_| !value.is_u64()) {
+                Some(number) => println!("  {:18} {number:.3}", name.replace('_', " ")),
+                None => println!("  {:18} {value}", name.replace('_', " ")),
+            }
+        }
+        println!("written to {}", out.display());
+        Ok(())
+    }
+}
+
+/// All stages side by side, each under its name.
+fn strip(explained: &Explanation) -> RgbImage {
+    let (side, count) = (explained.side, explained.stages.len());
+    let mut picture = RgbImage::from_pixel(
+        (count * (side + GAP) + GAP) as u32,
+        (side + CAPTION + 2 * GAP) as u32,
+        Rgb([255, 255, 255]),
+    );
+    let film = &explained.stages[0].pixels;
+    for (at, stage) in explained.stages.iter().enumerate() {
+        let left = GAP + at * (side + GAP);
+        caption(&mut picture, left, side, &stage.name);
+        for pixel in 0..side * side {
+            let place = ((left + pixel % side) as u32, (GAP + CAPTION + pixel / side) as u32);
+            picture.put_pixel(place.0, place.1, colour(stage, film, pixel));
+        }
+    }
+    picture
+}
+
+/// A pixel of a stage: the film in gray, and over it, where it is warm, the heat.
+fn colour(stage: &Stage, film: &[f64], pixel: usize) -> Rgb<u8> {
+    let gray = film[pixel];
+    if !stage.heat {
+        return Rgb([(gray * 255.0) as u8; 3]);
+    }
+    // Dark violet, red, yellow: of growing lightness, so that it can be read without colours too.
+    const STOPS: [[f64; 3]; 4] = [[0.15, 0.05, 0.35], [0.55, 0.1, 0.45], [0.95, 0.4, 0.2], [1.0, 0.95, 0.5]];
+    let warmth = stage.pixels[pixel].clamp(0.0, 1.0);
+    let place = warmth * (STOPS.len() - 1) as f64;
+    let stop = (place as usize).min(STOPS.len() - 2);
+    let part = place - stop as f64;
+    let mix = |channel: usize| {
+        let heat = STOPS[stop][channel] * (1.0 - part) + STOPS[stop + 1][channel] * part;
+        let cover = 0.25 + 0.45 * warmth;
+        ((heat * cover + gray * (1.0 - cover)) * 255.0).round() as u8
+    };
+    Rgb([mix(0), mix(1), mix(2)])
+}
+
+/// Writes a name above a picture, cut where it is too long.
+fn caption(picture: &mut RgbImage, left: usize, width: usize, name: &str) {
+    for (at, letter) in name.chars().take(width / 8).enumerate() {
+        let glyph = font8x8::BASIC_FONTS.get(letter).or_else(|| font8x8::BASIC_FONTS.get('?')).unwrap_or_default();
+        for (row, line) in glyph.iter().enumerate() {
+            for column in (0..8).filter(|column| line >> column & 1 == 1) {
+                picture.put_pixel((left + 8 * at + column) as u32, (GAP + row) as u32, Rgb([0, 0, 0]));
+            }
+        }
+    }
+}
+
+/// Writes a picture beside its place and renames it.
+fn write(picture: &RgbImage, path: &Path) -> Result<(), Error> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;
+    crate::checkpoint::write_beside(path, &bytes.into_inner()).map_err(Error::io(path))
+}

@@ -1,0 +1,198 @@
+//! `g2d sweep`: a grid of settings, each trained with several seeds and evaluated; a table and a plot at the end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::pretrain::RUNS;
+use crate::checkpoint::folder;
+use crate::downstream::Report;
+use crate::downstream::summary::{Cell, Summary};
+use crate::downstream::tasks::Task;
+use crate::error::Error;
+
+/// Trains and evaluates every combination of settings in a file, with each seed, and sums up. What is finished is kept: started
+/// again, it goes on.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    g2d sweep examples/sweeps/objectives.toml\n  \
+    g2d sweep mine.toml --out sweeps/mine\n\n\
+    A file:\n  \
+    title = \"Which objective of the decoder\"\n  \
+    seeds = [0, 1, 2]\n  \
+    pretrain = [\"--steps\", \"600\"]        # further arguments of g2d pretrain\n  \
+    tasks = [\"probe\", \"segment\"]         # of g2d eval\n  \
+    random = true                        # also weights that were never trained\n  \
+    show = [\"probe: f5, 1 % of training\"] # what is plotted: how a task and a setting begin\n  \
+    [grid]                               # keys and values as in --set\n  \
+    decoder_objective = [\"pseudo_segmentation\", \"none\"]")]
+pub struct Sweep {
+    /// The file.
+    file: PathBuf,
+    /// Where runs, table and plot go; by default runs/sweeps/NAME.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// What a file of a sweep says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plan {
+    title: String,
+    #[serde(default = "one_seed")]
+    seeds: Vec<u64>,
+    #[serde(default)]
+    pretrain: Vec<String>,
+    tasks: Vec<String>,
+    #[serde(default)]
+    eval: Vec<String>,
+    #[serde(default)]
+    random: bool,
+    #[serde(default)]
+    show: Vec<String>,
+    #[serde(default)]
+    grid: BTreeMap<String, Vec<toml::Value>>,
+}
+
+fn one_seed() -> Vec<u64> {
+    vec![0]
+}
+
+impl Plan {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let fault = |what: String| Error::Usage(format!("{}: {what}", path.display()));
+        let plan: Self = toml::from_str(&text)
+            .map_err(|error| fault(format!("{}; g2d sweep --help shows a file", error.message())))?;
+        let known = Task::ALL.map(Task::name);
+        if let Some(other) = plan.tasks.iter().find(|task| !known.contains(&task.as_str())) {
+            return Err(fault(format!("there is no task {other:?}; there are {}", known.join(", "))));
+        }
+        if plan.tasks.is_empty() || plan.seeds.is_empty() {
+            return Err(fault("tasks and seeds must not be empty".into()));
+        }
+        match plan.grid.iter().find(|(_, values)| values.is_empty()) {
+            Some((key, _)) => Err(fault(format!("grid.{key} has no values"))),
+            None => Ok(plan),
+        }
+    }
+
+    /// Every combination: settings as KEY=VALUE.
+    fn combinations(&self) -> Vec<Vec<String>> {
+        let mut all = vec![Vec::new()];
+        for (key, values) in &self.grid {
+            let with = |own: &Vec<String>, value: &toml::Value| {
+                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                own.iter().cloned().chain([format!("{key}={value}")]).collect()
+            };
+            all = all.iter().flat_map(|own| values.iter().map(move |value| with(own, value))).collect();
+        }
+        all
+    }
+}
+
+impl Sweep {
+    /// Runs it.
+    pub fn run(&self) -> Result<(), Error> {
+        let plan = Plan::read(&self.file)?;
+        let name = self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let out = self.out.clone().unwrap_or_else(|| Path::new(RUNS).join("sweeps").join(name));
+        let combinations = plan.combinations();
+        let count = (combinations.len() + usize::from(plan.random)) * plan.seeds.len();
+        let (mut cells, mut done) = (Vec::new(), 0);
+        for settings in &combinations {
+            let title = if settings.is_empty() { "trained".into() } else { settings.join(", ") };
+            for &seed in &plan.seeds {
+                done += 1;
+                eprintln!("[{done}/{count}] {title}, seed {seed}");
+                let run = out.join(format!("{}-seed{seed}", file_name(&title)));
+                train(&plan, settings, seed, &run)?;
+                cells.push(Cell { title: title.clone(), seed, reports: evaluate(&plan, &run, None)? });
+            }
+        }
+        // Weights that were never trained have the model of the first combination.
+        let first = out.join(format!("{}-seed{}", file_name(&cells[0].title), plan.seeds[0]));
+        for &seed in plan.seeds.iter().filter(|_| plan.random) {
+            done += 1;
+            eprintln!("[{done}/{count}] random weights, seed {seed}");
+            cells.push(Cell { title: "random".into(), seed, reports: evaluate(&plan, &first, Some(seed))? });
+        }
+        let summary = Summary::of(&plan.title, &cells);
+        summary.write(&out.join("table"))?;
+        let plot = out.join("plot.svg");
+        crate::checkpoint::write_beside(&plot, super::plot::dots(&summary, &plan.show)?.as_bytes())
+            .map_err(Error::io(&plot))?;
+        println!("{}\nwritten to {}: table.md, table.json, plot.svg", summary.text(), out.display());
+        Ok(())
+    }
+}
+
+/// Letters, digits, `.` and `-` as they are, everything else as `_`.
+fn file_name(title: &str) -> String {
+    title
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() || ".-=".contains(letter) { letter } else { '_' })
+        .collect()
+}
+
+/// Trains a run, unless it is trained; one that was stopped goes on.
+fn train(plan: &Plan, settings: &[String], seed: u64, run: &Path) -> Result<(), Error> {
+    let finished = run.join("finished");
+    if finished.exists() {
+        return Ok(());
+    }
+    let mut arguments = vec!["pretrain".to_owned(), "--out".into(), run.display().to_string()];
+    if run.join("manifest.json").exists() && folder::newest(run)?.is_some() {
+        // The settings are the run's own; of the arguments only where to stop is said again.
+        arguments.push("--resume".into());
+        let stop = plan.pretrain.iter().skip_while(|word| !["--steps", "--epochs"].contains(&word.as_str()));
+        arguments.extend(stop.take(2).cloned());
+    } else {
+        arguments.extend(plan.pretrain.clone());
+        arguments.extend(["--set".into(), format!("seed={seed}")]);
+        arguments.extend(settings.iter().flat_map(|setting| ["--set".into(), setting.clone()]));
+    }
+    child(&arguments)?;
+    crate::checkpoint::write_beside(&finished, b"").map_err(Error::io(&finished))
+}
+
+/// The reports of a run, or of fresh weights of its model, task by task; those that exist are read.
+fn evaluate(plan: &Plan, run: &Path, random: Option<u64>) -> Result<Vec<Report>, Error> {
+    let report = |task: &String| {
+        let weights = random.map_or("trained".into(), |seed| format!("random-{seed}"));
+        let path = run.join("sweep").join(format!("{task}-{weights}.json"));
+        if !path.exists() {
+            let subject = match random {
+                Some(seed) => format!("random:{seed}:{}", run.display()),
+                None => run.display().to_string(),
+            };
+            let mut arguments = vec!["eval".to_owned(), task.clone(), "--weights".into(), subject];
+            arguments.extend(["--out".into(), path.display().to_string()]);
+            arguments.extend(plan.eval.clone());
+            child(&arguments)?;
+        }
+        Report::read(&path)
+    };
+    plan.tasks.iter().map(report).collect()
+}
+
+/// Runs this program with other arguments: each part has its own memory, and stops at Ctrl-C as it would by itself.
+fn child(arguments: &[String]) -> Result<(), Error> {
+    let program =
+        std::env::current_exe().map_err(|error| Error::Usage(format!("this program cannot be found: {error}")))?;
+    let output = Command::new(&program)
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .map_err(Error::io(&program))?;
+    match output.success() {
+        true => Ok(()),
+        false => Err(Error::Usage(format!(
+            "g2d {} ended with {output}; what was finished is kept, and the same sweep goes on from there",
+            arguments.join(" ")
+        ))),
+    }
+}

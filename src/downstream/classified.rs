@@ -1,0 +1,72 @@
+//! Figures of a multi-label classification: AUC of each class and their mean, with intervals.
+
+use super::evaluation::figure;
+use super::metrics::classification::auc;
+use super::report::Figure;
+use super::tasks::Task;
+use crate::base::Estimate;
+
+/// What was predicted for the test films.
+pub struct Classified<'a> {
+    /// Names of the classes.
+    pub classes: &'a [String],
+    /// Whether each film has each class [films, classes].
+    pub truth: &'a [bool],
+    /// Scores [films, classes], more is more likely; of each repetition.
+    pub scores: &'a [Vec<f64>],
+}
+
+impl Classified<'_> {
+    /// Films.
+    pub fn films(&self) -> usize {
+        self.truth.len() / self.classes.len()
+    }
+
+    /// Scores and truth of a class for films at these places.
+    pub fn class(&self, class: usize, repetition: usize, films: &[usize]) -> (Vec<f64>, Vec<bool>) {
+        let at = |&film: &usize| film * self.classes.len() + class;
+        let scores = &self.scores[repetition];
+        (films.iter().map(|film| scores[at(film)]).collect(), films.iter().map(|film| self.truth[at(film)]).collect())
+    }
+
+    /// The mean over repetitions of the AUC of a class; `None` where all films have it or none has.
+    fn auc(&self, class: usize, films: &[usize]) -> Option<f64> {
+        let of = |repetition| {
+            let (scores, truth) = self.class(class, repetition, films);
+            auc(&scores, &truth).ok()
+        };
+        mean((0..self.scores.len()).map(of).collect::<Option<Vec<f64>>>()?)
+    }
+
+    /// The mean over the classes of which there is an AUC.
+    fn macro_auc(&self, films: &[usize]) -> Option<f64> {
+        mean((0..self.classes.len()).filter_map(|class| self.auc(class, films)).collect())
+    }
+
+    /// The figures: a class without positives or without negatives among the test films has none.
+    pub fn aucs(&self, task: Task, setting: &str) -> Vec<Figure> {
+        let films = self.films();
+        let class = |class: usize| {
+            let estimate = Estimate::of_statistic(films, |films| self.auc(class, films))?;
+            Some(figure(task, setting, &self.classes[class], "AUC", estimate))
+        };
+        let whole: Vec<usize> = (0..films).collect();
+        let repeated = |repetition: usize| {
+            let one = Classified { scores: &self.scores[repetition..=repetition], ..*self };
+            one.macro_auc(&whole)
+        };
+        let all = Estimate::of_statistic(films, |films| self.macro_auc(films)).map(|estimate| Figure {
+            seeds: match self.scores.len() {
+                1 => Vec::new(),
+                count => (0..count).filter_map(repeated).collect(),
+            },
+            ..figure(task, setting, "macro", "AUC", estimate)
+        });
+        all.into_iter().chain((0..self.classes.len()).filter_map(class)).collect()
+    }
+}
+
+/// The mean of what there is.
+pub fn mean(values: Vec<f64>) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}

@@ -1,0 +1,206 @@
+//! How one film's pseudo mask comes about, stage by stage, as pictures and numbers (the paper's figure 2; section 3.3).
+
+use serde::Serialize;
+
+use super::encoder::Encoder;
+use super::metrics::Undefined;
+use super::metrics::grid::Grid;
+use super::subject::{Part, Subject};
+use crate::checkpoint::{Others, names};
+use crate::error::Error;
+use crate::model::batch::{Shapes, Source};
+use crate::model::config::{DecoderObjective, MaskUpsample};
+use crate::model::g2d;
+use crate::train::session::Films;
+use crate::train::{Engine, Resources};
+
+/// A stage as a picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    /// What it shows.
+    pub name: String,
+    /// Numbers of the pixels [side, side], from 0 to 1.
+    pub pixels: Vec<f64>,
+    /// Whether it is laid over the film in colours; the film itself is not.
+    pub heat: bool,
+}
+
+/// What can be said in numbers. Parts are of the whole film.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Numbers {
+    /// Cells along a side of the attention map.
+    pub cells: usize,
+    /// Heads of the attention pool.
+    pub heads: usize,
+    /// Mean over pairs of heads of the correlation of their maps; absent with one head.
+    pub head_agreement: Option<f64>,
+    /// Entropy of the mean map over that of a flat one: 1 looks everywhere, 0 at one cell.
+    pub attention_entropy: f64,
+    /// Part within the body mask; absent if the model's recipe has none.
+    pub body_area: Option<f64>,
+    /// Part within the binary mask.
+    pub binary_area: f64,
+    /// Mean of the smoothed mask.
+    pub mask_area: f64,
+    /// Part within the predicted mask, at one half; absent without a decoder.
+    pub predicted_area: Option<f64>,
+    /// Overlap of the predicted mask with the smoothed one, both at one half (Dice).
+    pub predicted_dice: Option<f64>,
+    /// Cosine between film and text; absent without a text.
+    pub similarity: Option<f64>,
+}
+
+/// See the [module](self).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// Pixels along a side.
+    pub side: usize,
+    /// From the film to the predicted mask, and the heat map of the text.
+    pub stages: Vec<Stage>,
+    /// Numbers.
+    pub numbers: Numbers,
+}
+
+/// Explains a film of gray values [side, side] at the model's size and, if a text is given, where the text is true on it.
+///
+/// # Errors
+/// If weights or text do not fit.
+pub fn explain(subject: &Subject, on: &Resources, pixels: &[u8], text: Option<&str>) -> Result<Explanation, Error> {
+    subject.needs("explain", &[Part::Encoder, Part::ImageProjection])?;
+    let mut config = subject.config.clone();
+    if !subject.has(Part::Decoder) {
+        config.decoder_objective = DecoderObjective::None;
+    }
+    let config = &config;
+    let (side, cells) = (config.image_size, config.image_size / 32);
+    let shapes = Shapes { batch: 1, text_len: 2, source: Source::Numbers };
+    let program = g2d::record_explain(config, &shapes)?.finish();
+    let (mut engine, plans) = Engine::open(on, program.clone(), vec![program])?;
+    let plan = &plans[0];
+    engine.initialise(subject.seed)?;
+    if let Some(weights) = &subject.weights {
+        let wanted = names::weights(engine.program());
+        engine.load(weights, &wanted, Others::Left)?;
+    }
+    let film: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
+    Films::Numbers(&film).write(&mut engine, plan)?;
+    engine.replay(plan)?;
+    let read = |name: &str| engine.output(plan, name);
+    let stage = |name: String, pixels: Vec<f64>, heat| Stage { name, pixels, heat };
+    let warm = |grid: &[f64], blended: bool| warm(grid, cells, side, blended);
+    let attention = read("out.attention_map")?.unwrap_or_default();
+    let heads: Vec<&[f64]> = attention.chunks_exact(cells * cells).collect();
+    let mean: Vec<f64> =
+        (0..cells * cells).map(|cell| heads.iter().map(|head| head[cell]).sum::<f64>() / heads.len() as f64).collect();
+    let mut stages = vec![stage("film".into(), film.iter().map(|&pixel| f64::from(pixel)).collect(), false)];
+    for (head, map) in heads.iter().enumerate() {
+        stages.push(stage(format!("head {}", head + 1), warm(map, false)?, true));
+    }
+    stages.push(stage("mean of heads".into(), warm(&mean, false)?, true));
+    let blended = config.mask_upsample == MaskUpsample::Bilinear;
+    stages.push(stage("upsampled".into(), warm(&mean, blended)?, true));
+    let body = read("out.body")?;
+    stages.extend(body.clone().map(|body| stage("body mask".into(), body, true)));
+    let (binary, mask) = (read("out.binary")?.unwrap_or_default(), read("out.pseudo_mask")?.unwrap_or_default());
+    stages.push(stage("binary".into(), binary.clone(), true));
+    stages.push(stage("smoothed".into(), mask.clone(), true));
+    let logits = read("out.segmentation_logits")?;
+    let predicted: Option<Vec<f64>> = logits.map(|logits| logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect());
+    stages.extend(predicted.clone().map(|predicted| stage("predicted mask".into(), predicted, true)));
+    let mut similarity = None;
+    if let Some(text) = text {
+        let (map, cosine) = grounded(subject, on, read("out.cells")?, read("out.image_embedding")?, text)?;
+        stages.push(stage(format!("\"{text}\""), warm(&map, true)?, true));
+        similarity = Some(cosine);
+    }
+    let half = |mask: &[f64]| mask.iter().filter(|&&pixel| pixel > 0.5).count() as f64;
+    let area = |mask: &Vec<f64>| half(mask) / mask.len() as f64;
+    let overlap = |predicted: &Vec<f64>| {
+        let both = predicted.iter().zip(&mask).filter(|&(&a, &b)| a > 0.5 && b > 0.5).count() as f64;
+        let sum = half(predicted) + half(&mask);
+        if sum == 0.0 { 1.0 } else { 2.0 * both / sum }
+    };
+    let numbers = Numbers {
+        cells,
+        heads: heads.len(),
+        head_agreement: agreement(&heads),
+        attention_entropy: entropy(&mean),
+        body_area: body.as_ref().map(area),
+        binary_area: area(&binary),
+        mask_area: mask.iter().sum::<f64>() / mask.len() as f64,
+        predicted_area: predicted.as_ref().map(area),
+        predicted_dice: predicted.as_ref().map(overlap),
+        similarity,
+    };
+    Ok(Explanation { side, stages, numbers })
+}
+
+/// Cosine of each cell with a text, and of the film's embedding with it.
+fn grounded(
+    subject: &Subject,
+    on: &Resources,
+    cells: Option<Vec<f64>>,
+    film: Option<Vec<f64>>,
+    text: &str,
+) -> Result<(Vec<f64>, f64), Error> {
+    subject.needs("--text", &[Part::Text])?;
+    let text = Encoder::open(subject, on)?.prompts(&[text])?;
+    let cosine = |row: &[f64]| {
+        let length = row.iter().map(|number| number * number).sum::<f64>().sqrt().max(1e-12);
+        row.iter().zip(&text).map(|(a, &b)| a * f64::from(b)).sum::<f64>() / length
+    };
+    let (cells, film) = (cells.unwrap_or_default(), film.unwrap_or_default());
+    Ok((cells.chunks_exact(text.len()).map(cosine).collect(), cosine(&film)))
+}
+
+/// A grid at the film's size, from 0 where it is coldest to 1 where it is warmest: blended between cells, or as squares.
+fn warm(grid: &[f64], cells: usize, side: usize, blended: bool) -> Result<Vec<f64>, Error> {
+    let grown = Grid::new(grid.to_vec(), cells, cells)
+        .and_then(|grid| if blended { grid.bilinear(side, side) } else { grid.nearest(side, side) })
+        .map_err(|why: Undefined| Error::Usage(format!("the attention map cannot be shown: {why}")))?;
+    let ends = |pick: fn(f64, f64) -> f64| grown.values().iter().copied().reduce(pick).unwrap_or(0.0);
+    let (low, high) = (ends(f64::min), ends(f64::max));
+    let scale = if high > low { 1.0 / (high - low) } else { 0.0 };
+    Ok(grown.values().iter().map(|value| (value - low) * scale).collect())
+}
+
+/// Entropy over that of a flat map.
+fn entropy(map: &[f64]) -> f64 {
+    let sum: f64 = map.iter().sum();
+    let of = |&part: &f64| if part > 0.0 { -(part / sum) * (part / sum).ln() } else { 0.0 };
+    if map.len() < 2 || sum <= 0.0 { 1.0 } else { map.iter().map(of).sum::<f64>() / (map.len() as f64).ln() }
+}
+
+/// The mean correlation between two heads; `None` of one head, or of flat maps.
+fn agreement(heads: &[&[f64]]) -> Option<f64> {
+    let centred = |map: &[f64]| {
+        let mean = map.iter().sum::<f64>() / map.len() as f64;
+        map.iter().map(|part| part - mean).collect::<Vec<f64>>()
+    };
+    let maps: Vec<Vec<f64>> = heads.iter().map(|head| centred(head)).collect();
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let mut found = Vec::new();
+    for (at, a) in maps.iter().enumerate() {
+        for b in &maps[at + 1..] {
+            found.push(dot(a, b) / (dot(a, a) * dot(b, b)).sqrt());
+        }
+    }
+    let mean = found.iter().sum::<f64>() / found.len() as f64;
+    mean.is_finite().then_some(mean)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropies_and_agreements_by_hand() {
+        assert_eq!(entropy(&[0.25; 4]), 1.0);
+        assert_eq!(entropy(&[1.0, 0.0, 0.0, 0.0]), 0.0);
+        let (a, b, c) = ([0.1, 0.4, 0.5], [0.2, 0.8, 1.0], [0.5, 0.2, 0.1]);
+        assert!((agreement(&[&a, &b]).unwrap() - 1.0).abs() < 1e-12);
+        assert!(agreement(&[&a, &c]).unwrap() < -0.9);
+        assert_eq!(agreement(&[&a]), None);
+        assert_eq!(agreement(&[&[0.5; 3], &a]), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! What is evaluated: weights, the model they belong to and the tokenizer they were trained with.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::{self, folder};
+use crate::error::Error;
+use crate::model::config::Config;
+use crate::train::run;
+
+/// A part of the published model that a task may need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The image encoder.
+    Encoder,
+    /// Image projection and attention pool: what makes an embedding of the encoder's deepest map.
+    ImageProjection,
+    /// The decoder with its head.
+    Decoder,
+    /// The text encoder with its projection.
+    Text,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Encoder, Self::ImageProjection, Self::Decoder, Self::Text];
+
+    /// How the names of its tensors begin.
+    pub fn prefixes(self) -> &'static [&'static str] {
+        match self {
+            Self::Encoder => &["img_model.encoder."],
+            Self::ImageProjection => &["proj_v.", "attnpool."],
+            Self::Decoder => &["img_model.decoder.", "img_model.segmentation_head."],
+            Self::Text => &["lm_model.", "proj_t."],
+        }
+    }
+
+    /// What a person calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Encoder => "image encoder",
+            Self::ImageProjection => "image projection",
+            Self::Decoder => "decoder",
+            Self::Text => "text tower",
+        }
+    }
+}
+
+/// See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// How it is called in tables.
+    pub name: String,
+    /// The model.
+    pub config: Config,
+    /// Where its weights lie; without, they are drawn.
+    pub weights: Option<PathBuf>,
+    /// Seed of weights that are drawn.
+    pub seed: u64,
+    /// Reports and prompts are cut to this many tokens.
+    pub text_length: usize,
+    /// The tokenizer of its text encoder, `tokenizer.json` or `vocab.txt`.
+    pub tokenizer: PathBuf,
+    /// The data it was trained on.
+    pub trained_on: PathBuf,
+    parts: BTreeSet<Part>,
+}
+
+impl Subject {
+    /// The newest checkpoint of the run in `folder`.
+    ///
+    /// # Errors
+    /// If it is no run, or has no checkpoint yet.
+    pub fn of_run(folder: &Path) -> Result<Self, Error> {
+        let checkpoint = folder::newest(folder)?.ok_or_else(|| {
+            Error::Usage(format!("{} has no checkpoint yet; train first: g2d pretrain", folder.display()))
+        })?;
+        folder::verify(&checkpoint)?;
+        Self::of_file(&checkpoint.join(folder::WEIGHTS))
+    }
+
+    /// A file of weights in a checkpoint of a run, whose settings and tokenizer are the run's.
+    ///
+    /// # Errors
+    /// If it does not lie in a run, or cannot be read.
+    pub fn of_file(weights: &Path) -> Result<Self, Error> {
+        let run = weights.ancestors().skip(1).find(|folder| folder.join("manifest.json").is_file()).ok_or_else(|| {
+            let what = "lies in no run, so its model is not known; put it into a run's folder beside config.json and \
+                        manifest.json, or name a run";
+            Error::Usage(format!("{} {what}", weights.display()))
+        })?;
+        let parts = parts(weights)?;
+        let step = weights.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        let name = format!("{} {}", run.display(), step.unwrap_or_default());
+        Ok(Self { name, weights: Some(weights.into()), parts, ..Self::settings(run)? })
+    }
+
+    /// Fresh weights of the model that the run in `folder` has, drawn by `seed`: what pre-training is compared with.
+    ///
+    /// # Errors
+    /// If it is no run.
+    pub fn random(folder: &Path, seed: u64) -> Result<Self, Error> {
+        let name = format!("random weights, seed {seed}, of the model of {}", folder.display());
+        Ok(Self { name, seed, ..Self::settings(folder)? })
+    }
+
+    fn settings(folder: &Path) -> Result<Self, Error> {
+        let (config, manifest) = run::read(folder)?;
+        Ok(Self {
+            name: String::new(),
+            config: config.model,
+            weights: None,
+            seed: 0,
+            text_length: config.train.text_length,
+            tokenizer: manifest.data.join("tokenizer.json"),
+            trained_on: manifest.data,
+            parts: Part::ALL.into(),
+        })
+    }
+
+    /// Whether its weights have a part whole.
+    pub fn has(&self, part: Part) -> bool {
+        self.parts.contains(&part)
+    }
+
+    /// Refuses a task that needs parts which the weights lack.
+    ///
+    /// # Errors
+    /// With the parts that are missing.
+    pub fn needs(&self, task: &str, parts: &[Part]) -> Result<(), Error> {
+        let missing: Vec<&str> = parts.iter().filter(|part| !self.has(**part)).map(|part| part.name()).collect();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Usage(format!(
+                "{task} needs the {} and {} has none; evaluate weights that were saved with it",
+                missing.join(" and the "),
+                self.name
+            ))),
+        }
+    }
+}
+
+/// The parts of which a file of weights has any tensor.
+fn parts(weights: &Path) -> Result<BTreeSet<Part>, Error> {
+    let names = checkpoint::tensor_names(weights)?;
+    let has = |part: &Part| part.prefixes().iter().all(|prefix| names.iter().any(|name| name.starts_with(prefix)));
+    Ok(Part::ALL.into_iter().filter(has).collect())
+}

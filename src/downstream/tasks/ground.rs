@@ -1,0 +1,155 @@
+//! Phrase grounding: where on a film is what a sentence says? The cosine of each projected cell with the sentence, on test
+//! films whose boxes say where it is (the paper's table 2a; MS-CXR's measures).
+//!
+//! Two ways to make a map of the cells' cosines: blended to the film's size (the paper), and smoothed by a Gaussian of 1.5
+//! cells and not blended (BioViL).
+
+use super::Task;
+use crate::base::Estimate;
+use crate::data::{Dataset, Split};
+use crate::downstream::encoder::normalise;
+use crate::downstream::evaluation::{Evaluation, figure};
+use crate::downstream::metrics::Undefined;
+use crate::downstream::metrics::grid::Grid;
+use crate::downstream::metrics::grounding::Grounding;
+use crate::downstream::prompts::prompts;
+use crate::downstream::report::Figure;
+use crate::error::Error;
+
+const TASK: Task = Task::Ground;
+/// Deviation of the Gaussian that smooths a grid, in cells (BioViL).
+const SIGMA: f64 = 1.5;
+/// Thresholds that are tried.
+const TRIED: usize = 20;
+
+/// A film, the class that is looked for, and the pixels in which it is.
+struct Asked {
+    place: usize,
+    class: usize,
+    truth: Vec<bool>,
+}
+
+pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error> {
+    let cohort = evaluation.cohort;
+    let side = evaluation.subject.config.image_size;
+    let asked = |split| -> Result<Vec<Asked>, Error> {
+        let mut asked = Vec::new();
+        for (place, &film) in cohort.split(split).iter().enumerate() {
+            for class in 0..cohort.classes.len() {
+                let truth = boxed(&cohort.dataset, film, &cohort.classes[class], side)?;
+                asked.extend(truth.map(|truth| Asked { place, class, truth }));
+            }
+        }
+        Ok(asked)
+    };
+    let (val, test) = (asked(Split::Val)?, asked(Split::Test)?);
+    if test.is_empty() {
+        let folder = cohort.dataset.folder().display();
+        let what = "no film of the test split has a box labelled with one of its findings; give boxes when packing";
+        return Err(Error::Usage(format!("ground cannot be done on {folder}: {what}")));
+    }
+    let sentences = prompts(&cohort.classes, &evaluation.choices.prompts)?;
+    let width = evaluation.subject.config.projection_dim;
+    let mut phrases = Vec::new();
+    for sides in &sentences {
+        let rows = evaluation.encoder()?.prompts(&sides.positive)?;
+        let mut sum: Vec<f32> = (0..width).map(|at| rows.iter().skip(at).step_by(width).sum()).collect();
+        normalise(&mut sum, width);
+        phrases.push(sum);
+    }
+    let mut figures = Vec::new();
+    for (way, smooth) in [("blended cells", false), ("smoothed cells, BioViL", true)] {
+        let mut maps = |split, asked: &[Asked]| -> Result<Vec<Grounding>, Error> {
+            let features = evaluation.features(split)?;
+            let cells = side / 32;
+            let map = |asked: &Asked| {
+                let mut rows = features.cells[asked.place * cells * cells * width..][..cells * cells * width].to_vec();
+                normalise(&mut rows, width);
+                let phrase = &phrases[asked.class];
+                let dot = |row: &[f32]| f64::from(row.iter().zip(phrase).map(|(a, b)| a * b).sum::<f32>());
+                let grid: Vec<f64> = rows.chunks_exact(width).map(dot).collect();
+                let heat = warm(grid, cells, side, smooth);
+                let undefined = |why: Undefined| Error::Usage(format!("ground: {why}"));
+                heat.and_then(|heat| Grounding::new(heat.values(), &asked.truth, None)).map_err(undefined)
+            };
+            asked.iter().map(map).collect()
+        };
+        let (tuning, tested) = (maps(Split::Val, &val)?, maps(Split::Test, &test)?);
+        figures.extend(free(way, &cohort.classes, &test, &tested));
+        let from_val = (!val.is_empty()).then(|| best(&tuning));
+        for (from, threshold) in [("val", from_val), ("test, as published", Some(best(&tested)))] {
+            if let Some(threshold) = threshold {
+                figures.extend(thresholded(&format!("{way}, threshold from {from}"), &tested, threshold));
+            }
+        }
+    }
+    Ok(figures)
+}
+
+/// The pixels, of a film of `side` pixels, within a box with this label; `None` if there is no such box.
+fn boxed(dataset: &Dataset, film: usize, label: &str, side: usize) -> Result<Option<Vec<bool>>, Error> {
+    let record = dataset.record(film)?;
+    let scale = side as f64 / dataset.size() as f64;
+    let mut truth = vec![false; side * side];
+    for one in record.boxes.iter().filter(|one| one.label == label) {
+        let pixel = |place: f32| (f64::from(place) * scale).round().clamp(0.0, side as f64) as usize;
+        for row in pixel(one.y)..pixel(one.y + one.h) {
+            truth[row * side..][pixel(one.x)..pixel(one.x + one.w)].fill(true);
+        }
+    }
+    Ok(truth.contains(&true).then_some(truth))
+}
+
+/// A grid at the film's size: blended between cells, or smoothed and taken as squares.
+fn warm(grid: Vec<f64>, cells: usize, side: usize, smooth: bool) -> Result<Grid, Undefined> {
+    let grid = Grid::new(grid, cells, cells)?;
+    if smooth { grid.smoothed(SIGMA).nearest(side, side) } else { grid.bilinear(side, side) }
+}
+
+/// A measure of a map.
+type Measure<'a, T> = &'a dyn Fn(&Grounding) -> T;
+
+/// What needs no threshold, and the mean over thresholds: of all that was asked, and of each class.
+fn free(way: &str, classes: &[String], asked: &[Asked], maps: &[Grounding]) -> Vec<Figure> {
+    let measures: [(&str, Measure<Option<f64>>); 3] = [
+        ("pointing game", &|map| Some(f64::from(u8::from(map.pointing())))),
+        ("CNR", &|map| map.cnr().ok()),
+        ("mIoU", &|map| Some(map.mean_iou())),
+    ];
+    let mut figures = Vec::new();
+    for (metric, measure) in measures {
+        let values: Vec<Option<f64>> = maps.iter().map(measure).collect();
+        let of = |class: Option<usize>| {
+            let values = asked.iter().zip(&values).filter(|(asked, _)| class.is_none_or(|class| asked.class == class));
+            Estimate::of_mean(&values.filter_map(|(_, &value)| value).collect::<Vec<_>>())
+        };
+        figures.extend(of(None).map(|it| figure(TASK, way, "all", metric, it)));
+        for (class, name) in classes.iter().enumerate() {
+            figures.extend(of(Some(class)).map(|it| figure(TASK, way, name, metric, it)));
+        }
+    }
+    figures
+}
+
+/// The threshold, on maps from 0 to 1, of the best mean Dice.
+fn best(maps: &[Grounding]) -> f64 {
+    let normalised: Vec<Grounding> = maps.iter().map(Grounding::normalised).collect();
+    let dice = |threshold: f64| normalised.iter().map(|map| map.overlap(threshold).dice()).sum::<f64>();
+    let tried = (1..TRIED).map(|at| at as f64 / TRIED as f64).map(|threshold| (threshold, dice(threshold)));
+    tried.max_by(|a, b| a.1.total_cmp(&b.1)).map_or(0.5, |(threshold, _)| threshold)
+}
+
+/// Dice, IoU and recall of what is warmer than a threshold.
+fn thresholded(setting: &str, maps: &[Grounding], threshold: f64) -> Vec<Figure> {
+    let normalised: Vec<Grounding> = maps.iter().map(Grounding::normalised).collect();
+    let measures: [(&str, Measure<f64>); 3] = [
+        ("Dice", &|map| map.overlap(threshold).dice()),
+        ("IoU", &|map| map.overlap(threshold).iou()),
+        ("recall", &|map| map.recall(threshold)),
+    ];
+    let of = |(metric, measure): (&str, Measure<f64>)| {
+        let values: Vec<f64> = normalised.iter().map(measure).collect();
+        Estimate::of_mean(&values).map(|it| figure(TASK, setting, "all", metric, it))
+    };
+    measures.into_iter().filter_map(of).collect()
+}

@@ -1,0 +1,107 @@
+//! The downstream tasks: a file each.
+
+mod detect;
+mod finetune;
+mod ground;
+mod probe;
+mod retrieve;
+mod segment;
+mod zero_shot;
+
+use super::classified::mean;
+use super::evaluation::Evaluation;
+use super::report::Figure;
+use super::subject::Part;
+use crate::data::Split;
+use crate::error::Error;
+
+/// A task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Classification by prompts.
+    ZeroShot,
+    /// Linear classification on frozen features.
+    Probe,
+    /// Classification with the whole encoder.
+    Finetune,
+    /// Segmentation by a U-Net.
+    Segment,
+    /// Phrase grounding.
+    Ground,
+    /// Detection by a YOLOv3 head.
+    Detect,
+    /// Reports for films, and films for reports.
+    Retrieve,
+}
+
+impl Task {
+    /// All, the quickest first.
+    pub const ALL: [Self; 7] =
+        [Self::ZeroShot, Self::Retrieve, Self::Ground, Self::Probe, Self::Segment, Self::Finetune, Self::Detect];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ZeroShot => "zero-shot",
+            Self::Probe => "probe",
+            Self::Finetune => "finetune",
+            Self::Segment => "segment",
+            Self::Ground => "ground",
+            Self::Detect => "detect",
+            Self::Retrieve => "retrieve",
+        }
+    }
+
+    /// Parts of the pre-trained model without which it cannot be done.
+    pub(super) fn parts(self) -> &'static [Part] {
+        match self {
+            Self::Probe => &[Part::Encoder, Part::ImageProjection],
+            Self::Finetune | Self::Segment | Self::Detect => &[Part::Encoder],
+            Self::ZeroShot | Self::Ground | Self::Retrieve => &[Part::Encoder, Part::ImageProjection, Part::Text],
+        }
+    }
+
+    pub(super) fn run(self, evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error> {
+        match self {
+            Self::ZeroShot => zero_shot::run(evaluation),
+            Self::Probe => probe::run(evaluation),
+            Self::Finetune => finetune::run(evaluation),
+            Self::Segment => segment::run(evaluation),
+            Self::Ground => ground::run(evaluation),
+            Self::Detect => detect::run(evaluation),
+            Self::Retrieve => retrieve::run(evaluation),
+        }
+    }
+}
+
+/// Refuses a task without labels, and notes the classes that the test films cannot tell apart.
+fn need_classes(evaluation: &mut Evaluation<'_>, task: Task) -> Result<(), Error> {
+    let cohort = evaluation.cohort;
+    let (films, truth) = cohort.labelled(Split::Test);
+    let folder = cohort.dataset.folder().display();
+    if cohort.classes.is_empty() || films.is_empty() {
+        let what = "no film of the test split has a label in `findings`; label them and pack again";
+        return Err(Error::Usage(format!("{} cannot be done on {folder}: {what}", task.name())));
+    }
+    let count = cohort.classes.len();
+    let having = |class: usize| truth.chunks_exact(count).filter(|film| film[class]).count();
+    let one_sided: Vec<&str> = (0..count)
+        .filter(|&class| [0, films.len()].contains(&having(class)))
+        .map(|class| cohort.classes[class].as_str())
+        .collect();
+    if one_sided.len() == count {
+        let what = "every class has only films with it, or only films without it, in the test split";
+        return Err(Error::Usage(format!("{} cannot be done on {folder}: {what}", task.name())));
+    }
+    if !one_sided.is_empty() {
+        evaluation
+            .note(format!("classes with no film, or with every film, in the test split: {}", one_sided.join(", ")));
+    }
+    Ok(())
+}
+
+/// Binary cross entropy of logits, the mean; of no films it is 0.
+fn bce(logits: &[f64], truth: &[bool]) -> f64 {
+    let one = |(&x, &has): (&f64, &bool)| (if has { -x } else { x }).max(0.0) + (-x.abs()).exp().ln_1p();
+    mean(logits.iter().zip(truth).map(one).collect()).unwrap_or(0.0)
+}

@@ -1,0 +1,70 @@
+//! Reports for films and films for reports, among the test films that have a report (CXR-CLIP; not in the paper). Films
+//! with the same report are equally right; P@k counts films that share a finding with the query (ConVIRT, GLoRIA).
+
+use super::Task;
+use crate::base::Estimate;
+use crate::data::Split;
+use crate::downstream::evaluation::{Evaluation, figure};
+use crate::downstream::metrics::Undefined;
+use crate::downstream::metrics::retrieval::{self, Cosines};
+use crate::downstream::report::Figure;
+use crate::error::Error;
+
+const TASK: Task = Task::Retrieve;
+const RECALLS: [usize; 3] = [1, 5, 10];
+const PRECISIONS: [usize; 2] = [5, 10];
+
+pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error> {
+    let cohort = evaluation.cohort;
+    let films = cohort.split(Split::Test);
+    let (mut places, mut reports) = (Vec::new(), Vec::new());
+    for (place, &film) in films.iter().enumerate() {
+        let text = cohort.dataset.record(film)?.text;
+        if !text.trim().is_empty() {
+            places.push(place);
+            reports.push(text);
+        }
+    }
+    if places.len() < 2 {
+        let folder = cohort.dataset.folder().display();
+        return Err(Error::Usage(format!(
+            "{folder} has {} test films with a report; retrieval needs two",
+            places.len()
+        )));
+    }
+    let features = evaluation.features(Split::Test)?;
+    let width = evaluation.encoder()?.config().projection_dim;
+    let texts = evaluation.encoder()?.reports(&reports)?;
+    let rows = places.iter().flat_map(|&place| &features.embedding[place * width..][..width]);
+    let images: Vec<f64> = rows.map(|&number| f64::from(number)).collect();
+    let texts: Vec<f64> = texts.into_iter().map(f64::from).collect();
+    let undefined = |why: Undefined| Error::Usage(format!("retrieve: {why}"));
+    let found = retrieval::both_directions(&images, &texts, width, &reports).map_err(undefined)?;
+    let mut figures = Vec::new();
+    for (setting, ranks) in [("report of a film", &found.film_to_report), ("film of a report", &found.report_to_film)] {
+        for k in RECALLS {
+            let estimate = Estimate::of_mean(&retrieval::within(ranks, k));
+            figures.extend(estimate.map(|it| figure(TASK, setting, "all", &format!("R@{k}"), it)));
+        }
+        let median = |at: &[usize]| retrieval::median(&at.iter().map(|&at| ranks[at]).collect::<Vec<_>>());
+        let estimate = Estimate::of_statistic(ranks.len(), median);
+        figures.extend(estimate.map(|it| figure(TASK, setting, "all", "median rank", it)));
+    }
+    let labels: Vec<&[bool]> = places.iter().map(|&at| cohort.labels(films[at]).unwrap_or_default()).collect();
+    let alike = Cosines::new(&images, &texts, width).map_err(undefined)?;
+    for k in PRECISIONS.into_iter().filter(|&k| k <= places.len()) {
+        let precisions = alike.precisions(k, |film, other| shares(labels[film], labels[other])).map_err(undefined)?;
+        let estimate = Estimate::of_mean(&precisions);
+        figures.extend(estimate.map(|it| figure(TASK, "report of a film", "a finding shared", &format!("P@{k}"), it)));
+    }
+    let (films, reports) = (places.len(), found.report_to_film.len());
+    let chance = 1.0 / reports as f64;
+    evaluation.note(format!("retrieve: {films} films, {reports} distinct reports; R@1 by chance is {chance:.3}"));
+    Ok(figures)
+}
+
+/// Whether two films have a label in common, or neither has any.
+fn shares(a: &[bool], b: &[bool]) -> bool {
+    let none = |labels: &[bool]| !labels.contains(&true);
+    a.iter().zip(b).any(|(&a, &b)| a && b) || (none(a) && none(b))
+}

@@ -1,0 +1,111 @@
+//! Classification by prompts: is a film closer to the sentence that says a finding is there, or to the one that says it is
+//! not? (CheXzero; the paper's table 2b.)
+//!
+//! Score = exp(cos⁺) / (exp(cos⁺) + exp(cos⁻)), each side the renormalised mean of its sentences' embeddings. F1, accuracy
+//! and MCC need a threshold: the one of best F1 on the validation films, and, as published, on the test films themselves.
+
+use super::Task;
+use crate::base::Estimate;
+use crate::data::Split;
+use crate::downstream::classified::{Classified, mean};
+use crate::downstream::encoder::{Encoder, Features, normalise};
+use crate::downstream::evaluation::{Evaluation, figure};
+use crate::downstream::metrics::Undefined;
+use crate::downstream::metrics::classification::{Confusion, Criterion, best_threshold};
+use crate::downstream::prompts::{Prompts, prompts};
+use crate::downstream::report::Figure;
+use crate::error::Error;
+
+const TASK: Task = Task::ZeroShot;
+
+pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error> {
+    let cohort = evaluation.cohort;
+    super::need_classes(evaluation, TASK)?;
+    let prompts = prompts(&cohort.classes, &evaluation.choices.prompts)?;
+    let sides = sides(evaluation.encoder()?, &prompts)?;
+    let (known, tuning) = scored(evaluation, Split::Val, &sides)?;
+    let (truth, scores) = scored(evaluation, Split::Test, &sides)?;
+    let tested = Classified { classes: &cohort.classes, truth: &truth, scores: &[scores] };
+    let tuned = Classified { classes: &cohort.classes, truth: &known, scores: &[tuning] };
+    let mut figures = tested.aucs(TASK, "prompts");
+    if tuned.films() > 0 {
+        figures.extend(thresholded(&tested, &tuned, "threshold from val"));
+    } else {
+        evaluation
+            .note("zero-shot: no validation films, so no honest threshold: F1, accuracy and MCC are as published");
+    }
+    figures.extend(thresholded(&tested, &tested, "threshold from test, as published"));
+    Ok(figures)
+}
+
+/// Truth and scores [films, classes] of the labelled films of a split.
+fn scored(
+    evaluation: &mut Evaluation<'_>,
+    split: Split,
+    sides: &[[Vec<f32>; 2]],
+) -> Result<(Vec<bool>, Vec<f64>), Error> {
+    let (films, truth) = evaluation.cohort.labelled(split);
+    if films.is_empty() {
+        return Ok((truth, Vec::new()));
+    }
+    let features = evaluation.features(split)?;
+    Ok((truth, score(&features, &films, sides)))
+}
+
+/// For each class the embedding of its positive and its negative sentences.
+fn sides(encoder: &mut Encoder, prompts: &[Prompts]) -> Result<Vec<[Vec<f32>; 2]>, Error> {
+    let width = encoder.config().projection_dim;
+    let mut side = |sentences: &[String]| -> Result<Vec<f32>, Error> {
+        let rows = encoder.prompts(sentences)?;
+        let mut sum = vec![0.0; width];
+        for row in rows.chunks_exact(width) {
+            sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += number);
+        }
+        normalise(&mut sum, width);
+        Ok(sum)
+    };
+    prompts.iter().map(|prompts| Ok([side(&prompts.positive)?, side(&prompts.negative)?])).collect()
+}
+
+/// Scores [films, classes] of the films at these places.
+fn score(features: &Features, films: &[usize], sides: &[[Vec<f32>; 2]]) -> Vec<f64> {
+    let width = features.embedding.len() / features.films;
+    let mut scores = Vec::with_capacity(films.len() * sides.len());
+    for &film in films {
+        let mut image = features.embedding[film * width..][..width].to_vec();
+        normalise(&mut image, width);
+        let cosine = |text: &[f32]| f64::from(image.iter().zip(text).map(|(a, b)| a * b).sum::<f32>());
+        scores.extend(sides.iter().map(|[with, without]| 1.0 / (1.0 + (cosine(without) - cosine(with)).exp())));
+    }
+    scores
+}
+
+/// A measure of a classification.
+type Measure = fn(&Confusion) -> Result<f64, Undefined>;
+
+/// F1, accuracy and MCC of each class and their means, at the threshold that is best for F1 in `tuned`.
+fn thresholded(tested: &Classified<'_>, tuned: &Classified<'_>, setting: &str) -> Vec<Figure> {
+    let all = |of: &Classified<'_>| (0..of.films()).collect::<Vec<usize>>();
+    let threshold = |class: usize| {
+        let (scores, truth) = tuned.class(class, 0, &all(tuned));
+        best_threshold(&scores, &truth, Criterion::F1).ok().map(|threshold| (class, threshold))
+    };
+    let thresholds: Vec<(usize, f64)> = (0..tested.classes.len()).filter_map(threshold).collect();
+    let measures: [(&str, Measure); 3] =
+        [("F1", Confusion::f1), ("accuracy", Confusion::accuracy), ("MCC", Confusion::mcc)];
+    let mut figures = Vec::new();
+    for (metric, measure) in measures {
+        let of = |(class, threshold): (usize, f64), films: &[usize]| {
+            let (scores, truth) = tested.class(class, 0, films);
+            measure(&Confusion::at(&scores, &truth, threshold).ok()?).ok()
+        };
+        let every = |films: &[usize]| mean(thresholds.iter().filter_map(|&at| of(at, films)).collect());
+        let estimate = Estimate::of_statistic(tested.films(), every);
+        figures.extend(estimate.map(|estimate| figure(TASK, setting, "macro", metric, estimate)));
+        for &at in &thresholds {
+            let estimate = Estimate::of_statistic(tested.films(), |films| of(at, films));
+            figures.extend(estimate.map(|estimate| figure(TASK, setting, &tested.classes[at.0], metric, estimate)));
+        }
+    }
+    figures
+}

@@ -1,0 +1,205 @@
+//! The downstream tasks through the command, on a run of two steps: every figure is one, what cannot be done is said, and the
+//! same command gives the same figures.
+#![cfg(feature = "cli")]
+
+#[path = "common/command.rs"]
+#[allow(dead_code)]
+mod command;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use command::{Ended, g2d};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// A folder with `shards` (phantoms of the other style, all splits) and `run`, trained for two steps; made once.
+fn world() -> &'static Path {
+    static WORLD: OnceLock<PathBuf> = OnceLock::new();
+    WORLD.get_or_init(|| {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("downstream");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        g2d(&folder, "phantom --style evaluation --count 80 --seed 5 --out drawn").done();
+        g2d(&folder, "pack --pairs drawn/pairs.csv --boxes drawn/boxes.csv --size 64 --out shards").done();
+        g2d(
+            &folder,
+            "pretrain --data shards --preset micro --set max_positions=96 --steps 2 --batch 8 --device cpu --out run",
+        )
+        .done();
+        folder
+    })
+}
+
+fn eval(line: &str) -> Ended {
+    g2d(world(), &format!("eval {line} --device cpu"))
+}
+
+fn report(line: &str) -> Value {
+    serde_json::from_str(&eval(&format!("{line} --json")).done()).unwrap()
+}
+
+fn figures(report: &Value) -> &Vec<Value> {
+    report["figures"].as_array().unwrap()
+}
+
+#[test]
+fn all_tasks_give_figures_with_intervals() {
+    let report = report("all --weights run --data shards --out all");
+    let tasks: BTreeSet<&str> = figures(&report).iter().map(|figure| figure["task"].as_str().unwrap()).collect();
+    let wanted = ["detect", "finetune", "ground", "probe", "retrieve", "segment", "zero-shot"];
+    assert_eq!(tasks, wanted.into(), "{}", report["notes"]);
+    for figure in figures(&report) {
+        let [value, low, high] = ["value", "low", "high"].map(|end| figure["estimate"][end].as_f64().unwrap());
+        assert!(low <= value && value <= high && figure["estimate"]["n"].as_u64() > Some(0), "{figure}");
+    }
+    // Both conventions, both ways to find a threshold, both protocols stand beside each other.
+    let text = fs::read_to_string(world().join("all.md")).unwrap();
+    for word in
+        ["threshold from val", "as published", "films with a finding", "empty truth = 1", "encoder-decoder", "mAP"]
+    {
+        assert!(text.contains(word), "{word:?} is not in {text}");
+    }
+    let stored: Value = serde_json::from_str(&fs::read_to_string(world().join("all.json")).unwrap()).unwrap();
+    assert_eq!(figures(&stored), figures(&report));
+}
+
+#[test]
+fn the_same_command_gives_the_same_figures() {
+    let one = report("probe --weights run --data shards --out one");
+    let two = report("probe --weights run --data shards --threads 1 --out two");
+    assert_eq!(figures(&one), figures(&two));
+    let random = report("probe --weights random:3:run --data shards --out random");
+    assert_ne!(figures(&one), figures(&random));
+    let compared = g2d(world(), "eval --compare one.json two.json").done();
+    assert!(compared.contains("+0.000") && !compared.contains("warning"), "{compared}");
+}
+
+#[test]
+fn other_films_are_not_compared_silently() {
+    let folder = world();
+    g2d(folder, "phantom --count 40 --seed 6 --out others").done();
+    g2d(folder, "pack --pairs others/pairs.csv --boxes others/boxes.csv --size 64 --out other-shards").done();
+    eval("zero-shot --weights run --data shards --out here").done();
+    eval("zero-shot --weights run --data other-shards --out there").done();
+    let compared = g2d(folder, "eval --compare here.json there.json").done();
+    assert!(compared.contains("warning: the splits differ"), "{compared}");
+}
+
+/// A table of the drawn films with a column changed, packed.
+fn packed(name: &str, column: &str, value: &str, boxes: bool) {
+    let folder = world();
+    let text = fs::read_to_string(folder.join("drawn/pairs.csv")).unwrap();
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let at = reader.headers().unwrap().iter().position(|head| head == column).unwrap();
+    let mut writer = csv::Writer::from_path(folder.join(format!("drawn/{name}.csv"))).unwrap();
+    writer.write_record(reader.headers().unwrap()).unwrap();
+    for row in reader.records().map(Result::unwrap) {
+        writer
+            .write_record(row.iter().enumerate().map(|(place, cell)| if place == at { value } else { cell }))
+            .unwrap();
+    }
+    writer.flush().unwrap();
+    let boxes = if boxes { "--boxes drawn/boxes.csv" } else { "" };
+    g2d(folder, &format!("pack --pairs drawn/{name}.csv {boxes} --size 64 --out {name}")).done();
+}
+
+#[test]
+fn what_the_data_lack_is_said() {
+    packed("unlabelled", "findings", "", false);
+    eval("zero-shot --weights run --data unlabelled").refused(&["zero-shot", "unlabelled", "no film", "findings"]);
+    eval("ground --weights run --data unlabelled").refused(&["ground", "box"]);
+    eval("detect --weights run --data unlabelled").refused(&["detect", "boxes"]);
+    packed("all-ill", "findings", "Effusion", true);
+    eval("probe --weights run --data all-ill").refused(&["probe", "every class"]);
+    packed("silent", "text", "", true);
+    eval("retrieve --weights run --data silent").refused(&["silent", "0 test films with a report"]);
+    packed("unmasked", "mask", "", true);
+    eval("segment --weights run --data unmasked").refused(&["segment", "mask", "0 in its split train"]);
+    packed("training", "split", "train", true);
+    eval("zero-shot --weights run --data training").refused(&["zero-shot", "test split"]);
+}
+
+/// Weights of the run without the tensors whose names begin so, in a run of their own.
+fn without(name: &str, starts: &[&str]) {
+    let folder = world();
+    let checkpoint = folder.join("run/checkpoints/step-00000002");
+    let bytes = fs::read(checkpoint.join("weights.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let kept = file.tensors().into_iter().filter(|(tensor, _)| !starts.iter().any(|start| tensor.starts_with(start)));
+    let run = folder.join(name);
+    fs::create_dir_all(&run).unwrap();
+    for file in ["config.json", "manifest.json"] {
+        fs::copy(folder.join("run").join(file), run.join(file)).unwrap();
+    }
+    safetensors::serialize_to_file(kept.collect::<Vec<_>>(), None, &run.join("weights.safetensors")).unwrap();
+}
+
+#[test]
+fn what_the_weights_lack_is_said() {
+    without("no-text", &["lm_model.", "proj_t."]);
+    let weights = "--weights no-text/weights.safetensors --data shards";
+    eval(&format!("zero-shot {weights}")).refused(&["zero-shot needs the text tower", "no-text"]);
+    without("encoder-only", &["lm_model.", "proj_t.", "img_model.decoder.", "img_model.segmentation_head."]);
+    let report = report("segment --weights encoder-only/weights.safetensors --data shards --out encoder-only/out");
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("encoder-decoder"), "{notes}");
+    let settings: BTreeSet<&str> = figures(&report).iter().map(|figure| figure["setting"].as_str().unwrap()).collect();
+    assert!(settings.iter().all(|setting| !setting.starts_with("encoder-decoder")), "{settings:?}");
+}
+
+#[test]
+fn requests_that_cannot_be_are_refused() {
+    eval("zero-shot --weights nothing").refused(&["nothing"]);
+    eval("zero-shot --weights random:x:run").refused(&["random:x", "SEED"]);
+    eval("zero-shot --weights run --data nowhere").refused(&["nowhere"]);
+    g2d(world(), "eval --compare run/config.json run/config.json").refused(&["config.json", "no report"]);
+    fs::write(world().join("prompts.toml"), "[Unicorn]\npositive = [\"a\"]\nnegative = [\"b\"]\n").unwrap();
+    eval("zero-shot --weights run --data shards --prompts prompts.toml").refused(&["Unicorn", "no such class"]);
+    fs::write(world().join("prompts.toml"), "[Effusion]\npositive = []\nnegative = [\"b\"]\n").unwrap();
+    eval("zero-shot --weights run --data shards --prompts prompts.toml").refused(&["Effusion", "positive"]);
+    let long = vec!["\"effusion\""; 200].join(" ").replace('"', "");
+    fs::write(world().join("prompts.toml"), format!("[Effusion]\npositive = [\"{long}\"]\nnegative = [\"b\"]\n"))
+        .unwrap();
+    eval("zero-shot --weights run --data shards --prompts prompts.toml").refused(&["tokens", "shorten"]);
+}
+
+#[test]
+fn a_film_is_explained_in_a_picture_and_in_numbers() {
+    let folder = world();
+    let film = fs::read_dir(folder.join("drawn/images")).unwrap().next().unwrap().unwrap().path();
+    let line = format!("explain --weights run --image {} --text effusion --out film.png --json", film.display());
+    let numbers: Value = serde_json::from_str(&g2d(folder, &line).done()).unwrap();
+    let part = |name: &str| numbers[name].as_f64().unwrap();
+    for name in ["attention_entropy", "body_area", "binary_area", "mask_area", "predicted_area", "predicted_dice"] {
+        assert!((0.0..=1.0).contains(&part(name)), "{name}: {numbers}");
+    }
+    assert!(part("similarity").abs() <= 1.0 && part("head_agreement").abs() <= 1.0, "{numbers}");
+    let picture = image::open(folder.join("film.png")).unwrap();
+    // Film, heads, mean, upsampled, body, binary, smoothed, predicted, text.
+    let stages = 9 - 1 + numbers["heads"].as_u64().unwrap() as u32;
+    assert_eq!((picture.width(), picture.height()), (stages * 68 + 4, 64 + 22));
+    g2d(folder, "explain --weights run --image run/config.json").refused(&["config.json", "PNG or JPEG"]);
+    g2d(folder, "explain --weights run --image nothing.png").refused(&["nothing.png"]);
+}
+
+#[test]
+fn a_sweep_is_summed_up_and_goes_on_where_it_was() {
+    let folder = world();
+    let file = "title = \"Objectives\"\nseeds = [0, 1]\ntasks = [\"zero-shot\"]\nrandom = true\n\
+                pretrain = [\"--data\", \"shards\", \"--preset\", \"micro\", \"--set\", \"max_positions=96\", \"--steps\", \"1\", \
+                \"--batch\", \"4\", \"--device\", \"cpu\"]\neval = [\"--data\", \"shards\", \"--device\", \"cpu\"]\n\
+                [grid]\ndecoder_objective = [\"pseudo-segmentation\", \"none\"]\n";
+    fs::write(folder.join("sweep.toml"), file).unwrap();
+    let table = g2d(folder, "sweep sweep.toml --out swept").done();
+    for word in ["Objectives", "decoder_objective=none", "random", "zero-shot: prompts", "Means over 2 seeds"] {
+        assert!(table.contains(word), "{word:?} is not in {table}");
+    }
+    assert!(fs::read_to_string(folder.join("swept/plot.svg")).unwrap().contains("</svg>"));
+    let again = g2d(folder, "sweep sweep.toml --out swept").done();
+    assert_eq!(table, again);
+    fs::write(folder.join("sweep.toml"), "title = \"x\"\ntasks = [\"alchemy\"]\n").unwrap();
+    g2d(folder, "sweep sweep.toml").refused(&["alchemy", "zero-shot"]);
+}
