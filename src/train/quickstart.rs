@@ -181,7 +181,6 @@ mod tests {
         let all: usize = said.values().sum();
         let new: usize = said.iter().filter(|(id, _)| !known.contains_key(id)).map(|(_, count)| count).sum();
         let unknown = said.get(&1).copied().unwrap_or_default();
-        eprintln!("MEASURE {all} tokens, {unknown} unknown, {new} new, labels {labels:?}");
         assert!(unknown * 100 < all, "{unknown} of {all} tokens are [UNK]");
         assert!(new * 3 < all, "{new} of {all} tokens are pieces that training never showed");
     }
