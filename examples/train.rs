@@ -46,6 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         device: Device::Cpu,
         threads: 0,
         launch_by_launch: false,
+        log_interference: false,
     };
     let mut observe = |event: Event<'_>| {
         if let Event::Step(line) = event {

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const VERBS: [&str; 10] =
-    ["pretrain", "pack", "phantom", "plan", "step", "bench", "emulate", "kernels", "devices", "doctor"];
+const VERBS: [&str; 13] = [
+    "pretrain", "pack", "phantom", "plan", "step", "bench", "emulate", "kernels", "devices", "doctor", "eval",
+    "explain", "sweep",
+];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// How a command ended.

@@ -22,7 +22,7 @@ fn world() -> &'static Path {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("downstream");
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
-        g2d(&folder, "phantom --style evaluation --count 80 --seed 5 --out drawn").done();
+        g2d(&folder, "phantom --style evaluation --count 150 --seed 5 --out drawn").done();
         g2d(&folder, "pack --pairs drawn/pairs.csv --boxes drawn/boxes.csv --size 64 --out shards").done();
         g2d(
             &folder,

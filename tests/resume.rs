@@ -87,7 +87,7 @@ fn task(folder: &Path, stop_at: u64, resume: bool, threads: usize) -> Run {
     let config = RunConfig { model, train };
     let folder = folder.to_owned();
     let (data, device, launch_by_launch) = (Data::split(data), Device::Cpu, false);
-    Run { folder, config, manifest, data, stop_at, resume, device, threads, launch_by_launch }
+    Run { folder, config, manifest, data, stop_at, resume, device, threads, launch_by_launch, log_interference: false }
 }
 
 fn go(task: &Run) -> Summary {

@@ -69,9 +69,6 @@ pub struct Eval {
     json: bool,
 }
 
-/// Phantoms that runs on phantoms are tried on: for training of heads, validation, test.
-const PHANTOMS: [usize; 3] = [600, 150, 150];
-
 /// What may be asked for.
 fn names() -> Vec<&'static str> {
     Task::ALL.iter().map(|task| task.name()).chain(["all"]).collect()
@@ -152,7 +149,7 @@ impl Eval {
         // Other chests, films and words than those that the first run was trained on.
         let told = |done: usize, all: usize| progress(&format!("drawing phantoms for evaluation: {done} of {all}"));
         let size = subject.config.image_size;
-        quickstart::evaluation_phantoms(phantoms, size, PHANTOMS, self.threads, &told, cancelled)
+        quickstart::evaluation_phantoms(phantoms, size, quickstart::EVALUATION, self.threads, &told, cancelled)
     }
 
     fn prompts(&self) -> Result<BTreeMap<String, Prompts>, Error> {

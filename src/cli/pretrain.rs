@@ -80,6 +80,10 @@ pub struct Pretrain {
     /// Wait for each launch on a GPU, so that an error names its place in the plan; slow.
     #[arg(long)]
     replay: bool,
+    /// Write to metrics.jsonl, every 10 steps, the cosine and the ratio of lengths of the two losses' gradients by the image
+    /// encoder.
+    #[arg(long)]
+    log_interference: bool,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -194,8 +198,7 @@ impl Pretrain {
             weights: self.weights.as_deref().map(absolute).transpose()?,
             device: device.to_string(),
         };
-        let (threads, launch_by_launch) = (self.threads, self.replay);
-        Ok(Run { folder, config, manifest, data, stop_at, resume: false, device, threads, launch_by_launch })
+        Ok(self.run_in(folder, config, manifest, data, stop_at, device))
     }
 
     /// The tuned defaults of preset and recipe, or of the first run, then the file, then the flags.
@@ -246,6 +249,21 @@ impl Pretrain {
         data
     }
 
+    /// A run with the settings and data that were found for it.
+    fn run_in(
+        &self,
+        folder: PathBuf,
+        config: RunConfig,
+        manifest: Manifest,
+        data: Data,
+        stop_at: u64,
+        device: Device,
+    ) -> Run {
+        let (resume, threads, launch_by_launch) = (self.resume, self.threads, self.replay);
+        let log_interference = self.log_interference;
+        Run { folder, config, manifest, data, stop_at, resume, device, threads, launch_by_launch, log_interference }
+    }
+
     fn resumed(&self) -> Result<Run, Error> {
         let named = self.preset.is_some() || self.recipe.is_some() || self.config.is_some() || self.weights.is_some();
         if named || !self.set.is_empty() || self.batch.is_some() {
@@ -271,8 +289,7 @@ impl Pretrain {
         };
         let own = || manifest.device.parse().map_err(|why| Error::Usage(format!("{}: {why}", folder.display())));
         let device = self.device.map_or_else(own, |word| Ok(word.resolve()))?;
-        let (threads, launch_by_launch) = (self.threads, self.replay);
-        Ok(Run { folder, config, manifest, data, stop_at, resume: true, device, threads, launch_by_launch })
+        Ok(self.run_in(folder, config, manifest, data, stop_at, device))
     }
 }
 

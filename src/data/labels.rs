@@ -64,3 +64,66 @@ impl Dataset {
         Ok(digest.finalize().to_hex().to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::dataset::DatasetWriter;
+    use crate::data::record::Record;
+
+    /// A data set of films with these ids, splits and findings.
+    fn packed(name: &str, films: &[(&str, Split, &str)], size: usize) -> Dataset {
+        let folder = std::env::temp_dir().join(format!("g2d-labels-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let mut writer = DatasetWriter::create(&folder, size, false).unwrap();
+        let pixels = vec![7; size * size];
+        for &(id, split, findings) in films {
+            let (id, findings) = (id.to_owned(), findings.to_owned());
+            writer.push(&Record { id, split, findings, pixels: &pixels, ..Record::default() }).unwrap();
+        }
+        writer.finish("{}", 5, serde_json::Value::Null).unwrap();
+        let dataset = Dataset::open(&folder).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        dataset
+    }
+
+    const FILMS: [(&str, Split, &str); 5] = [
+        ("a", Split::Train, "Nodule;Edema"),
+        ("b", Split::Train, ""),
+        ("c", Split::Train, "Edema; Edema"),
+        ("d", Split::Test, "No Finding"),
+        ("e", Split::Test, "Edema"),
+    ];
+
+    #[test]
+    fn a_label_that_is_absent_is_told_from_films_without_labels() {
+        let counts = packed("counts", &FILMS, 8).label_counts().unwrap();
+        assert_eq!((counts.films, counts.not_stated), ([3, 0, 2], [1, 0, 0]));
+        let labels: Vec<_> = counts.labels.iter().map(|(label, films)| (label.as_str(), *films)).collect();
+        assert_eq!(labels, [("Edema", [2, 0, 1]), ("No Finding", [0, 0, 1]), ("Nodule", [1, 0, 0])]);
+        assert_eq!(counts.missing(Split::Test), ["Nodule"]);
+        assert_eq!(counts.missing(Split::Val).len(), 3);
+    }
+
+    #[test]
+    fn a_split_s_digest_is_of_its_films_in_order() {
+        let digests = |name: &str, films: &[_], size: usize| {
+            let dataset = packed(name, films, size);
+            Split::ALL.map(|split| dataset.split_digest(split).unwrap())
+        };
+        let all = digests("all", &FILMS, 8);
+        assert!(all[0] != all[1] && all[1] != all[2]);
+        assert_eq!(digests("larger", &FILMS, 12), all);
+        let mut turned = FILMS;
+        turned.swap(0, 1);
+        let turned = digests("turned", &turned, 8);
+        assert!(turned[0] != all[0] && turned[1..] == all[1..]);
+        let [joined, cut] = [["de", "f"], ["d", "ef"]].map(|ids| {
+            let films = ids.map(|id| (id, Split::Test, ""));
+            digests(ids[0], &films, 8)
+        });
+        assert_ne!(joined[2], cut[2]);
+        // The empty split has one too, its name's.
+        assert_eq!(joined[..2], cut[..2]);
+    }
+}

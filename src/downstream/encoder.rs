@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::subject::{Part, Subject};
+use super::values::Values;
 use crate::checkpoint::{Others, names};
 use crate::data::Dataset;
 use crate::data::augment::Recipe;
@@ -26,6 +27,7 @@ pub struct Encoder {
     engine: Engine,
     images: Arc<Checked>,
     texts: Option<(Arc<Checked>, Tokenizer)>,
+    values: Values,
     config: Config,
     text_length: usize,
 }
@@ -39,6 +41,8 @@ pub struct Features {
     pub embedding: Vec<f32>,
     /// Projected cells [films, cells, cells, projection_dim].
     pub cells: Vec<f32>,
+    /// What the attention pool would make of each cell alone; of the same shape.
+    pub pooled_cells: Vec<f32>,
     /// Means of the encoder's maps f1 to f5, each [films, channels].
     pub levels: [Vec<f32>; LEVELS],
 }
@@ -69,7 +73,8 @@ impl Encoder {
         let mut plans = plans.into_iter();
         let (Some(images), texts) = (plans.next(), plans.next()) else { unreachable!("films have a plan") };
         let texts = texts.map(|plan| Ok::<_, Error>((plan, tokenizer(subject)?))).transpose()?;
-        Ok(Self { engine, images, texts, config, text_length })
+        let values = Values::of(&engine)?;
+        Ok(Self { engine, images, texts, values, config, text_length })
     }
 
     /// The model.
@@ -90,6 +95,9 @@ impl Encoder {
         progress: &dyn Fn(usize),
     ) -> Result<Features, Error> {
         let mut found = Features { films: samples.len(), ..Features::default() };
+        if samples.is_empty() {
+            return Ok(found);
+        }
         let batches = batches(dataset, samples, &self.config, 1)?;
         for (done, part) in samples.chunks(BATCH).enumerate() {
             let mut padded = part.to_vec();
@@ -104,7 +112,13 @@ impl Encoder {
                 Ok::<_, Error>(())
             };
             take("out.image_embedding", &mut found.embedding)?;
-            take("out.cells", &mut found.cells)?;
+            let mut cells = Vec::new();
+            take("out.cells", &mut cells)?;
+            for cells in cells.chunks_exact(self.cells().pow(2) * self.config.projection_dim) {
+                let exact: Vec<f64> = cells.iter().map(|&number| number.into()).collect();
+                found.pooled_cells.extend(self.values.apply(&exact).into_iter().map(|number| number as f32));
+            }
+            found.cells.append(&mut cells);
             for (level, to) in found.levels.iter_mut().enumerate() {
                 take(&format!("out.f{}", level + 1), to)?;
             }

@@ -6,6 +6,7 @@ use super::encoder::Encoder;
 use super::metrics::Undefined;
 use super::metrics::grid::Grid;
 use super::subject::{Part, Subject};
+use super::values::Values;
 use crate::checkpoint::{Others, names};
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source};
@@ -109,38 +110,63 @@ pub fn explain(subject: &Subject, on: &Resources, pixels: &[u8], text: Option<&s
     stages.extend(predicted.clone().map(|predicted| stage("predicted mask".into(), predicted, true)));
     let mut similarity = None;
     if let Some(text) = text {
-        let (map, cosine) = grounded(subject, on, read("out.cells")?, read("out.image_embedding")?, text)?;
+        let cells = Values::of(&engine)?.apply(&read("out.cells")?.unwrap_or_default());
+        let (map, cosine) = grounded(subject, on, &cells, &read("out.image_embedding")?.unwrap_or_default(), text)?;
         stages.push(stage(format!("\"{text}\""), warm(&map, true)?, true));
         similarity = Some(cosine);
     }
-    let half = |mask: &[f64]| mask.iter().filter(|&&pixel| pixel > 0.5).count() as f64;
-    let area = |mask: &Vec<f64>| half(mask) / mask.len() as f64;
-    let overlap = |predicted: &Vec<f64>| {
-        let both = predicted.iter().zip(&mask).filter(|&(&a, &b)| a > 0.5 && b > 0.5).count() as f64;
-        let sum = half(predicted) + half(&mask);
-        if sum == 0.0 { 1.0 } else { 2.0 * both / sum }
+    let maps = Maps {
+        heads: &heads,
+        mean: &mean,
+        body: body.as_deref(),
+        binary: &binary,
+        mask: &mask,
+        predicted: predicted.as_deref(),
     };
-    let numbers = Numbers {
-        cells,
-        heads: heads.len(),
-        head_agreement: agreement(&heads),
-        attention_entropy: entropy(&mean),
-        body_area: body.as_ref().map(area),
-        binary_area: area(&binary),
-        mask_area: mask.iter().sum::<f64>() / mask.len() as f64,
-        predicted_area: predicted.as_ref().map(area),
-        predicted_dice: predicted.as_ref().map(overlap),
-        similarity,
-    };
+    let numbers = maps.numbers(cells, similarity);
     Ok(Explanation { side, stages, numbers })
 }
 
-/// Cosine of each cell with a text, and of the film's embedding with it.
+/// What numbers are told of.
+struct Maps<'a> {
+    heads: &'a [&'a [f64]],
+    mean: &'a [f64],
+    body: Option<&'a [f64]>,
+    binary: &'a [f64],
+    mask: &'a [f64],
+    predicted: Option<&'a [f64]>,
+}
+
+impl Maps<'_> {
+    fn numbers(&self, cells: usize, similarity: Option<f64>) -> Numbers {
+        let half = |mask: &[f64]| mask.iter().filter(|&&pixel| pixel > 0.5).count() as f64;
+        let area = |mask: &[f64]| half(mask) / mask.len() as f64;
+        let overlap = |predicted: &[f64]| {
+            let both = predicted.iter().zip(self.mask).filter(|&(&a, &b)| a > 0.5 && b > 0.5).count() as f64;
+            let sum = half(predicted) + half(self.mask);
+            if sum == 0.0 { 1.0 } else { 2.0 * both / sum }
+        };
+        Numbers {
+            cells,
+            heads: self.heads.len(),
+            head_agreement: agreement(self.heads),
+            attention_entropy: entropy(self.mean),
+            body_area: self.body.map(area),
+            binary_area: area(self.binary),
+            mask_area: self.mask.iter().sum::<f64>() / self.mask.len() as f64,
+            predicted_area: self.predicted.map(area),
+            predicted_dice: self.predicted.map(overlap),
+            similarity,
+        }
+    }
+}
+
+/// Cosine of each cell, as the pool would make it, with a text, and of the film's embedding with it.
 fn grounded(
     subject: &Subject,
     on: &Resources,
-    cells: Option<Vec<f64>>,
-    film: Option<Vec<f64>>,
+    cells: &[f64],
+    film: &[f64],
     text: &str,
 ) -> Result<(Vec<f64>, f64), Error> {
     subject.needs("--text", &[Part::Text])?;
@@ -149,8 +175,7 @@ fn grounded(
         let length = row.iter().map(|number| number * number).sum::<f64>().sqrt().max(1e-12);
         row.iter().zip(&text).map(|(a, &b)| a * f64::from(b)).sum::<f64>() / length
     };
-    let (cells, film) = (cells.unwrap_or_default(), film.unwrap_or_default());
-    Ok((cells.chunks_exact(text.len()).map(cosine).collect(), cosine(&film)))
+    Ok((cells.chunks_exact(text.len()).map(cosine).collect(), cosine(film)))
 }
 
 /// A grid at the film's size, from 0 where it is coldest to 1 where it is warmest: blended between cells, or as squares.

@@ -124,8 +124,9 @@ impl Learner {
         names.iter().map(|name| Ok(self.engine.output(&self.prediction, name)?.unwrap_or_default())).collect()
     }
 
-    /// Trains by `feed`, which is given the step's number, until `judge` (more is better) has found nothing better for so
-    /// many epochs; then takes the best weights back. `progress` is told the epoch and what `judge` said.
+    /// Trains by `feed`, which is given the step's number, until `judge` (more is better; nothing where there are no films to
+    /// judge by, and then the last weights are kept) has found nothing better for so many epochs; then takes the best weights
+    /// back. `progress` is told the epoch and what `judge` said.
     ///
     /// # Errors
     /// If a step is not finite, or it is told to stop by `cancelled`.
@@ -133,8 +134,8 @@ impl Learner {
         &mut self,
         fit: Fit,
         feed: &mut dyn FnMut(&mut Engine, &Checked, usize) -> Result<(), Error>,
-        judge: &mut dyn FnMut(&mut Self) -> Result<f64, Error>,
-        progress: &dyn Fn(usize, f64),
+        judge: &mut dyn FnMut(&mut Self) -> Result<Option<f64>, Error>,
+        progress: &dyn Fn(usize, Option<f64>),
         cancelled: &AtomicBool,
     ) -> Result<Fitted, Error> {
         let mut fitted = Fitted { epochs: 0, best_epoch: 0, best: f64::NEG_INFINITY };
@@ -150,8 +151,8 @@ impl Learner {
             fitted.epochs += 1;
             let found = judge(self)?;
             progress(fitted.epochs, found);
-            if found > fitted.best {
-                (fitted.best, fitted.best_epoch) = (found, fitted.epochs);
+            if found.is_none_or(|found| found > fitted.best) {
+                (fitted.best, fitted.best_epoch) = (found.unwrap_or(fitted.best), fitted.epochs);
                 kept = self.moving()?;
             }
         }

@@ -17,6 +17,7 @@ mod classified;
 mod encoder;
 mod imaged;
 mod learner;
+mod values;
 mod varied;
 mod yolo;
 

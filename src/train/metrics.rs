@@ -36,6 +36,14 @@ pub struct StepLine {
     pub grad_norm: f64,
     /// Pairs per second of this step.
     pub samples_per_s: f64,
+    /// Cosine of the angle between the gradients of both losses by the image encoder, before this step, where that is
+    /// logged.
+    #[serde(rename = "interference.cosine", default, skip_serializing_if = "Option::is_none")]
+    pub interference_cosine: Option<f64>,
+    /// Length of the decoder's over that of the contrastive loss, likewise. The decoder's has its weight, also during
+    /// warm-up, when it does not count.
+    #[serde(rename = "interference.norm_ratio", default, skip_serializing_if = "Option::is_none")]
+    pub interference_norm_ratio: Option<f64>,
 }
 
 /// A line that holds a validation.

@@ -130,3 +130,64 @@ impl Drawing<'_> {
         Ok(Arc::new(Dataset::open(out)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Split;
+    use std::collections::{BTreeSet, HashMap, HashSet};
+
+    const SIZE: usize = 32;
+
+    /// Pieces of a data set, each with how often it occurs.
+    fn pieces(dataset: &Dataset) -> HashMap<u32, usize> {
+        let mut counts = HashMap::new();
+        (0..dataset.len()).flat_map(|film| dataset.tokens(film)).for_each(|&id| *counts.entry(id).or_default() += 1);
+        counts
+    }
+
+    #[test]
+    fn evaluation_phantoms_are_others_and_of_every_label() {
+        let folder = std::env::temp_dir().join(format!("g2d-quickstart-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let never = AtomicBool::new(false);
+        let drawn = |part: &str, counts: [usize; 3], threads: usize| {
+            evaluation_phantoms(&folder.join(part), SIZE, counts, threads, &|_, _| {}, &never).unwrap()
+        };
+        let what = Phantoms { train: 1000, held_out: 1, size: SIZE, threads: 0 };
+        let train = phantoms(&folder.join("all"), what, &|_, _| {}, &never).unwrap().train;
+        let others = drawn("all", EVALUATION, 0);
+        let tokenizers = [&train, &others].map(|dataset| std::fs::read(dataset.tokenizer_path()).unwrap());
+        assert_eq!(tokenizers[0], tokenizers[1]);
+        // The same whatever the threads. Counts that divide a patient's two films keep both in one split.
+        let few = drawn("one", [9, 5, 5], 1);
+        assert_eq!(few.digest(), drawn("two", [9, 5, 5], 2).digest());
+
+        let labels = others.label_counts().unwrap();
+        assert_eq!((labels.films, labels.not_stated, labels.labels.len()), (EVALUATION, [0; 3], 8));
+        assert!(labels.labels.keys().eq(train.label_counts().unwrap().labels.keys()));
+        assert!(labels.labels.values().flatten().all(|&films| films >= 5), "{labels:?}");
+
+        let texts: HashSet<String> = (0..train.len()).map(|index| train.record(index).unwrap().text).collect();
+        for dataset in [&others, &few] {
+            let mut patients: HashMap<String, Split> = HashMap::new();
+            for film in (0..dataset.len()).map(|index| dataset.record(index).unwrap()) {
+                assert!(!texts.contains(&film.text), "{}", film.text);
+                assert_eq!(*patients.entry(film.patient_id.clone()).or_insert(film.split), film.split, "{}", film.id);
+                let normal = film.findings == "No Finding";
+                let marked = film.mask.unwrap().iter().any(|&value| value != 0);
+                assert_eq!((film.boxes.is_empty(), marked), (normal, !normal), "{}", film.id);
+                let boxed: BTreeSet<&str> = film.boxes.iter().map(|it| it.label.as_str()).collect();
+                assert!(normal || film.labels().collect::<BTreeSet<_>>() == boxed, "{}", film.id);
+            }
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+
+        let (known, said) = (pieces(&train), pieces(&others));
+        let all: usize = said.values().sum();
+        let new: usize = said.iter().filter(|(id, _)| !known.contains_key(id)).map(|(_, count)| count).sum();
+        let unknown = said.get(&1).copied().unwrap_or_default();
+        assert!(unknown * 100 < all, "{unknown} of {all} tokens are [UNK]");
+        assert!(new * 3 < all, "{new} of {all} tokens are pieces that training never showed");
+    }
+}

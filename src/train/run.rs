@@ -28,6 +28,8 @@ const MANIFEST: &str = "manifest.json";
 const VALIDATED: usize = 512;
 /// The same on the emulated device, which takes seconds for each.
 const VALIDATED_EMULATED: usize = 8;
+/// Steps between logs of the losses' interference, each of which takes as long as a step.
+pub const INTERFERENCE_EVERY: u64 = 10;
 
 /// The films of a run.
 pub struct Data {
@@ -99,6 +101,8 @@ pub struct Run {
     pub threads: usize,
     /// Waits for each launch on a GPU, so that an error names its place in the plan; slow.
     pub launch_by_launch: bool,
+    /// Writes down, every [`INTERFERENCE_EVERY`] steps, how the two losses' gradients by the image encoder lie to each other.
+    pub log_interference: bool,
 }
 
 /// What an observer of a run is told.
@@ -272,6 +276,7 @@ fn open(run: &Run) -> Result<Session, Error> {
         seed: train.seed,
         threads: run.threads,
         launch_by_launch: run.launch_by_launch,
+        interference: run.log_interference,
         ..Options::new(run.config.model.clone(), train.batch, train.text_length)
     })
 }
@@ -367,10 +372,13 @@ fn fill(run: &Run, folder: &Path) -> Result<File, Error> {
 
 fn step(run: &Run, session: &mut Session, batch: &HostBatch, masks: &mut MaskMemory) -> Result<StepLine, Error> {
     let (model, train) = (&run.config.model, &run.config.train);
-    let started = Instant::now();
     let lr = train.schedule.learning_rate(model.learning_rate, session.steps());
     let text = TextBatch::pack(&batch.tokens, &batch.lengths, train.text_length, model)?;
-    let metrics = session.step(Films::Bytes(&batch.pixels, &batch.augmentation), &text, lr).map_err(|error| {
+    let films = Films::Bytes(&batch.pixels, &batch.augmentation);
+    let logged = run.log_interference && session.steps().is_multiple_of(INTERFERENCE_EVERY);
+    let interference = if logged { session.interference(films, &text)? } else { None };
+    let started = Instant::now();
+    let metrics = session.step(films, &text, lr).map_err(|error| {
         let name = |&sample: &usize| run.data.train.record(sample).map_or_else(|_| sample.to_string(), |r| r.id);
         error.with_films(batch.samples.iter().map(name).collect())
     })?;
@@ -387,6 +395,8 @@ fn step(run: &Run, session: &mut Session, batch: &HostBatch, masks: &mut MaskMem
         lr,
         grad_norm: metrics.grad_norm,
         samples_per_s: train.batch as f64 / started.elapsed().as_secs_f64(),
+        interference_cosine: interference.map(|found| found.cosine),
+        interference_norm_ratio: interference.map(|found| found.norm_ratio),
     })
 }
 

@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::model::batch::{Shapes, Source, TextBatch};
 use crate::model::config::Config;
 use crate::model::g2d::{self, Phase};
+use crate::model::interference::{self, Interference};
 use crate::model::optimizer::{self, Group};
 use crate::program::plan::{Kernels, Plan};
 use crate::program::{Checked, Precision, Program, StateLayout, plan};
@@ -54,6 +55,8 @@ pub struct Options {
     pub threads: usize,
     /// Waits for each launch on a GPU, so that an error names its place in the plan; slow.
     pub launch_by_launch: bool,
+    /// Makes ready what [`Session::interference`] needs.
+    pub interference: bool,
 }
 
 impl Options {
@@ -76,6 +79,7 @@ impl Options {
             seed: 0,
             threads: 0,
             launch_by_launch: false,
+            interference: false,
         }
     }
 }
@@ -169,6 +173,7 @@ pub struct Session {
     full: Arc<Checked>,
     evaluate: Arc<Checked>,
     segment: Arc<Checked>,
+    interference: Option<Arc<Checked>>,
     steps: u64,
     /// The last step's pseudo masks.
     mask: Vec<f64>,
@@ -179,8 +184,8 @@ pub(super) struct Planned {
     program: Program,
     groups: Vec<(Group, f64)>,
     states: StateLayout,
-    /// Of a whole step, one of the warm-up, evaluation and segmentation.
-    pub plans: [Arc<Checked>; 4],
+    /// Of a whole step, one of the warm-up, evaluation, segmentation and, if it is asked for, interference.
+    pub plans: Vec<Arc<Checked>>,
 }
 
 impl Planned {
@@ -199,7 +204,10 @@ impl Planned {
             true => planned(g2d::record_segment(&options.config, &shapes)?.finish())?,
             false => evaluate.clone(),
         };
-        let plans = [planned(program.clone())?, planned(warmup)?, evaluate, segment];
+        let mut plans = vec![planned(program.clone())?, planned(warmup)?, evaluate, segment];
+        if options.interference {
+            plans.push(planned(interference::record_interference(&options.config, &shapes)?.finish())?);
+        }
         Ok(Self { program, groups, states, plans })
     }
 }
@@ -221,8 +229,18 @@ impl Session {
             check(&plans).map_err(|error| memory::with_batch(error, &options, piece, |plans| check(plans).is_ok()))?;
         }
         let engine = Engine::hold(&options.resources(), device, program, states, &plans).map_err(explained)?;
-        let [full, warmup, evaluate, segment] = plans;
-        let mut session = Self { warmup, full, evaluate, segment, engine, steps: 0, mask: Vec::new(), groups, options };
+        let mut session = Self {
+            full: plans[0].clone(),
+            warmup: plans[1].clone(),
+            evaluate: plans[2].clone(),
+            segment: plans[3].clone(),
+            interference: plans.get(4).cloned(),
+            engine,
+            steps: 0,
+            mask: Vec::new(),
+            groups,
+            options,
+        };
         session.engine.initialise(session.options.seed)?;
         Ok(session)
     }
@@ -344,6 +362,26 @@ impl Session {
         self.mask = mask;
         self.steps += 1;
         Ok(metrics)
+    }
+
+    /// How the gradients of this batch's two losses by the image encoder lie to each other, at the weights that the next step
+    /// finds; `None` if one of them is zero or not finite. Changes nothing.
+    ///
+    /// # Errors
+    /// If the session was not opened for it ([`Options::interference`]), or the batch does not fit.
+    pub fn interference(&mut self, films: Films<'_>, text: &TextBatch) -> Result<Option<Interference>, Error> {
+        let plan = self.interference.clone();
+        let plan = plan.ok_or_else(|| Error::Usage("this session was not opened to tell interference".into()))?;
+        self.write_inputs(&plan, films, Some(text))?;
+        self.engine.keep_statistics()?;
+        let replayed = self.engine.replay(&plan);
+        self.engine.restore_statistics()?;
+        replayed?;
+        let mut squares = [f64::NAN; 3];
+        for (squares, name) in squares.iter_mut().zip(interference::OUTPUTS) {
+            *squares = self.engine.scalar(&plan, name)?;
+        }
+        Ok(Interference::of_squares(squares))
     }
 
     /// Replays the last step launch by launch and gives the seconds of each. The model is trained by that step again.

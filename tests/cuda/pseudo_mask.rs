@@ -284,7 +284,7 @@ fn telling() -> Vec<Case> {
         (PseudoMask { quantile: Real(0.97), ..bilinear }, [1, 3, 2, 2], Map::Attention, 1.0),
         (PseudoMask { height: 20, quantile: Real(0.97), ..bilinear }, [1, 3, 2, 2], Map::Attention, 1.0),
         (PseudoMask { compare: Compare::Above, quantile: Real(0.25), ..op }, [1, 1, 2, 2], Map::Constant, 0.8),
-        (PseudoMask { given: true, shift: 1, ..op }, [3, 2, 5, 5], Map::Attention, 0.7),
+        (PseudoMask { given: true, shift: 2, ..op }, [3, 2, 5, 5], Map::Attention, 0.7),
     ];
     let build = |(seed, (op, shape, kind, body))| Case::new(op, shape, kind, body, seed as u64);
     cases.into_iter().enumerate().map(build).collect()
@@ -330,7 +330,7 @@ fn faults_are_found() {
         ("mad.wide.u32 a, seen, 4, threshold", "mad.wide.u32 a, image, 4, threshold"),
         ("mul.wide.u32 plane, seen, pixels", "mul.wide.u32 plane, image, pixels"),
         ("mul.wide.u32 bytes, seen, n", "mul.wide.u32 bytes, image, n"),
-        ("@p sub.u32 seen, seen, n", "@p sub.u32 seen, n, n"),
+        ("@p sub.u32 seen, seen, n", "@p mov.u32 seen, 1"),
     ];
     catch(SYMBOL, &faults, |text| check_all(&cases, &text));
 }

@@ -134,10 +134,11 @@ fn one(evaluation: &Evaluation<'_>, part: f64, seed: u64) -> Result<[Vec<Film>; 
         let films = found(learner, val, SURE[0])?;
         let images = matched(&films, &COCO)?;
         let precisions = average_precisions(&images.iter().collect::<Vec<_>>());
-        Ok(precisions.ok().and_then(mean).unwrap_or(0.0))
+        Ok(precisions.ok().and_then(mean))
     };
-    let told = |look: usize, found: f64| {
-        (evaluation.progress)(&format!("detect: {} % of training, look {look}: mAP {found:.3}", part * 100.0));
+    let told = |look: usize, found: Option<f64>| {
+        let found = found.map_or(String::new(), |found| format!(": mAP {found:.3}"));
+        (evaluation.progress)(&format!("detect: {} % of training, look {look}{found}", part * 100.0));
     };
     let rate = LEARNING_RATES[usize::from(films.batch == BATCH)];
     learner.fit(evaluation.choices.budget.fit(&films, rate), &mut feed, &mut judge, &told, evaluation.cancelled)?;

@@ -83,9 +83,10 @@ fn one(evaluation: &Evaluation<'_>, part: f64, seed: u64) -> Result<Vec<f64>, Er
         imaged::predict(learner, &cohort.dataset, of, config, films.batch, &["out.logits"], &mut take)?;
         Ok::<_, Error>(logits)
     };
-    let mut judge = |learner: &mut Learner| Ok(-super::bce(&scores(learner, &val)?, &known));
-    let told = |look: usize, found: f64| {
-        (evaluation.progress)(&format!("finetune: {} % of training, look {look}: BCE {:.3}", part * 100.0, -found));
+    let mut judge = |learner: &mut Learner| Ok(super::bce(&scores(learner, &val)?, &known).map(|loss| -loss));
+    let told = |look: usize, found: Option<f64>| {
+        let found = found.map_or(String::new(), |found| format!(": BCE {:.3}", -found));
+        (evaluation.progress)(&format!("finetune: {} % of training, look {look}{found}", part * 100.0));
     };
     learner.fit(fit, &mut feed, &mut judge, &told, evaluation.cancelled)?;
     scores(&mut learner, &test)

@@ -1,8 +1,9 @@
 //! Phrase grounding: where on a film is what a sentence says? The cosine of each projected cell with the sentence, on test
 //! films whose boxes say where it is (the paper's table 2a; MS-CXR's measures).
 //!
-//! Two ways to make a map of the cells' cosines: blended to the film's size (the paper), and smoothed by a Gaussian of 1.5
-//! cells and not blended (BioViL).
+//! Three ways to a map: the projected cells' cosines, blended to the film's size (the paper); the same, smoothed by a Gaussian
+//! of 1.5 cells and not blended (BioViL); and, ours, blended cosines of what the pool would make of each cell alone, which is
+//! what the contrastive loss compares with texts ([`values`](crate::downstream)).
 
 use super::Task;
 use crate::base::Estimate;
@@ -58,12 +59,17 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
         phrases.push(sum);
     }
     let mut figures = Vec::new();
-    for (way, smooth) in [("blended cells", false), ("smoothed cells, BioViL", true)] {
+    for (way, smooth, pooled) in [
+        ("projected cells", false, false),
+        ("projected cells, smoothed (BioViL)", true, false),
+        ("cells through the pool (ours)", false, true),
+    ] {
         let mut maps = |split, asked: &[Asked]| -> Result<Vec<Grounding>, Error> {
             let features = evaluation.features(split)?;
             let cells = side / 32;
             let map = |asked: &Asked| {
-                let mut rows = features.cells[asked.place * cells * cells * width..][..cells * cells * width].to_vec();
+                let cells_of = if pooled { &features.pooled_cells } else { &features.cells };
+                let mut rows = cells_of[asked.place * cells * cells * width..][..cells * cells * width].to_vec();
                 normalise(&mut rows, width);
                 let phrase = &phrases[asked.class];
                 let dot = |row: &[f32]| f64::from(row.iter().zip(phrase).map(|(a, b)| a * b).sum::<f32>());

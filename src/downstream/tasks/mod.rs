@@ -100,8 +100,8 @@ fn need_classes(evaluation: &mut Evaluation<'_>, task: Task) -> Result<(), Error
     Ok(())
 }
 
-/// Binary cross entropy of logits, the mean; of no films it is 0.
-fn bce(logits: &[f64], truth: &[bool]) -> f64 {
+/// Binary cross entropy of logits, the mean; `None` of no films.
+fn bce(logits: &[f64], truth: &[bool]) -> Option<f64> {
     let one = |(&x, &has): (&f64, &bool)| (if has { -x } else { x }).max(0.0) + (-x.abs()).exp().ln_1p();
-    mean(logits.iter().zip(truth).map(one).collect()).unwrap_or(0.0)
+    mean(logits.iter().zip(truth).map(one).collect())
 }

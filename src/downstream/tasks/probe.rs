@@ -109,7 +109,7 @@ fn one(
     };
     let mut judge = |learner: &mut Learner| {
         let scores = scores(learner, &val.features, batch, width, classes)?;
-        Ok(-super::bce(&scores, &val.truth))
+        Ok(super::bce(&scores, &val.truth).map(|loss| -loss))
     };
     learner.fit(fit, &mut feed, &mut judge, &|_, _| (), evaluation.cancelled)?;
     scores(&mut learner, &test.features, batch, width, classes)

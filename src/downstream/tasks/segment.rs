@@ -4,6 +4,7 @@
 use super::Task;
 use crate::base::{Estimate, Real, Spec};
 use crate::data::Split;
+use crate::downstream::classified::mean;
 use crate::downstream::cohort::fraction;
 use crate::downstream::evaluation::{Evaluation, figure};
 use crate::downstream::imaged::{self, Imaged};
@@ -147,12 +148,15 @@ fn one(
     let mut judge = |learner: &mut Learner| {
         let found = overlaps(learner, val)?;
         let dice: Vec<f64> = found.iter().filter(|overlap| overlap.is_positive()).map(Overlap::dice).collect();
-        Ok(dice.iter().sum::<f64>() / dice.len().max(1) as f64)
+        Ok(mean(dice))
     };
-    let told = |look: usize, found: f64| {
-        let what =
-            format!("segment: {}, {} % of training, look {look}: Dice {found:.3}", transfer.name(), part * 100.0);
-        (evaluation.progress)(&what);
+    let told = |look: usize, found: Option<f64>| {
+        let found = found.map_or(String::new(), |found| format!(": Dice {found:.3}"));
+        (evaluation.progress)(&format!(
+            "segment: {}, {} % of training, look {look}{found}",
+            transfer.name(),
+            part * 100.0
+        ));
     };
     let fit = evaluation.choices.budget.fit(&films, LEARNING_RATE);
     learner.fit(fit, &mut feed, &mut judge, &told, evaluation.cancelled)?;
