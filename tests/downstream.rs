@@ -57,9 +57,16 @@ fn all_tasks_give_figures_with_intervals() {
     }
     // Both conventions, both ways to find a threshold, both protocols stand beside each other.
     let text = fs::read_to_string(world().join("all.md")).unwrap();
-    for word in
-        ["threshold from val", "as published", "films with a finding", "empty truth = 1", "encoder-decoder", "mAP"]
-    {
+    for word in [
+        "threshold from val",
+        "threshold from test, as published",
+        "films with a finding | Dice",
+        "empty truth = 1 | IoU",
+        "mean of batches, as published | Dice",
+        "encoder-decoder, encoder frozen, batch statistics, 1 % of training",
+        "all labels as one | mAP |",
+        "P@5",
+    ] {
         assert!(text.contains(word), "{word:?} is not in {text}");
     }
     let stored: Value = serde_json::from_str(&fs::read_to_string(world().join("all.json")).unwrap()).unwrap();
@@ -73,6 +80,12 @@ fn the_same_command_gives_the_same_figures() {
     assert_eq!(figures(&one), figures(&two));
     let random = report("probe --weights random:3:run --data shards --out random");
     assert_ne!(figures(&one), figures(&random));
+    // What was never trained is drawn by its seed, for every task.
+    let drawn = |seed: u64| {
+        let line = format!("finetune --weights random:{seed}:run --data shards --fractions 0.1 --out drawn{seed}");
+        report(&line)["figures"].clone()
+    };
+    assert_ne!(drawn(1), drawn(2));
     let compared = g2d(world(), "eval --compare one.json two.json").done();
     assert!(compared.contains("+0.000") && !compared.contains("warning"), "{compared}");
 }
@@ -112,6 +125,8 @@ fn what_the_data_lack_is_said() {
     eval("zero-shot --weights run --data unlabelled").refused(&["zero-shot", "unlabelled", "no film", "findings"]);
     eval("ground --weights run --data unlabelled").refused(&["ground", "box"]);
     eval("detect --weights run --data unlabelled").refused(&["detect", "boxes"]);
+    packed("normal", "findings", "No Finding", true);
+    eval("probe --weights run --data normal").refused(&["probe", "no film"]);
     packed("all-ill", "findings", "Effusion", true);
     eval("probe --weights run --data all-ill").refused(&["probe", "every class"]);
     packed("silent", "text", "", true);
@@ -151,8 +166,30 @@ fn what_the_weights_lack_is_said() {
 }
 
 #[test]
+fn segmentation_is_learned_as_asked() {
+    let line = "segment --weights run --data shards --fractions 0.2 --transfer encoder";
+    let told = |more: &str, name: &str| {
+        let report = report(&format!("{line} {more} --out {name}"));
+        let settings: BTreeSet<&str> =
+            figures(&report).iter().map(|figure| figure["setting"].as_str().unwrap()).collect();
+        assert_eq!(settings.len(), 1, "{settings:?}");
+        (settings.into_iter().next().unwrap().to_owned(), figures(&report).clone())
+    };
+    let (plain, figures) = told("", "plain");
+    assert_eq!(plain, "encoder, encoder frozen, batch statistics, 20 % of training");
+    let (running, others) = told("--batch-norm running", "running");
+    assert!(running.contains("running statistics") && others != figures);
+    let (unfrozen, others) = told("--unfrozen", "unfrozen");
+    assert!(unfrozen.contains("everything learns") && others != figures);
+    let (_, others) = told("--loss medklip", "medklip");
+    assert!(others != figures);
+}
+
+#[test]
 fn requests_that_cannot_be_are_refused() {
     eval("zero-shot --weights nothing").refused(&["nothing"]);
+    let part = eval("probe --weights run --data shards --fractions 0,1");
+    assert!(part.code == Some(2) && part.errors.contains("no part of the training films"), "{part:?}");
     eval("zero-shot --weights random:x:run").refused(&["random:x", "SEED"]);
     eval("zero-shot --weights run --data nowhere").refused(&["nowhere"]);
     g2d(world(), "eval --compare run/config.json run/config.json").refused(&["config.json", "no report"]);
@@ -198,8 +235,13 @@ fn a_sweep_is_summed_up_and_goes_on_where_it_was() {
         assert!(table.contains(word), "{word:?} is not in {table}");
     }
     assert!(fs::read_to_string(folder.join("swept/plot.svg")).unwrap().contains("</svg>"));
+    let written = |file: &str| fs::metadata(folder.join("swept").join(file)).unwrap().modified().unwrap();
+    let report = "decoder_objective=none-seed1/sweep/zero-shot-trained.json";
+    let before = written(report);
     let again = g2d(folder, "sweep sweep.toml --out swept").done();
-    assert_eq!(table, again);
+    assert_eq!((table, before), (again, written(report)));
+    fs::write(folder.join("sweep.toml"), file.replace("\"--steps\", \"1\"", "\"--steps\", \"2\"")).unwrap();
+    g2d(folder, "sweep sweep.toml --out swept").refused(&["other arguments", "--out"]);
     fs::write(folder.join("sweep.toml"), "title = \"x\"\ntasks = [\"alchemy\"]\n").unwrap();
     g2d(folder, "sweep sweep.toml").refused(&["alchemy", "zero-shot"]);
 }

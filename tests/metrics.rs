@@ -257,7 +257,7 @@ fn retrieval_against_scikit_learn_and_scipy() {
         let belongs = |query: usize, candidate: usize| asked[query] == given[candidate];
         assert_eq!(cosines.ranks(belongs).unwrap(), counts(&case["ranks"]), "{name}");
         for k in [1, 5, 10] {
-            let ours = cosines.precisions(k, belongs).unwrap();
+            let ours = cosines.precisions(k, |_, _| true, belongs).unwrap();
             hold(&format!("{name}, P@{k}"), &ours, &numbers(&case["precisions"][k.to_string()]));
         }
     }

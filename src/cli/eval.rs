@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -14,8 +15,10 @@ use crate::data::{Dataset, Split};
 use crate::downstream::evaluation::{Budget, Choices, Evaluation};
 use crate::downstream::prompts::Prompts;
 use crate::downstream::report::{self, Report};
+use crate::downstream::tasks::{Loss, Segmenting, Transfer};
 use crate::downstream::{Cohort, Subject, Task};
 use crate::error::Error;
+use crate::model::layer::Statistics;
 use crate::program::{Kernels, Precision};
 use crate::train::{Resources, quickstart};
 
@@ -49,6 +52,21 @@ pub struct Eval {
     /// How much time is spent: quick (minutes), or full, as the published protocols have it.
     #[arg(long, default_value = "quick", value_parser = ["quick", "full"])]
     budget: String,
+    /// Parts of the training films that heads and decoders learn from.
+    #[arg(long, value_delimiter = ',', value_parser = fraction)]
+    fractions: Option<Vec<f64>>,
+    /// segment: what the U-Net begins with; by default each in turn.
+    #[arg(long, value_parser = ["encoder", "encoder-decoder", "random"])]
+    transfer: Option<String>,
+    /// segment: an encoder that was taken over learns too.
+    #[arg(long)]
+    unfrozen: bool,
+    /// segment: what a frozen encoder normalises with in training: the batch's statistics (MGCA), or the running ones.
+    #[arg(long, default_value = "batch", value_parser = ["batch", "running"])]
+    batch_norm: String,
+    /// segment: 10 focal - ln(Dice) (mgca), or cross entropy + 1 - Dice (medklip).
+    #[arg(long, default_value = "mgca", value_parser = ["mgca", "medklip"])]
+    loss: String,
     /// Own sentences of classes: TOML, a table [CLASS] with lists `positive` and `negative`.
     #[arg(long)]
     prompts: Option<PathBuf>,
@@ -67,6 +85,14 @@ pub struct Eval {
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// A part above 0, up to 1.
+fn fraction(word: &str) -> Result<f64, String> {
+    let part = word.parse().ok().filter(|part: &f64| *part > 0.0 && *part <= 1.0);
+    part.ok_or_else(|| {
+        format!("`{word}` is no part of the training films: give numbers above 0, up to 1, as in 0.01,0.1,1")
+    })
 }
 
 /// What may be asked for.
@@ -88,51 +114,60 @@ impl Eval {
         bar.enable_steady_tick(Duration::from_millis(200));
         let progress = |what: &str| bar.set_message(what.to_owned());
         let cohort = Cohort::of(self.dataset(&subject, &progress, cancelled)?)?;
-        let choices = Choices { on: self.resources(), budget: self.budget(), prompts: self.prompts()? };
+        let choices = Choices {
+            on: self.resources(),
+            budget: self.budget(),
+            prompts: self.prompts()?,
+            segmenting: self.segmenting(),
+        };
         let mut evaluation = Evaluation::new(&subject, &cohort, choices, &progress, cancelled);
-        let (mut figures, all) = (Vec::new(), self.task.as_deref() == Some("all"));
+        let mut report = self.begun(&subject, &cohort)?;
+        let out = self.out.clone().unwrap_or_else(|| self.place(&run, &subject, &report));
+        let folder = out.parent().unwrap_or(Path::new(""));
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let all = self.task.as_deref() == Some("all");
         for task in Task::ALL.into_iter().filter(|task| all || self.task.as_deref() == Some(task.name())) {
             match evaluation.run(task) {
-                Ok(found) => figures.extend(found),
+                Ok(found) => report.figures.extend(found),
                 // Of all tasks those are done that can be; what keeps the others is told.
-                Err(Error::Usage(why)) if all && !cancelled.load(std::sync::atomic::Ordering::Relaxed) => {
-                    evaluation.note(why);
-                }
+                Err(why) if all && !cancelled.load(Ordering::Relaxed) => evaluation.note(why.to_string()),
                 Err(error) => return Err(error),
+            }
+            report.notes.clone_from(&evaluation.notes);
+            report.seconds = started.elapsed().as_secs_f64();
+            // Each task that is done is kept, whatever becomes of the next.
+            if !report.figures.is_empty() {
+                report.write(&out)?;
             }
         }
         bar.finish_and_clear();
-        if figures.is_empty() {
-            return Err(Error::Usage(format!("no task can be done: {}", evaluation.notes.join("; "))));
+        if report.figures.is_empty() {
+            return Err(Error::Usage(format!("no task can be done: {}", report.notes.join("; "))));
         }
+        match self.json {
+            true => println!("{}", serde_json::to_string(&report).unwrap_or_default()),
+            false => println!("{}\nwritten to {} and .md", report.text(), report::named(&out, "json").display()),
+        }
+        Ok(())
+    }
+
+    /// A report that has no figures yet.
+    fn begun(&self, subject: &Subject, cohort: &Cohort) -> Result<Report, Error> {
         let split = |split: Split| {
-            Ok((
-                split.name().to_owned(),
-                cohort.split(split).len(),
-                cohort.dataset.split_digest(split)?[..16].to_owned(),
-            ))
+            let digest = cohort.dataset.split_digest(split)?[..16].to_owned();
+            Ok((split.name().to_owned(), cohort.split(split).len(), digest))
         };
-        let report = Report {
+        Ok(Report {
             version: env!("CARGO_PKG_VERSION").into(),
             subject: subject.name.clone(),
             data: cohort.dataset.folder().display().to_string(),
             data_digest: cohort.dataset.digest().to_owned(),
             splits: Split::ALL.into_iter().map(split).collect::<Result<_, Error>>()?,
             budget: self.budget.clone(),
-            notes: evaluation.notes,
-            seconds: started.elapsed().as_secs_f64(),
-            figures,
-        };
-        let out = self.out.clone().unwrap_or_else(|| self.place(&run, &report));
-        if let Some(folder) = out.parent() {
-            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        }
-        report.write(&out)?;
-        match self.json {
-            true => println!("{}", serde_json::to_string(&report).unwrap_or_default()),
-            false => println!("{}\nwritten to {} and .md", report.text(), out.with_extension("json").display()),
-        }
-        Ok(())
+            notes: Vec::new(),
+            seconds: 0.0,
+            figures: Vec::new(),
+        })
     }
 
     /// The films it is tried on.
@@ -162,7 +197,20 @@ impl Eval {
     }
 
     fn budget(&self) -> Budget {
-        if self.budget == "full" { Budget::full() } else { Budget::quick() }
+        let budget = if self.budget == "full" { Budget::full() } else { Budget::quick() };
+        let fractions = self.fractions.clone().unwrap_or(budget.fractions);
+        Budget { fractions, ..budget }
+    }
+
+    fn segmenting(&self) -> Segmenting {
+        let own = Segmenting::default();
+        let named = |word: &str| Transfer::ALL.into_iter().filter(|transfer| transfer.name() == word).collect();
+        Segmenting {
+            transfers: self.transfer.as_deref().map_or(own.transfers, named),
+            frozen: !self.unfrozen,
+            batch_norm: if self.batch_norm == "running" { Statistics::Running } else { Statistics::Batch },
+            loss: if self.loss == "medklip" { Loss::Medklip } else { Loss::Mgca },
+        }
     }
 
     fn resources(&self) -> Resources {
@@ -175,11 +223,15 @@ impl Eval {
         }
     }
 
-    /// `RUN/eval/TASK-DATA`, with the data's digest.
-    fn place(&self, run: &Path, report: &Report) -> PathBuf {
-        let fresh = if self.weights.as_deref().is_some_and(|word| word.starts_with("random")) { "random-" } else { "" };
+    /// `RUN/eval/TASK-WEIGHTS-BUDGET-DATA`, with the data's digest.
+    fn place(&self, run: &Path, subject: &Subject, report: &Report) -> PathBuf {
+        let step = subject.weights.as_deref().and_then(Path::parent).and_then(Path::file_name);
+        let weights = match step {
+            Some(step) => step.to_string_lossy().into_owned(),
+            None => format!("random{}", subject.seed),
+        };
         let task = self.task.as_deref().unwrap_or_default();
-        run.join("eval").join(format!("{fresh}{task}-{}", &report.data_digest[..8]))
+        run.join("eval").join(format!("{task}-{weights}-{}-{}", self.budget, &report.data_digest[..8]))
     }
 }
 
@@ -206,7 +258,8 @@ pub(super) fn subject(weights: Option<&str>) -> Result<(Subject, PathBuf), Error
         Some(path) if Path::new(path).is_dir() => Ok((Subject::of_run(Path::new(path))?, path.into())),
         Some(file) => {
             let subject = Subject::of_file(Path::new(file))?;
-            Ok((subject, Path::new(file).parent().unwrap_or(Path::new("")).into()))
+            let run = Subject::run_of(Path::new(file)).unwrap_or(Path::new(""));
+            Ok((subject, run.into()))
         }
     }
 }

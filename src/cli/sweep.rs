@@ -8,7 +8,6 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::pretrain::RUNS;
-use crate::checkpoint::folder;
 use crate::downstream::Report;
 use crate::downstream::summary::{Cell, Summary};
 use crate::downstream::tasks::Task;
@@ -28,7 +27,7 @@ use crate::error::Error;
     random = true                        # also weights that were never trained\n  \
     show = [\"probe: f5, 1 % of training\"] # what is plotted: how a task and a setting begin\n  \
     [grid]                               # keys and values as in --set\n  \
-    decoder_objective = [\"pseudo_segmentation\", \"none\"]")]
+    decoder_objective = [\"pseudo-segmentation\", \"none\"]")]
 pub struct Sweep {
     /// The file.
     file: PathBuf,
@@ -140,23 +139,30 @@ fn file_name(title: &str) -> String {
 
 /// Trains a run, unless it is trained; one that was stopped goes on.
 fn train(plan: &Plan, settings: &[String], seed: u64, run: &Path) -> Result<(), Error> {
-    let finished = run.join("finished");
-    if finished.exists() {
+    let mut arguments = plan.pretrain.clone();
+    arguments.extend(["--set".into(), format!("seed={seed}")]);
+    arguments.extend(settings.iter().flat_map(|setting| ["--set".into(), setting.clone()]));
+    let finished = run.join("finished.json");
+    if made(&finished, &arguments)? {
         return Ok(());
     }
-    let mut arguments = vec!["pretrain".to_owned(), "--out".into(), run.display().to_string()];
-    if run.join("manifest.json").exists() && folder::newest(run)?.is_some() {
+    let mut call = vec!["pretrain".to_owned(), "--json".into(), "--out".into(), run.display().to_string()];
+    if run.join("manifest.json").exists() {
         // The settings are the run's own; of the arguments only where to stop is said again.
-        arguments.push("--resume".into());
-        let stop = plan.pretrain.iter().skip_while(|word| !["--steps", "--epochs"].contains(&word.as_str()));
-        arguments.extend(stop.take(2).cloned());
+        call.push("--resume".into());
+        let stops = |word: &&String| ["--steps", "--epochs"].iter().any(|stop| word.starts_with(stop));
+        if let Some(at) = plan.pretrain.iter().position(|word| stops(&word)) {
+            let words = if plan.pretrain[at].contains('=') { 1 } else { 2 };
+            call.extend(plan.pretrain[at..].iter().take(words).cloned());
+        }
     } else {
-        arguments.extend(plan.pretrain.clone());
-        arguments.extend(["--set".into(), format!("seed={seed}")]);
-        arguments.extend(settings.iter().flat_map(|setting| ["--set".into(), setting.clone()]));
+        call.extend(arguments.clone());
     }
-    child(&arguments)?;
-    crate::checkpoint::write_beside(&finished, b"").map_err(Error::io(&finished))
+    let summary: serde_json::Value = serde_json::from_str(&child(&call)?).unwrap_or_default();
+    if summary["interrupted"] != false {
+        return Err(Error::Usage("a run was stopped; the same sweep goes on from there".into()));
+    }
+    remember(&finished, &arguments)
 }
 
 /// The reports of a run, or of fresh weights of its model, task by task; those that exist are read.
@@ -164,35 +170,60 @@ fn evaluate(plan: &Plan, run: &Path, random: Option<u64>) -> Result<Vec<Report>,
     let report = |task: &String| {
         let weights = random.map_or("trained".into(), |seed| format!("random-{seed}"));
         let path = run.join("sweep").join(format!("{task}-{weights}.json"));
-        if !path.exists() {
+        let finished = run.join("sweep").join(format!("{task}-{weights}.finished.json"));
+        if !made(&finished, &plan.eval)? {
             let subject = match random {
                 Some(seed) => format!("random:{seed}:{}", run.display()),
                 None => run.display().to_string(),
             };
-            let mut arguments = vec!["eval".to_owned(), task.clone(), "--weights".into(), subject];
-            arguments.extend(["--out".into(), path.display().to_string()]);
-            arguments.extend(plan.eval.clone());
-            child(&arguments)?;
+            let mut call = vec!["eval".to_owned(), task.clone(), "--weights".into(), subject];
+            call.extend(["--out".into(), path.display().to_string()]);
+            call.extend(plan.eval.clone());
+            child(&call)?;
+            remember(&finished, &plan.eval)?;
         }
         Report::read(&path)
     };
     plan.tasks.iter().map(report).collect()
 }
 
-/// Runs this program with other arguments: each part has its own memory, and stops at Ctrl-C as it would by itself.
-fn child(arguments: &[String]) -> Result<(), Error> {
+/// Whether something is there and was made with these arguments.
+fn made(finished: &Path, arguments: &[String]) -> Result<bool, Error> {
+    if !finished.exists() {
+        return Ok(false);
+    }
+    let text = std::fs::read_to_string(finished).map_err(Error::io(finished))?;
+    match serde_json::from_str::<Vec<String>>(&text).is_ok_and(|own| own == arguments) {
+        true => Ok(true),
+        false => Err(Error::Usage(format!(
+            "{} says that this was made with other arguments than the file has now; give another --out",
+            finished.display()
+        ))),
+    }
+}
+
+/// Writes down with which arguments something was made.
+fn remember(finished: &Path, arguments: &[String]) -> Result<(), Error> {
+    let text = serde_json::to_string(arguments).unwrap_or_default();
+    crate::checkpoint::write_beside(finished, text.as_bytes()).map_err(Error::io(finished))
+}
+
+/// Runs this program with other arguments: each part has its own memory, and stops at Ctrl-C as it would by itself. Returns what
+/// it printed.
+fn child(arguments: &[String]) -> Result<String, Error> {
     let program =
         std::env::current_exe().map_err(|error| Error::Usage(format!("this program cannot be found: {error}")))?;
     let output = Command::new(&program)
         .args(arguments)
-        .stdout(std::process::Stdio::null())
-        .status()
+        .stderr(std::process::Stdio::inherit())
+        .output()
         .map_err(Error::io(&program))?;
-    match output.success() {
-        true => Ok(()),
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => Err(Error::Usage(format!(
-            "g2d {} ended with {output}; what was finished is kept, and the same sweep goes on from there",
-            arguments.join(" ")
+            "g2d {} ended with {}; what was finished is kept, and the same sweep goes on from there",
+            arguments.join(" "),
+            output.status
         ))),
     }
 }

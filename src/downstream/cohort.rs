@@ -36,15 +36,12 @@ impl Cohort {
             splits[record.split as usize].push(sample);
             found.push(record.labels().map(str::to_owned).collect::<Vec<String>>());
         }
-        let all = || found.iter().flatten();
         let plain = |label: &String| label.eq_ignore_ascii_case(NO_FINDING);
-        // Where films without findings are labelled as such, those without a label are not known.
-        let stated = all().any(plain);
-        let names: BTreeMap<&String, ()> = all().filter(|label| !plain(label)).map(|label| (label, ())).collect();
+        let names: BTreeMap<&String, ()> =
+            found.iter().flatten().filter(|label| !plain(label)).map(|label| (label, ())).collect();
         let classes: Vec<String> = names.into_keys().cloned().collect();
-        let of = |own: &Vec<String>| {
-            (!own.is_empty() || !stated).then(|| classes.iter().map(|class| own.contains(class)).collect())
-        };
+        let of =
+            |own: &Vec<String>| (!own.is_empty()).then(|| classes.iter().map(|class| own.contains(class)).collect());
         let labels = found.iter().map(of).collect();
         Ok(Self { dataset, classes, labels, splits })
     }

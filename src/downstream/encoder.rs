@@ -87,11 +87,13 @@ impl Encoder {
         self.config.image_size / 32
     }
 
-    /// What the films `samples` of `dataset` become. `progress` is told how many are done.
+    /// What the films `samples` of `dataset` become; their cells, which take much memory, only `with_cells`. `progress` is told
+    /// how many are done.
     pub fn films(
         &mut self,
         dataset: &Arc<Dataset>,
         samples: &[usize],
+        with_cells: bool,
         progress: &dyn Fn(usize),
     ) -> Result<Features, Error> {
         let mut found = Features { films: samples.len(), ..Features::default() };
@@ -113,7 +115,9 @@ impl Encoder {
             };
             take("out.image_embedding", &mut found.embedding)?;
             let mut cells = Vec::new();
-            take("out.cells", &mut cells)?;
+            if with_cells {
+                take("out.cells", &mut cells)?;
+            }
             for cells in cells.chunks_exact(self.cells().pow(2) * self.config.projection_dim) {
                 let exact: Vec<f64> = cells.iter().map(|&number| number.into()).collect();
                 found.pooled_cells.extend(self.values.apply(&exact).into_iter().map(|number| number as f32));

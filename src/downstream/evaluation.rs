@@ -12,7 +12,7 @@ use super::learner::Fit;
 use super::prompts::Prompts;
 use super::report::Figure;
 use super::subject::{Part, Subject};
-use super::tasks::Task;
+use super::tasks::{Segmenting, Task};
 use crate::base::Estimate;
 use crate::data::Split;
 use crate::error::Error;
@@ -25,8 +25,10 @@ pub struct Budget {
     pub name: &'static str,
     /// Parts of the training films that heads learn from.
     pub fractions: Vec<f64>,
-    /// Repetitions of each fraction, with other films and other fresh weights.
+    /// Repetitions of a linear head, with other films and other fresh weights.
     pub seeds: u64,
+    /// The same of a decoder or a whole encoder.
+    pub repeats: u64,
     /// Passes over the training films at most.
     pub epochs: usize,
     /// Steps of a decoder or a whole encoder at most, so that large data sets stay within minutes.
@@ -44,6 +46,7 @@ impl Budget {
             name: "quick",
             fractions: vec![0.01, 0.1, 1.0],
             seeds: 3,
+            repeats: 1,
             epochs: 50,
             steps: 120,
             looks: 6,
@@ -53,7 +56,7 @@ impl Budget {
 
     /// As the published protocols have it: up to 50 passes, a look after each, 10 in vain.
     pub fn full() -> Self {
-        Self { name: "full", steps: usize::MAX, looks: 50, ..Self::quick() }
+        Self { name: "full", repeats: 3, steps: usize::MAX, looks: 50, ..Self::quick() }
     }
 
     /// How long a decoder or a whole encoder learns from these films.
@@ -73,6 +76,8 @@ pub struct Choices {
     pub budget: Budget,
     /// Own sentences of classes.
     pub prompts: BTreeMap<String, Prompts>,
+    /// How segmentation learns.
+    pub segmenting: Segmenting,
 }
 
 /// See the [module](self).
@@ -124,7 +129,7 @@ impl<'a> Evaluation<'a> {
         self.encoder.as_mut().ok_or_else(|| Error::Usage("the model could not be opened".into()))
     }
 
-    /// What the films of a split become, in the split's order; computed once.
+    /// What the films of a split become, in the split's order; computed once. Films to train on come without their cells.
     pub fn features(&mut self, split: Split) -> Result<Rc<Features>, Error> {
         if let Some(features) = self.features[split as usize].get() {
             return Ok(features.clone());
@@ -132,8 +137,14 @@ impl<'a> Evaluation<'a> {
         let (cohort, progress) = (self.cohort, self.progress);
         let films = cohort.split(split);
         let told = |done| progress(&format!("features of {}: {done} of {} films", split.name(), films.len()));
-        let features = Rc::new(self.encoder()?.films(&cohort.dataset, films, &told)?);
+        let features = Rc::new(self.encoder()?.films(&cohort.dataset, films, split != Split::Train, &told)?);
         Ok(self.features[split as usize].get_or_init(|| features).clone())
+    }
+
+    /// Seeds of `count` repetitions: other ones for other weights.
+    pub fn seeds(&self, count: u64) -> impl Iterator<Item = u64> + use<> {
+        let first = self.subject.seed * count;
+        first..first + count
     }
 
     /// Adds what a reader should know.

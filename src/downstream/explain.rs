@@ -1,5 +1,7 @@
 //! How one film's pseudo mask comes about, stage by stage, as pictures and numbers (the paper's figure 2; section 3.3).
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::encoder::Encoder;
@@ -10,8 +12,9 @@ use super::values::Values;
 use crate::checkpoint::{Others, names};
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source};
-use crate::model::config::{DecoderObjective, MaskUpsample};
+use crate::model::config::{Config, DecoderObjective, MaskAggregation, MaskUpsample};
 use crate::model::g2d;
+use crate::program::Checked;
 use crate::train::session::Films;
 use crate::train::{Engine, Resources};
 
@@ -35,7 +38,7 @@ pub struct Numbers {
     pub heads: usize,
     /// Mean over pairs of heads of the correlation of their maps; absent with one head.
     pub head_agreement: Option<f64>,
-    /// Entropy of the mean map over that of a flat one: 1 looks everywhere, 0 at one cell.
+    /// Entropy of the map that the mask is made of over that of a flat one: 1 looks everywhere, 0 at one cell.
     pub attention_entropy: f64,
     /// Part within the body mask; absent if the model's recipe has none.
     pub body_area: Option<f64>,
@@ -67,22 +70,16 @@ pub struct Explanation {
 /// # Errors
 /// If weights or text do not fit.
 pub fn explain(subject: &Subject, on: &Resources, pixels: &[u8], text: Option<&str>) -> Result<Explanation, Error> {
-    subject.needs("explain", &[Part::Encoder, Part::ImageProjection])?;
-    let mut config = subject.config.clone();
-    if !subject.has(Part::Decoder) {
-        config.decoder_objective = DecoderObjective::None;
-    }
-    let config = &config;
+    let config = &Config {
+        decoder_objective: match subject.has(Part::Decoder) {
+            true => subject.config.decoder_objective,
+            false => DecoderObjective::None,
+        },
+        ..subject.config.clone()
+    };
     let (side, cells) = (config.image_size, config.image_size / 32);
-    let shapes = Shapes { batch: 1, text_len: 2, source: Source::Numbers };
-    let program = g2d::record_explain(config, &shapes)?.finish();
-    let (mut engine, plans) = Engine::open(on, program.clone(), vec![program])?;
-    let plan = &plans[0];
-    engine.initialise(subject.seed)?;
-    if let Some(weights) = &subject.weights {
-        let wanted = names::weights(engine.program());
-        engine.load(weights, &wanted, Others::Left)?;
-    }
+    let (mut engine, plan) = opened(subject, config, on)?;
+    let plan = &plan;
     let film: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
     Films::Numbers(&film).write(&mut engine, plan)?;
     engine.replay(plan)?;
@@ -97,7 +94,8 @@ pub fn explain(subject: &Subject, on: &Resources, pixels: &[u8], text: Option<&s
     for (head, map) in heads.iter().enumerate() {
         stages.push(stage(format!("head {}", head + 1), warm(map, false)?, true));
     }
-    stages.push(stage("mean of heads".into(), warm(&mean, false)?, true));
+    let (name, mean) = aggregated(config, &heads, mean);
+    stages.push(stage(name, warm(&mean, false)?, true));
     let blended = config.mask_upsample == MaskUpsample::Bilinear;
     stages.push(stage("upsampled".into(), warm(&mean, blended)?, true));
     let body = read("out.body")?;
@@ -125,6 +123,33 @@ pub fn explain(subject: &Subject, on: &Resources, pixels: &[u8], text: Option<&s
     };
     let numbers = maps.numbers(cells, similarity);
     Ok(Explanation { side, stages, numbers })
+}
+
+/// The model on one film, and its plan.
+fn opened(subject: &Subject, config: &Config, on: &Resources) -> Result<(Engine, Arc<Checked>), Error> {
+    subject.needs("explain", &[Part::Encoder, Part::ImageProjection])?;
+    let shapes = Shapes { batch: 1, text_len: 2, source: Source::Numbers };
+    let program = g2d::record_explain(config, &shapes)?.finish();
+    let (mut engine, plans) = Engine::open(on, program.clone(), vec![program])?;
+    engine.initialise(subject.seed)?;
+    if let Some(weights) = &subject.weights {
+        let wanted = names::weights(engine.program());
+        engine.load(weights, &wanted, Others::Left)?;
+    }
+    Ok((engine, plans[0].clone()))
+}
+
+/// The map that the mask is made of, by the recipe's aggregation, and its name. Where each head has a mask of its own, it is
+/// their mean.
+fn aggregated(config: &Config, heads: &[&[f64]], mean: Vec<f64>) -> (String, Vec<f64>) {
+    match config.mask_aggregation {
+        MaskAggregation::Mean | MaskAggregation::PerHead => ("mean of heads".into(), mean),
+        MaskAggregation::Single => (format!("head {} alone", config.mask_head + 1), heads[config.mask_head].to_vec()),
+        MaskAggregation::Max => {
+            let most = |cell| heads.iter().map(|head| head[cell]).fold(f64::NEG_INFINITY, f64::max);
+            ("most of heads".into(), (0..mean.len()).map(most).collect())
+        }
+    }
 }
 
 /// What numbers are told of.

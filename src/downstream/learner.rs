@@ -1,9 +1,9 @@
 //! A head, a decoder or a whole model that learns a downstream task through a recorded step.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::subject::{Part, Subject};
 use crate::checkpoint::{Others, names};
 use crate::error::Error;
 use crate::model::optimizer::{self, Group};
@@ -78,16 +78,20 @@ impl Learner {
         Ok(Self { engine, training, prediction, groups: vec![(group, 1.0)], steps: 0 })
     }
 
-    /// Takes the parts of the pre-trained model whose names begin with one of `prefixes` from a file of weights.
+    /// Takes parts of a pre-trained model: from its weights or, where it was never trained, drawn by its seed.
     ///
     /// # Errors
     /// If they are not there, or of other shapes.
-    pub fn load(&mut self, weights: &Path, prefixes: &[&str]) -> Result<(), Error> {
-        let program = self.engine.program();
-        let named = |at: &usize| prefixes.iter().any(|prefix| program.states[*at].name.starts_with(prefix));
-        let wanted: Vec<usize> = names::weights(program).into_iter().filter(named).collect();
-        self.engine.load(weights, &wanted, Others::Left)?;
-        Ok(())
+    pub fn take(&mut self, subject: &Subject, parts: &[Part]) -> Result<(), Error> {
+        let named = |name: &str| parts.iter().flat_map(|part| part.prefixes()).any(|prefix| name.starts_with(prefix));
+        match &subject.weights {
+            None => self.engine.draw(subject.seed, named),
+            Some(weights) => {
+                let program = self.engine.program();
+                let wanted = names::weights(program).into_iter().filter(|&at| named(&program.states[at].name));
+                self.engine.load(weights, &wanted.collect::<Vec<_>>(), Others::Left).map(drop)
+            }
+        }
     }
 
     /// One step: `feed` writes the batch.

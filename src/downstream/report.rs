@@ -1,7 +1,7 @@
 //! What an evaluation found: figures with their intervals, stored with what they are figures of, and printed.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +67,7 @@ impl Report {
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let json = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
         for (extension, text) in [("json", json), ("md", self.markdown())] {
-            let file = path.with_extension(extension);
+            let file = named(path, extension);
             crate::checkpoint::write_beside(&file, text.as_bytes()).map_err(Error::io(&file))?;
         }
         Ok(())
@@ -136,11 +136,22 @@ impl Report {
     }
 }
 
+/// `PATH.EXTENSION`; a path that ends so already is that file, and the other lies beside it.
+pub fn named(path: &Path, extension: &str) -> PathBuf {
+    let own = path.extension().is_some_and(|own| own == "json" || own == "md");
+    let mut name = if own { path.with_extension("") } else { path.to_owned() }.into_os_string();
+    name.push(format!(".{extension}"));
+    name.into()
+}
+
 /// Two reports side by side, figure by figure, and what keeps them from being compared.
 pub fn compare(a: &Report, b: &Report) -> String {
     let mut text = format!("A: {}\nB: {}\n", a.head(), b.head());
     if a.splits != b.splits {
         text += "warning: the splits differ, so these figures are not of the same films and must not be compared\n";
+    }
+    if a.data_digest != b.data_digest && a.splits == b.splits {
+        text += "warning: the same films were packed in different ways\n";
     }
     if a.budget != b.budget {
         text += "warning: the budgets differ\n";

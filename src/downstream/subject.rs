@@ -54,7 +54,7 @@ pub struct Subject {
     pub config: Config,
     /// Where its weights lie; without, they are drawn.
     pub weights: Option<PathBuf>,
-    /// Seed of weights that are drawn.
+    /// Seed of weights that are drawn, and of what is learned on top: the run's own, or the one that was asked for.
     pub seed: u64,
     /// Reports and prompts are cut to this many tokens.
     pub text_length: usize,
@@ -66,6 +66,11 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// The run's folder that a file lies in.
+    pub fn run_of(file: &Path) -> Option<&Path> {
+        file.ancestors().skip(1).find(|folder| folder.join("manifest.json").is_file())
+    }
+
     /// The newest checkpoint of the run in `folder`.
     ///
     /// # Errors
@@ -83,7 +88,7 @@ impl Subject {
     /// # Errors
     /// If it does not lie in a run, or cannot be read.
     pub fn of_file(weights: &Path) -> Result<Self, Error> {
-        let run = weights.ancestors().skip(1).find(|folder| folder.join("manifest.json").is_file()).ok_or_else(|| {
+        let run = Self::run_of(weights).ok_or_else(|| {
             let what = "lies in no run, so its model is not known; put it into a run's folder beside config.json and \
                         manifest.json, or name a run";
             Error::Usage(format!("{} {what}", weights.display()))
@@ -109,7 +114,7 @@ impl Subject {
             name: String::new(),
             config: config.model,
             weights: None,
-            seed: 0,
+            seed: config.train.seed,
             text_length: config.train.text_length,
             tokenizer: manifest.data.join("tokenizer.json"),
             trained_on: manifest.data,
@@ -117,7 +122,7 @@ impl Subject {
         })
     }
 
-    /// Whether its weights have a part whole.
+    /// Whether its weights have a part.
     pub fn has(&self, part: Part) -> bool {
         self.parts.contains(&part)
     }

@@ -93,7 +93,7 @@ impl Summary {
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let json = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
         for (extension, text) in [("json", json), ("md", self.text())] {
-            let file = path.with_extension(extension);
+            let file = super::report::named(path, extension);
             crate::checkpoint::write_beside(&file, text.as_bytes()).map_err(Error::io(&file))?;
         }
         Ok(())

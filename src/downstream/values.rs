@@ -33,7 +33,8 @@ impl Layer {
 impl Values {
     /// Those of the model that `engine` holds.
     pub fn of(engine: &Engine) -> Result<Self, Error> {
-        let state = |name: &str| Ok::<_, Error>(engine.state(&format!("attnpool.{name}"))?.unwrap_or_default());
+        let absent = |name: &str| Error::Usage(format!("the model has no attnpool.{name}"));
+        let state = |name: &str| engine.state(&format!("attnpool.{name}"))?.ok_or_else(|| absent(name));
         let layer = |name: &str| {
             Ok::<_, Error>(Layer { weight: state(&format!("{name}weight"))?, bias: state(&format!("{name}bias"))? })
         };
@@ -55,5 +56,44 @@ impl Values {
             self.layers.iter().fold(token, |x, layer| layer.of(&x))
         };
         cells.chunks_exact(dim).zip(self.positional.chunks_exact(dim)).flat_map(one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::batch::{Shapes, Source};
+    use crate::model::config::Config;
+    use crate::model::g2d;
+    use crate::train::Resources;
+
+    /// With one head the pool's output is the attention's mean of what it would make of each token alone.
+    #[test]
+    fn the_pool_is_the_attended_mean_of_its_values() {
+        let config =
+            Config { attention_heads: 1, attention_head_dim: 12, image_size: 96, ..Config::preset("micro").unwrap() };
+        let shapes = Shapes { batch: 1, text_len: 2, source: Source::Numbers };
+        let program = g2d::record_images(&config, &shapes).unwrap().finish();
+        let (mut engine, plans) = Engine::open(&Resources::default(), program.clone(), vec![program]).unwrap();
+        engine.initialise(5).unwrap();
+        let film: Vec<f32> = (0..96 * 96).map(|pixel| (pixel * 37 % 101) as f32 / 100.0).collect();
+        engine.write(&plans[0], "image", &film).unwrap();
+        engine.replay(&plans[0]).unwrap();
+        let read = |name: &str| engine.output(&plans[0], name).unwrap().unwrap();
+        let (cells, attention, embedding) = (read("out.cells"), read("out.attention_map"), read("out.image_embedding"));
+        let dim = config.projection_dim;
+        let values = Values::of(&engine).unwrap();
+        // The first token, the mean of the cells, has the first row of the positional embedding.
+        let mean: Vec<f64> =
+            (0..dim).map(|at| cells.iter().skip(at).step_by(dim).sum::<f64>() / attention.len() as f64).collect();
+        let all = engine.state("attnpool.positional_embedding").unwrap().unwrap();
+        let first = Values { positional: all[..dim].to_vec(), ..values.clone() }.apply(&mean);
+        let made = values.apply(&cells);
+        let rest = 1.0 - attention.iter().sum::<f64>();
+        for at in 0..dim {
+            let cells: f64 = attention.iter().zip(made.iter().skip(at).step_by(dim)).map(|(a, b)| a * b).sum();
+            let pooled = rest * first[at] + cells;
+            assert!((pooled - embedding[at]).abs() < 1e-5 * (1.0 + embedding[at].abs()), "{pooled} {}", embedding[at]);
+        }
     }
 }

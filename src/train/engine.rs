@@ -85,8 +85,13 @@ impl Engine {
 
     /// Draws fresh numbers for every state.
     pub fn initialise(&mut self, seed: u64) -> Result<(), Error> {
-        let places: Vec<(String, StatePlace)> =
-            self.states.states.iter().map(|(name, place)| (name.clone(), place.clone())).collect();
+        self.draw(seed, |_| true)
+    }
+
+    /// Draws fresh numbers for the states of these names.
+    pub fn draw(&mut self, seed: u64, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let states = self.states.states.iter().filter(|(name, _)| wanted(name));
+        let places: Vec<(String, StatePlace)> = states.map(|(name, place)| (name.clone(), place.clone())).collect();
         for (name, place) in places {
             let elements = place.spec.shape.elements();
             let numbers = self.pool.install(|| init::draw(place.init, &name, elements, seed));

@@ -43,27 +43,32 @@ impl Cosines {
         (0..self.queries.len()).map(rank).collect()
     }
 
-    /// For each query the part of its `k` most similar candidates that belong to it by `belongs` (query, candidate):
-    /// P@k, as ConVIRT and GLoRIA report it for classes. Where equally similar ones compete for the last places, what
-    /// drawing among them gives on average.
-    pub fn precisions(&self, k: usize, belongs: impl Fn(usize, usize) -> bool) -> Result<Vec<f64>, Undefined> {
-        let candidates = self.candidates.len();
-        if k == 0 || k > candidates {
-            return Err(Undefined::TooFew { candidates, k });
-        }
+    /// For each query the part of its `k` most similar candidates, of those that are `asked` for it (query, candidate), that
+    /// belong to it by `belongs`: P@k, as ConVIRT and GLoRIA report it for classes. Where equally similar ones compete for the
+    /// last places, what drawing among them gives on average.
+    pub fn precisions(
+        &self,
+        k: usize,
+        asked: impl Fn(usize, usize) -> bool,
+        belongs: impl Fn(usize, usize) -> bool,
+    ) -> Result<Vec<f64>, Undefined> {
         let precision = |query: usize| {
             let row = self.row(query);
-            let mut sorted = row.clone();
+            let candidates: Vec<usize> = (0..row.len()).filter(|&at| asked(query, at)).collect();
+            if k == 0 || k > candidates.len() {
+                return Err(Undefined::TooFew { candidates: candidates.len(), k });
+            }
+            let mut sorted: Vec<f64> = candidates.iter().map(|&at| row[at]).collect();
             sorted.sort_by(|a, b| b.total_cmp(a));
             let last = sorted[k - 1];
             let found = |of: &dyn Fn(f64) -> bool| {
-                let chosen: Vec<usize> = (0..candidates).filter(|&at| of(row[at])).collect();
+                let chosen: Vec<usize> = candidates.iter().copied().filter(|&at| of(row[at])).collect();
                 (chosen.len() as f64, chosen.iter().filter(|&&at| belongs(query, at)).count() as f64)
             };
             let ((before, sure), (equal, drawn)) = (found(&|one| one > last), found(&|one| one == last));
-            (sure + drawn * (k as f64 - before) / equal) / k as f64
+            Ok((sure + drawn * (k as f64 - before) / equal) / k as f64)
         };
-        Ok((0..self.queries.len()).map(precision).collect())
+        (0..self.queries.len()).map(precision).collect()
     }
 }
 
@@ -156,19 +161,20 @@ mod tests {
         // One query; similarities fall with the angle, the last two are equal.
         let candidates = [1.0, 0.0, 1.0, 0.5, 0.0, 1.0, 0.0, 2.0];
         let cosines = Cosines::new(&[3.0, 0.0], &candidates, 2).unwrap();
-        let precision = |k| cosines.precisions(k, |_, candidate| candidate == 1 || candidate == 3).unwrap();
+        let precision =
+            |k| cosines.precisions(k, |_, _| true, |_, candidate| candidate == 1 || candidate == 3).unwrap();
         assert_eq!([precision(1), precision(2), precision(4)], [[0.0], [0.5], [0.5]]);
         assert_eq!(precision(3), [0.5]);
-        assert_eq!(cosines.precisions(2, |_, _| false), Ok(vec![0.0]));
-        assert_eq!(cosines.precisions(4, |_, _| true), Ok(vec![1.0]));
+        assert_eq!(cosines.precisions(2, |_, _| true, |_, _| false), Ok(vec![0.0]));
+        assert_eq!(cosines.precisions(4, |_, _| true, |_, _| true), Ok(vec![1.0]));
     }
 
     #[test]
     fn bad_input_is_refused() {
         let cosines = Cosines::new(&[1.0], &[1.0, 2.0], 1).unwrap();
         assert_eq!(cosines.ranks(|_, _| false), Err(Undefined::NoMatch(0)));
-        assert_eq!(cosines.precisions(3, |_, _| true), Err(Undefined::TooFew { candidates: 2, k: 3 }));
-        assert_eq!(cosines.precisions(0, |_, _| true), Err(Undefined::TooFew { candidates: 2, k: 0 }));
+        assert_eq!(cosines.precisions(3, |_, _| true, |_, _| true), Err(Undefined::TooFew { candidates: 2, k: 3 }));
+        assert_eq!(cosines.precisions(0, |_, _| true, |_, _| true), Err(Undefined::TooFew { candidates: 2, k: 0 }));
         let new = |queries: &[f64], dim| Cosines::new(queries, &[1.0, 2.0], dim).err();
         assert_eq!(new(&[], 1), Some(Undefined::Empty));
         assert_eq!(new(&[1.0], 0), Some(Undefined::Length { found: 1, expected: 0 }));

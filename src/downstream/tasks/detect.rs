@@ -42,22 +42,36 @@ const OVERLAP: f64 = 0.5;
 
 pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error> {
     let cohort = evaluation.cohort;
-    let boxed = |split| -> Result<usize, Error> {
-        let of = |&film: &usize| Ok(usize::from(!boxes(&cohort.dataset, film)?.is_empty()));
-        cohort.split(split).iter().map(of).sum()
+    // A finding without a box is nothing that is not there: such films neither teach nor count.
+    let known = |split| -> Result<(Vec<usize>, usize), Error> {
+        let (mut films, mut boxed) = (Vec::new(), 0);
+        for &film in cohort.split(split) {
+            let has = !boxes(&cohort.dataset, film)?.is_empty();
+            boxed += usize::from(has);
+            if has || cohort.labels(film).is_some_and(|labels| !labels.contains(&true)) {
+                films.push(film);
+            }
+        }
+        Ok((films, boxed))
     };
-    let (train, test) = (boxed(Split::Train)?, boxed(Split::Test)?);
-    if train == 0 || test == 0 {
+    let [(train, taught), (val, _), (test, asked)] = [known(Split::Train)?, known(Split::Val)?, known(Split::Test)?];
+    if taught == 0 || asked == 0 {
         let folder = cohort.dataset.folder().display();
         return Err(Error::Usage(format!(
-            "detect needs films with boxes to train and to test on; {folder} has {train} in its split train and {test} in test"
+            "detect needs films with boxes to train and to test on; {folder} has {taught} in its split train and {asked} in test"
         )));
     }
+    let left: usize = Split::ALL.iter().map(|&split| cohort.split(split).len()).sum();
+    let left = left - train.len() - val.len() - test.len();
+    if left > 0 {
+        evaluation.note(format!("detect: {left} films with findings but no box, or of unknown findings, are left out"));
+    }
+    let films = [train, val, test];
     let mut figures = Vec::new();
     for part in evaluation.choices.budget.fractions.clone() {
         let setting = format!("encoder frozen, {} % of training", part * 100.0);
         (evaluation.progress)(&format!("detect: {setting}"));
-        let [plain, published] = one(evaluation, part, 0)?;
+        let [plain, published] = one(evaluation, &films, part, evaluation.subject.seed)?;
         for (metric, films, thresholds, kept) in [
             ("mAP", &plain, &COCO[..], false),
             ("AP50", &plain, &COCO[..1], false),
@@ -69,6 +83,11 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
                 mean(average_precisions(&images.collect::<Vec<_>>()).ok()?)
             };
             let estimate = Estimate::of_statistic(films.len(), of);
+            if estimate.is_none() {
+                evaluation.note(format!(
+                    "detect: {setting}: nothing is found as surely as published, so there is no {metric}"
+                ));
+            }
             figures.extend(estimate.map(|it| figure(TASK, &setting, "all labels as one", metric, it)));
         }
     }
@@ -99,16 +118,19 @@ fn boxes(dataset: &Dataset, film: usize) -> Result<Vec<yolo::Rectangle>, Error> 
 }
 
 /// Trains on a part of the training films; what was found on the test films, of detections as sure as [`SURE`] says.
-fn one(evaluation: &Evaluation<'_>, part: f64, seed: u64) -> Result<[Vec<Film>; 2], Error> {
-    let (cohort, config) = (evaluation.cohort, &evaluation.subject.config);
-    let (dataset, side) = (&cohort.dataset, config.image_size);
-    let chosen = fraction(cohort.split(Split::Train), part, seed);
+fn one(
+    evaluation: &Evaluation<'_>,
+    [train, val, test]: &[Vec<usize>; 3],
+    part: f64,
+    seed: u64,
+) -> Result<[Vec<Film>; 2], Error> {
+    let (dataset, config) = (&evaluation.cohort.dataset, &evaluation.subject.config);
+    let side = config.image_size;
+    let chosen = fraction(train, part, seed);
     // Boxes do not move along: films are left as they are.
     let films = Imaged::new(dataset, chosen, config, BATCH, Varied::Nothing, seed)?;
     let mut learner = Learner::open(record(config, films.batch)?, &evaluation.choices.on, seed)?;
-    if let Some(weights) = &evaluation.subject.weights {
-        learner.load(weights, Part::Encoder.prefixes())?;
-    }
+    learner.take(evaluation.subject, &[Part::Encoder])?;
     let mut feed = |engine: &mut Engine, plan: &Checked, step: usize| {
         let fed = films.feed(engine, plan, step)?;
         let boxes: Vec<Vec<yolo::Rectangle>> =
@@ -129,7 +151,6 @@ fn one(evaluation: &Evaluation<'_>, part: f64, seed: u64) -> Result<[Vec<Film>; 
         imaged::predict(learner, dataset, of, config, films.batch, &OUTPUTS, &mut take)?;
         Ok::<_, Error>(found)
     };
-    let val = cohort.split(Split::Val);
     let mut judge = |learner: &mut Learner| {
         let films = found(learner, val, SURE[0])?;
         let images = matched(&films, &COCO)?;
@@ -142,7 +163,6 @@ fn one(evaluation: &Evaluation<'_>, part: f64, seed: u64) -> Result<[Vec<Film>; 
     };
     let rate = LEARNING_RATES[usize::from(films.batch == BATCH)];
     learner.fit(evaluation.choices.budget.fit(&films, rate), &mut feed, &mut judge, &told, evaluation.cancelled)?;
-    let test = cohort.split(Split::Test);
     Ok([found(&mut learner, test, SURE[0])?, found(&mut learner, test, SURE[1])?])
 }
 

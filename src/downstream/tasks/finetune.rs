@@ -39,8 +39,9 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     for part in evaluation.choices.budget.fractions.clone() {
         let setting = format!("{} % of training", part * 100.0);
         (evaluation.progress)(&format!("finetune: {setting}"));
-        let scores = one(evaluation, part, 0)?;
-        let classified = Classified { classes: &cohort.classes, truth: &truth, scores: &[scores] };
+        let repeats = evaluation.seeds(evaluation.choices.budget.repeats);
+        let scores: Vec<Vec<f64>> = repeats.map(|seed| one(evaluation, part, seed)).collect::<Result<_, _>>()?;
+        let classified = Classified { classes: &cohort.classes, truth: &truth, scores: &scores };
         figures.extend(classified.aucs(TASK, &setting));
     }
     Ok(figures)
@@ -64,9 +65,7 @@ fn one(evaluation: &Evaluation<'_>, part: f64, seed: u64) -> Result<Vec<f64>, Er
         Imaged::new(&cohort.dataset, fraction(&train, part, seed), config, BATCH, Varied::CroppedFlipped, seed)?;
     let classes = cohort.classes.len();
     let mut learner = Learner::open(record(config, films.batch, classes)?, &evaluation.choices.on, seed)?;
-    if let Some(weights) = &evaluation.subject.weights {
-        learner.load(weights, Part::Encoder.prefixes())?;
-    }
+    learner.take(evaluation.subject, &[Part::Encoder])?;
     let fit = evaluation.choices.budget.fit(&films, LEARNING_RATE);
     let mut feed = |engine: &mut crate::train::Engine, plan: &crate::program::Checked, step: usize| {
         let fed = films.feed(engine, plan, step)?;

@@ -8,6 +8,7 @@
 use super::Task;
 use crate::base::Estimate;
 use crate::data::{Dataset, Split};
+use crate::downstream::cohort::Cohort;
 use crate::downstream::encoder::normalise;
 use crate::downstream::evaluation::{Evaluation, figure};
 use crate::downstream::metrics::Undefined;
@@ -33,17 +34,7 @@ struct Asked {
 pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error> {
     let cohort = evaluation.cohort;
     let side = evaluation.subject.config.image_size;
-    let asked = |split| -> Result<Vec<Asked>, Error> {
-        let mut asked = Vec::new();
-        for (place, &film) in cohort.split(split).iter().enumerate() {
-            for class in 0..cohort.classes.len() {
-                let truth = boxed(&cohort.dataset, film, &cohort.classes[class], side)?;
-                asked.extend(truth.map(|truth| Asked { place, class, truth }));
-            }
-        }
-        Ok(asked)
-    };
-    let (val, test) = (asked(Split::Val)?, asked(Split::Test)?);
+    let (val, test) = (asked(cohort, Split::Val, side)?, asked(cohort, Split::Test, side)?);
     if test.is_empty() {
         let folder = cohort.dataset.folder().display();
         let what = "no film of the test split has a box labelled with one of its findings; give boxes when packing";
@@ -92,6 +83,18 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     Ok(figures)
 }
 
+/// Every film of a split with every class that a box of it is labelled with.
+fn asked(cohort: &Cohort, split: Split, side: usize) -> Result<Vec<Asked>, Error> {
+    let mut asked = Vec::new();
+    for (place, &film) in cohort.split(split).iter().enumerate() {
+        for class in 0..cohort.classes.len() {
+            let truth = boxed(&cohort.dataset, film, &cohort.classes[class], side)?;
+            asked.extend(truth.map(|truth| Asked { place, class, truth }));
+        }
+    }
+    Ok(asked)
+}
+
 /// The pixels, of a film of `side` pixels, within a box with this label; `None` if there is no such box.
 fn boxed(dataset: &Dataset, film: usize, label: &str, side: usize) -> Result<Option<Vec<bool>>, Error> {
     let record = dataset.record(film)?;
@@ -99,8 +102,9 @@ fn boxed(dataset: &Dataset, film: usize, label: &str, side: usize) -> Result<Opt
     let mut truth = vec![false; side * side];
     for one in record.boxes.iter().filter(|one| one.label == label) {
         let pixel = |place: f32| (f64::from(place) * scale).round().clamp(0.0, side as f64) as usize;
+        let (left, right) = (pixel(one.x), pixel(one.x + one.w));
         for row in pixel(one.y)..pixel(one.y + one.h) {
-            truth[row * side..][pixel(one.x)..pixel(one.x + one.w)].fill(true);
+            truth[row * side..][left.min(right)..right].fill(true);
         }
     }
     Ok(truth.contains(&true).then_some(truth))

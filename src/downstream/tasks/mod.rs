@@ -8,6 +8,8 @@ mod retrieve;
 mod segment;
 mod zero_shot;
 
+pub use segment::{Loss, Segmenting, Transfer};
+
 use super::classified::mean;
 use super::evaluation::Evaluation;
 use super::report::Figure;
@@ -92,6 +94,11 @@ fn need_classes(evaluation: &mut Evaluation<'_>, task: Task) -> Result<(), Error
     if one_sided.len() == count {
         let what = "every class has only films with it, or only films without it, in the test split";
         return Err(Error::Usage(format!("{} cannot be done on {folder}: {what}", task.name())));
+    }
+    let unknown: usize =
+        Split::ALL.iter().map(|&split| cohort.split(split).len() - cohort.labelled(split).0.len()).sum();
+    if unknown > 0 {
+        evaluation.note(format!("{unknown} films state nothing in `findings` and are left out of classification"));
     }
     if !one_sided.is_empty() {
         evaluation

@@ -69,7 +69,7 @@ fn repeated(evaluation: &mut Evaluation<'_>, level: usize, part: f64) -> Result<
     }
     let budget = evaluation.choices.budget.clone();
     let mut scores = Vec::new();
-    for seed in 0..budget.seeds {
+    for seed in evaluation.seeds(budget.seeds) {
         scores.push(one(evaluation, &train, &val, &test, &fraction(&films, part, seed), seed)?);
     }
     Ok((test.truth, scores))

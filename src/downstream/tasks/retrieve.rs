@@ -38,7 +38,6 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     let rows = places.iter().flat_map(|&place| &features.embedding[place * width..][..width]);
     let images: Vec<f64> = rows.map(|&number| f64::from(number)).collect();
     let texts: Vec<f64> = texts.into_iter().map(f64::from).collect();
-    let undefined = |why: Undefined| Error::Usage(format!("retrieve: {why}"));
     let found = retrieval::both_directions(&images, &texts, width, &reports).map_err(undefined)?;
     let mut figures = Vec::new();
     for (setting, ranks) in [("report of a film", &found.film_to_report), ("film of a report", &found.report_to_film)] {
@@ -50,17 +49,50 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
         let estimate = Estimate::of_statistic(ranks.len(), median);
         figures.extend(estimate.map(|it| figure(TASK, setting, "all", "median rank", it)));
     }
-    let labels: Vec<&[bool]> = places.iter().map(|&at| cohort.labels(films[at]).unwrap_or_default()).collect();
-    let alike = Cosines::new(&images, &texts, width).map_err(undefined)?;
-    for k in PRECISIONS.into_iter().filter(|&k| k <= places.len()) {
-        let precisions = alike.precisions(k, |film, other| shares(labels[film], labels[other])).map_err(undefined)?;
-        let estimate = Estimate::of_mean(&precisions);
-        figures.extend(estimate.map(|it| figure(TASK, "report of a film", "a finding shared", &format!("P@{k}"), it)));
-    }
+    figures.extend(precisions(evaluation, &places, &images, &texts, &reports)?);
     let (films, reports) = (places.len(), found.report_to_film.len());
     let chance = 1.0 / reports as f64;
     evaluation.note(format!("retrieve: {films} films, {reports} distinct reports; R@1 by chance is {chance:.3}"));
     Ok(figures)
+}
+
+/// P@k in both directions among films whose labels are known: the part of what is found first that shares a label with the
+/// query. A film's own report, in the same words, is not asked for.
+fn precisions(
+    evaluation: &Evaluation<'_>,
+    places: &[usize],
+    images: &[f64],
+    texts: &[f64],
+    reports: &[String],
+) -> Result<Vec<Figure>, Error> {
+    let (cohort, width) = (evaluation.cohort, evaluation.subject.config.projection_dim);
+    let films = cohort.split(Split::Test);
+    let known: Vec<(usize, &[bool])> = (places.iter().enumerate())
+        .filter_map(|(at, &place)| Some((at, cohort.labels(films[place]).filter(|labels| !labels.is_empty())?)))
+        .collect();
+    let rows =
+        |of: &[f64]| -> Vec<f64> { known.iter().flat_map(|(at, _)| &of[at * width..][..width]).copied().collect() };
+    let (images, texts) = (rows(images), rows(texts));
+    let mut figures = Vec::new();
+    for (setting, queries, found) in [("report of a film", &images, &texts), ("film of a report", &texts, &images)] {
+        if known.is_empty() {
+            break;
+        }
+        let alike = Cosines::new(queries, found, width).map_err(undefined)?;
+        for k in PRECISIONS {
+            let asked = |a: usize, b: usize| reports[known[a].0] != reports[known[b].0];
+            let right = |a: usize, b: usize| shares(known[a].1, known[b].1);
+            // With too few other reports there is nothing to find.
+            let Ok(precisions) = alike.precisions(k, asked, right) else { continue };
+            let estimate = Estimate::of_mean(&precisions);
+            figures.extend(estimate.map(|it| figure(TASK, setting, "a finding shared", &format!("P@{k}"), it)));
+        }
+    }
+    Ok(figures)
+}
+
+fn undefined(why: Undefined) -> Error {
+    Error::Usage(format!("retrieve: {why}"))
 }
 
 /// Whether two films have a label in common, or neither has any.

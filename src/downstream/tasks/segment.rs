@@ -1,5 +1,5 @@
-//! Segmentation by the U-Net on films with a true mask (MGCA's protocol; the paper's table 1): the encoder is taken from
-//! pre-training and does not learn, its batch norms use the batch's statistics in training all the same, the decoder learns.
+//! Segmentation by the U-Net on films with a true mask (the paper's table 1). By default MGCA's protocol: the encoder is taken
+//! from pre-training and does not learn, its batch norms use the batch's statistics in training all the same, the decoder learns.
 
 use super::Task;
 use crate::base::{Estimate, Real, Spec};
@@ -9,7 +9,7 @@ use crate::downstream::cohort::fraction;
 use crate::downstream::evaluation::{Evaluation, figure};
 use crate::downstream::imaged::{self, Imaged};
 use crate::downstream::learner::{self, Learner};
-use crate::downstream::metrics::overlap::Overlap;
+use crate::downstream::metrics::overlap::{Overlap, batch_means};
 use crate::downstream::report::Figure;
 use crate::downstream::subject::Part;
 use crate::downstream::varied::Varied;
@@ -38,12 +38,52 @@ const BATCH: usize = 16;
 /// What of the pre-trained model the U-Net begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {
-    /// Its encoder, which does not learn.
+    /// Its encoder.
     Encoder,
-    /// Encoder, which does not learn, and decoder, which does.
+    /// Encoder and decoder.
     EncoderDecoder,
     /// Nothing: everything is drawn, and learns.
     Random,
+}
+
+/// Which loss is minimised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// 10 · focal − ln of the batch's Dice coefficient (MGCA, GLoRIA).
+    Mgca,
+    /// Binary cross entropy + 1 − the batch's Dice coefficient (MedKLIP).
+    Medklip,
+}
+
+/// How a segmentation is learned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segmenting {
+    /// What the U-Net begins with, one after the other.
+    pub transfers: Vec<Transfer>,
+    /// Whether an encoder that was taken over does not learn.
+    pub frozen: bool,
+    /// What an encoder that does not learn normalises with in training.
+    pub batch_norm: Statistics,
+    /// The loss.
+    pub loss: Loss,
+}
+
+impl Default for Segmenting {
+    /// MGCA's, with everything that can be taken over.
+    fn default() -> Self {
+        Self { transfers: Transfer::ALL.into(), frozen: true, batch_norm: Statistics::Batch, loss: Loss::Mgca }
+    }
+}
+
+impl Segmenting {
+    /// What becomes of the encoder, in words.
+    fn told(&self, transfer: Transfer) -> &'static str {
+        match (transfer, self.frozen, self.batch_norm) {
+            (Transfer::Random, ..) | (_, false, _) => "everything learns",
+            (_, true, Statistics::Batch) => "encoder frozen, batch statistics",
+            (_, true, Statistics::Running) => "encoder frozen, running statistics",
+        }
+    }
 }
 
 impl Transfer {
@@ -83,30 +123,44 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
         )));
     }
     let mut figures = Vec::new();
-    for transfer in Transfer::ALL {
+    let segmenting = evaluation.choices.segmenting.clone();
+    for &transfer in &segmenting.transfers {
         if transfer.parts().iter().any(|&part| !evaluation.subject.has(part)) {
             evaluation.note(format!("segment: these weights lack what --transfer {} takes over", transfer.name()));
             continue;
         }
         for part in evaluation.choices.budget.fractions.clone() {
-            let how = if transfer == Transfer::Random { "everything learns" } else { "encoder frozen" };
+            let how = segmenting.told(transfer);
             let setting = format!("{}, {how}, {} % of training", transfer.name(), part * 100.0);
             (evaluation.progress)(&format!("segment: {setting}"));
-            let overlaps = one(evaluation, &splits, transfer, part, 0)?;
+            let repeats = evaluation.seeds(evaluation.choices.budget.repeats);
+            let overlaps: Vec<Vec<Overlap>> =
+                repeats.map(|seed| one(evaluation, &splits, transfer, part, seed)).collect::<Result<_, _>>()?;
             figures.extend(overlapping(&setting, &overlaps));
         }
     }
     Ok(figures)
 }
 
-/// Dice and IoU by both conventions.
-fn overlapping(setting: &str, overlaps: &[Overlap]) -> Vec<Figure> {
+/// Dice and IoU by both conventions, of each film the mean over repetitions; and the Dice that MGCA prints, the mean of its
+/// batches' means.
+fn overlapping(setting: &str, repeats: &[Vec<Overlap>]) -> Vec<Figure> {
     let mut figures = Vec::new();
+    let films = &repeats[0];
     for (metric, of) in [("Dice", Overlap::dice as fn(&Overlap) -> f64), ("IoU", Overlap::iou)] {
-        let every: Vec<f64> = overlaps.iter().map(of).collect();
-        let positive: Vec<f64> = overlaps.iter().filter(|overlap| overlap.is_positive()).map(of).collect();
-        for (which, values) in [("films with a finding", positive), ("all films, empty truth = 1", every)] {
-            figures.extend(Estimate::of_mean(&values).map(|it| figure(TASK, setting, which, metric, it)));
+        let film = |film: usize| repeats.iter().map(|overlaps| of(&overlaps[film])).sum::<f64>() / repeats.len() as f64;
+        let every: Vec<f64> = (0..films.len()).map(film).collect();
+        let positive: Vec<f64> = (0..films.len()).filter(|&at| films[at].is_positive()).map(film).collect();
+        for (which, values) in [("films with a finding", &positive), ("all films, empty truth = 1", &every)] {
+            figures.extend(Estimate::of_mean(values).map(|it| figure(TASK, setting, which, metric, it)));
+        }
+        if metric == "Dice" {
+            let batches = |films: &[usize]| {
+                let values: Vec<f64> = films.iter().map(|&film| every[film]).collect();
+                mean(batch_means(&values, BATCH))
+            };
+            let estimate = Estimate::of_statistic(every.len(), batches);
+            figures.extend(estimate.map(|it| figure(TASK, setting, "mean of batches, as published", metric, it)));
         }
     }
     figures
@@ -122,13 +176,10 @@ fn one(
 ) -> Result<Vec<Overlap>, Error> {
     let [train, val, test] = splits;
     let (dataset, config) = (&evaluation.cohort.dataset, &evaluation.subject.config);
+    let segmenting = &evaluation.choices.segmenting;
     let films = Imaged::new(dataset, fraction(train, part, seed), config, BATCH, Varied::ScaledRotated, seed)?;
-    let mut learner = Learner::open(record(config, films.batch, transfer)?, &evaluation.choices.on, seed)?;
-    if let Some(weights) = &evaluation.subject.weights {
-        for part in transfer.parts() {
-            learner.load(weights, part.prefixes())?;
-        }
-    }
+    let mut learner = Learner::open(record(config, films.batch, transfer, segmenting)?, &evaluation.choices.on, seed)?;
+    learner.take(evaluation.subject, transfer.parts())?;
     let mut feed = |engine: &mut Engine, plan: &crate::program::Checked, step: usize| {
         let fed = films.feed(engine, plan, step)?;
         engine.upload(plan, "masks", &films.masks(&fed.films)?)?;
@@ -163,28 +214,33 @@ fn one(
     overlaps(&mut learner, test)
 }
 
-fn record(config: &Config, batch: usize, transfer: Transfer) -> Result<learner::Task, Error> {
+fn record(config: &Config, batch: usize, transfer: Transfer, segmenting: &Segmenting) -> Result<learner::Task, Error> {
     let shapes = Shapes { batch, text_len: 2, source: Source::Bytes };
-    let logits = |r: &mut Recorder, statistics| -> Result<Value, RecordError> {
+    let frozen = segmenting.frozen && transfer != Transfer::Random;
+    let logits = |r: &mut Recorder, encoder, decoder| -> Result<Value, RecordError> {
         let images = Images::declare(r, config, &shapes)?;
-        let features = g2d::features(r, config, &images, statistics)?;
-        Ok(r.scope("img_model", |r| unet::decoder(r, config, &features, 1, statistics))?[0])
+        let features = g2d::features(r, config, &images, encoder)?;
+        Ok(r.scope("img_model", |r| unet::decoder(r, config, &features, 1, decoder))?[0])
     };
     let mut prediction = Recorder::new();
-    let out = logits(&mut prediction, Statistics::Running)?;
+    let out = logits(&mut prediction, Statistics::Running, Statistics::Running)?;
     prediction.output("out.logits", out);
     let mut training = Recorder::new();
     let r = &mut training;
-    let out = logits(r, Statistics::Batch)?;
+    let out = logits(r, if frozen { segmenting.batch_norm } else { Statistics::Batch }, Statistics::Batch)?;
     let side = config.image_size;
     let masks = r.input("masks", Spec::bytes([batch, side, side]));
     let moved = r.input("mask_augmentation", Spec::exact([batch, ingest::AUGMENTATION]));
     let op = Ingest { source: ingest::Source::Bytes, normalise: ingest::Normalise::Unit };
     let mask = r.scope("masks", |r| r.node(op, &[masks, moved]))?[0];
-    let focal = r.one(ElementwiseLoss::fwd(elementwise_loss::Form::Focal), &[out, mask])?;
-    let dice = r.node(DiceLoss::fwd(dice_loss::Form::Log), &[out, mask])?[0];
-    let loss = r.one(Accumulate::Add { scale: Real(FOCAL) }, &[dice, focal])?;
-    if transfer != Transfer::Random {
+    let (pixels, dice, weight) = match segmenting.loss {
+        Loss::Mgca => (elementwise_loss::Form::Focal, dice_loss::Form::Log, FOCAL),
+        Loss::Medklip => (elementwise_loss::Form::BceWithLogits, dice_loss::Form::Linear, 1.0),
+    };
+    let pixels = r.one(ElementwiseLoss::fwd(pixels), &[out, mask])?;
+    let dice = r.node(DiceLoss::fwd(dice), &[out, mask])?[0];
+    let loss = r.one(Accumulate::Add { scale: Real(weight) }, &[dice, pixels])?;
+    if frozen {
         r.freeze(|name| Part::Encoder.prefixes().iter().any(|prefix| name.starts_with(prefix)));
     }
     Ok(learner::Task { training, loss, prediction: prediction.finish(), weight_decay: WEIGHT_DECAY })
