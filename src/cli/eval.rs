@@ -163,7 +163,7 @@ impl Eval {
             data: cohort.dataset.folder().display().to_string(),
             data_digest: cohort.dataset.digest().to_owned(),
             splits: Split::ALL.into_iter().map(split).collect::<Result<_, Error>>()?,
-            budget: self.budget.clone(),
+            budget: self.budget().name.into(),
             notes: Vec::new(),
             seconds: 0.0,
             figures: Vec::new(),

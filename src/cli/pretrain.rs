@@ -428,7 +428,7 @@ fn text(run: &Run, summary: &Summary) -> String {
     text += &format!("weights: {}\n", summary.checkpoint.join("weights.safetensors").display());
     text + &match run.manifest.held_out {
         Some(_) => {
-            "next: your own films: g2d pack --pairs pairs.csv --out shards && g2d pretrain --data shards\n".into()
+            "next: what it is good for: g2d eval all; your own films: g2d pack --pairs pairs.csv --out shards\n".into()
         }
         None if summary.steps < run.manifest.horizon => {
             format!(
@@ -436,6 +436,6 @@ fn text(run: &Run, summary: &Summary) -> String {
                 run.manifest.horizon
             )
         }
-        None => format!("next: longer: g2d pretrain --data {} --epochs N\n", run.manifest.data.display()),
+        None => format!("next: what it is good for: g2d eval all --weights {folder}\n"),
     }
 }

@@ -22,7 +22,7 @@ const BATCH: usize = 16;
 /// Maps of the image encoder.
 pub const LEVELS: usize = 5;
 
-/// See the [module](self).
+/// A pre-trained model in use.
 pub struct Encoder {
     engine: Engine,
     images: Arc<Checked>,

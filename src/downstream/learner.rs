@@ -48,7 +48,7 @@ pub struct Fitted {
     pub best: f64,
 }
 
-/// See the [module](self).
+/// What learns: a recorded step and its prediction on an engine.
 #[derive(Debug)]
 pub struct Learner {
     engine: Engine,

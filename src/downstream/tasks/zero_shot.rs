@@ -28,6 +28,14 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     let tested = Classified { classes: &cohort.classes, truth: &truth, scores: &[scores] };
     let tuned = Classified { classes: &cohort.classes, truth: &known, scores: &[tuning] };
     let mut figures = tested.aucs(TASK, "prompts");
+    let absent: Vec<&str> = (0..cohort.classes.len())
+        .filter(|class| !known.iter().skip(*class).step_by(cohort.classes.len()).any(|&has| has))
+        .map(|class| cohort.classes[class].as_str())
+        .collect();
+    if tuned.films() > 0 && !absent.is_empty() {
+        let what = "no validation film has it, so no threshold is found there and F1, accuracy and MCC leave it out";
+        evaluation.note(format!("zero-shot: {}: {what}", absent.join(", ")));
+    }
     if tuned.films() > 0 {
         figures.extend(thresholded(&tested, &tuned, "threshold from val"));
     } else {
