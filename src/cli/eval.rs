@@ -37,6 +37,7 @@ use crate::train::{Resources, quickstart};
     probe      a linear layer on frozen features of each level, from 1, 10 and 100 % of the training films\n  \
     segment    a U-Net from pre-trained encoder, encoder and decoder, or nothing\n  \
     finetune   classification with the whole encoder\n  \
+    detect     a YOLOv3 head on the frozen encoder\n  \
     all        every task that data and weights allow")]
 pub struct Eval {
     /// The task.
@@ -146,7 +147,11 @@ impl Eval {
         }
         match self.json {
             true => println!("{}", serde_json::to_string(&report).unwrap_or_default()),
-            false => println!("{}\nwritten to {} and .md", report.text(), report::named(&out, "json").display()),
+            false => {
+                let classes = if all { "; there each class by itself" } else { "" };
+                let place = report::named(&out, "json");
+                println!("{}\nwritten to {} and .md{classes}", report.text(!all), place.display());
+            }
         }
         Ok(())
     }

@@ -26,6 +26,13 @@ pub struct Figure {
     pub seeds: Vec<f64>,
 }
 
+impl Figure {
+    /// Whether it is of all classes, or of films whatever their classes.
+    pub fn whole(&self) -> bool {
+        ["macro", "all", "films with a finding", "all labels as one"].contains(&self.class.as_str())
+    }
+}
+
 /// See the [module](self).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -93,11 +100,11 @@ impl Report {
         text
     }
 
-    /// The same for a terminal, columns aligned.
-    pub fn text(&self) -> String {
+    /// The same for a terminal, columns aligned; without single classes unless they are `every` one asked for.
+    pub fn text(&self, every: bool) -> String {
         let mut rows = Vec::new();
         for task in self.tasks() {
-            for figure in self.figures.iter().filter(|figure| figure.task == task) {
+            for figure in self.figures.iter().filter(|figure| figure.task == task && (every || figure.whole())) {
                 let Figure { setting, class, metric, estimate, .. } = figure;
                 let cells = [task, setting, class, metric, &estimate.to_string(), &estimate.n.to_string()];
                 rows.push(cells.map(str::to_owned));

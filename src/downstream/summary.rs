@@ -60,7 +60,7 @@ impl Summary {
                 if mixed && found.warnings.is_empty() {
                     found.warnings.push("the reports are not all of the same films: do not compare them".into());
                 }
-                for figure in report.figures.iter().filter(|figure| whole(&figure.class)) {
+                for figure in report.figures.iter().filter(|figure| figure.whole()) {
                     let what = format!("{}: {}", figure.task, figure.setting);
                     let metric = match figure.class.as_str() {
                         "macro" | "all" => figure.metric.clone(),
@@ -118,11 +118,6 @@ impl Summary {
         }
         text
     }
-}
-
-/// Whether a figure is of all classes.
-fn whole(class: &str) -> bool {
-    ["macro", "all", "films with a finding", "all labels as one"].contains(&class)
 }
 
 /// `0.512 (0.498 to 0.530)`.
