@@ -69,6 +69,9 @@ fn all_tasks_give_figures_with_intervals() {
     ] {
         assert!(text.contains(word), "{word:?} is not in {text}");
     }
+    // What a person sees first has both conventions, and no single class.
+    let shown = eval("segment --weights run --data shards --fractions 0.1 --transfer encoder --out shown").done();
+    assert!(shown.contains("empty truth = 1") && shown.contains("films with a finding"), "{shown}");
     let stored: Value = serde_json::from_str(&fs::read_to_string(world().join("all.json")).unwrap()).unwrap();
     assert_eq!(figures(&stored), figures(&report));
 }

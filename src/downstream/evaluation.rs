@@ -11,7 +11,7 @@ use super::imaged::Imaged;
 use super::learner::Fit;
 use super::prompts::Prompts;
 use super::report::Figure;
-use super::subject::{Part, Subject};
+use super::subject::Subject;
 use super::tasks::{Segmenting, Task};
 use crate::base::Estimate;
 use crate::data::Split;
@@ -122,11 +122,10 @@ impl<'a> Evaluation<'a> {
 
     /// The pre-trained model, opened once.
     pub fn encoder(&mut self) -> Result<&mut Encoder, Error> {
-        if self.encoder.is_none() {
-            self.subject.needs("this", &[Part::Encoder, Part::ImageProjection])?;
-            self.encoder = Some(Encoder::open(self.subject, &self.choices.on)?);
+        match self.encoder {
+            Some(ref mut encoder) => Ok(encoder),
+            ref mut none => Ok(none.insert(Encoder::open(self.subject, &self.choices.on)?)),
         }
-        self.encoder.as_mut().ok_or_else(|| Error::Usage("the model could not be opened".into()))
     }
 
     /// What the films of a split become, in the split's order; computed once. Films to train on come without their cells.

@@ -118,6 +118,9 @@ impl Learner {
     }
 
     /// The outputs `names` of the prediction for what `feed` writes.
+    ///
+    /// # Errors
+    /// If a number of them is not finite.
     pub fn predict(
         &mut self,
         names: &[&str],
@@ -125,7 +128,16 @@ impl Learner {
     ) -> Result<Vec<Vec<f64>>, Error> {
         feed(&mut self.engine, &self.prediction)?;
         self.engine.replay(&self.prediction)?;
-        names.iter().map(|name| Ok(self.engine.output(&self.prediction, name)?.unwrap_or_default())).collect()
+        let read = |name: &&str| {
+            let numbers = self.engine.output(&self.prediction, name)?.unwrap_or_default();
+            match numbers.iter().all(|number| number.is_finite()) {
+                true => Ok(numbers),
+                false => {
+                    Err(Error::Usage(format!("{name} of a prediction is not finite: what was learned is of no use")))
+                }
+            }
+        };
+        names.iter().map(read).collect()
     }
 
     /// Trains by `feed`, which is given the step's number, until `judge` (more is better; nothing where there are no films to
