@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "pretrain", "pack", "phantom", "plan", "step", "bench", "emulate", "kernels", "devices", "doctor", "eval",
-    "explain", "sweep",
+    "explain", "sweep", "study",
 ];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -49,7 +49,7 @@ fn figures(report: &Value) -> &Vec<Value> {
 fn all_tasks_give_figures_with_intervals() {
     let report = report("all --weights run --data shards --out all");
     let tasks: BTreeSet<&str> = figures(&report).iter().map(|figure| figure["task"].as_str().unwrap()).collect();
-    let wanted = ["detect", "finetune", "ground", "probe", "retrieve", "segment", "zero-shot"];
+    let wanted = ["detect", "finetune", "ground", "masks", "probe", "retrieve", "segment", "zero-shot"];
     assert_eq!(tasks, wanted.into(), "{}", report["notes"]);
     for figure in figures(&report) {
         let [value, low, high] = ["value", "low", "high"].map(|end| figure["estimate"][end].as_f64().unwrap());
@@ -228,23 +228,119 @@ fn a_film_is_explained_in_a_picture_and_in_numbers() {
 #[test]
 fn a_sweep_is_summed_up_and_goes_on_where_it_was() {
     let folder = world();
-    let file = "title = \"Objectives\"\nseeds = [0, 1]\ntasks = [\"zero-shot\"]\nrandom = true\n\
+    let file = "title = \"Objectives\"\nabout = \"Table 5.\"\nseeds = [0, 1]\ntasks = [\"pretrain\", \"zero-shot\"]\nrandom = true\n\
                 pretrain = [\"--data\", \"shards\", \"--preset\", \"micro\", \"--set\", \"max_positions=96\", \"--steps\", \"1\", \
                 \"--batch\", \"4\", \"--device\", \"cpu\"]\neval = [\"--data\", \"shards\", \"--device\", \"cpu\"]\n\
                 [grid]\ndecoder_objective = [\"pseudo-segmentation\", \"none\"]\n";
     fs::write(folder.join("sweep.toml"), file).unwrap();
     let table = g2d(folder, "sweep sweep.toml --out swept").done();
-    for word in ["Objectives", "decoder_objective=none", "random", "zero-shot: prompts", "Means over 2 seeds"] {
+    for word in [
+        "Objectives",
+        "Table 5.",
+        "decoder_objective=none",
+        "random",
+        "zero-shot: prompts",
+        "pretrain: steps 1 to 1 | contrastive loss",
+        "Class by class",
+        "| 150 |",
+        "Means over 2 seeds",
+    ] {
         assert!(table.contains(word), "{word:?} is not in {table}");
     }
-    assert!(fs::read_to_string(folder.join("swept/plot.svg")).unwrap().contains("</svg>"));
-    let written = |file: &str| fs::metadata(folder.join("swept").join(file)).unwrap().modified().unwrap();
-    let report = "decoder_objective=none-seed1/sweep/zero-shot-trained.json";
-    let before = written(report);
+    assert!(fs::read_to_string(folder.join("swept/sweep/plot.svg")).unwrap().contains("</svg>"));
+    // What is there is used, also by another sweep; what other arguments make has another name.
+    let made = || {
+        let mut files: Vec<(PathBuf, std::time::SystemTime)> = Vec::new();
+        for run in fs::read_dir(folder.join("swept")).unwrap().map(|run| run.unwrap().path()) {
+            let own = fs::read_dir(run.join("sweep")).into_iter().flatten().map(|file| file.unwrap().path());
+            let marks = [run.join("finished.json")].into_iter().chain(own).filter(|file| file.exists());
+            files.extend(marks.map(|file| (file.clone(), fs::metadata(file).unwrap().modified().unwrap())));
+        }
+        files.sort();
+        files
+    };
+    let before = made();
     let again = g2d(folder, "sweep sweep.toml --out swept").done();
-    assert_eq!((table, before), (again, written(report)));
+    assert_eq!((&table, &before), (&again, &made()));
+    fs::write(folder.join("other.toml"), file.replace("\"Objectives\"", "\"Again\"")).unwrap();
+    let other: Value = serde_json::from_str(&g2d(folder, "sweep other.toml --out swept --json").done()).unwrap();
+    assert_eq!((other["title"].as_str(), &before), (Some("Again"), &made()));
     fs::write(folder.join("sweep.toml"), file.replace("\"--steps\", \"1\"", "\"--steps\", \"2\"")).unwrap();
-    g2d(folder, "sweep sweep.toml --out swept").refused(&["other arguments", "--out"]);
+    g2d(folder, "sweep sweep.toml --out swept").done();
+    assert!(made().len() == 2 * before.len() && before.iter().all(|file| made().contains(file)));
     fs::write(folder.join("sweep.toml"), "title = \"x\"\ntasks = [\"alchemy\"]\n").unwrap();
     g2d(folder, "sweep sweep.toml").refused(&["alchemy", "zero-shot"]);
+}
+
+#[test]
+fn pseudo_masks_are_laid_on_true_ones_recipe_by_recipe() {
+    let report = report("masks --weights run --data shards --out masks");
+    let found = figures(&report);
+    let value = |setting: &str, class: &str, metric: &str| {
+        let own =
+            |figure: &&Value| figure["setting"] == setting && figure["class"] == class && figure["metric"] == metric;
+        let figure = found.iter().find(own).unwrap_or_else(|| panic!("no {metric} of {setting}, {class}"));
+        figure["estimate"]["value"].as_f64().unwrap()
+    };
+    // The recipe of the run is one of those that are tried, and a higher quantile leaves a smaller mask.
+    for metric in ["Dice", "lift", "recall", "area", "pieces", "stability under noise, Dice"] {
+        assert_eq!(value("as trained", "all", metric), value("threshold", "quantile 0.85", metric), "{metric}");
+    }
+    let areas: Vec<f64> = ["0.5", "0.75", "0.95"]
+        .iter()
+        .map(|quantile| value("threshold", &format!("quantile {quantile}"), "area"))
+        .collect();
+    assert!(areas.is_sorted_by(|larger, smaller| larger > smaller), "{areas:?}");
+    let text = eval("masks --weights run --data shards --out masks").done();
+    assert!(text.contains("head 2 alone") && text.contains("2 within the body"), "{text}");
+}
+
+#[test]
+fn classes_that_exclude_each_other_are_told_apart_by_accuracy() {
+    let folder = world();
+    let table = fs::read_to_string(folder.join("drawn/pairs.csv")).unwrap();
+    let mut reader = csv::Reader::from_reader(table.as_bytes());
+    let columns = reader.headers().unwrap().clone();
+    let at = columns.iter().position(|column| column == "findings").unwrap();
+    let mut writer = csv::Writer::from_path(folder.join("drawn/exclusive.csv")).unwrap();
+    writer.write_record(&columns).unwrap();
+    for (row, record) in reader.records().enumerate() {
+        let record = record.unwrap();
+        let class = ["normal", "pneumonia", "COVID-19"][row % 3];
+        writer
+            .write_record(record.iter().enumerate().map(|(column, cell)| if column == at { class } else { cell }))
+            .unwrap();
+    }
+    writer.flush().unwrap();
+    g2d(folder, "pack --pairs drawn/exclusive.csv --size 64 --out exclusive --tokenizer shards/tokenizer.json").done();
+    let report = report("probe --weights run --data exclusive --fractions 1 --out exclusive-probe");
+    let top1 = |figure: &&Value| figure["metric"] == "top-1" && figure["setting"].as_str().unwrap().starts_with("f5");
+    let found = figures(&report).iter().find(top1).expect("an accuracy");
+    assert!(found["estimate"]["value"].as_f64().unwrap() > 0.1, "{found}");
+    // Findings of phantoms do not exclude each other.
+    let many = self::report("probe --weights run --data shards --fractions 0.1 --out many");
+    assert!(!figures(&many).iter().any(|figure| figure["metric"] == "top-1"));
+}
+
+#[test]
+fn what_publications_print_is_printed_alone_if_asked() {
+    let both = report("zero-shot --weights run --data shards --out both");
+    let published = report("zero-shot --weights run --data shards --protocol published --out published");
+    let settings = |report: &Value| {
+        figures(report).iter().map(|figure| figure["setting"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    assert!(settings(&both).contains("threshold from val") && !settings(&published).contains("threshold from val"));
+    assert!(settings(&published).contains("threshold from test, as published"));
+    assert!(figures(&published).iter().any(|figure| figure["metric"] == "AUC"));
+    // What is stored has both.
+    let stored: Value = serde_json::from_str(&fs::read_to_string(world().join("published.json")).unwrap()).unwrap();
+    assert_eq!(figures(&stored), figures(&both));
+}
+
+#[test]
+fn the_ten_studies_are_listed() {
+    let listed = g2d(world(), "study").done();
+    assert_eq!(listed.lines().count(), 10, "{listed}");
+    assert!(listed.contains(" 6  Why the 85 % quantile?"), "{listed}");
+    g2d(world(), "study 11").refused(&["11", "1..=10"]);
 }

@@ -111,6 +111,7 @@ pub fn main() -> ExitCode {
         Verb::Phantom(phantom) => phantom.run(),
         Verb::Plan(plan) => plan.run(),
         Verb::Step(step) => step.run(),
+        Verb::Study(study) => study.run(),
         Verb::Sweep(sweep) => sweep.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Devices(devices) => devices.run(),

@@ -98,8 +98,8 @@ impl Pretrain {
         let run = if self.resume { self.resumed()? } else { self.fresh(cancelled)? };
         let bar = bar(run.stop_at);
         let mut last_line = None;
-        // The first run ends with a look at the GPU kernels that it did not use.
-        let look = self.first() && run.device == Device::Cpu;
+        // The first run ends with a look at the GPU kernels that it did not use; an experiment does not.
+        let look = self.first() && self.set.is_empty() && run.device == Device::Cpu;
         let mut repeated = None;
         let mut observe = |event: Event<'_>| match event {
             Event::Finished(session, films, text) if look => {
@@ -172,11 +172,12 @@ impl Pretrain {
             None if self.data.is_none() => PHANTOM_STEPS,
             None => EPOCHS.saturating_mul(per_epoch).max(LEAST_STEPS),
         };
-        let stop_at = self.steps.unwrap_or(whole);
         // Where a run stops within its schedule says nothing of it: one that is stopped and resumed is the one that went on.
         // What follows from the schedule's horizon follows from the one that was asked for.
-        let asked = if self.first() { defaults::first_horizon(whole) } else { whole }.max(stop_at);
+        let asked = if self.first() { defaults::first_horizon(whole) } else { whole }.max(self.steps.unwrap_or(0));
         let horizon = self.settings(data.train.vocab_size(), asked)?.train.schedule.steps;
+        // A horizon of one's own is also where the run ends.
+        let stop_at = self.steps.unwrap_or(if horizon == asked || self.epochs.is_some() { whole } else { horizon });
         let config = self.settings(data.train.vocab_size(), horizon)?;
         config.validate()?;
         let (own, words) = (config.model.vocab_size, data.train.vocab_size());

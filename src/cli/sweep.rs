@@ -1,4 +1,5 @@
-//! `g2d sweep`: a grid of settings, each trained with several seeds and evaluated; a table and a plot at the end.
+//! `g2d sweep`: a grid of settings, each trained with several seeds and evaluated; a table and a plot at the end. `g2d study`
+//! runs sweeps that come with the program.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use super::pretrain::RUNS;
 use crate::downstream::Report;
 use crate::downstream::summary::{Cell, Summary};
 use crate::downstream::tasks::Task;
+use crate::downstream::trained;
 use crate::error::Error;
 
 /// Trains and evaluates every combination of settings in a file, with each seed, and sums up. What is finished is kept: started
@@ -23,7 +25,7 @@ use crate::error::Error;
     title = \"Which objective of the decoder\"\n  \
     seeds = [0, 1, 2]\n  \
     pretrain = [\"--steps\", \"600\"]        # further arguments of g2d pretrain\n  \
-    tasks = [\"probe\", \"segment\"]         # of g2d eval\n  \
+    tasks = [\"probe\", \"segment\"]         # of g2d eval; pretrain: what training itself wrote down\n  \
     random = true                        # also weights that were never trained\n  \
     show = [\"probe: f5, 1 % of training\"] # what is plotted: how a task and a setting begin\n  \
     [grid]                               # keys and values as in --set\n  \
@@ -31,16 +33,22 @@ use crate::error::Error;
 pub struct Sweep {
     /// The file.
     file: PathBuf,
-    /// Where runs, table and plot go; by default runs/sweeps/NAME.
+    /// Where runs go, and table and plot, these into a folder named as the file; by default runs/sweeps. Sweeps share runs there.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Print the table as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// What a file of a sweep says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Plan {
-    title: String,
+pub(super) struct Plan {
+    pub(super) title: String,
+    /// What is known of the question, printed above the table.
+    #[serde(default)]
+    about: String,
     #[serde(default = "one_seed")]
     seeds: Vec<u64>,
     #[serde(default)]
@@ -60,13 +68,16 @@ fn one_seed() -> Vec<u64> {
     vec![0]
 }
 
+/// The name under which a sweep asks for what training itself wrote down.
+const PRETRAIN: &str = trained::TASK;
+
 impl Plan {
-    fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let fault = |what: String| Error::Usage(format!("{}: {what}", path.display()));
-        let plan: Self = toml::from_str(&text)
+    /// Reads what stands in a file, which is called `origin` in errors.
+    pub(super) fn parse(text: &str, origin: &str) -> Result<Self, Error> {
+        let fault = |what: String| Error::Usage(format!("{origin}: {what}"));
+        let plan: Self = toml::from_str(text)
             .map_err(|error| fault(format!("{}; g2d sweep --help shows a file", error.message())))?;
-        let known = Task::ALL.map(Task::name);
+        let known: Vec<&str> = Task::ALL.map(Task::name).into_iter().chain([PRETRAIN]).collect();
         if let Some(other) = plan.tasks.iter().find(|task| !known.contains(&task.as_str())) {
             return Err(fault(format!("there is no task {other:?}; there are {}", known.join(", "))));
         }
@@ -96,37 +107,54 @@ impl Plan {
 impl Sweep {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
-        let plan = Plan::read(&self.file)?;
+        let text = std::fs::read_to_string(&self.file).map_err(Error::io(&self.file))?;
+        let plan = Plan::parse(&text, &self.file.display().to_string())?;
         let name = self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let out = self.out.clone().unwrap_or_else(|| Path::new(RUNS).join("sweeps").join(name));
-        let combinations = plan.combinations();
-        let count = (combinations.len() + usize::from(plan.random)) * plan.seeds.len();
-        let (mut cells, mut done) = (Vec::new(), 0);
-        for settings in &combinations {
-            let title = if settings.is_empty() { "trained".into() } else { settings.join(", ") };
-            for &seed in &plan.seeds {
-                done += 1;
-                eprintln!("[{done}/{count}] {title}, seed {seed}");
-                let run = out.join(format!("{}-seed{seed}", file_name(&title)));
-                train(&plan, settings, seed, &run)?;
-                cells.push(Cell { title: title.clone(), seed, reports: evaluate(&plan, &run, None)? });
-            }
-        }
-        // Weights that were never trained have the model of the first combination.
-        let first = out.join(format!("{}-seed{}", file_name(&cells[0].title), plan.seeds[0]));
-        for &seed in plan.seeds.iter().filter(|_| plan.random) {
-            done += 1;
-            eprintln!("[{done}/{count}] random weights, seed {seed}");
-            cells.push(Cell { title: "random".into(), seed, reports: evaluate(&plan, &first, Some(seed))? });
-        }
-        let summary = Summary::of(&plan.title, &cells);
-        summary.write(&out.join("table"))?;
-        let plot = out.join("plot.svg");
-        crate::checkpoint::write_beside(&plot, super::plot::dots(&summary, &plan.show)?.as_bytes())
-            .map_err(Error::io(&plot))?;
-        println!("{}\nwritten to {}: table.md, table.json, plot.svg", summary.text(), out.display());
-        Ok(())
+        carry_out(&plan, self.out.as_deref(), &name, self.json)
     }
+}
+
+/// Trains and evaluates what is not yet in `out` (runs/sweeps if nothing is said), writes table and plot to its folder `name`, and
+/// prints the table. Runs and reports lie in `out` under what they were made with, so sweeps share them.
+pub(super) fn carry_out(plan: &Plan, out: Option<&Path>, name: &str, json: bool) -> Result<(), Error> {
+    let default = Path::new(RUNS).join("sweeps");
+    let out = out.unwrap_or(&default);
+    let summary = summed_up(plan, out)?;
+    let folder = out.join(name);
+    std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    summary.write(&folder.join("table"))?;
+    let plot = folder.join("plot.svg");
+    crate::checkpoint::write_beside(&plot, super::plot::dots(&summary, &plan.show)?.as_bytes())
+        .map_err(Error::io(&plot))?;
+    match json {
+        true => println!("{}", serde_json::to_string(&summary).unwrap_or_default()),
+        false => println!("{}\nwritten to {}: table.md, table.json, plot.svg", summary.text(), folder.display()),
+    }
+    Ok(())
+}
+
+/// Trains and evaluates what is not yet there.
+fn summed_up(plan: &Plan, out: &Path) -> Result<Summary, Error> {
+    let combinations = plan.combinations();
+    let count = (combinations.len() + usize::from(plan.random)) * plan.seeds.len();
+    let (mut cells, mut done, mut first) = (Vec::new(), 0, None);
+    for settings in &combinations {
+        let title = if settings.is_empty() { "trained".into() } else { settings.join(", ") };
+        for &seed in &plan.seeds {
+            done += 1;
+            eprintln!("[{done}/{count}] {title}, seed {seed}");
+            let run = trained_run(plan, settings, &title, seed, out)?;
+            cells.push(Cell { title: title.clone(), seed, reports: reports(plan, &run, None)? });
+            first.get_or_insert(run);
+        }
+    }
+    // Weights that were never trained have the model of the first combination.
+    for (&seed, run) in plan.seeds.iter().filter(|_| plan.random).zip(first.iter().cycle()) {
+        done += 1;
+        eprintln!("[{done}/{count}] random weights, seed {seed}");
+        cells.push(Cell { title: "random".into(), seed, reports: reports(plan, run, Some(seed))? });
+    }
+    Ok(Summary::of(&plan.title, &plan.about, &cells))
 }
 
 /// Letters, digits, `.` and `-` as they are, everything else as `_`.
@@ -137,14 +165,20 @@ fn file_name(title: &str) -> String {
         .collect()
 }
 
-/// Trains a run, unless it is trained; one that was stopped goes on.
-fn train(plan: &Plan, settings: &[String], seed: u64, run: &Path) -> Result<(), Error> {
+/// Of arguments, so that what was made with others has another name.
+fn digest(arguments: &[String]) -> String {
+    blake3::hash(arguments.join("\n").as_bytes()).to_hex()[..8].to_owned()
+}
+
+/// Trains a run in `out`, unless it is trained; one that was stopped goes on.
+fn trained_run(plan: &Plan, settings: &[String], title: &str, seed: u64, out: &Path) -> Result<PathBuf, Error> {
     let mut arguments = plan.pretrain.clone();
     arguments.extend(["--set".into(), format!("seed={seed}")]);
     arguments.extend(settings.iter().flat_map(|setting| ["--set".into(), setting.clone()]));
+    let run = out.join(format!("{}-seed{seed}-{}", file_name(title), digest(&arguments)));
     let finished = run.join("finished.json");
-    if made(&finished, &arguments)? {
-        return Ok(());
+    if finished.exists() {
+        return Ok(run);
     }
     let mut call = vec!["pretrain".to_owned(), "--json".into(), "--out".into(), run.display().to_string()];
     if run.join("manifest.json").exists() {
@@ -162,16 +196,17 @@ fn train(plan: &Plan, settings: &[String], seed: u64, run: &Path) -> Result<(), 
     if summary["interrupted"] != false {
         return Err(Error::Usage("a run was stopped; the same sweep goes on from there".into()));
     }
-    remember(&finished, &arguments)
+    let text = serde_json::to_string(&arguments).unwrap_or_default();
+    crate::checkpoint::write_beside(&finished, text.as_bytes()).map_err(Error::io(&finished))?;
+    Ok(run)
 }
 
 /// The reports of a run, or of fresh weights of its model, task by task; those that exist are read.
-fn evaluate(plan: &Plan, run: &Path, random: Option<u64>) -> Result<Vec<Report>, Error> {
+fn reports(plan: &Plan, run: &Path, random: Option<u64>) -> Result<Vec<Report>, Error> {
     let report = |task: &String| {
-        let weights = random.map_or("trained".into(), |seed| format!("random-{seed}"));
-        let path = run.join("sweep").join(format!("{task}-{weights}.json"));
-        let finished = run.join("sweep").join(format!("{task}-{weights}.finished.json"));
-        if !made(&finished, &plan.eval)? {
+        let weights = random.map_or("trained".into(), |seed| format!("random{seed}"));
+        let path = run.join("sweep").join(format!("{task}-{weights}-{}.json", digest(&plan.eval)));
+        if !path.exists() {
             let subject = match random {
                 Some(seed) => format!("random:{seed}:{}", run.display()),
                 None => run.display().to_string(),
@@ -180,32 +215,16 @@ fn evaluate(plan: &Plan, run: &Path, random: Option<u64>) -> Result<Vec<Report>,
             call.extend(["--out".into(), path.display().to_string()]);
             call.extend(plan.eval.clone());
             child(&call)?;
-            remember(&finished, &plan.eval)?;
         }
         Report::read(&path)
     };
-    plan.tasks.iter().map(report).collect()
-}
-
-/// Whether something is there and was made with these arguments.
-fn made(finished: &Path, arguments: &[String]) -> Result<bool, Error> {
-    if !finished.exists() {
-        return Ok(false);
+    let mut found: Vec<Report> =
+        plan.tasks.iter().filter(|task| *task != PRETRAIN).map(report).collect::<Result<_, Error>>()?;
+    // What was never trained wrote nothing down.
+    if random.is_none() && plan.tasks.iter().any(|task| task == PRETRAIN) {
+        found.insert(0, trained::report(run)?);
     }
-    let text = std::fs::read_to_string(finished).map_err(Error::io(finished))?;
-    match serde_json::from_str::<Vec<String>>(&text).is_ok_and(|own| own == arguments) {
-        true => Ok(true),
-        false => Err(Error::Usage(format!(
-            "{} says that this was made with other arguments than the file has now; give another --out",
-            finished.display()
-        ))),
-    }
-}
-
-/// Writes down with which arguments something was made.
-fn remember(finished: &Path, arguments: &[String]) -> Result<(), Error> {
-    let text = serde_json::to_string(arguments).unwrap_or_default();
-    crate::checkpoint::write_beside(finished, text.as_bytes()).map_err(Error::io(finished))
+    Ok(found)
 }
 
 /// Runs this program with other arguments: each part has its own memory, and stops at Ctrl-C as it would by itself. Returns what

@@ -1,7 +1,8 @@
-//! Figures of a multi-label classification: AUC of each class and their mean, with intervals.
+//! Figures of a classification: AUC of each class and their mean, and the accuracy where classes exclude each other, with
+//! intervals.
 
 use super::evaluation::figure;
-use super::metrics::classification::auc;
+use super::metrics::classification::{auc, top1};
 use super::report::Figure;
 use super::tasks::Task;
 use crate::base::Estimate;
@@ -63,6 +64,19 @@ impl Classified<'_> {
             ..figure(task, setting, "macro", "AUC", estimate)
         });
         all.into_iter().chain((0..self.classes.len()).filter_map(class)).collect()
+    }
+
+    /// The part of films whose highest score is that of their class, the mean over repetitions; for classes that exclude
+    /// each other.
+    pub fn accuracy(&self, task: Task, setting: &str) -> Option<Figure> {
+        let classes = self.classes.len();
+        let label = |film: &[bool]| film.iter().position(|&has| has);
+        let labels: Vec<usize> = self.truth.chunks_exact(classes).map(label).collect::<Option<_>>()?;
+        let hits: Vec<Vec<f64>> =
+            self.scores.iter().map(|scores| top1(scores, classes, &labels).ok()).collect::<Option<_>>()?;
+        let film = |film: usize| hits.iter().map(|hits| hits[film]).sum::<f64>() / hits.len() as f64;
+        let estimate = Estimate::of_mean(&(0..labels.len()).map(film).collect::<Vec<f64>>())?;
+        Some(figure(task, setting, "all", "top-1", estimate))
     }
 }
 

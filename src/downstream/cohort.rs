@@ -60,6 +60,12 @@ impl Cohort {
         (films, labels.into_iter().flatten().copied().collect())
     }
 
+    /// Whether every labelled film has exactly one of at least three classes: then classes exclude each other (COVIDx).
+    pub fn exclusive(&self) -> bool {
+        let one = |labels: &Vec<bool>| labels.iter().filter(|&&has| has).count() == 1;
+        self.classes.len() > 2 && self.labels.iter().flatten().all(one)
+    }
+
     /// Whether the film has each class; nothing where that is not known.
     pub fn labels(&self, film: usize) -> Option<&[bool]> {
         self.labels[film].as_deref()

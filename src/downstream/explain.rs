@@ -147,7 +147,7 @@ fn aggregated(config: &Config, heads: &[&[f64]], mean: Vec<f64>) -> (String, Vec
         MaskAggregation::Single => (format!("head {} alone", config.mask_head + 1), heads[config.mask_head].to_vec()),
         MaskAggregation::Max => {
             let most = |cell| heads.iter().map(|head| head[cell]).fold(f64::NEG_INFINITY, f64::max);
-            ("most of heads".into(), (0..mean.len()).map(most).collect())
+            ("maximum of heads".into(), (0..mean.len()).map(most).collect())
         }
     }
 }

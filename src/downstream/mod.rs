@@ -12,6 +12,7 @@ pub mod report;
 pub mod subject;
 pub mod summary;
 pub mod tasks;
+pub mod trained;
 
 mod classified;
 mod encoder;

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::Estimate;
 use crate::error::Error;
 
+/// In figures of which there are others: found as publications find them.
+pub const PUBLISHED: &str = "as published";
+
 /// One figure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
@@ -107,6 +110,16 @@ impl Report {
             let _ = writeln!(text, "- {note}");
         }
         text
+    }
+
+    /// Of a metric that was found in several ways leaves only the publications': thresholds from the test films, means of
+    /// batches, mAP by their overlaps.
+    pub fn as_published(&mut self) {
+        let published =
+            |figure: &Figure| [&figure.setting, &figure.class, &figure.metric].iter().any(|of| of.contains(PUBLISHED));
+        let metric = |figure: &Figure| (figure.task.clone(), figure.metric.replace(PUBLISHED, "").trim().to_owned());
+        let twice: Vec<_> = self.figures.iter().filter(|figure| published(figure)).map(metric).collect();
+        self.figures.retain(|figure| published(figure) || !twice.contains(&metric(figure)));
     }
 
     /// The same for a terminal, columns aligned; without single classes unless they are `every` one asked for.

@@ -1,4 +1,5 @@
-//! Many reports side by side: a column for what was compared, a row for each figure, the mean over seeds with their range.
+//! Many reports side by side: a column for what was compared, a row for each figure: the mean over seeds, its interval, the
+//! range of the seeds.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::report::Report;
+use crate::base::Estimate;
 use crate::error::Error;
 
 /// What one seed of one column gave.
@@ -26,8 +28,17 @@ pub struct Row {
     pub what: String,
     /// The metric, with its class where that is one of several.
     pub metric: String,
+    /// Whether it is of one class among several.
+    pub single: bool,
     /// For each column the figures of its seeds; empty where it has none.
-    pub values: Vec<Vec<f64>>,
+    pub values: Vec<Vec<Estimate>>,
+}
+
+impl Row {
+    /// The mean over the seeds of a column; `None` where it has none.
+    pub fn mean(&self, column: usize) -> Option<f64> {
+        mean(&self.values[column], |estimate| estimate.value)
+    }
 }
 
 /// See the [module](self).
@@ -35,9 +46,11 @@ pub struct Row {
 pub struct Summary {
     /// What was asked.
     pub title: String,
+    /// What is known of it.
+    pub about: String,
     /// Columns, in the order in which they were first met.
     pub columns: Vec<String>,
-    /// Rows, in the order of the reports. Single classes are left to the reports.
+    /// Rows, in the order of the reports.
     pub rows: Vec<Row>,
     /// What keeps columns from being compared.
     pub warnings: Vec<String>,
@@ -45,8 +58,14 @@ pub struct Summary {
 
 impl Summary {
     /// Sums up.
-    pub fn of(title: &str, cells: &[Cell]) -> Self {
-        let mut found = Self { title: title.into(), columns: Vec::new(), rows: Vec::new(), warnings: Vec::new() };
+    pub fn of(title: &str, about: &str, cells: &[Cell]) -> Self {
+        let mut found = Self {
+            title: title.into(),
+            about: about.trim().into(),
+            columns: Vec::new(),
+            rows: Vec::new(),
+            warnings: Vec::new(),
+        };
         for cell in cells {
             if !found.columns.contains(&cell.title) {
                 found.columns.push(cell.title.clone());
@@ -56,29 +75,29 @@ impl Summary {
         for cell in cells {
             let column = found.columns.iter().position(|title| *title == cell.title).unwrap_or_default();
             for report in &cell.reports {
-                let mixed = *splits.get_or_insert(&report.splits) != &report.splits;
+                let mixed = !report.splits.is_empty() && *splits.get_or_insert(&report.splits) != &report.splits;
                 if mixed && found.warnings.is_empty() {
                     found.warnings.push("the reports are not all of the same films: do not compare them".into());
                 }
-                for figure in report.figures.iter().filter(|figure| figure.whole()) {
+                for figure in &report.figures {
                     let what = format!("{}: {}", figure.task, figure.setting);
                     let metric = match figure.class.as_str() {
                         "macro" | "all" => figure.metric.clone(),
                         class => format!("{} ({class})", figure.metric),
                     };
-                    found.add(what, metric, column, figure.estimate.value);
+                    found.add(what, metric, !figure.whole(), column, figure.estimate);
                 }
             }
         }
         found
     }
 
-    fn add(&mut self, what: String, metric: String, column: usize, value: f64) {
+    fn add(&mut self, what: String, metric: String, single: bool, column: usize, value: Estimate) {
         let columns = self.columns.len();
         let row = match self.rows.iter().position(|row| row.what == what && row.metric == metric) {
             Some(row) => &mut self.rows[row],
             None => {
-                self.rows.push(Row { what, metric, values: vec![Vec::new(); columns] });
+                self.rows.push(Row { what, metric, single, values: vec![Vec::new(); columns] });
                 let last = self.rows.len() - 1;
                 &mut self.rows[last]
             }
@@ -99,34 +118,57 @@ impl Summary {
         Ok(())
     }
 
-    /// As Markdown.
+    /// As Markdown: first what is of all classes or films, then class by class.
     pub fn text(&self) -> String {
-        let mut text = format!(
-            "# {}\n\n| | metric | {} |\n|---|---|{}\n",
-            self.title,
-            self.columns.join(" | "),
-            "---|".repeat(self.columns.len())
-        );
-        for row in &self.rows {
-            let cells: Vec<String> = row.values.iter().map(|values| told(values)).collect();
-            let _ = writeln!(text, "| {} | {} | {} |", row.what, row.metric, cells.join(" | "));
+        let about = if self.about.is_empty() { String::new() } else { format!("{}\n\n", self.about) };
+        let mut text = format!("# {}\n\n{about}{}", self.title, self.table(|row| !row.single));
+        if self.rows.iter().any(|row| row.single) {
+            let _ = write!(text, "\nClass by class:\n\n{}", self.table(|row| row.single));
         }
         let seeds = self.rows.iter().flat_map(|row| row.values.iter().map(Vec::len)).max().unwrap_or(0);
-        let _ = writeln!(text, "\nMeans over {seeds} seeds, and their range.");
+        let _ = writeln!(
+            text,
+            "\nMeans over {seeds} seeds, in brackets the mean ends of their 95 % intervals (bootstrap over films), then the range \
+             of the seeds. n: films, or what else was resampled."
+        );
         for warning in &self.warnings {
             let _ = writeln!(text, "Warning: {warning}.");
         }
         text
     }
+
+    /// The rows that are `wanted`, as a table in Markdown.
+    pub fn table(&self, wanted: impl Fn(&Row) -> bool) -> String {
+        let mut text = format!(
+            "| | metric | {} | n |\n|---|---|{}---|\n",
+            self.columns.join(" | "),
+            "---|".repeat(self.columns.len())
+        );
+        for row in self.rows.iter().filter(|row| wanted(row)) {
+            let cells: Vec<String> = row.values.iter().map(|values| told(values)).collect();
+            let n = row.values.iter().flatten().map(|value| value.n).max().unwrap_or_default();
+            let _ = writeln!(text, "| {} | {} | {} | {n} |", row.what, row.metric, cells.join(" | "));
+        }
+        text
+    }
 }
 
-/// `0.512 (0.498 to 0.530)`.
-fn told(values: &[f64]) -> String {
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let range = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick).unwrap_or(f64::NAN);
+fn mean(values: &[Estimate], part: fn(&Estimate) -> f64) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().map(part).sum::<f64>() / values.len() as f64)
+}
+
+/// `0.512 [0.470, 0.551] (0.498 to 0.530)`.
+fn told(values: &[Estimate]) -> String {
+    let [Some(value), Some(low), Some(high)] = [
+        mean(values, |estimate| estimate.value),
+        mean(values, |estimate| estimate.low),
+        mean(values, |estimate| estimate.high),
+    ] else {
+        return String::new();
+    };
+    let range = |pick: fn(f64, f64) -> f64| values.iter().map(|one| one.value).reduce(pick).unwrap_or(f64::NAN);
     match values.len() {
-        0 => "".into(),
-        1 => format!("{mean:.3}"),
-        _ => format!("{mean:.3} ({:.3} to {:.3})", range(f64::min), range(f64::max)),
+        1 => format!("{value:.3} [{low:.3}, {high:.3}]"),
+        _ => format!("{value:.3} [{low:.3}, {high:.3}] ({:.3} to {:.3})", range(f64::min), range(f64::max)),
     }
 }

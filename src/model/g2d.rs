@@ -223,6 +223,25 @@ pub fn record_explain(config: &Config, shapes: &Shapes) -> Result<Recorder, Reco
     Ok(recorder)
 }
 
+/// Records the pseudo masks of films by several recipes that share a model, with running statistics: `out.mask0`, `out.mask1`
+/// and so on [batch, side, side]; where a recipe gives a film several masks, their mean.
+pub fn record_masks(recipes: &[Config], shapes: &Shapes) -> Result<Recorder, RecordError> {
+    let model = recipes.first().ok_or_else(|| refused("no recipe of a mask was given"))?;
+    let mut recorder = begin(model, shapes)?;
+    let r = &mut recorder;
+    let images = Images::declare(r, model, shapes)?;
+    let features = features(r, model, &images, Statistics::Running)?;
+    let cells =
+        r.scope("proj_v", |r| projection::image(r, model, features[features.len() - 1], Statistics::Running))?;
+    let (_, map) = r.scope("attnpool", |r| attention_pool::attention_pool(r, model, cells))?;
+    for (at, recipe) in recipes.iter().enumerate() {
+        let masks = r.scope("mask", |r| losses::masks(r, recipe, DecoderObjective::None, map, images.plane))?;
+        let mean = r.scope("mask", |r| losses::mean(r, &masks.own))?;
+        mean.into_iter().for_each(|mean| r.output(format!("out.mask{at}"), mean));
+    }
+    Ok(recorder)
+}
+
 /// Records what texts alone give, with running statistics: `out.text_embedding` [batch, projection_dim], not normalised.
 pub fn record_texts(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
     let mut recorder = begin(config, shapes)?;

@@ -24,6 +24,8 @@ use crate::program::Kernels;
 
 const CONFIG: &str = "config.json";
 const MANIFEST: &str = "manifest.json";
+/// What a run writes down of each step ([`metrics`](super::metrics)).
+pub const METRICS: &str = "metrics.jsonl";
 /// Most films of a validation.
 const VALIDATED: usize = 512;
 /// The same on the emulated device, which takes seconds for each.
@@ -150,7 +152,7 @@ impl Files {
     /// Opens `metrics.jsonl` for what comes after `steps` steps; lines that will be written again, of a run that was
     /// cut off, are dropped: at step 0 that is all.
     fn open(folder: &Path, steps: u64) -> Result<Self, Error> {
-        let path = folder.join("metrics.jsonl");
+        let path = folder.join(METRICS);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),

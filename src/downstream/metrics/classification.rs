@@ -142,35 +142,6 @@ pub fn best_threshold(scores: &[f64], positive: &[bool], criterion: Criterion) -
     Ok(best.1)
 }
 
-/// The figures of one class.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ClassFigures {
-    /// See [`auc`].
-    pub auc: Result<f64, Undefined>,
-    /// See [`average_precision`].
-    pub average_precision: Result<f64, Undefined>,
-    /// See [`Confusion::f1`].
-    pub f1: Result<f64, Undefined>,
-    /// See [`Confusion::accuracy`].
-    pub accuracy: Result<f64, Undefined>,
-    /// See [`Confusion::mcc`].
-    pub mcc: Result<f64, Undefined>,
-}
-
-impl ClassFigures {
-    /// All figures of `scores` `[films]` against `positive` `[films]`, those that need one with this threshold.
-    pub fn of(scores: &[f64], positive: &[bool], threshold: f64) -> Self {
-        let counts = Confusion::at(scores, positive, threshold);
-        Self {
-            auc: auc(scores, positive),
-            average_precision: average_precision(scores, positive),
-            f1: counts.and_then(|counts| counts.f1()),
-            accuracy: counts.and_then(|counts| counts.accuracy()),
-            mcc: counts.and_then(|counts| counts.mcc()),
-        }
-    }
-}
-
 /// A mean over classes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Macro {
@@ -280,21 +251,6 @@ mod tests {
     }
 
     #[test]
-    fn one_class_has_no_value_but_accuracy() {
-        let all = ClassFigures::of(&[0.2, 0.7], &[true, true], 0.5);
-        assert_eq!((all.auc, all.mcc), (Err(Undefined::NoNegatives), Err(Undefined::NoNegatives)));
-        assert_eq!((all.f1, all.accuracy, all.average_precision), (Ok(2.0 / 3.0), Ok(0.5), Ok(1.0)));
-        let none = ClassFigures::of(&[0.2, 0.7], &[false, false], 0.5);
-        let no = Err(Undefined::NoPositives);
-        assert_eq!([none.auc, none.mcc, none.f1, none.average_precision], [no; 4]);
-        assert_eq!(none.accuracy, Ok(0.5));
-        assert_eq!(best_threshold(&[0.2], &[false], Criterion::F1), Err(Undefined::NoPositives));
-        assert_eq!(macro_mean(&[all.auc, Ok(0.25), none.auc, Ok(0.75)]), Ok(Macro { value: 0.5, classes: 2 }));
-        assert_eq!(macro_mean(&[none.auc, all.auc]), Err(Undefined::NoPositives));
-        assert_eq!(macro_mean(&[]), Err(Undefined::Empty));
-    }
-
-    #[test]
     fn bad_input_is_refused() {
         assert_eq!(auc(&[], &[]), Err(Undefined::Empty));
         assert_eq!(auc(&[0.1, f64::NAN], &[true, false]), Err(Undefined::NotFinite(1)));
@@ -307,5 +263,24 @@ mod tests {
     #[test]
     fn top1_by_hand() {
         assert_eq!(top1(&[0.1, 0.9, 0.5, 0.5, 0.5, 0.5], 2, &[1, 0, 1]), Ok(vec![1.0, 1.0, 0.0]));
+    }
+
+    #[test]
+    fn one_class_has_no_value_but_accuracy() {
+        let counts = |positive| Confusion::at(&[0.2, 0.7], &[positive; 2], 0.5).unwrap();
+        let none = Err(Undefined::NoNegatives);
+        assert_eq!((auc(&[0.2, 0.7], &[true; 2]), counts(true).mcc()), (none, none));
+        assert_eq!((counts(true).f1(), counts(true).accuracy()), (Ok(2.0 / 3.0), Ok(0.5)));
+        let none = Err(Undefined::NoPositives);
+        let found = [auc(&[0.2, 0.7], &[false; 2]), counts(false).mcc(), counts(false).f1()];
+        assert_eq!(found, [none; 3]);
+        assert_eq!((average_precision(&[0.2, 0.7], &[false; 2]), counts(false).accuracy()), (none, Ok(0.5)));
+        assert_eq!(best_threshold(&[0.2], &[false], Criterion::F1), none);
+        assert_eq!(
+            macro_mean(&[Err(Undefined::Empty), Ok(0.25), none, Ok(0.75)]),
+            Ok(Macro { value: 0.5, classes: 2 })
+        );
+        assert_eq!(macro_mean(&[none, Err(Undefined::Empty)]), none);
+        assert_eq!(macro_mean(&[]), Err(Undefined::Empty));
     }
 }

@@ -3,6 +3,7 @@
 mod detect;
 mod finetune;
 mod ground;
+mod masks;
 mod probe;
 mod retrieve;
 mod segment;
@@ -34,12 +35,22 @@ pub enum Task {
     Detect,
     /// Reports for films, and films for reports.
     Retrieve,
+    /// Pseudo masks against true masks.
+    Masks,
 }
 
 impl Task {
     /// All, the quickest first.
-    pub const ALL: [Self; 7] =
-        [Self::ZeroShot, Self::Retrieve, Self::Ground, Self::Probe, Self::Segment, Self::Finetune, Self::Detect];
+    pub const ALL: [Self; 8] = [
+        Self::ZeroShot,
+        Self::Retrieve,
+        Self::Ground,
+        Self::Masks,
+        Self::Probe,
+        Self::Segment,
+        Self::Finetune,
+        Self::Detect,
+    ];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -51,13 +62,14 @@ impl Task {
             Self::Ground => "ground",
             Self::Detect => "detect",
             Self::Retrieve => "retrieve",
+            Self::Masks => "masks",
         }
     }
 
     /// Parts of the pre-trained model without which it cannot be done.
     pub(super) fn parts(self) -> &'static [Part] {
         match self {
-            Self::Probe => &[Part::Encoder, Part::ImageProjection],
+            Self::Probe | Self::Masks => &[Part::Encoder, Part::ImageProjection],
             Self::Finetune | Self::Segment | Self::Detect => &[Part::Encoder],
             Self::ZeroShot | Self::Ground | Self::Retrieve => &[Part::Encoder, Part::ImageProjection, Part::Text],
         }
@@ -72,6 +84,7 @@ impl Task {
             Self::Ground => ground::run(evaluation),
             Self::Detect => detect::run(evaluation),
             Self::Retrieve => retrieve::run(evaluation),
+            Self::Masks => masks::run(evaluation),
         }
     }
 }
@@ -111,4 +124,15 @@ fn need_classes(evaluation: &mut Evaluation<'_>, task: Task) -> Result<(), Error
 fn bce(logits: &[f64], truth: &[bool]) -> Option<f64> {
     let one = |(&x, &has): (&f64, &bool)| (if has { -x } else { x }).max(0.0) + (-x.abs()).exp().ln_1p();
     mean(logits.iter().zip(truth).map(one).collect())
+}
+
+/// Cross entropy of the softmax of logits [films, classes] whose films have one class each, the mean; `None` of no films.
+fn cross_entropy(logits: &[f64], truth: &[bool], classes: usize) -> Option<f64> {
+    let one = |(logits, truth): (&[f64], &[bool])| {
+        let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = logits.iter().map(|&logit| (logit - most).exp()).sum();
+        let own = logits.iter().zip(truth).find(|&(_, &has)| has).map_or(most, |(&logit, _)| logit);
+        most + sum.ln() - own
+    };
+    mean(logits.chunks_exact(classes).zip(truth.chunks_exact(classes)).map(one).collect())
 }

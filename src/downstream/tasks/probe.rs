@@ -1,5 +1,6 @@
 //! Linear classification on frozen features (MGCA; the paper's table 4): the mean of one of the encoder's maps, by running
-//! statistics, and one linear layer, on a part of the training films.
+//! statistics, and one linear layer, on a part of the training films. Labels are learned each by itself, or, where they exclude
+//! each other, by the cross entropy of their softmax (COVIDx).
 
 use std::rc::Rc;
 
@@ -15,6 +16,7 @@ use crate::downstream::report::Figure;
 use crate::error::Error;
 use crate::model::init::Scheme;
 use crate::model::layer::Dense;
+use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::elementwise_loss::{ElementwiseLoss, Form};
 use crate::program::Recorder;
 
@@ -46,6 +48,9 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
             let classes = &evaluation.cohort.classes;
             let classified = Classified { classes, truth: &found.0, scores: &found.1 };
             figures.extend(classified.aucs(TASK, &setting));
+            if evaluation.cohort.exclusive() {
+                figures.extend(classified.accuracy(TASK, &setting));
+            }
         }
     }
     Ok(figures)
@@ -87,7 +92,8 @@ fn one(
     let classes = evaluation.cohort.classes.len();
     let width = test.features.len() / (test.truth.len() / classes);
     let batch = BATCH.min(chosen.len());
-    let mut learner = Learner::open(record(batch, width, classes)?, &evaluation.choices.on, seed)?;
+    let exclusive = evaluation.cohort.exclusive();
+    let mut learner = Learner::open(record(batch, width, classes, exclusive)?, &evaluation.choices.on, seed)?;
     let steps_per_epoch = chosen.len().div_ceil(batch);
     let budget = &evaluation.choices.budget;
     let fit = Fit { learning_rate: LEARNING_RATE, steps_per_epoch, epochs: budget.epochs, patience: budget.patience };
@@ -102,14 +108,22 @@ fn one(
         let (mut features, mut target) = (Vec::new(), Vec::new());
         for &film in films {
             features.extend(&train.features[film * width..][..width]);
-            target.extend(train.truth[film * classes..][..classes].iter().map(|&has| f32::from(u8::from(has))));
+            target.extend_from_slice(&train.truth[film * classes..][..classes]);
         }
         engine.write(plan, "features", &features)?;
-        engine.write(plan, "target", &target)
+        if exclusive {
+            let class = |film: &[bool]| film.iter().position(|&has| has).unwrap_or_default() as i32;
+            return engine.upload(plan, "class", &target.chunks_exact(classes).map(class).collect::<Vec<i32>>());
+        }
+        engine.write(plan, "target", &target.iter().map(|&has| f32::from(u8::from(has))).collect::<Vec<f32>>())
     };
     let mut judge = |learner: &mut Learner| {
         let scores = scores(learner, &val.features, batch, width, classes)?;
-        Ok(super::bce(&scores, &val.truth).map(|loss| -loss))
+        let loss = match exclusive {
+            true => super::cross_entropy(&scores, &val.truth, classes),
+            false => super::bce(&scores, &val.truth),
+        };
+        Ok(loss.map(|loss| -loss))
     };
     learner.fit(fit, &mut feed, &mut judge, &|_, _| (), evaluation.cancelled)?;
     scores(&mut learner, &test.features, batch, width, classes)
@@ -132,7 +146,7 @@ fn scores(
     Ok(found)
 }
 
-fn record(batch: usize, width: usize, classes: usize) -> Result<learner::Task, Error> {
+fn record(batch: usize, width: usize, classes: usize, exclusive: bool) -> Result<learner::Task, Error> {
     let head = |r: &mut Recorder| {
         let features = r.input("features", Spec::exact([batch, width]));
         let layer = Dense { output: Kind::Exact, scheme: Scheme::XavierUniform, ..Dense::xavier() };
@@ -143,8 +157,13 @@ fn record(batch: usize, width: usize, classes: usize) -> Result<learner::Task, E
     prediction.output("out.logits", logits);
     let mut training = Recorder::new();
     let logits = head(&mut training)?;
-    let target = training.input("target", Spec::exact([batch, classes]));
-    let loss = training.one(ElementwiseLoss::fwd(Form::BceWithLogits), &[logits, target])?;
+    let loss = if exclusive {
+        let class = training.input("class", Spec::index([batch]));
+        training.one(CrossEntropy::fwd(), &[logits, class])?
+    } else {
+        let target = training.input("target", Spec::exact([batch, classes]));
+        training.one(ElementwiseLoss::fwd(Form::BceWithLogits), &[logits, target])?
+    };
     Ok(learner::Task { training, loss, prediction: prediction.finish(), weight_decay: WEIGHT_DECAY })
 }
 
