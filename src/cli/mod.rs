@@ -26,6 +26,7 @@ mod plot;
 mod pretrain;
 pub mod settings;
 mod step;
+mod study;
 mod sweep;
 mod verify;
 
@@ -82,6 +83,7 @@ enum Verb {
     Phantom(phantom::Phantom),
     Plan(plan::Plan),
     Step(step::Step),
+    Study(study::Study),
     Sweep(sweep::Sweep),
     Bench(bench::Bench),
     Devices(devices::Devices),

@@ -128,7 +128,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// What the films of a split become, in the split's order; computed once. Films to train on come without their cells.
+    /// What the films of a split become, in the split's order; computed once; without their cells.
     pub fn features(&mut self, split: Split) -> Result<Rc<Features>, Error> {
         if let Some(features) = self.features[split as usize].get() {
             return Ok(features.clone());
@@ -136,7 +136,7 @@ impl<'a> Evaluation<'a> {
         let (cohort, progress) = (self.cohort, self.progress);
         let films = cohort.split(split);
         let told = |done| progress(&format!("features of {}: {done} of {} films", split.name(), films.len()));
-        let features = Rc::new(self.encoder()?.films(&cohort.dataset, films, split != Split::Train, &told)?);
+        let features = Rc::new(self.encoder()?.films(&cohort.dataset, films, false, &told)?);
         Ok(self.features[split as usize].get_or_init(|| features).clone())
     }
 

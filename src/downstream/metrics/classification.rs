@@ -271,16 +271,16 @@ mod tests {
         let none = Err(Undefined::NoNegatives);
         assert_eq!((auc(&[0.2, 0.7], &[true; 2]), counts(true).mcc()), (none, none));
         assert_eq!((counts(true).f1(), counts(true).accuracy()), (Ok(2.0 / 3.0), Ok(0.5)));
-        let none = Err(Undefined::NoPositives);
+        let none: Result<f64, Undefined> = Err(Undefined::NoPositives);
         let found = [auc(&[0.2, 0.7], &[false; 2]), counts(false).mcc(), counts(false).f1()];
         assert_eq!(found, [none; 3]);
         assert_eq!((average_precision(&[0.2, 0.7], &[false; 2]), counts(false).accuracy()), (none, Ok(0.5)));
-        assert_eq!(best_threshold(&[0.2], &[false], Criterion::F1), none);
+        assert_eq!(best_threshold(&[0.2], &[false], Criterion::F1), Err(Undefined::NoPositives));
         assert_eq!(
             macro_mean(&[Err(Undefined::Empty), Ok(0.25), none, Ok(0.75)]),
             Ok(Macro { value: 0.5, classes: 2 })
         );
-        assert_eq!(macro_mean(&[none, Err(Undefined::Empty)]), none);
+        assert_eq!(macro_mean(&[none, Err(Undefined::Empty)]), Err(Undefined::NoPositives));
         assert_eq!(macro_mean(&[]), Err(Undefined::Empty));
     }
 }

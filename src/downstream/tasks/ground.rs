@@ -1,15 +1,16 @@
 //! Phrase grounding: where on a film is what a sentence says? The cosine of each projected cell with the sentence, on test
 //! films whose boxes say where it is (the paper's table 2a; MS-CXR's measures).
 //!
-//! Three ways to a map: the projected cells' cosines, blended to the film's size (the paper); the same, smoothed by a Gaussian
-//! of 1.5 cells and not blended (BioViL); and, ours, blended cosines of what the pool would make of each cell alone, which is
-//! what the contrastive loss compares with texts ([`values`](crate::downstream)).
+//! Ways to a map: the projected cells' cosines, blended to the film's size (the paper); the same, smoothed by a Gaussian of 1.5
+//! cells and not blended (BioViL); and, ours, blended cosines of what the pool would make of each cell alone, which is what the
+//! contrastive loss compares with texts ([`values`](crate::downstream)). The first and the last also with what a phrase has beyond
+//! the mean of all phrases: what they share can be nearer to the background than to any finding (CLIP Surgery, Li and others
+//! 2023).
 
 use super::Task;
 use crate::base::Estimate;
 use crate::data::{Dataset, Split};
-use crate::downstream::cohort::Cohort;
-use crate::downstream::encoder::normalise;
+use crate::downstream::encoder::{Features, normalise};
 use crate::downstream::evaluation::{Evaluation, figure};
 use crate::downstream::metrics::Undefined;
 use crate::downstream::metrics::grid::Grid;
@@ -17,6 +18,7 @@ use crate::downstream::metrics::grounding::Grounding;
 use crate::downstream::prompts::prompts;
 use crate::downstream::report::Figure;
 use crate::error::Error;
+use crate::model::config::Config;
 
 const TASK: Task = Task::Ground;
 /// Deviation of the Gaussian that smooths a grid, in cells (BioViL).
@@ -31,11 +33,16 @@ struct Asked {
     truth: Vec<bool>,
 }
 
+/// The films of a split that something is asked of, and what.
+struct Shown {
+    features: Features,
+    asked: Vec<Asked>,
+}
+
 pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error> {
     let cohort = evaluation.cohort;
-    let side = evaluation.subject.config.image_size;
-    let (val, test) = (asked(cohort, Split::Val, side)?, asked(cohort, Split::Test, side)?);
-    if test.is_empty() {
+    let (val, test) = (shown(evaluation, Split::Val)?, shown(evaluation, Split::Test)?);
+    if test.asked.is_empty() {
         let folder = cohort.dataset.folder().display();
         let what = "no film of the test split has a box labelled with one of its findings; give boxes when packing";
         return Err(Error::Usage(format!("ground cannot be done on {folder}: {what}")));
@@ -50,49 +57,85 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
         phrases.push(sum);
     }
     let mut figures = Vec::new();
-    for (way, smooth, pooled) in [
-        ("projected cells", false, false),
-        ("projected cells, smoothed (BioViL)", true, false),
-        ("cells through the pool (ours)", false, true),
-    ] {
-        let mut maps = |split, asked: &[Asked]| -> Result<Vec<Grounding>, Error> {
-            let features = evaluation.features(split)?;
-            let cells = side / 32;
-            let map = |asked: &Asked| {
-                let cells_of = if pooled { &features.pooled_cells } else { &features.cells };
-                let mut rows = cells_of[asked.place * cells * cells * width..][..cells * cells * width].to_vec();
-                normalise(&mut rows, width);
-                let phrase = &phrases[asked.class];
-                let dot = |row: &[f32]| f64::from(row.iter().zip(phrase).map(|(a, b)| a * b).sum::<f32>());
-                let grid: Vec<f64> = rows.chunks_exact(width).map(dot).collect();
-                let heat = warm(grid, cells, side, smooth);
-                let undefined = |why: Undefined| Error::Usage(format!("ground: {why}"));
-                heat.and_then(|heat| Grounding::new(heat.values(), &asked.truth, None)).map_err(undefined)
-            };
-            asked.iter().map(map).collect()
-        };
-        let (tuning, tested) = (maps(Split::Val, &val)?, maps(Split::Test, &test)?);
-        figures.extend(free(way, &cohort.classes, &test, &tested));
-        let from_val = (!val.is_empty()).then(|| best(&tuning));
+    for way in ways(&phrases) {
+        let config = &evaluation.subject.config;
+        let (tuning, tested) = (maps(config, &way, &val)?, maps(config, &way, &test)?);
+        figures.extend(free(way.name, &cohort.classes, &test.asked, &tested));
+        let from_val = (!val.asked.is_empty()).then(|| best(&tuning));
         for (from, threshold) in [("val", from_val), ("test, as published", Some(best(&tested)))] {
             if let Some(threshold) = threshold {
-                figures.extend(thresholded(&format!("{way}, threshold from {from}"), &tested, threshold));
+                figures.extend(thresholded(&format!("{}, threshold from {from}", way.name), &tested, threshold));
             }
         }
     }
     Ok(figures)
 }
 
-/// Every film of a split with every class that a box of it is labelled with.
-fn asked(cohort: &Cohort, split: Split, side: usize) -> Result<Vec<Asked>, Error> {
-    let mut asked = Vec::new();
-    for (place, &film) in cohort.split(split).iter().enumerate() {
+/// How a map is made.
+struct Way {
+    name: &'static str,
+    /// By a Gaussian, and then not blended.
+    smooth: bool,
+    /// Of what the pool would make of each cell alone.
+    pooled: bool,
+    /// Of each class what its map is the cosine with [projection_dim].
+    phrases: Vec<Vec<f32>>,
+}
+
+/// All ways, for phrases of length 1.
+fn ways(phrases: &[Vec<f32>]) -> Vec<Way> {
+    let way = |name, smooth, pooled, phrases: &[Vec<f32>]| Way { name, smooth, pooled, phrases: phrases.to_vec() };
+    let mut all = vec![
+        way("projected cells", false, false, phrases),
+        way("projected cells, smoothed (BioViL)", true, false, phrases),
+        way("cells through the pool (ours)", false, true, phrases),
+    ];
+    // One phrase shares all it has.
+    if phrases.len() > 1 {
+        let mean = |at: usize| phrases.iter().map(|phrase| phrase[at]).sum::<f32>() / phrases.len() as f32;
+        let apart = |phrase: &Vec<f32>| phrase.iter().enumerate().map(|(at, own)| own - mean(at)).collect();
+        let apart: Vec<Vec<f32>> = phrases.iter().map(apart).collect();
+        all.push(way("projected cells, what phrases share left out (ours)", false, false, &apart));
+        all.push(way("cells through the pool, what phrases share left out (ours)", false, true, &apart));
+    }
+    all
+}
+
+/// The maps of what is asked for, laid on where it is.
+fn maps(config: &Config, way: &Way, shown: &Shown) -> Result<Vec<Grounding>, Error> {
+    let (side, width) = (config.image_size, config.projection_dim);
+    let cells = side / 32;
+    let map = |asked: &Asked| {
+        let cells_of = if way.pooled { &shown.features.pooled_cells } else { &shown.features.cells };
+        let mut rows = cells_of[asked.place * cells * cells * width..][..cells * cells * width].to_vec();
+        normalise(&mut rows, width);
+        let phrase = &way.phrases[asked.class];
+        let dot = |row: &[f32]| f64::from(row.iter().zip(phrase).map(|(a, b)| a * b).sum::<f32>());
+        let grid: Vec<f64> = rows.chunks_exact(width).map(dot).collect();
+        let heat = warm(grid, cells, side, way.smooth);
+        let undefined = |why: Undefined| Error::Usage(format!("ground: {why}"));
+        heat.and_then(|heat| Grounding::new(heat.values(), &asked.truth, None)).map_err(undefined)
+    };
+    shown.asked.iter().map(map).collect()
+}
+
+/// Every film of a split with every class that a box of it is labelled with. Only of these are cells kept, which take much memory.
+fn shown(evaluation: &mut Evaluation<'_>, split: Split) -> Result<Shown, Error> {
+    let (cohort, progress, side) = (evaluation.cohort, evaluation.progress, evaluation.subject.config.image_size);
+    let (mut films, mut asked) = (Vec::new(), Vec::new());
+    for &film in cohort.split(split) {
+        let before = asked.len();
         for class in 0..cohort.classes.len() {
             let truth = boxed(&cohort.dataset, film, &cohort.classes[class], side)?;
-            asked.extend(truth.map(|truth| Asked { place, class, truth }));
+            asked.extend(truth.map(|truth| Asked { place: films.len(), class, truth }));
+        }
+        if asked.len() > before {
+            films.push(film);
         }
     }
-    Ok(asked)
+    let told = |done| progress(&format!("ground: cells of {}: {done} of {} films", split.name(), films.len()));
+    let features = evaluation.encoder()?.films(&cohort.dataset, &films, true, &told)?;
+    Ok(Shown { features, asked })
 }
 
 /// The pixels, of a film of `side` pixels, within a box with this label; `None` if there is no such box.
