@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         data_digest: data.train.digest().into(),
         held_out: Some(data.held_out.folder().into()),
         weights: None,
+        init: Default::default(),
         device: "cpu".into(),
     };
     let run = Run {

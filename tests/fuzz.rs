@@ -19,8 +19,10 @@ use std::time::{Duration, Instant};
 
 use common::films::{Png, cmyk_jpeg, interlaced_rows, rows};
 use common::ledger;
+use common::torch_files::{dict, file as torch_file, state_dict, view};
 use g2d::base::random::Rng;
-use g2d::checkpoint::{folder, names, weights};
+use g2d::checkpoint::inspect::Contents;
+use g2d::checkpoint::{TensorFile, folder, names, weights};
 use g2d::data::prepare::{Resize, prepare};
 use g2d::data::shard::Shard;
 use g2d::data::survey::Survey;
@@ -407,6 +409,26 @@ fn safetensors() {
         fs::write(&path, bytes).unwrap();
         weights::load(&path, program, &wanted, weights::Others::Refused).is_ok()
     });
+}
+
+/// Files of torch.save: archives as they are, and pickles in archives that are whole, for checksums stop most of the others.
+#[test]
+fn torch_files_and_graphs() {
+    let path = empty("torch").join("w.pth");
+    let tensor = |name: &str, shape: &[usize]| (name.to_owned(), shape.to_vec(), vec![0.5; shape.iter().product()]);
+    let whole = state_dict(&[tensor("conv1.weight", &[2, 3, 1, 1]), tensor("bn1.bias", &[2])], "state_dict");
+    let open = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        let Ok(file) = TensorFile::open(&path) else { return false };
+        Contents::of(&file);
+        true
+    };
+    fuzz("torch", vec![whole], open);
+    let pickle = dict(&[("a".into(), view("FloatStorage", "0", 4, 0, &[2, 2], &[2, 1]))]);
+    fuzz("pickle", vec![pickle], |bytes| open(&torch_file(bytes, &[vec![0.5; 4]])));
+    // ModelProto { ir_version: 8, graph: { initializer: { dims: 1, data_type: FLOAT, name: "a", raw_data } } }.
+    let graph = b"\x08\x08\x3a\x0f\x2a\x0d\x08\x01\x10\x01\x42\x01a\x4a\x04\0\0\0\0";
+    fuzz("onnx", vec![graph.to_vec()], open);
 }
 
 /// Films packed at 16 pixels, one with mask and boxes.

@@ -82,6 +82,7 @@ fn task(folder: &Path, stop_at: u64, resume: bool, threads: usize) -> Run {
         data_digest: data.digest().into(),
         held_out: None,
         weights: None,
+        init: Default::default(),
         device: "cpu".into(),
     };
     let config = RunConfig { model, train };

@@ -1,6 +1,13 @@
-//! Weights and checkpoints in files: names, orders, reading and writing.
+//! Weights and checkpoints in files: names, orders, reading and writing, and what others read and write.
+pub mod export;
 pub mod folder;
+pub mod import;
+pub mod inspect;
 pub mod names;
+mod onnx;
+mod pickle;
+pub mod tensors;
+mod torch;
 pub mod weights;
 
 use std::fs::{self, File};
@@ -8,6 +15,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 pub use folder::CheckpointError;
+pub use tensors::TensorFile;
 pub use weights::{Loaded, Numbers, Others, WeightsError, load, save, tensor_names};
 
 /// Writes a file beside its place, syncs and renames it: it appears whole or not at all.

@@ -1,15 +1,15 @@
-//! Reads and writes safetensors files of weights under published names.
+//! Reads files of weights under published names, safetensors or `torch.save`'s, and writes safetensors.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View, serialize_to_file};
+use safetensors::tensor::{Dtype, SafeTensorError, View, serialize_to_file};
 
 use super::names;
+use super::tensors::{Tensor, TensorFile};
 use crate::base::Kind;
 use crate::program::Program;
 use crate::program::record::State;
@@ -51,6 +51,14 @@ pub enum WeightsError {
         /// What is wrong.
         source: SafeTensorError,
     },
+    /// A file that is read, but cannot be used.
+    #[error("{path}: {why}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
     /// Numbers that are not finite (NaN or infinity), or beyond f32.
     #[error(
         "{path} holds numbers that are not finite{}: use weights from before the run that made them went astray",
@@ -81,8 +89,15 @@ pub enum WeightsError {
     },
 }
 
+impl WeightsError {
+    /// A file that cannot be used, and why.
+    pub(super) fn unusable(path: &Path, why: impl Into<String>) -> Self {
+        Self::Unusable { path: path.into(), why: why.into() }
+    }
+}
+
 /// `; 12 missing: a, b, ...`, the first few by name; nothing if there are none.
-fn list(what: &str, names: &[String]) -> String {
+pub(super) fn list(what: &str, names: &[String]) -> String {
     const SHOWN: usize = 8;
     let more = if names.len() > SHOWN { ", ..." } else { "" };
     match names.len() {
@@ -102,32 +117,25 @@ pub enum Others {
 
 /// Names of the tensors in a file.
 pub fn tensor_names(path: &Path) -> Result<Vec<String>, WeightsError> {
-    let bytes = fs::read(path).map_err(|source| WeightsError::File { path: path.into(), source })?;
-    let file = SafeTensors::deserialize(&bytes);
-    let file = file.map_err(|source| WeightsError::Damaged { path: path.into(), source })?;
-    Ok(file.names().into_iter().map(String::from).collect())
+    Ok(TensorFile::open(path)?.tensors().keys().cloned().collect())
 }
 
 /// Reads the states at the positions `wanted` (see [`names::weights`]) from a file that holds these and perhaps `others`.
 /// Takes f64, f32, bf16 and f16; every number must be finite.
 pub fn load(path: &Path, program: &Program, wanted: &[usize], others: Others) -> Result<Loaded, WeightsError> {
-    let fail = |source| WeightsError::File { path: path.into(), source };
-    let bytes = fs::read(path).map_err(fail)?;
-    let damaged = |source| WeightsError::Damaged { path: path.into(), source };
-    let mut tensors: HashMap<String, TensorView<'_>> =
-        SafeTensors::deserialize(&bytes).map_err(damaged)?.tensors().into_iter().collect();
-
+    let file = TensorFile::open(path)?;
+    let mut others_left: BTreeSet<&str> = file.tensors().keys().map(String::as_str).collect();
     let (mut found, mut missing, mut misshapen) = (Vec::new(), Vec::new(), Vec::new());
     for &at in wanted {
         let state = &program.states[at];
-        match tensors.remove(&state.name).map(|view| read(program, state, &view)) {
+        others_left.remove(state.name.as_str());
+        match file.get(&state.name).map(|tensor| read(program, state, &file, tensor)) {
             None => missing.push(state.name.clone()),
             Some(Err(why)) => misshapen.push(why),
             Some(Ok(numbers)) => found.push((at, numbers)),
         }
     }
-    let mut rest: Vec<String> = tensors.into_keys().collect();
-    rest.sort();
+    let mut rest: Vec<String> = others_left.into_iter().map(String::from).collect();
     if others == Others::Left {
         rest.clear();
     }
@@ -136,14 +144,8 @@ pub fn load(path: &Path, program: &Program, wanted: &[usize], others: Others) ->
     if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
         return Err(WeightsError::Mismatch { path: path.into(), missing, unexpected, misshapen });
     }
-    let astray = |(at, numbers): &(usize, Numbers)| match numbers {
-        Numbers::Real(numbers) => {
-            let count = numbers.iter().filter(|number| !number.is_finite()).count();
-            (count > 0).then(|| format!("{} ({count} of {})", program.states[*at].name, numbers.len()))
-        }
-        Numbers::Index(_) => None,
-    };
-    let tensors: Vec<String> = found.iter().filter_map(astray).collect();
+    let tensors: Vec<String> =
+        found.iter().filter_map(|(at, numbers)| numbers.astray(&program.states[*at].name)).collect();
     if !tensors.is_empty() {
         return Err(WeightsError::NotFinite { path: path.into(), tensors });
     }
@@ -151,38 +153,40 @@ pub fn load(path: &Path, program: &Program, wanted: &[usize], others: Others) ->
     Ok(Loaded { tensors: found, notes: if passed.is_empty() { Vec::new() } else { vec![note] } })
 }
 
-/// Numbers of a tensor for a state, or what is wrong with it.
-fn read(program: &Program, state: &State, view: &TensorView<'_>) -> Result<Numbers, String> {
-    let (spec, bytes) = (program.spec(state.value), view.data());
+/// The numbers that a file's tensor gives a state, or what is wrong with it.
+fn read(program: &Program, state: &State, file: &TensorFile, tensor: &Tensor) -> Result<Numbers, String> {
     let wanted = names::file_shape(program, state);
-    let misfit = || format!("{} is {:?} {:?}, {wanted:?} is needed", state.name, view.dtype(), view.shape());
+    let misfit = || format!("{} is {:?} {:?}, {wanted:?} is needed", state.name, tensor.dtype, tensor.shape);
     // A count may also be written as one number of shape [1].
-    let scalar = wanted.is_empty() && view.shape() == [1];
-    if view.shape() != wanted && !scalar {
+    let scalar = wanted.is_empty() && tensor.shape == [1];
+    if tensor.shape != wanted && !scalar {
         return Err(misfit());
     }
-    if spec.kind == Kind::Index {
-        let counts = match view.dtype() {
-            Dtype::I64 => each(bytes, i64::from_le_bytes),
-            Dtype::I32 => each(bytes, |four| i32::from_le_bytes(four).into()),
-            _ => return Err(misfit()),
-        };
-        let counts: Result<Vec<i32>, _> = counts.into_iter().map(i32::try_from).collect();
-        return counts.map(Numbers::Index).map_err(|_| format!("{} is a count beyond 32 bits", state.name));
-    }
-    let numbers = match view.dtype() {
-        Dtype::F64 => each(bytes, |eight| f64::from_le_bytes(eight) as f32),
-        Dtype::F32 => each(bytes, f32::from_le_bytes),
-        Dtype::BF16 => each(bytes, |two| bf16::from_le_bytes(two).to_f32()),
-        Dtype::F16 => each(bytes, |two| f16::from_le_bytes(two).to_f32()),
-        _ => return Err(misfit()),
+    let numbers = match program.spec(state.value).kind {
+        Kind::Index => file.counts(tensor).map(|counts| Numbers::counts(&state.name, counts)).transpose()?,
+        _ => file.reals(tensor).map(|numbers| Numbers::real(program, state, numbers)),
     };
-    Ok(Numbers::Real(names::from_file(state.layout, spec.shape, numbers)))
+    numbers.ok_or_else(misfit)
 }
 
-/// Every number of `BYTES` bytes; a file does not align them.
-fn each<const BYTES: usize, T>(bytes: &[u8], number: impl Fn([u8; BYTES]) -> T) -> Vec<T> {
-    bytes.as_chunks().0.iter().map(|&chunk| number(chunk)).collect()
+impl Numbers {
+    /// Of real numbers in a file's order.
+    pub(super) fn real(program: &Program, state: &State, numbers: Vec<f32>) -> Self {
+        Self::Real(names::from_file(state.layout, program.spec(state.value).shape, numbers))
+    }
+
+    /// Of counts.
+    pub(super) fn counts(name: &str, counts: Vec<i64>) -> Result<Self, String> {
+        let counts: Result<Vec<i32>, _> = counts.into_iter().map(i32::try_from).collect();
+        counts.map(Self::Index).map_err(|_| format!("{name} is a count beyond 32 bits"))
+    }
+
+    /// Name and how many are not finite, if any are not.
+    pub(super) fn astray(&self, name: &str) -> Option<String> {
+        let Self::Real(numbers) = self else { return None };
+        let count = numbers.iter().filter(|number| !number.is_finite()).count();
+        (count > 0).then(|| format!("{name} ({count} of {})", numbers.len()))
+    }
 }
 
 /// A tensor on its way into a file.
@@ -231,9 +235,18 @@ pub fn save(path: &Path, program: &Program, tensors: &[(usize, Numbers)]) -> Res
         let state = &program.states[*at];
         (state.name.as_str(), Outgoing { state, program, shape: names::file_shape(program, state), numbers })
     });
+    write(path, outgoing, None)
+}
+
+/// Writes tensors and words, beside `path`, synced and renamed.
+pub(super) fn write<V: View>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + std::fmt::Display, V)>,
+    words: Option<HashMap<String, String>>,
+) -> Result<(), WeightsError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let written = serialize_to_file(outgoing, None, &beside)
+    let written = serialize_to_file(tensors, words, &beside)
         .map_err(|error| match error {
             SafeTensorError::IoError(error) => error,
             other => io::Error::other(other.to_string()),
@@ -258,6 +271,8 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use safetensors::SafeTensors;
+
     use super::*;
     use crate::base::Spec;
     use crate::program::Recorder;

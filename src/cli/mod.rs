@@ -17,6 +17,9 @@ mod doctor;
 mod emulate;
 mod eval;
 mod explain;
+mod export;
+mod import;
+mod inspect;
 mod kernels;
 mod model;
 mod pack;
@@ -90,6 +93,9 @@ enum Verb {
     Emulate(emulate::Emulate),
     Eval(eval::Eval),
     Explain(explain::Explain),
+    Export(export::Export),
+    Import(import::Import),
+    Inspect(inspect::Inspect),
     Doctor(doctor::Doctor),
     Kernels(kernels::Kernels),
     Verify(verify::Verify),
@@ -120,6 +126,9 @@ pub fn main() -> ExitCode {
         Verb::Emulate(emulate) => emulate.run(),
         Verb::Eval(eval) => eval.run(),
         Verb::Explain(explain) => explain.run(),
+        Verb::Export(export) => export.run(),
+        Verb::Import(import) => import.run(),
+        Verb::Inspect(inspect) => inspect.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Kernels(kernels) => kernels.run(),
         Verb::Verify(verify) => verify.run(),

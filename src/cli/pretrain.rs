@@ -8,9 +8,11 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::DeviceWord;
+use crate::checkpoint::import::{Import, Sources};
 use crate::data::Dataset;
+use crate::data::tokenizer::Tokenizer;
 use crate::error::Error;
-use crate::model::config::{PRESETS, RECIPES};
+use crate::model::config::{Config, PRESETS, RECIPES};
 use crate::train::Device;
 use crate::train::config::RunConfig;
 use crate::train::defaults::{self, Start};
@@ -34,6 +36,7 @@ const LEAST_STEPS: u64 = 200;
     g2d pretrain                                      phantoms, a few minutes\n  \
     g2d pretrain --data shards --preset small --steps 200\n  \
     g2d pretrain --data shards --preset full --recipe paper --epochs 50 --batch 128 --out runs/paper\n  \
+    g2d pretrain --data shards --preset full --init image=resnet50.pth,text=Bio_ClinicalBERT\n  \
     g2d pretrain --data shards --set lr=1e-4 --set quantile=0.75\n  \
     g2d pretrain --data shards --set decoder_objective=none   an ablation; docs/training.md has all\n  \
     g2d pretrain --resume --out runs/paper            continues from the newest checkpoint")]
@@ -71,6 +74,10 @@ pub struct Pretrain {
     /// Weights to start from, under published names (safetensors). The published learning rate applies then.
     #[arg(long)]
     weights: Option<PathBuf>,
+    /// Towers of others to start from, image=FILE,text=FILE_OR_FOLDER: a ResNet-50, a BERT (docs/weights.md). What they lack
+    /// starts fresh; the names stand in the run's init.json. The published learning rate applies then.
+    #[arg(long, value_name = "image=FILE,text=FILE", conflicts_with = "weights")]
+    init: Vec<String>,
     /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:SCHEDULE] or wgpu[:N]; a resumed run stays on its own.
     #[arg(long)]
     device: Option<DeviceWord>,
@@ -126,7 +133,8 @@ impl Pretrain {
 
     /// Whether it is the first run: neither data nor model were named.
     fn first(&self) -> bool {
-        self.data.is_none() && self.preset.is_none() && self.recipe.is_none() && self.weights.is_none() && !self.resume
+        let imports = self.weights.is_some() || !self.init.is_empty();
+        self.data.is_none() && self.preset.is_none() && self.recipe.is_none() && !imports && !self.resume
     }
 
     fn preset(&self) -> &str {
@@ -138,7 +146,7 @@ impl Pretrain {
     }
 
     fn start(&self) -> Start {
-        Start::of(self.recipe(), self.weights.is_some())
+        Start::of(self.recipe(), self.weights.is_some() || !self.init.is_empty())
     }
 
     fn fresh(&self, cancelled: &'static std::sync::atomic::AtomicBool) -> Result<Run, Error> {
@@ -156,6 +164,8 @@ impl Pretrain {
         // Settings are checked before any data are drawn; the vocabulary follows from the data.
         let draft = self.settings(defaults::VOCABULARY, 1)?;
         draft.validate()?;
+        let init = Sources::parse(&self.init).map_err(Error::Usage)?;
+        let towers = init.open()?;
         let (data, path, held_out) = match &self.data {
             Some(path) => (Data::split(Dataset::open(path)?), path.clone(), None),
             None => {
@@ -178,7 +188,10 @@ impl Pretrain {
         let horizon = self.settings(data.train.vocab_size(), asked)?.train.schedule.steps;
         // A horizon of one's own is also where the run ends.
         let stop_at = self.steps.unwrap_or(if horizon == asked || self.epochs.is_some() { whole } else { horizon });
-        let config = self.settings(data.train.vocab_size(), horizon)?;
+        let mut config = self.settings(data.train.vocab_size(), horizon)?;
+        for tower in &towers {
+            fit(tower, &mut config.model, &data.train)?;
+        }
         config.validate()?;
         let (own, words) = (config.model.vocab_size, data.train.vocab_size());
         if own < words {
@@ -197,6 +210,10 @@ impl Pretrain {
             data_digest: data.train.digest().into(),
             held_out: held_out.as_deref().map(absolute).transpose()?,
             weights: self.weights.as_deref().map(absolute).transpose()?,
+            init: Sources {
+                image: init.image.as_deref().map(absolute).transpose()?,
+                text: init.text.as_deref().map(absolute).transpose()?,
+            },
             device: device.to_string(),
         };
         Ok(self.run_in(folder, config, manifest, data, stop_at, device))
@@ -266,9 +283,10 @@ impl Pretrain {
     }
 
     fn resumed(&self) -> Result<Run, Error> {
-        let named = self.preset.is_some() || self.recipe.is_some() || self.config.is_some() || self.weights.is_some();
+        let imports = self.weights.is_some() || !self.init.is_empty();
+        let named = self.preset.is_some() || self.recipe.is_some() || self.config.is_some() || imports;
         if named || !self.set.is_empty() || self.batch.is_some() {
-            let flags = "--preset, --recipe, --config, --set, --batch and --weights";
+            let flags = "--preset, --recipe, --config, --set, --batch, --weights and --init";
             return Err(Error::Usage(format!("a resumed run keeps its settings and weights; leave out {flags}")));
         }
         let folder = match &self.out {
@@ -292,6 +310,26 @@ impl Pretrain {
         let device = self.device.map_or_else(own, |word| Ok(word.resolve()))?;
         Ok(self.run_in(folder, config, manifest, data, stop_at, device))
     }
+}
+
+/// Refuses a tower that does not fit the model or was trained with another vocabulary than the data were packed with. The
+/// model takes the size of the tower's vocabulary.
+fn fit(tower: &Import, model: &mut Config, data: &Dataset) -> Result<(), Error> {
+    if let Some(rows) = tower.vocab_size() {
+        model.vocab_size = rows;
+    }
+    tower.check(model)?;
+    let Some(path) = tower.vocabulary() else { return Ok(()) };
+    let packed = Tokenizer::load(&data.tokenizer_path(), false)?;
+    if Tokenizer::load(path, false)?.same_pieces(&packed) {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "{} was packed with another vocabulary than {}; pack it again with --tokenizer {}",
+        data.folder().display(),
+        path.display(),
+        path.display()
+    )))
 }
 
 /// Where phantoms are drawn.

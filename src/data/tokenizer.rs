@@ -174,6 +174,11 @@ impl Tokenizer {
         self.vocab_size
     }
 
+    /// Whether the other one has the same pieces under the same ids.
+    pub fn same_pieces(&self, other: &Self) -> bool {
+        self.inner.get_vocab(true) == other.inner.get_vocab(true)
+    }
+
     /// The same tokenizer as the text of a `tokenizer.json`.
     pub fn json(&self) -> &str {
         &self.json

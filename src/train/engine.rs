@@ -142,14 +142,20 @@ impl Engine {
     /// Reads the states at the positions `wanted` of [`Engine::program`] from a file of weights, which may hold `others`.
     pub fn load(&mut self, path: &Path, wanted: &[usize], others: Others) -> Result<Loaded, Error> {
         let loaded = checkpoint::load(path, &self.program, wanted, others)?;
-        for (at, numbers) in &loaded.tensors {
+        self.put(&loaded.tensors)?;
+        Ok(loaded)
+    }
+
+    /// Writes states, by their positions in [`Engine::program`].
+    pub fn put(&mut self, tensors: &[(usize, Numbers)]) -> Result<(), Error> {
+        for (at, numbers) in tensors {
             let buffer = self.buffer(&self.states.states[&self.program.states[*at].name]);
             match numbers {
                 Numbers::Real(numbers) => self.machine.write(&buffer, numbers.iter().map(|&number| number.into()))?,
                 Numbers::Index(numbers) => self.machine.write(&buffer, numbers.iter().map(|&number| number.into()))?,
             }
         }
-        Ok(loaded)
+        Ok(())
     }
 
     /// Writes the states at the positions `wanted` to a file of weights, beside and renamed.

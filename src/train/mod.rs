@@ -6,6 +6,7 @@ pub mod device;
 pub mod engine;
 pub mod footprint;
 pub mod groups;
+pub mod imported;
 mod machine;
 mod memory;
 pub mod metrics;

@@ -15,6 +15,7 @@ use super::metrics::{MaskMemory, StepLine, ValidationLine};
 use super::session::{Films, Options, Session};
 use super::validate::{Validation, validate};
 use crate::checkpoint::folder::{self, Progress};
+use crate::checkpoint::import::{Report, Sources};
 use crate::data::augment::Recipe;
 use crate::data::loader::{Batches, HostBatch, Loader, LoaderOptions};
 use crate::data::{Dataset, Split};
@@ -26,6 +27,7 @@ const CONFIG: &str = "config.json";
 const MANIFEST: &str = "manifest.json";
 /// What a run writes down of each step ([`metrics`](super::metrics)).
 pub const METRICS: &str = "metrics.jsonl";
+const INIT: &str = "init.json";
 /// Most films of a validation.
 const VALIDATED: usize = 512;
 /// The same on the emulated device, which takes seconds for each.
@@ -79,6 +81,9 @@ pub struct Manifest {
     pub held_out: Option<PathBuf>,
     /// Published weights that it starts from.
     pub weights: Option<PathBuf>,
+    /// Towers of others that it starts from.
+    #[serde(default, skip_serializing_if = "Sources::is_empty")]
+    pub init: Sources,
     /// What it ran on.
     pub device: String,
 }
@@ -330,34 +335,42 @@ fn resume(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) 
     Ok(progress.history)
 }
 
-fn load_weights(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+/// Reads what the run starts from. Returns what became of the names of towers of others.
+fn load_weights(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<Vec<Report>, Error> {
     if let Some(weights) = &run.manifest.weights {
         for note in session.load_weights(weights)?.notes {
             observe(Event::Note(&note));
         }
     }
-    Ok(())
+    let mut reports = Vec::new();
+    for tower in run.manifest.init.open()? {
+        tower.check(&run.config.model)?;
+        let report = session.import(&tower)?;
+        observe(Event::Note(&format!("{}; names in {INIT}", report.summary())));
+        reports.push(report);
+    }
+    Ok(reports)
 }
 
 /// Starts the folder. A new one is written beside and renamed, so that whenever the process ends, there is a run that
 /// can be resumed or none.
 fn begin(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<File, Error> {
-    load_weights(run, session, observe)?;
+    let reports = load_weights(run, session, observe)?;
     if run.folder.exists() {
-        return fill(run, &run.folder);
+        return fill(run, &run.folder, &reports);
     }
     let name = run.folder.file_name().unwrap_or_default().to_string_lossy();
     let beside = run.folder.with_file_name(format!(".{name}.{}.starting", std::process::id()));
     // A process of the same number that was killed may have left one.
     let _ = fs::remove_dir_all(&beside);
     fs::create_dir_all(&beside).map_err(Error::io(&run.folder))?;
-    fill(run, &beside)
+    fill(run, &beside, &reports)
         .and_then(|held| fs::rename(&beside, &run.folder).map(|()| held).map_err(Error::io(&run.folder)))
         .inspect_err(|_| drop(fs::remove_dir_all(&beside)))
 }
 
 /// Locks the folder of a new run and writes what makes it one.
-fn fill(run: &Run, folder: &Path) -> Result<File, Error> {
+fn fill(run: &Run, folder: &Path, reports: &[Report]) -> Result<File, Error> {
     let held = lock(folder)?;
     if folder.join(CONFIG).exists() {
         let why = "holds a run already; continue it with --resume, or give another --out";
@@ -365,10 +378,13 @@ fn fill(run: &Run, folder: &Path) -> Result<File, Error> {
     }
     let write = || {
         write_json(&folder.join(MANIFEST), &run.manifest)?;
+        if !reports.is_empty() {
+            write_json(&folder.join(INIT), &reports)?;
+        }
         write_json(&folder.join(CONFIG), &run.config)
     };
     // The folder was empty, and shall be.
-    write().inspect_err(|_| [MANIFEST, LOCK].iter().for_each(|file| drop(fs::remove_file(folder.join(file)))))?;
+    write().inspect_err(|_| [MANIFEST, INIT, LOCK].iter().for_each(|file| drop(fs::remove_file(folder.join(file)))))?;
     Ok(held)
 }
 

@@ -16,6 +16,7 @@ use super::memory;
 use crate::base::Spec;
 use crate::base::ceilings::Ceilings;
 use crate::checkpoint::folder::{self, Progress};
+use crate::checkpoint::import::{Import, Report};
 use crate::checkpoint::{Loaded, Others, names};
 use crate::data::augment::Recipe;
 use crate::error::Error;
@@ -305,6 +306,13 @@ impl Session {
     pub fn load_weights(&mut self, path: &Path) -> Result<Loaded, Error> {
         let wanted = names::weights(self.program());
         self.engine.load(path, &wanted, Others::Refused)
+    }
+
+    /// Reads a tower of others; what its file lacks stays as it is.
+    pub fn import(&mut self, tower: &Import) -> Result<Report, Error> {
+        let (tensors, report) = tower.load(self.program())?;
+        self.engine.put(&tensors)?;
+        Ok(report)
     }
 
     /// Writes weights under published names, beside and renamed.

@@ -8,6 +8,7 @@ pub mod fixtures;
 pub mod interpret;
 pub mod ledger;
 pub mod scan;
+pub mod torch_files;
 
 #[allow(unused_imports, reason = "no test file uses both")]
 pub use g2d::verify::{cases, compare};

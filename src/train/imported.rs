@@ -1,0 +1,56 @@
+//! Weights of a whole model made of towers of others, with what they lack drawn fresh.
+
+use std::path::Path;
+
+use crate::base::Kind;
+use crate::checkpoint::import::{Import, Report};
+use crate::checkpoint::{self, Numbers, names};
+use crate::error::Error;
+use crate::model::batch::{Shapes, Source};
+use crate::model::config::Config;
+use crate::model::{g2d, init};
+
+/// The model that `towers` are of: `base` with the sizes of their tensors.
+///
+/// # Errors
+/// If that is no model.
+pub fn config(base: &Config, towers: &[Import]) -> Result<Config, Error> {
+    let mut json = serde_json::to_value(base).unwrap_or_default();
+    for (key, value) in towers.iter().flat_map(Import::settings) {
+        json[key] = value;
+    }
+    // A base with fewer frozen layers than the towers have keeps them; one with more freezes all.
+    if json["frozen_text_layers"].as_u64() > json["text_layers"].as_u64() {
+        json["frozen_text_layers"] = json["text_layers"].clone();
+    }
+    Ok(Config::from_json(&json.to_string())?)
+}
+
+/// Writes the weights of the model `config` to a file: those of `towers`, the others drawn by `seed`. Returns what became of
+/// the towers' names.
+///
+/// # Errors
+/// If a tower does not fit, or the file cannot be written.
+pub fn write(path: &Path, config: &Config, towers: &[Import], seed: u64) -> Result<Vec<Report>, Error> {
+    let shapes = Shapes { batch: 1, text_len: 1, source: Source::Bytes };
+    let program = g2d::record_evaluate(config, &shapes)?.finish();
+    let mut numbers: Vec<Option<Numbers>> = vec![None; program.states.len()];
+    let mut reports = Vec::new();
+    for tower in towers {
+        tower.check(config)?;
+        let (found, report) = tower.load(&program)?;
+        found.into_iter().for_each(|(at, found)| numbers[at] = Some(found));
+        reports.push(report);
+    }
+    let tensors = names::weights(&program).into_iter().map(|at| {
+        let state = &program.states[at];
+        let spec = program.spec(state.value);
+        let drawn = || match spec.kind {
+            Kind::Index => Numbers::Index(vec![0; spec.shape.elements()]),
+            _ => Numbers::Real(init::draw(state.init, &state.name, spec.shape.elements(), seed)),
+        };
+        (at, numbers[at].take().unwrap_or_else(drawn))
+    });
+    checkpoint::save(path, &program, &tensors.collect::<Vec<_>>())?;
+    Ok(reports)
+}

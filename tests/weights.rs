@@ -1,0 +1,345 @@
+//! Weights in and out through the command: what is read from others is what is written for others, number for number, and
+//! what cannot be used is refused in one sentence with nothing written.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::command::{Ended, empty, g2d, listing};
+use common::ledger;
+use common::torch_files::{self, Tensor, dict, file, state_dict, view};
+use g2d::checkpoint::TensorFile;
+use g2d::checkpoint::import::{Import, Tower};
+use g2d::data::tokenizer::Tokenizer;
+use g2d::model::batch::{Shapes, Source, TextBatch, Texts};
+use g2d::model::config::Config;
+use g2d::model::{bert, g2d as model};
+use g2d::program::Recorder;
+use g2d::train::session::Films;
+use g2d::train::{Engine, Resources, imported};
+use serde_json::{Value, json};
+
+const PIECES: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nheart\n##s\nno\nleft\nright\n.\n";
+
+/// A micro model with weights drawn by `seed`, as `g2d import` writes it: `weights.safetensors`, `config.json`.
+fn drawn(folder: &Path, seed: u64) -> Config {
+    let config = Config { vocab_size: PIECES.lines().count(), text_heads: 2, ..Config::preset("micro").unwrap() };
+    fs::create_dir_all(folder).unwrap();
+    imported::write(&folder.join("weights.safetensors"), &config, &[], seed).unwrap();
+    fs::write(folder.join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
+    fs::write(folder.join("vocab.txt"), PIECES).unwrap();
+    let tokenizer = Tokenizer::load(&folder.join("vocab.txt"), true).unwrap();
+    fs::write(folder.join("tokenizer.json"), tokenizer.json()).unwrap();
+    config
+}
+
+/// Real tensors of a file below a prefix, without it.
+fn below(path: &Path, prefix: &str) -> Vec<Tensor> {
+    let file = TensorFile::open(path).unwrap();
+    let real = |(name, tensor): (&String, &g2d::checkpoint::tensors::Tensor)| {
+        Some((name.strip_prefix(prefix)?.to_owned(), tensor.shape.clone(), file.reals(tensor)?))
+    };
+    file.tensors().iter().filter_map(real).collect()
+}
+
+/// A folder as transformers wrote them some years ago, of the text tower of a drawn model.
+fn bert_folder(folder: &Path, weights: &Path, config: &Config) -> PathBuf {
+    fs::create_dir_all(folder).unwrap();
+    let old = |(name, shape, numbers): Tensor| {
+        let name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        (format!("bert.{name}"), shape, numbers)
+    };
+    let mut tensors: Vec<Tensor> = below(weights, "lm_model.").into_iter().map(old).collect();
+    tensors.push(("bert.pooler.dense.bias".into(), vec![1], vec![1.0]));
+    fs::write(folder.join("pytorch_model.bin"), state_dict(&tensors, "")).unwrap();
+    let about = json!({"model_type": "bert", "num_attention_heads": config.text_heads, "hidden_act": "gelu"});
+    fs::write(folder.join("config.json"), about.to_string()).unwrap();
+    fs::write(folder.join("vocab.txt"), PIECES).unwrap();
+    folder.into()
+}
+
+fn json_of(ended: Ended) -> Value {
+    serde_json::from_str(&ended.done()).unwrap()
+}
+
+/// Digests of a file's tensors by name, as `g2d inspect` tells them.
+fn digests(folder: &Path, file: &str) -> BTreeMap<String, String> {
+    let found = json_of(g2d(folder, &format!("inspect {file} --json")));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    found["tensors"].as_array().unwrap().iter().map(|tensor| (text(&tensor["name"]), text(&tensor["blake3"]))).collect()
+}
+
+#[test]
+fn what_is_imported_is_what_was_there_and_every_name_is_accounted_for() {
+    let folder = empty("imported");
+    let config = drawn(&folder.join("one"), 1);
+    let weights = folder.join("one/weights.safetensors");
+    let mut resnet = below(&weights, "img_model.encoder.");
+    resnet.push(("fc.weight".into(), vec![2, 1], vec![0.5, 0.5]));
+    fs::write(folder.join("resnet.pth"), state_dict(&resnet, "state_dict")).unwrap();
+    bert_folder(&folder.join("bert"), &weights, &config);
+    let report = json_of(g2d(
+        &folder,
+        "import --init image=resnet.pth,text=bert --out two --seed 2 --json --set image_size=64 --set projection_dim=16 \
+         --set projection_hidden=16 --set decoder_channels=16,8,8,4,4",
+    ));
+    let [image, text] = [&report["towers"][0], &report["towers"][1]];
+    assert_eq!(image["unexpected"], json!(["fc.weight"]));
+    assert_eq!(text["unexpected"], json!(["bert.pooler.dense.bias"]));
+    assert_eq!((&image["prefix"], &text["prefix"]), (&json!(""), &json!("bert.")));
+    let missing: Vec<&str> = image["missing"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert!(
+        missing.contains(&"attnpool.c_proj.weight") && missing.contains(&"img_model.encoder.bn1.num_batches_tracked")
+    );
+    assert_eq!(image["loaded"].as_array().unwrap().len(), resnet.len() - 1);
+    let [one, two] = ["one", "two"].map(|name| digests(&folder, &format!("{name}/weights.safetensors")));
+    assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());
+    for (name, digest) in &one {
+        let taken = name.starts_with("img_model.encoder.") || name.starts_with("lm_model.");
+        assert!(!taken || *digest == two[name], "{name} changed on its way");
+    }
+    assert_ne!(one["proj_v.0.weight"], two["proj_v.0.weight"], "what was not imported is drawn by the seed");
+    let stored: Value = serde_json::from_str(&fs::read_to_string(folder.join("two/report.json")).unwrap()).unwrap();
+    assert_eq!(stored, report["towers"]);
+}
+
+#[test]
+fn exports_hold_the_same_numbers_under_the_names_of_others() {
+    let folder = empty("exported");
+    drawn(&folder.join("one"), 1);
+    let all = digests(&folder, "one/weights.safetensors");
+    for (format, out, prefix, more) in [
+        ("smp", "unet.safetensors", "img_model.", 0),
+        ("torchvision --fc 3", "resnet.safetensors", "img_model.encoder.", 2),
+        ("hf", "bert", "lm_model.", 0),
+    ] {
+        g2d(&folder, &format!("export one --format {format} --out {out}")).done();
+        let found = digests(&folder, out);
+        let wanted: BTreeMap<String, String> = all
+            .iter()
+            .filter_map(|(name, digest)| Some((name.strip_prefix(prefix)?.to_owned(), digest.clone())))
+            .collect();
+        assert_eq!(found.len(), wanted.len() + more, "{format}");
+        assert!(wanted.iter().all(|(name, digest)| found[name] == *digest), "{format}");
+    }
+    assert_eq!(fs::read_to_string(folder.join("bert/vocab.txt")).unwrap(), PIECES);
+    g2d(&folder, "export one --format onnx --out g2d.onnx").done();
+    let graph = digests(&folder, "g2d.onnx");
+    assert_eq!(graph["encoder.conv1.weight"], all["img_model.encoder.conv1.weight"]);
+    // What was exported is imported again.
+    let report = json_of(g2d(&folder, "import --init image=unet.safetensors,text=bert --out again --json"));
+    assert_eq!(report["config"]["decoder_channels"], json!([16, 8, 8, 4, 4]));
+    let again = digests(&folder, "again/weights.safetensors");
+    for (name, digest) in all.iter().filter(|(name, _)| name.starts_with("img_model.") || name.starts_with("lm_model."))
+    {
+        assert_eq!(*digest, again[name], "{name}");
+    }
+    let beside: Vec<_> =
+        listing(&folder).into_iter().filter(|path| path.to_string_lossy().contains("partial")).collect();
+    assert!(beside.is_empty(), "{beside:?}");
+}
+
+#[test]
+fn a_gray_stem_and_other_strides_are_read() {
+    let folder = empty("shapes");
+    drawn(&folder.join("one"), 1);
+    let mut resnet = below(&folder.join("one/weights.safetensors"), "img_model.encoder.");
+    let stem = resnet.iter_mut().find(|(name, ..)| name == "conv1.weight").unwrap();
+    let gray: Vec<f32> = (0..4 * 49).map(|at| at as f32).collect();
+    *stem = ("conv1.weight".into(), vec![4, 1, 7, 7], gray.clone());
+    fs::write(folder.join("gray.pth"), state_dict(&resnet, "")).unwrap();
+    let report = json_of(g2d(&folder, "import --init image=gray.pth --out two --json --set image_size=64"));
+    assert_eq!(report["towers"][0]["reshaped"][0]["from"], json!([4, 1, 7, 7]));
+    let read = below(&folder.join("two/weights.safetensors"), "img_model.encoder.conv1.");
+    let (_, shape, numbers) = &read[0];
+    assert_eq!(shape, &[4, 3, 7, 7]);
+    assert_eq!(numbers[49..98], gray[..49].iter().map(|weight| weight / 3.0).collect::<Vec<_>>());
+    // Transposed, and from the middle of a storage.
+    let turned = dict(&[("a".into(), view("FloatStorage", "0", 7, 1, &[3, 2], &[1, 3]))]);
+    fs::write(folder.join("turned.pth"), file(&turned, &[vec![9.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]])).unwrap();
+    assert_eq!(below(&folder.join("turned.pth"), "")[0].2, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+}
+
+#[test]
+fn a_run_starts_from_towers_of_others_and_says_so() {
+    let folder = empty("run");
+    let config = drawn(&folder.join("one"), 1);
+    let weights = folder.join("one/weights.safetensors");
+    fs::write(folder.join("resnet.pth"), state_dict(&below(&weights, "img_model.encoder."), "")).unwrap();
+    bert_folder(&folder.join("bert"), &weights, &config);
+    g2d(&folder, "phantom --count 24 --seed 3 --out drawn").done();
+    g2d(&folder, "pack --pairs drawn/pairs.csv --size 64 --tokenizer bert/vocab.txt --out shards").done();
+    let run = "pretrain --data shards --preset micro --steps 1 --batch 4 --device cpu --set lr=0 --set text_length=32";
+    g2d(&folder, &format!("{run} --init image=resnet.pth,text=bert --out run")).done();
+    let (one, trained) = (digests(&folder, "one/weights.safetensors"), digests(&folder, "run"));
+    for name in ["img_model.encoder.layer3.0.conv2.weight", "lm_model.encoder.layer.1.output.dense.weight"] {
+        assert_eq!(one[name], trained[name], "{name}");
+    }
+    let report: Value = serde_json::from_str(&fs::read_to_string(folder.join("run/init.json")).unwrap()).unwrap();
+    assert_eq!(report.as_array().unwrap().len(), 2);
+    let inspected = json_of(g2d(&folder, "inspect run --json"));
+    assert_eq!(
+        (&inspected["metadata"]["g2d.step"], &inspected["metadata"]["g2d.preset"]),
+        (&json!("1"), &json!("micro"))
+    );
+    assert!(!inspected["metadata"].to_string().contains(folder.to_str().unwrap()), "a path is no provenance");
+    // The vocabulary of other shards, and another preset.
+    g2d(&folder, "pack --pairs drawn/pairs.csv --size 64 --out others").done();
+    let other = run.replace("shards", "others");
+    g2d(&folder, &format!("{other} --init text=bert --out no")).refused(&[
+        "another vocabulary",
+        "--tokenizer",
+        "vocab.txt",
+    ]);
+    let other = run.replace("micro", "tiny");
+    g2d(&folder, &format!("{other} --init image=resnet.pth --out no")).refused(&["resnet_width", "--preset micro"]);
+    g2d(&folder, &format!("{run} --init image=a.pth --init image=b.pth --out no")).refused(&["one file for each"]);
+    assert!(!folder.join("no").exists());
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_and_nothing_is_written() {
+    let folder = empty("refused");
+    let config = drawn(&folder.join("one"), 1);
+    let weights = folder.join("one/weights.safetensors");
+    let resnet = below(&weights, "img_model.encoder.");
+    let whole = state_dict(&resnet, "");
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
+    let changed = |change: &dyn Fn(&mut Tensor)| {
+        let mut tensors = resnet.clone();
+        tensors.iter_mut().filter(|(name, ..)| name == "layer2.0.conv2.weight").for_each(change);
+        state_dict(&tensors, "")
+    };
+    write("cut.pth", &whole[..whole.len() / 2]);
+    write("system.pth", &file(b"cposix\nsystem\nX\x02\x00\x00\x00ls\x85R", &[]));
+    write("legacy.pth", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.");
+    write("text.pth", b"these are no weights at all");
+    write("nan.pth", &changed(&|(_, _, numbers)| numbers[3] = f32::NAN));
+    write(
+        "narrow.pth",
+        &changed(&|(_, shape, numbers)| {
+            shape[0] -= 1;
+            numbers.truncate(shape.iter().product());
+        }),
+    );
+    write(
+        "lacking.pth",
+        &state_dict(
+            &resnet.iter().filter(|(name, ..)| name != "layer2.0.conv2.weight").cloned().collect::<Vec<_>>(),
+            "",
+        ),
+    );
+    write("nameless.pth", &torch_files::state_dict(&[("a".into(), vec![1], vec![1.0])], ""));
+    for (name, storage, held, strides) in
+        [("long.pth", "FloatStorage", 4, [1]), ("far.pth", "FloatStorage", 2, [3]), ("type.pth", "Weird", 2, [1])]
+    {
+        let object = dict(&[("layer1.0.conv1.weight".into(), view(storage, "0", held, 0, &[2], &strides))]);
+        write(name, &file(&object, &[vec![0.0; 2]]));
+    }
+    for (name, words) in [
+        ("cut.pth", &["zip"][..]),
+        ("system.pth", &["posix.system", "not executed"]),
+        ("legacy.pth", &["before 1.6", "torch.save(torch.load("]),
+        ("text.pth", &["neither safetensors nor"]),
+        ("nan.pth", &["layer2.0.conv2.weight (1 of"]),
+        ("narrow.pth", &["layer2.0.conv2.weight", "is needed"]),
+        ("lacking.pth", &["1 missing: img_model.encoder.layer2.0.conv2.weight"]),
+        ("nameless.pth", &["no ResNet", "its first are a"]),
+        ("long.pth", &["storage of 4 numbers, of which 2"]),
+        ("far.pth", &["reaches beyond its storage"]),
+        ("type.pth", &["torch.Weird"]),
+        ("none.pth", &["none.pth"]),
+    ] {
+        g2d(&folder, &format!("import --init image={name} --out no")).refused(words);
+    }
+    let bert = bert_folder(&folder.join("bert"), &weights, &config);
+    fs::write(bert.join("vocab.txt"), "[PAD]\n").unwrap();
+    g2d(&folder, "import --init text=bert --out no").refused(&["1 pieces", "11 rows"]);
+    fs::write(bert.join("vocab.txt"), PIECES).unwrap();
+    fs::write(bert.join("config.json"), "{\"hidden_act\": \"relu\"}").unwrap();
+    g2d(&folder, "import --init text=bert --out no").refused(&["hidden_act", "relu"]);
+    g2d(&folder, "export one --format smp --fc 3 --out no").refused(&["--fc"]);
+    g2d(&folder, "export bert --format smp --out no").refused(&["lies in no run"]);
+    g2d(&folder, "inspect .").refused(&["name a file"]);
+    assert!(!folder.join("no").exists());
+    let beside: Vec<_> =
+        listing(&folder).into_iter().filter(|path| path.to_string_lossy().contains("partial")).collect();
+    assert!(beside.is_empty(), "{beside:?}");
+}
+
+/// Largest difference over the largest number.
+fn apart(found: &[f64], wanted: &[f32]) -> f64 {
+    assert_eq!(found.len(), wanted.len());
+    let most = wanted.iter().fold(1.0f64, |most, &number| most.max(f64::from(number).abs()));
+    let worst = found.iter().zip(wanted).fold(0.0f64, |worst, (a, &b)| worst.max((a - f64::from(b)).abs()));
+    // Written so that NaN fails.
+    if worst <= f64::MAX { worst / most } else { f64::INFINITY }
+}
+
+/// What `tests/oracle/weights` made: our features, masks and hidden states beside those of PyTorch's libraries for what we
+/// exported, and our tokens beside transformers'.
+#[test]
+fn others_compute_the_same() {
+    let Some(case) = std::env::var_os("G2D_WEIGHTS_CASE").map(PathBuf::from) else {
+        return ledger::skipped("weights", "exports in PyTorch's libraries, a real BERT", "tests/oracle/weights");
+    };
+    let expected = TensorFile::open(&case.join("expected.safetensors")).unwrap();
+    let wanted = |name: &str| expected.reals(expected.get(name).unwrap()).unwrap();
+    let config = Config::from_json(&fs::read_to_string(case.join("model/config.json")).unwrap()).unwrap();
+    let image = wanted("image");
+    let batch = image.len() / config.image_size.pow(2);
+    let shapes = Shapes { batch, text_len: 64, source: Source::Numbers };
+    let programs = [model::record_images(&config, &shapes), model::record_segment(&config, &shapes)];
+    let programs = programs.map(|recorder| recorder.unwrap().finish()).to_vec();
+    let whole = model::record_evaluate(&config, &shapes).unwrap().finish();
+    let (mut engine, plans) = Engine::open(&Resources::default(), whole, programs).unwrap();
+    let states = g2d::checkpoint::names::weights(engine.program());
+    engine.load(&case.join("model/weights.safetensors"), &states, g2d::checkpoint::Others::Refused).unwrap();
+    let names = [
+        ("out.f5", "features", 0),
+        ("out.image_embedding", "image_embedding", 0),
+        ("out.segmentation_logits", "logits", 1),
+    ];
+    for (name, theirs, plan) in names {
+        Films::Numbers(&image).write(&mut engine, &plans[plan]).unwrap();
+        engine.replay(&plans[plan]).unwrap();
+        let apart = apart(&engine.output(&plans[plan], name).unwrap().unwrap(), &wanted(theirs));
+        println!("{theirs}: {apart:.1e} apart");
+        assert!(apart <= 1e-4, "{theirs}: {apart}");
+    }
+    let sentences: Vec<(String, Vec<u32>)> =
+        serde_json::from_str(&fs::read_to_string(case.join("sentences.json")).unwrap()).unwrap();
+    let bert = PathBuf::from(fs::read_to_string(case.join("bert")).unwrap());
+    let tokenizer = Tokenizer::load(&bert.join("vocab.txt"), true).unwrap();
+    for (sentence, ids) in &sentences {
+        assert_eq!(tokenizer.encode(sentence).unwrap(), *ids, "{sentence:?}");
+    }
+    println!("{} sentences: the same tokens", sentences.len());
+    let apart = apart(&hidden(&bert, &config, &sentences[..8]), &wanted("hidden"));
+    println!("hidden states: {apart:.1e} apart");
+    assert!(apart <= 1e-4, "hidden states: {apart}");
+    ledger::ran("weights", "exports in PyTorch's libraries, a real BERT");
+}
+
+/// Hidden states of sentences, [tokens of all, text_hidden], of the BERT in a folder.
+fn hidden(folder: &Path, config: &Config, sentences: &[(String, Vec<u32>)]) -> Vec<f64> {
+    let lengths: Vec<usize> = sentences.iter().map(|(_, ids)| ids.len()).collect();
+    let shapes = Shapes { batch: lengths.len(), text_len: *lengths.iter().max().unwrap(), source: Source::Numbers };
+    let mut r = Recorder::new();
+    let texts = Texts::declare(&mut r, &shapes);
+    let states = r.scope("lm_model", |r| bert::encoder(r, config, &texts)).unwrap();
+    r.output("out.hidden", states);
+    let program = r.finish();
+    let (mut engine, plans) = Engine::open(&Resources::default(), program.clone(), vec![program]).unwrap();
+    let (tensors, _) = Import::open(Tower::Text, folder).unwrap().load(engine.program()).unwrap();
+    engine.put(&tensors).unwrap();
+    let tokens: Vec<i32> = sentences.iter().flat_map(|(_, ids)| ids.iter().map(|&id| id as i32)).collect();
+    let batch = TextBatch::pack(&tokens, &lengths, shapes.text_len, config).unwrap();
+    engine.write_texts(&plans[0], &batch).unwrap();
+    engine.replay(&plans[0]).unwrap();
+    let states = engine.output(&plans[0], "out.hidden").unwrap().unwrap();
+    states[..tokens.len() * config.text_hidden].to_vec()
+}
