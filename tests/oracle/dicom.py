@@ -81,14 +81,14 @@ def gray(found, array):
     measured = apply_modality_lut(array, found)
     if "ModalityLUTSequence" in found:
         low, high = 0, (1 << found.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
-    elif "RescaleSlope" in found:
+    elif found.get("RescaleSlope") is not None:
         ends = [end * float(found.RescaleSlope) + float(found.RescaleIntercept) for end in (low, high)]
         low, high = min(ends), max(ends)
     seen, narrow = measured.astype(np.float64), bits <= 8
     if "VOILUTSequence" in found:
         seen, narrow = apply_voi_lut(measured, found).astype(np.float64), True
         low, high = 0, (1 << found.VOILUTSequence[0].LUTDescriptor[2]) - 1
-    elif "WindowWidth" in found:
+    elif found.get("WindowWidth") is not None:
         seen, narrow = apply_voi_lut(measured, found), True
     unit = (seen - low) / (high - low)
     if found.PhotometricInterpretation == "MONOCHROME1":
