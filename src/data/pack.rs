@@ -192,18 +192,24 @@ fn pack_rows(
         return Err(Error::TooManyDropped { path, dropped, rows: funnel.rows, reasons: funnel.reasons() });
     }
     funnel.warnings = warnings(&survey, boxes, &funnel);
-    let mut told = funnel.clone();
     if let Rows::Found(found) = rows {
         funnel.filters.clone_from(&found.filters);
         funnel.warnings.extend_from_slice(&found.warnings);
-        told = funnel.without_examples();
     }
-    let made = json!({
-        "resize": options.resize, "lowercase": options.lowercase, "seed": options.seed, "funnel": told,
-        "tokenizer": if options.tokenizer.is_some() { "given" } else { "trained" },
-    });
-    writer.finish(tokenizer.json(), tokenizer.vocab_size(), made)?;
+    writer.finish(tokenizer.json(), tokenizer.vocab_size(), made(rows, options, &funnel))?;
     Ok(funnel)
+}
+
+/// How a data set was made, for people.
+fn made(rows: Rows, options: &PackOptions, funnel: &Funnel) -> serde_json::Value {
+    let funnel = match rows {
+        Rows::Table(_) => funnel.clone(),
+        Rows::Found(_) => funnel.without_examples(),
+    };
+    json!({
+        "resize": options.resize, "lowercase": options.lowercase, "seed": options.seed, "funnel": funnel,
+        "tokenizer": if options.tokenizer.is_some() { "given" } else { "trained" },
+    })
 }
 
 /// A tokenizer trained on the texts of the training split.
