@@ -330,7 +330,7 @@ fn bad_films_are_dropped_and_counted_or_refused() {
     let bad: [Fault; 3] = [
         ("film-missing", |film| fs::remove_file(film).unwrap(), "missing"),
         ("film-truncated", truncate, "truncated"),
-        ("film-foreign", |film| fs::write(film, "GIF89a, as it were").unwrap(), "neither PNG nor JPEG"),
+        ("film-foreign", |film| fs::write(film, "GIF89a, as it were").unwrap(), "neither PNG, JPEG nor DICOM"),
     ];
     for (name, how, reason) in bad {
         let text = done(&spoil(name, 1, how), pack);

@@ -257,7 +257,7 @@ fn the_funnel_counts_what_was_dropped_and_why() {
         ("image: blank", 1),
         ("image: damaged or truncated", 2),
         ("image: file missing", 1),
-        ("image: neither PNG nor JPEG", 1),
+        ("image: neither PNG, JPEG nor DICOM", 1),
         ("mask: file missing", 1),
         ("mask: size differs from the image's", 1),
     ];

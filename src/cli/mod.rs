@@ -23,6 +23,7 @@ mod inspect;
 mod kernels;
 mod model;
 mod pack;
+mod pack_dicom;
 mod phantom;
 mod plan;
 mod plot;

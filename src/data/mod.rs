@@ -12,6 +12,8 @@ pub mod record;
 pub mod shard;
 
 #[cfg(feature = "data")]
+pub mod archive;
+#[cfg(feature = "data")]
 pub mod budget;
 #[cfg(feature = "data")]
 pub mod decode;
@@ -40,5 +42,5 @@ pub use dataset::Dataset;
 pub use error::Error;
 pub use labels::LabelCounts;
 #[cfg(feature = "data")]
-pub use pack::{PackOptions, pack};
+pub use pack::{PackOptions, pack, pack_found};
 pub use record::{BoundingBox, Record, Split};

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::archive::Found;
 use super::budget::Budget;
 use super::dataset::DatasetWriter;
 use super::decode::{self, Fault, Source};
@@ -15,7 +16,7 @@ use super::funnel::Funnel;
 use super::pairs::{BadRow, Pair, read_boxes};
 use super::prepare::{Geometry, Resize, mask_values, prepare};
 use super::record::{BoundingBox, MAX_TOKENS, Record, Split};
-use super::survey::Survey;
+use super::survey::{Row, Rows, Survey};
 use super::tokenizer::Tokenizer;
 
 /// Rows per thread that are worked on at a time: enough for the threads to end together.
@@ -75,9 +76,6 @@ pub struct Progress {
     pub total: usize,
 }
 
-/// A row of the table, or why it cannot be used.
-type Row = Result<Pair, BadRow>;
-
 /// A row that became a film.
 struct Packed {
     pair: Pair,
@@ -91,6 +89,7 @@ struct Packed {
 
 /// A row that did not.
 struct Refused {
+    /// 0 where there is no table.
     line: u64,
     /// To count by.
     reason: String,
@@ -99,6 +98,11 @@ struct Refused {
 }
 
 impl Refused {
+    fn count(self, funnel: &mut Funnel) {
+        let place = if self.line > 0 { format!("line {}, ", self.line) } else { String::new() };
+        funnel.drop_row(self.reason, place + &self.what);
+    }
+
     fn error(self, table: &Path) -> Error {
         let what = format!("{}; repair or remove the row, or leave out --strict", self.what);
         Error::Table { path: table.to_owned(), line: self.line, what }
@@ -121,7 +125,30 @@ pub fn pack(
     cancelled: &AtomicBool,
 ) -> Result<Funnel, Error> {
     let boxes = options.boxes.as_deref().map(read_boxes).transpose()?.unwrap_or_default();
-    let survey = Survey::of(&options.pairs, options.seed, options.strict)?;
+    pack_rows(Rows::Table(&options.pairs), &boxes, options, progress, cancelled)
+}
+
+/// Packs films that were found in a folder, as [`pack`] does those of a table. What is written names no file.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_found(
+    found: &Found,
+    options: &PackOptions,
+    progress: &(dyn Fn(Progress) + Sync),
+    cancelled: &AtomicBool,
+) -> Result<Funnel, Error> {
+    pack_rows(Rows::Found(found), &HashMap::new(), options, progress, cancelled)
+}
+
+fn pack_rows(
+    rows: Rows,
+    boxes: &HashMap<String, Vec<BoundingBox>>,
+    options: &PackOptions,
+    progress: &(dyn Fn(Progress) + Sync),
+    cancelled: &AtomicBool,
+) -> Result<Funnel, Error> {
+    let survey = Survey::of(rows, options.seed, options.strict)?;
     let pool = crate::base::threads::pool(options.threads).map_err(Error::Option)?;
     let tokenizer = match &options.tokenizer {
         Some(path) => Tokenizer::load(path, options.lowercase)?,
@@ -129,7 +156,8 @@ pub fn pack(
     };
     let mut writer = DatasetWriter::create(&options.out, options.size, survey.masks)?;
     let mut funnel = Funnel { rows: survey.rows, vocabulary: tokenizer.vocab_size(), ..Funnel::default() };
-    let work = Work { options, boxes: &boxes, tokenizer: &tokenizer, memory: Budget::new(decode::MEMORY) };
+    let work =
+        Work { folder: rows.folder(), options, boxes, tokenizer: &tokenizer, memory: Budget::new(decode::MEMORY) };
     let done = AtomicUsize::new(0);
     let one = |row: Row| {
         if cancelled.load(Ordering::Relaxed) {
@@ -141,9 +169,9 @@ pub fn pack(
     };
     let film_bytes = options.size * options.size * (1 + usize::from(survey.masks));
     let chunk_rows = (WAITING / film_bytes).clamp(1, CHUNK * pool.current_num_threads());
-    let mut rows = survey.rows()?.fuse();
+    let mut next = survey.rows()?.fuse();
     loop {
-        let chunk = take(&mut rows, chunk_rows)?;
+        let chunk = take(&mut next, chunk_rows)?;
         if chunk.is_empty() {
             break;
         }
@@ -151,25 +179,37 @@ pub fn pack(
         for packed in packed {
             match packed? {
                 Ok(packed) => keep(packed, &survey, &mut writer, &mut funnel)?,
-                Err(refused) if options.strict => return Err(refused.error(&options.pairs)),
-                Err(refused) => funnel.drop_row(refused.reason, format!("line {}, {}", refused.line, refused.what)),
+                Err(refused) if options.strict => return Err(refused.error(rows.path())),
+                Err(refused) => refused.count(&mut funnel),
             }
         }
     }
     if done.into_inner() != survey.rows {
-        return Err(Error::Table { path: options.pairs.clone(), line: 1, what: "it was changed meanwhile".into() });
+        return Err(Error::Table { path: rows.path().to_owned(), line: 1, what: "it was changed meanwhile".into() });
     }
     if funnel.kept * 2 < funnel.rows {
-        let (rows, dropped) = (funnel.rows, funnel.rows - funnel.kept);
-        return Err(Error::TooManyDropped { path: options.pairs.clone(), dropped, rows, reasons: funnel.reasons() });
+        let (path, dropped) = (rows.path().to_owned(), funnel.rows - funnel.kept);
+        return Err(Error::TooManyDropped { path, dropped, rows: funnel.rows, reasons: funnel.reasons() });
     }
-    funnel.warnings = warnings(&survey, &boxes, &funnel);
-    let made = json!({
+    funnel.warnings = warnings(&survey, boxes, &funnel);
+    if let Rows::Found(found) = rows {
+        funnel.filters.clone_from(&found.filters);
+        funnel.warnings.extend_from_slice(&found.warnings);
+    }
+    writer.finish(tokenizer.json(), tokenizer.vocab_size(), made(rows, options, &funnel))?;
+    Ok(funnel)
+}
+
+/// How a data set was made, for people.
+fn made(rows: Rows, options: &PackOptions, funnel: &Funnel) -> serde_json::Value {
+    let funnel = match rows {
+        Rows::Table(_) => funnel.clone(),
+        Rows::Found(_) => funnel.without_examples(),
+    };
+    json!({
         "resize": options.resize, "lowercase": options.lowercase, "seed": options.seed, "funnel": funnel,
         "tokenizer": if options.tokenizer.is_some() { "given" } else { "trained" },
-    });
-    writer.finish(tokenizer.json(), tokenizer.vocab_size(), made)?;
-    Ok(funnel)
+    })
 }
 
 /// A tokenizer trained on the texts of the training split.
@@ -197,6 +237,8 @@ fn take(rows: &mut impl Iterator<Item = Result<Row, Error>>, count: usize) -> Re
 
 /// What every row needs.
 struct Work<'a> {
+    /// What files are relative to.
+    folder: &'a Path,
     options: &'a PackOptions,
     boxes: &'a HashMap<String, Vec<BoundingBox>>,
     tokenizer: &'a Tokenizer,
@@ -232,9 +274,8 @@ impl Work<'_> {
     /// The planes, or which file has what fault. Image and mask are decoded one after the other, so that a thread
     /// never holds memory while it waits for more.
     fn planes<'a>(&self, pair: &'a Pair) -> Result<Planes, (&'static str, &'a str, Fault)> {
-        let folder = self.options.pairs.parent().unwrap_or(Path::new(""));
         let image = || {
-            let source = Source::open(&folder.join(&pair.image))?;
+            let source = Source::open(&self.folder.join(&pair.image))?;
             let _held = self.memory.hold(source.need());
             let film = source.decode()?;
             let shape = (film.width, film.height);
@@ -242,7 +283,7 @@ impl Work<'_> {
         };
         let (pixels, geometry, shape) = image().map_err(|fault| ("image", pair.image.as_str(), fault))?;
         let mask = || {
-            let source = Source::open(&folder.join(&pair.mask))?;
+            let source = Source::open(&self.folder.join(&pair.mask))?;
             let _held = self.memory.hold(source.need());
             let mask = source.decode()?;
             if (mask.width, mask.height) != shape {

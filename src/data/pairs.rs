@@ -14,7 +14,7 @@ use super::record::{BoundingBox, Split};
 /// One line of `pairs.csv`.
 #[derive(Clone, Debug, Default)]
 pub struct Pair {
-    /// Line in the file, the header being line 1.
+    /// Line in the file, the header being line 1; 0 where there is no table.
     pub line: u64,
     /// Unique name.
     pub id: String,
@@ -82,9 +82,9 @@ fn without_end(file: &mut File) -> std::io::Result<Option<u64>> {
 }
 
 /// A csv file whose columns are found by name.
-struct Table {
+pub(super) struct Table {
     path: PathBuf,
-    columns: Vec<String>,
+    pub(super) columns: Vec<String>,
     reader: csv::Reader<Rationed>,
     read: Rc<Cell<u64>>,
     record: csv::StringRecord,
@@ -95,7 +95,7 @@ struct Table {
 }
 
 impl Table {
-    fn open(path: &Path, required: &[&str]) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, required: &[&str]) -> Result<Self, Error> {
         let (mut file, _) = file::open(path).map_err(Error::io("read", path))?;
         let fault = |what: String| Err(Error::Table { path: path.to_owned(), line: 1, what });
         let mut start = Vec::new();
@@ -133,7 +133,7 @@ impl Table {
     }
 
     /// The next row's line and values by column, a row with another number of values than the header, or the end.
-    fn next(&mut self) -> Result<Option<Result<Row<'_>, BadRow>>, Error> {
+    pub(super) fn next(&mut self) -> Result<Option<Result<Row<'_>, BadRow>>, Error> {
         self.read.set(0);
         let next = self.reader.position().line() + u64::from(self.returns);
         match self.reader.read_record(&mut self.record) {
@@ -154,7 +154,7 @@ impl Table {
 }
 
 /// A row's line, and its values by column.
-type Row<'a> = (u64, HashMap<&'a str, &'a str>);
+pub(super) type Row<'a> = (u64, HashMap<&'a str, &'a str>);
 
 /// `next` is the line that was to be read.
 fn csv_error(path: &Path, next: u64, error: &csv::Error) -> Error {

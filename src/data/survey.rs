@@ -1,8 +1,9 @@
 //! The first reading of a table: what must be known of all rows before any is packed. Keeps some dozens of bytes a row.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::archive::Found;
 use super::error::Error;
 use super::pairs::{BadRow, Pair, Pairs};
 use super::record::Split;
@@ -16,9 +17,39 @@ pub(super) fn key(name: &str) -> Key {
     std::array::from_fn(|byte| digest.as_bytes()[byte])
 }
 
+/// A row, or why it cannot be used.
+pub type Row = Result<Pair, BadRow>;
+
+/// Where rows come from.
+#[derive(Clone, Copy)]
+pub enum Rows<'a> {
+    /// `pairs.csv`, read anew each time.
+    Table(&'a Path),
+    /// A folder that was searched.
+    Found(&'a Found),
+}
+
+impl<'a> Rows<'a> {
+    /// The table or the folder; messages name it.
+    pub fn path(self) -> &'a Path {
+        match self {
+            Self::Table(path) => path,
+            Self::Found(found) => &found.folder,
+        }
+    }
+
+    /// What files are relative to.
+    pub fn folder(self) -> &'a Path {
+        match self {
+            Self::Table(path) => path.parent().unwrap_or(Path::new("")),
+            Self::Found(found) => &found.folder,
+        }
+    }
+}
+
 /// What a table holds.
-pub struct Survey {
-    path: PathBuf,
+pub struct Survey<'a> {
+    from: Rows<'a>,
     strict: bool,
     splits: Splits,
     /// Rows in the table, bad ones too.
@@ -31,14 +62,15 @@ pub struct Survey {
     ids: HashMap<Key, u64>,
 }
 
-impl Survey {
+impl<'a> Survey<'a> {
     /// Reads the whole table once. With `strict` the first bad row is an error, else bad rows are passed over.
     ///
     /// # Errors
     /// If it cannot be read, is no csv table, lacks a column, has no rows, an id twice, or a patient in two splits.
-    pub fn of(path: &Path, seed: u64, strict: bool) -> Result<Self, Error> {
+    pub fn of(from: Rows<'a>, seed: u64, strict: bool) -> Result<Self, Error> {
+        let path = from.path();
         let (splits, ids) = (Splits::new(seed), HashMap::new());
-        let mut survey = Self { path: path.to_owned(), strict, splits, rows: 0, masks: false, alone: 0, ids };
+        let mut survey = Self { from, strict, splits, rows: 0, masks: false, alone: 0, ids };
         for row in survey.rows()? {
             survey.rows += 1;
             let Ok(pair) = row? else { continue };
@@ -62,13 +94,17 @@ impl Survey {
     ///
     /// # Errors
     /// If the table cannot be opened.
-    pub fn rows(&self) -> Result<impl Iterator<Item = Result<Result<Pair, BadRow>, Error>> + use<>, Error> {
-        let (path, strict) = (self.path.clone(), self.strict);
-        let refuse = move |row: Result<Pair, BadRow>| match row {
-            Err(BadRow { line, what, .. }) if strict => Err(Error::Table { path: path.clone(), line, what }),
+    pub fn rows(&self) -> Result<impl Iterator<Item = Result<Row, Error>> + use<'a>, Error> {
+        let (path, strict) = (self.from.path(), self.strict);
+        let refuse = move |row: Row| match row {
+            Err(BadRow { line, what, .. }) if strict => Err(Error::Table { path: path.to_owned(), line, what }),
             row => Ok(row),
         };
-        Ok(Pairs::open(&self.path)?.map(move |row| row.and_then(&refuse)))
+        let rows: Box<dyn Iterator<Item = Result<Row, Error>> + 'a> = match self.from {
+            Rows::Table(path) => Box::new(Pairs::open(path)?),
+            Rows::Found(found) => Box::new(found.rows.iter().cloned().map(Ok)),
+        };
+        Ok(rows.map(move |row| row.and_then(&refuse)))
     }
 
     /// Which part of the data a row belongs to.

@@ -123,8 +123,8 @@ fn what_is_no_film_is_a_fault_with_its_reason() {
     let reason = |name: &str, bytes: &[u8]| film(&written(name, bytes)).unwrap_err();
     for (name, bytes, expected) in [
         ("empty.png", &b""[..], "it is empty"),
-        ("text.png", b"this is no picture", "neither PNG nor JPEG"),
-        ("moving.gif", b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff,", "neither PNG nor JPEG"),
+        ("text.png", b"this is no picture", "neither PNG, JPEG nor DICOM"),
+        ("moving.gif", b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff,", "neither PNG, JPEG nor DICOM"),
         ("flat.png", &Png { width: 0, ..whole.clone() }.bytes(), "no pixels"),
         ("flat.jpg", &flat, "no pixels"),
         ("no-data.png", &whole.bytes(), "damaged"),

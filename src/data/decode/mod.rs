@@ -1,12 +1,15 @@
 //! Films from files. One file per family of formats; each is total: whatever the bytes, a film or a [`Fault`].
 
+pub mod dicom;
 mod header;
 mod raster;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
 
+use dicom::Dicom;
 use header::Header;
 
 use super::file;
@@ -44,8 +47,11 @@ pub enum Fault {
     #[error("the file cannot be read: {0}")]
     Unreadable(String),
     /// A format this program does not read.
-    #[error("the file is neither PNG nor JPEG")]
+    #[error("the file is neither PNG, JPEG nor DICOM")]
     Foreign,
+    /// DICOM of a kind that is not read; says which, without a word of what is in the file.
+    #[error("the DICOM file is of a kind that is not read: {0}")]
+    Unsupported(String),
     /// The format is known, the content is broken or cannot be read.
     #[error("the file is damaged or truncated: {0}")]
     Damaged(String),
@@ -69,16 +75,17 @@ pub enum Fault {
 
 impl Fault {
     /// The reason without particulars, to count by.
-    pub fn reason(&self) -> &'static str {
-        match self {
+    pub fn reason(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Unsupported(kind) => return format!("DICOM not read: {kind}").into(),
             Self::Missing => "file missing",
             Self::Unreadable(_) => "file cannot be read",
-            Self::Foreign => "neither PNG nor JPEG",
+            Self::Foreign => "neither PNG, JPEG nor DICOM",
             Self::Damaged(_) => "damaged or truncated",
             Self::TooLarge { .. } => "too large",
             Self::Blank => "blank",
             Self::Size(_) => "size differs from the image's",
-        }
+        })
     }
 
     fn of(error: &std::io::Error) -> Self {
@@ -91,9 +98,13 @@ impl Fault {
 
 /// A film's file, of which the header has been read.
 pub struct Source {
-    file: File,
     length: u64,
-    header: Header,
+    kind: Kind,
+}
+
+enum Kind {
+    Raster(File, Header),
+    Dicom(Box<Dicom>),
 }
 
 impl Source {
@@ -103,9 +114,19 @@ impl Source {
     /// A [`Fault`], also if decoding would take more than [`MEMORY`].
     pub fn open(path: &Path) -> Result<Self, Fault> {
         let (mut file, length) = file::open(path).map_err(|error| Fault::of(&error))?;
-        let header = header::read(&mut file)?;
-        let source = Self { file, length, header };
-        let (width, height, need) = (header.width, header.height, source.need());
+        let kind = match dicom::start(&dicom::head(&mut file)?) {
+            Some(start) => Kind::Dicom(Box::new(Dicom::open(file, start)?)),
+            None => {
+                let header = header::read(&mut file)?;
+                Kind::Raster(file, header)
+            }
+        };
+        let source = Self { length, kind };
+        let (width, height) = match &source.kind {
+            Kind::Raster(_, header) => (header.width, header.height),
+            Kind::Dicom(dicom) => dicom.size(),
+        };
+        let need = source.need();
         if need > MEMORY {
             return Err(Fault::TooLarge { width, height, need });
         }
@@ -114,22 +135,29 @@ impl Source {
 
     /// Most bytes that are in memory at once while this film is decoded and made 8-bit gray, at most [`MEMORY`].
     pub fn need(&self) -> u64 {
-        self.header.need(self.length)
+        match &self.kind {
+            Kind::Raster(_, header) => header.need(self.length),
+            Kind::Dicom(dicom) => dicom.need(self.length),
+        }
     }
 
-    /// Reads a PNG or JPEG, recognised by content: 8 or 16 bits, gray, RGB, CMYK or palette, with or without alpha; of
-    /// an animation the first picture.
+    /// Reads a PNG, JPEG or DICOM file, recognised by content. PNG and JPEG: 8 or 16 bits, gray, RGB, CMYK or palette,
+    /// with or without alpha; of an animation the first picture. DICOM: see [`dicom`].
     ///
     /// Colours become luma (299 R + 587 G + 114 B) / 1000; alpha is ignored.
     ///
     /// # Errors
     /// A [`Fault`]; a truncated JPEG is one too, though decoders would fill it up with gray.
-    pub fn decode(mut self) -> Result<Film, Fault> {
+    pub fn decode(self) -> Result<Film, Fault> {
+        let (mut file, header) = match self.kind {
+            Kind::Raster(file, header) => (file, header),
+            Kind::Dicom(dicom) => return dicom.decode(),
+        };
         let mut bytes = Vec::with_capacity(self.length as usize);
-        self.file.rewind().map_err(|error| Fault::of(&error))?;
+        file.rewind().map_err(|error| Fault::of(&error))?;
         // A file that grows meanwhile is cut: what was promised by `need` holds.
-        self.file.take(self.length).read_to_end(&mut bytes).map_err(|error| Fault::of(&error))?;
-        raster::decode(bytes, &self.header)
+        file.take(self.length).read_to_end(&mut bytes).map_err(|error| Fault::of(&error))?;
+        raster::decode(bytes, &header)
     }
 }
 

@@ -56,7 +56,7 @@ fn gray<T: Copy + Into<u64> + TryFrom<u64> + Default, const CHANNELS: usize>(mut
 }
 
 /// Whether an end marker (FF D9) follows the last start of scan (FF DA): neither can occur inside coded data.
-fn jpeg_ends(bytes: &[u8]) -> bool {
+pub(super) fn jpeg_ends(bytes: &[u8]) -> bool {
     let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
     last(0xD9).is_some_and(|end| last(0xDA).is_none_or(|scan| scan < end))
 }

@@ -1,0 +1,275 @@
+//! A folder of DICOM files as rows: which of them are films, whose, and with which report.
+//!
+//! Nothing that identifies anybody leaves this file: films and patients are named by digests under a key that is itself
+//! a digest of everybody's ids in the folder. Who has the folder can make them again; who has not cannot, not even for a
+//! patient whose id is known.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use super::decode::Fault;
+use super::decode::dicom::{Identity, identity};
+use super::error::Error;
+use super::funnel::{EXAMPLES, Filter};
+use super::pack::Progress;
+use super::pairs::{BadRow, Pair, Table};
+use super::survey::Row;
+
+/// Where to look, and for what.
+#[derive(Clone, Debug)]
+pub struct ArchiveOptions {
+    /// The folder, searched to its depths.
+    pub folder: PathBuf,
+    /// A table of reports; see [`find`].
+    pub reports: Option<PathBuf>,
+    /// The modalities that are films.
+    pub modalities: Vec<String>,
+    /// Threads; 0 is one per processor.
+    pub threads: usize,
+}
+
+/// Films that were found in a folder.
+pub struct Found {
+    /// What the rows' files are relative to.
+    pub folder: PathBuf,
+    /// The rows, by the paths of their files.
+    pub rows: Vec<Row>,
+    /// What was left out before.
+    pub filters: Vec<Filter>,
+    /// What looks odd but stops nothing.
+    pub warnings: Vec<String>,
+}
+
+/// Searches a folder for DICOM films, which are recognised by content. A film without readable elements becomes a row
+/// too: packing says what is wrong with it.
+///
+/// A report belongs to the films that its line of the table names: by `file` (the path within the folder), `sop_uid`,
+/// `study_uid` or `accession`, the first of these that fits; `text` is the report.
+///
+/// # Errors
+/// If the folder or the table cannot be read, two reports have the same name, there is no film, or `cancelled`.
+pub fn find(
+    options: &ArchiveOptions,
+    progress: &(dyn Fn(Progress) + Sync),
+    cancelled: &AtomicBool,
+) -> Result<Found, Error> {
+    let mut reports = options.reports.as_deref().map(Reports::read).transpose()?;
+    let files = files(&options.folder)?;
+    let pool = crate::base::threads::pool(options.threads).map_err(Error::Option)?;
+    let done = AtomicUsize::new(0);
+    let look = |file: &PathBuf| {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        let found = identity(&options.folder.join(file));
+        progress(Progress { done: done.fetch_add(1, Ordering::Relaxed) + 1, total: files.len() });
+        Ok(found)
+    };
+    let looked: Vec<_> = pool.install(|| files.par_iter().map(look).collect::<Result<_, _>>())?;
+    let key = pack_key(looked.iter().filter_map(|found| found.as_ref().ok()?.as_ref()));
+    let mut sieve = Sieve { key, modalities: &options.modalities, films: HashSet::new(), counts: Counts::default() };
+    let mut rows = Vec::new();
+    for (file, found) in files.iter().zip(looked) {
+        rows.extend(sieve.row(file, found, reports.as_mut()));
+    }
+    let filters = sieve.counts.filters(files.len(), &options.modalities);
+    if rows.is_empty() {
+        let counts: Vec<_> = filters.iter().map(|filter| format!("{} {}", filter.kept, filter.name)).collect();
+        let (folder, counts) = (options.folder.display(), counts.join(", "));
+        return Err(Error::Option(format!("{folder}: there is no film ({counts}); see --modality")));
+    }
+    let warnings = reports.and_then(|reports| reports.unused()).into_iter().collect();
+    Ok(Found { folder: options.folder.clone(), rows, filters, warnings })
+}
+
+/// Every file below a folder, by path relative to it. Links to folders are not followed.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let (mut files, mut open) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
+            let entry = entry.map_err(Error::io("read", &folder))?;
+            match entry.file_type().map_err(Error::io("read", &folder))? {
+                kind if kind.is_dir() => open.push(entry.path()),
+                _ => files.push(entry.path()),
+            }
+        }
+    }
+    files.retain(|file| file.is_file());
+    let mut within: Vec<_> =
+        files.iter().filter_map(|file| file.strip_prefix(folder).ok()).map(Path::to_owned).collect();
+    within.sort();
+    Ok(within)
+}
+
+/// The key of a pack's pseudonyms.
+fn pack_key<'a>(identities: impl Iterator<Item = &'a Identity>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for one in identities {
+        for name in [&one.film, &one.study, &one.patient] {
+            hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
+        }
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// What becomes of the files.
+struct Sieve<'a> {
+    key: [u8; 32],
+    modalities: &'a [String],
+    /// Those met so far.
+    films: HashSet<Vec<u8>>,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    foreign: usize,
+    /// Files of the first that are no DICOM.
+    foreign_examples: Vec<String>,
+    modalities: BTreeMap<String, usize>,
+    again: usize,
+    again_examples: Vec<String>,
+}
+
+impl Sieve<'_> {
+    /// 32 hexadecimal digits for a name of a kind.
+    fn pseudonym(&self, kind: &str, name: &[u8]) -> String {
+        let digest = blake3::keyed_hash(&self.key, &[kind.as_bytes(), b"\0", name].concat());
+        digest.to_hex()[..32].to_owned()
+    }
+
+    fn row(
+        &mut self,
+        path: &Path,
+        found: Result<Option<Identity>, Fault>,
+        reports: Option<&mut Reports>,
+    ) -> Option<Row> {
+        let shown = path.display().to_string();
+        let bad = |reason, what: &str| Some(Err(BadRow { line: 0, reason, what: format!("{shown}: {what}") }));
+        let Some(file) = path.to_str() else { return bad("file name is not UTF-8", "rename it") };
+        let one = match found {
+            Ok(Some(one)) => one,
+            Ok(None) => {
+                self.counts.foreign += 1;
+                example(&mut self.counts.foreign_examples, &shown);
+                return None;
+            }
+            // Packing meets the same fault.
+            Err(_) => {
+                let id = self.pseudonym("file", file.as_bytes());
+                return Some(Ok(Pair { id, image: file.to_owned(), ..Pair::default() }));
+            }
+        };
+        if !self.modalities.contains(&one.modality) {
+            let modality = if one.modality.is_empty() { "none given" } else { &one.modality };
+            *self.counts.modalities.entry(modality.to_owned()).or_default() += 1;
+            return None;
+        }
+        if one.film.is_empty() {
+            return bad("no SOP Instance UID", "it has no SOP Instance UID, so that it cannot be told from others");
+        }
+        if !self.films.insert(one.film.clone()) {
+            self.counts.again += 1;
+            example(&mut self.counts.again_examples, &shown);
+            return None;
+        }
+        let patient_id = match (&one.patient[..], &one.study[..]) {
+            ([], []) => String::new(),
+            ([], study) => self.pseudonym("study", study),
+            (patient, _) => self.pseudonym("patient", patient),
+        };
+        Some(Ok(Pair {
+            id: self.pseudonym("film", &one.film),
+            image: file.to_owned(),
+            text: reports.map(|reports| reports.of(file, &one)).unwrap_or_default(),
+            patient_id,
+            columns: [("modality".to_owned(), one.modality)].into(),
+            view: one.view,
+            ..Pair::default()
+        }))
+    }
+}
+
+fn example(examples: &mut Vec<String>, file: &str) {
+    if examples.len() < EXAMPLES {
+        examples.push(file.to_owned());
+    }
+}
+
+impl Counts {
+    fn filters(self, files: usize, modalities: &[String]) -> Vec<Filter> {
+        let filter =
+            |name: String, kept, dropped, examples| Filter { name, kept, dropped, examples, ..Filter::default() };
+        let others: usize = self.modalities.values().sum();
+        let each = self.modalities.iter().map(|(modality, count)| format!("{modality}: {count}")).collect();
+        let dicom = files - self.foreign;
+        vec![
+            filter("files are DICOM".into(), dicom, self.foreign, self.foreign_examples),
+            filter(format!("of modality {}, or unreadable", modalities.join(", ")), dicom - others, others, each),
+            filter("are there once".into(), dicom - others - self.again, self.again, self.again_examples),
+        ]
+    }
+}
+
+/// Columns that say whose a report is, the most particular first.
+const NAMES: [&str; 4] = ["file", "sop_uid", "study_uid", "accession"];
+
+/// A table of reports, in memory.
+struct Reports {
+    /// Line, text, and whether a film took it.
+    reports: Vec<(u64, String, bool)>,
+    /// Which report has which name: column, name.
+    names: HashMap<(usize, Vec<u8>), usize>,
+}
+
+impl Reports {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let fault = |line, what| Error::Table { path: path.to_owned(), line, what };
+        let mut table = Table::open(path, &["text"])?;
+        if !NAMES.iter().any(|name| table.columns.iter().any(|column| column == name)) {
+            return Err(fault(1, format!("none of the columns {NAMES:?} is there to say whose reports these are")));
+        }
+        let (mut reports, mut names) = (Vec::<(u64, String, bool)>::new(), HashMap::new());
+        while let Some(row) = table.next()? {
+            let (line, values) = row.map_err(|bad| fault(bad.line, bad.what))?;
+            for (column, name) in NAMES.iter().enumerate() {
+                let Some(name) = values.get(name).map(|name| name.trim()).filter(|name| !name.is_empty()) else {
+                    continue;
+                };
+                if let Some(first) = names.insert((column, name.as_bytes().to_owned()), reports.len()) {
+                    let (what, first) = (NAMES[column], reports[first].0);
+                    // Not the name: it may be somebody's.
+                    return Err(fault(
+                        line,
+                        format!("its {what} is already at line {first}; put both texts in one row"),
+                    ));
+                }
+            }
+            reports.push((line, values["text"].trim().to_owned(), false));
+        }
+        Ok(Self { reports, names })
+    }
+
+    /// The report of a film; empty if there is none.
+    fn of(&mut self, file: &str, film: &Identity) -> String {
+        let names =
+            [file.replace('\\', "/").as_bytes(), &film.film, &film.study, &film.accession].map(<[u8]>::to_owned);
+        let fits = names.into_iter().enumerate().find_map(|name| self.names.get(&name));
+        let Some(report) = fits.and_then(|&at| self.reports.get_mut(at)) else { return String::new() };
+        report.2 = true;
+        report.1.clone()
+    }
+
+    /// What there is to say about reports that no film took.
+    fn unused(&self) -> Option<String> {
+        let unused: Vec<_> =
+            self.reports.iter().filter(|report| !report.2).map(|report| report.0.to_string()).collect();
+        let first = unused.iter().take(EXAMPLES).cloned().collect::<Vec<_>>().join(", ");
+        let (count, all) = (unused.len(), self.reports.len());
+        (count > 0).then(|| format!("{count} of {all} reports belong to no film (the first at line {first})"))
+    }
+}
