@@ -20,6 +20,7 @@ mod explain;
 mod kernels;
 mod model;
 mod pack;
+mod pack_layout;
 mod phantom;
 mod plan;
 mod plot;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::record::Split;
 
 /// Examples kept per reason.
-const EXAMPLES: usize = 3;
+pub(super) const EXAMPLES: usize = 3;
 /// An example is cut to this length.
 const EXAMPLE_CHARACTERS: usize = 400;
 
@@ -21,9 +21,27 @@ pub struct Dropped {
     pub examples: Vec<String>,
 }
 
+/// A filter that a published data set's films passed before they became rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Filter {
+    /// What is kept.
+    pub name: String,
+    /// Films left by it.
+    pub kept: usize,
+    /// Films it took away.
+    pub dropped: usize,
+    /// The first of those that should not be there at all: which film, what is wrong with it.
+    pub examples: Vec<String>,
+    /// What the literature reports for this filter, and where; empty if nothing was found.
+    pub reported: String,
+}
+
 /// Counts of packing, from rows read to films kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Funnel {
+    /// What came before the rows: the filters of a published data set's layout, in order; none for a table.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
     /// Rows in the table.
     pub rows: usize,
     /// Films packed.
@@ -34,6 +52,8 @@ pub struct Funnel {
     pub empty_text: usize,
     /// Films kept per split.
     pub splits: BTreeMap<Split, usize>,
+    /// [`super::Dataset::split_digest`] of every split that has films.
+    pub split_digests: BTreeMap<Split, String>,
     /// Films kept that have a mask.
     pub masks: usize,
     /// Boxes kept.
@@ -69,6 +89,12 @@ impl Funnel {
 
 impl fmt::Display for Funnel {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        for Filter { name, kept, dropped, examples, reported } in &self.filters {
+            let lost = if *dropped > 0 { format!(", {dropped} left out") } else { String::new() };
+            let known = if reported.is_empty() { String::new() } else { format!(" [reported: {reported}]") };
+            writeln!(out, "{kept:>8} {name}{lost}{known}")?;
+            examples.iter().try_for_each(|example| writeln!(out, "{:>8}   {example}", ""))?;
+        }
         let splits = Split::ALL.map(|split| format!("{} {}", split.name(), self.splits.get(&split).unwrap_or(&0)));
         writeln!(out, "{:>8} rows read", self.rows)?;
         for (reason, dropped) in &self.dropped {
@@ -78,6 +104,9 @@ impl fmt::Display for Funnel {
             }
         }
         writeln!(out, "{:>8} kept ({})", self.kept, splits.join(", "))?;
+        for (split, digest) in &self.split_digests {
+            writeln!(out, "{:>8}   films of {} by digest {:.16}", "", split.name(), digest)?;
+        }
         writeln!(out, "{:>8} of them with empty text, left out of pre-training", self.empty_text)?;
         writeln!(
             out,

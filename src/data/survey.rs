@@ -1,11 +1,11 @@
 //! The first reading of a table: what must be known of all rows before any is packed. Keeps some dozens of bytes a row.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use super::pairs::{BadRow, Pair, Pairs};
+use super::pairs::{BadRow, Mask, Pair};
 use super::record::Split;
+use super::rows::{Row, Rows};
 use super::split::Splits;
 
 /// A name of any length, as its digest.
@@ -17,8 +17,8 @@ pub(super) fn key(name: &str) -> Key {
 }
 
 /// What a table holds.
-pub struct Survey {
-    path: PathBuf,
+pub struct Survey<'a> {
+    table: &'a dyn Rows,
     strict: bool,
     splits: Splits,
     /// Rows in the table, bad ones too.
@@ -31,14 +31,14 @@ pub struct Survey {
     ids: HashMap<Key, u64>,
 }
 
-impl Survey {
+impl<'a> Survey<'a> {
     /// Reads the whole table once. With `strict` the first bad row is an error, else bad rows are passed over.
     ///
     /// # Errors
     /// If it cannot be read, is no csv table, lacks a column, has no rows, an id twice, or a patient in two splits.
-    pub fn of(path: &Path, seed: u64, strict: bool) -> Result<Self, Error> {
-        let (splits, ids) = (Splits::new(seed), HashMap::new());
-        let mut survey = Self { path: path.to_owned(), strict, splits, rows: 0, masks: false, alone: 0, ids };
+    pub fn of(table: &'a dyn Rows, seed: u64, strict: bool) -> Result<Self, Error> {
+        let (path, splits, ids) = (table.path(), Splits::new(seed), HashMap::new());
+        let mut survey = Self { table, strict, splits, rows: 0, masks: false, alone: 0, ids };
         for row in survey.rows()? {
             survey.rows += 1;
             let Ok(pair) = row? else { continue };
@@ -47,7 +47,7 @@ impl Survey {
                 return Err(Error::Table { path: path.to_owned(), line: pair.line, what });
             }
             survey.splits.note(&pair, path)?;
-            survey.masks |= !pair.mask.is_empty();
+            survey.masks |= pair.mask != Mask::None;
             survey.alone += usize::from(pair.split.is_none() && pair.patient_id.is_empty());
         }
         match survey.rows {
@@ -62,13 +62,13 @@ impl Survey {
     ///
     /// # Errors
     /// If the table cannot be opened.
-    pub fn rows(&self) -> Result<impl Iterator<Item = Result<Result<Pair, BadRow>, Error>> + use<>, Error> {
-        let (path, strict) = (self.path.clone(), self.strict);
-        let refuse = move |row: Result<Pair, BadRow>| match row {
-            Err(BadRow { line, what, .. }) if strict => Err(Error::Table { path: path.clone(), line, what }),
+    pub fn rows(&self) -> Result<impl Iterator<Item = Result<Row, Error>> + use<'a>, Error> {
+        let (table, strict) = (self.table, self.strict);
+        let refuse = move |row: Row| match row {
+            Err(BadRow { line, what, .. }) if strict => Err(Error::Table { path: table.path().to_owned(), line, what }),
             row => Ok(row),
         };
-        Ok(Pairs::open(&self.path)?.map(move |row| row.and_then(&refuse)))
+        Ok(table.read()?.map(move |row| row.and_then(&refuse)))
     }
 
     /// Which part of the data a row belongs to.
