@@ -340,7 +340,7 @@ fn fixtures_stay_small() {
     assert!(bytes <= FIXTURE_BYTES, "tests/fixtures holds {bytes} bytes, {FIXTURE_BYTES} are the limit");
 }
 
-/// Verb and flags of every command of ours in the fenced blocks of a Markdown text.
+/// Words before the flags, and flags, of every command of ours in the fenced blocks of a Markdown text.
 fn commands(markdown: &str) -> Vec<(String, Vec<String>)> {
     let blocks = markdown.split("```").skip(1).step_by(2);
     let lines = blocks.flat_map(str::lines).map(|line| line.split('#').next().unwrap_or(line).trim());
@@ -349,9 +349,9 @@ fn commands(markdown: &str) -> Vec<(String, Vec<String>)> {
         line.strip_prefix("g2d ").or_else(|| Some(line.strip_prefix("cargo run ")?.split_once(" -- ")?.1))
     });
     ours.map(|line| {
-        let mut words = line.split_whitespace();
-        let verb = words.next().unwrap_or_default().to_owned();
-        (verb, words.filter(|word| word.starts_with("--")).map(str::to_owned).collect())
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let verb: Vec<&str> = words.iter().copied().take_while(|word| !word.starts_with("--")).collect();
+        (verb.join(" "), words.into_iter().filter(|word| word.starts_with("--")).map(str::to_owned).collect())
     })
     .collect()
 }
@@ -367,7 +367,8 @@ fn commands_of_the_readme_exist() {
     let found = commands(&read("README.md"));
     assert!(!found.is_empty(), "README.md shows no command");
     for (verb, flags) in &found {
-        let help = Command::new(binary).args([verb, "--help"]).output().expect("the command runs");
+        let words = verb.split(' ').chain(["--help"]);
+        let help = Command::new(binary).args(words).output().expect("the command runs");
         assert!(help.status.success(), "README.md names `{verb}`, which the command does not know");
         let text = String::from_utf8_lossy(&help.stdout).into_owned();
         for flag in flags.iter().map(|flag| flag.split('=').next().unwrap_or(flag)) {
@@ -380,9 +381,14 @@ fn commands_of_the_readme_exist() {
 #[test]
 fn commands_are_read_from_markdown() {
     let text = "g2d not this\n```sh\ncargo run --release -- pretrain --steps 5 # now\ncargo test --release\n\
-                g2d pack --pairs a.csv && g2d verify\n```\n";
+                g2d pack --pairs a.csv && g2d verify\ng2d pack mimic --out a\n```\n";
     let flags = |flags: &[&str]| flags.iter().map(|&flag| flag.to_owned()).collect::<Vec<_>>();
-    let expected = [("pretrain", flags(&["--steps"])), ("pack", flags(&["--pairs"])), ("verify", flags(&[]))];
+    let expected = [
+        ("pretrain", flags(&["--steps"])),
+        ("pack", flags(&["--pairs"])),
+        ("verify", flags(&[])),
+        ("pack mimic", flags(&["--out"])),
+    ];
     assert_eq!(commands(text), expected.map(|(verb, flags)| (verb.to_owned(), flags)));
 }
 

@@ -10,11 +10,12 @@ use std::sync::atomic::AtomicBool;
 use common::ledger;
 use g2d::base::random::Rng;
 use g2d::data::funnel::Funnel;
+use g2d::data::pack::Progress;
 use g2d::data::pairs::Pair;
 use g2d::data::prepare::Resize;
 use g2d::data::split::Splits;
 use g2d::data::tokenizer::Tokenizer;
-use g2d::data::{Dataset, Error, PackOptions, Split, pack, vocabulary};
+use g2d::data::{Dataset, Error, PackOptions, PairsTable, Split, pack, vocabulary};
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma};
 use proptest::prelude::*;
 
@@ -54,12 +55,21 @@ fn small_set(dir: &Path, count: usize) -> PathBuf {
     write_table(dir, "pairs.csv", &lines.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
+/// Packs the table `pairs.csv` beside the folder to write.
 fn run(options: &PackOptions) -> Result<Funnel, Error> {
-    pack(options, &|_| {}, &AtomicBool::new(false))
+    run_with(None, options)
+}
+
+fn run_with(boxes: Option<&Path>, options: &PackOptions) -> Result<Funnel, Error> {
+    pack(&table(boxes, options)?, options, &|_| {}, &AtomicBool::new(false))
+}
+
+fn table(boxes: Option<&Path>, options: &PackOptions) -> Result<PairsTable, Error> {
+    PairsTable::open(&options.out.with_file_name("pairs.csv"), boxes)
 }
 
 fn options(pairs: &Path, size: usize) -> PackOptions {
-    PackOptions { size, ..PackOptions::new(pairs, pairs.with_file_name("out")) }
+    PackOptions { size, ..PackOptions::new(pairs.with_file_name("out")) }
 }
 
 fn packed(name: &str, count: usize, size: usize) -> Dataset {
@@ -168,8 +178,8 @@ fn boxes_and_masks_follow_crop_and_resize() {
     for (resize, (across, down, margin)) in [(Resize::Fit, fit), (Resize::Stretch, (128.0 / 180.0, 128.0 / 270.0, 0.0))]
     {
         let _ = fs::remove_dir_all(dir.join("out"));
-        let options = PackOptions { boxes: Some(boxes.clone()), resize, ..options(&pairs, 128) };
-        let funnel = run(&options).unwrap();
+        let options = PackOptions { resize, ..options(&pairs, 128) };
+        let funnel = run_with(Some(&boxes), &options).unwrap();
         assert_eq!((funnel.masks, funnel.boxes, funnel.boxes_outside), (1, 1, 1));
         assert!(funnel.warnings.iter().any(|warning| warning.contains("first: z")), "{:?}", funnel.warnings);
         let dataset = Dataset::open(&options.out).unwrap();
@@ -303,11 +313,12 @@ fn tables_that_break_a_rule_are_refused_with_the_line() {
     fs::write(dir.join("pairs.csv"), b"id,image,text\na,a.png,\xFF\xFE\n").unwrap();
     let error = run(&options(&dir.join("pairs.csv"), 32)).unwrap_err().to_string();
     assert!(error.contains("line 2") && error.contains("UTF-8"), "{error}");
-    let error = run(&options(&dir.join("none.csv"), 32)).unwrap_err().to_string();
-    assert!(error.contains("cannot read") && error.contains("none.csv"), "{error}");
+    fs::remove_file(dir.join("pairs.csv")).unwrap();
+    let error = run(&options(&dir.join("pairs.csv"), 32)).unwrap_err().to_string();
+    assert!(error.contains("cannot read") && error.contains("pairs.csv"), "{error}");
     let pairs = small_set(&folder("table-boxes"), 2);
     let boxes = write_table(pairs.parent().unwrap(), "boxes.csv", &["id,label,x,y,w,h", "film-0,x,1,2,wide,4"]);
-    let error = run(&PackOptions { boxes: Some(boxes), ..options(&pairs, 32) }).unwrap_err().to_string();
+    let error = run_with(Some(&boxes), &options(&pairs, 32)).unwrap_err().to_string();
     assert!(error.contains("boxes.csv, line 2: w is \"wide\""), "{error}");
 }
 
@@ -385,7 +396,7 @@ fn a_folder_in_use_is_refused_and_an_unfinished_pack_starts_over() {
     assert!(error.contains("is not empty"), "{error}");
 
     fs::remove_dir_all(&options.out).unwrap();
-    let cancelled = pack(&options, &|_| {}, &AtomicBool::new(true));
+    let cancelled = pack(&table(None, &options).unwrap(), &options, &|_| {}, &AtomicBool::new(true));
     assert!(matches!(cancelled, Err(Error::Cancelled)) && !options.out.exists());
 }
 
@@ -393,8 +404,8 @@ fn a_folder_in_use_is_refused_and_an_unfinished_pack_starts_over() {
 fn progress_counts_every_row_once() {
     let options = options(&small_set(&folder("progress"), 9), 32);
     let seen = std::sync::Mutex::new(Vec::new());
-    pack(&options, &|progress| seen.lock().unwrap().push((progress.done, progress.total)), &AtomicBool::new(false))
-        .unwrap();
+    let note = |progress: Progress| seen.lock().unwrap().push((progress.done, progress.total));
+    pack(&table(None, &options).unwrap(), &options, &note, &AtomicBool::new(false)).unwrap();
     let mut seen = seen.into_inner().unwrap();
     seen.sort();
     assert_eq!(seen, (1..=9).map(|done| (done, 9)).collect::<Vec<_>>());
@@ -556,9 +567,9 @@ fn real_films_are_packed_without_loss() {
         return ledger::skipped("real-data", what, "G2D_CXR_REAL=DIR cargo test --release --test data");
     };
     let out = folder("real").join("out");
-    let options =
-        PackOptions { boxes: Some(source.join("boxes.csv")), ..PackOptions::new(source.join("pairs.csv"), out) };
-    let funnel = run(&options).unwrap();
+    let (table, options) =
+        (PairsTable::open(&source.join("pairs.csv"), Some(&source.join("boxes.csv"))), PackOptions::new(out));
+    let funnel = pack(&table.unwrap(), &options, &|_| {}, &AtomicBool::new(false)).unwrap();
     assert_eq!((funnel.kept, funnel.dropped.len()), (funnel.rows, 0), "{funnel}");
     let dataset = Dataset::open(&options.out).unwrap();
     dataset.verify(&mut |_, _| {}).unwrap();

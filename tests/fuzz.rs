@@ -27,7 +27,7 @@ use g2d::data::prepare::{Resize, prepare};
 use g2d::data::shard::Shard;
 use g2d::data::survey::Survey;
 use g2d::data::tokenizer::Tokenizer;
-use g2d::data::{Dataset, PackOptions, decode, pack, pairs};
+use g2d::data::{Dataset, PackOptions, PairsTable, decode, pack, pairs};
 use g2d::model::batch::{Shapes, Source};
 use g2d::model::config::Config;
 use g2d::program::{Kernels, Precision, Program};
@@ -343,8 +343,9 @@ fn tables() {
     let read = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
         let boxes = pairs::read_boxes(&path).is_ok();
+        let table = PairsTable::open(&path, None).unwrap();
         let survey =
-            [true, false].map(|strict| Survey::of(&path, 0, strict).map(|survey| survey.rows().unwrap().count()));
+            [true, false].map(|strict| Survey::of(&table, 0, strict).map(|survey| survey.rows().unwrap().count()));
         // Rows come in order, from lines that there are; lines that end now so, now so, may be counted one off.
         if let Ok(pairs) = pairs::Pairs::open(&path) {
             let (mut line, most) = (0, bytes.iter().filter(|&&byte| byte == b'\n').count() as u64 + 2);
@@ -442,12 +443,9 @@ fn packed() -> PathBuf {
     .unwrap();
     fs::write(folder.join("boxes.csv"), "id,label,x,y,w,h\na,nodule,1,2,3,4\n").unwrap();
     let out = folder.join("out");
-    let options = PackOptions {
-        size: 16,
-        boxes: Some(folder.join("boxes.csv")),
-        ..PackOptions::new(folder.join("pairs.csv"), &out)
-    };
-    pack(&options, &|_| {}, &AtomicBool::new(false)).unwrap();
+    let options = PackOptions { size: 16, ..PackOptions::new(&out) };
+    let table = PairsTable::open(&folder.join("pairs.csv"), Some(&folder.join("boxes.csv"))).unwrap();
+    pack(&table, &options, &|_| {}, &AtomicBool::new(false)).unwrap();
     out
 }
 

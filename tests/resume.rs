@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use g2d::Error;
 use g2d::checkpoint::folder;
 use g2d::data::augment::Recipe;
-use g2d::data::{Dataset, PackOptions, Split, pack, phantom};
+use g2d::data::{Dataset, PackOptions, PairsTable, Split, pack, phantom};
 use g2d::model::config::Config;
 use g2d::program::Precision;
 use g2d::train::Device;
@@ -38,8 +38,9 @@ fn shards() -> &'static Path {
     SHARDS.get_or_init(|| {
         let (drawn, packed) = (empty("drawn"), empty("shards"));
         phantom::write(&drawn, phantom::Style::Training, FILMS, 9, &|_| {}).unwrap();
-        let options = PackOptions { size: 64, ..PackOptions::new(drawn.join("pairs.csv"), &packed) };
-        let funnel = pack(&options, &|_| {}, &AtomicBool::new(false)).unwrap();
+        let options = PackOptions { size: 64, ..PackOptions::new(&packed) };
+        let table = PairsTable::open(&drawn.join("pairs.csv"), None).unwrap();
+        let funnel = pack(&table, &options, &|_| {}, &AtomicBool::new(false)).unwrap();
         assert!(
             funnel.splits.contains_key(&Split::Val),
             "these phantoms hold nothing to validate on; take another seed"

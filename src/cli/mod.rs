@@ -24,6 +24,7 @@ mod kernels;
 mod model;
 mod pack;
 mod pack_dicom;
+mod pack_layout;
 mod phantom;
 mod plan;
 mod plot;

@@ -1,15 +1,16 @@
 //! `g2d pack`: films and reports into shards.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
-use super::pack_dicom::PackDicom;
-use crate::data::Split;
-use crate::data::funnel::Funnel;
+use super::pack_layout::LayoutVerb;
 use crate::data::pack::{PackOptions, Progress, pack};
 use crate::data::prepare::Resize;
+use crate::data::rows::Rows;
+use crate::data::{PairsTable, Split};
 use crate::error::Error;
 use crate::train::defaults::BATCH;
 
@@ -19,22 +20,32 @@ use crate::train::defaults::BATCH;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "pairs.csv has the columns id,image,text and, if known, patient_id,split,view,findings,mask; any others are \
-    carried along. Paths are relative to it.\n\nExamples:\n  \
+    carried along. Paths are relative to it. The commands above read published data sets as they were fetched.\n\n\
+    Examples:\n  \
     g2d pack --pairs pairs.csv --out shards\n  \
     g2d pack --pairs pairs.csv --boxes boxes.csv --size 224 --out shards\n  \
     g2d pack --pairs pairs.csv --tokenizer vocab.txt --out shards\n  \
+    g2d pack mimic --images mimic-cxr-jpg/2.1.0 --reports mimic-cxr/2.0.0 --out shards\n  \
     g2d pack dicom archive --reports reports.csv --out shards"
 )]
 pub struct Pack {
     #[command(subcommand)]
-    source: Option<Source>,
+    layout: Option<LayoutVerb>,
     /// The table of films and reports.
     #[arg(long, required = true)]
     pairs: Option<PathBuf>,
     /// The table of boxes, id,label,x,y,w,h in pixels of the film.
     #[arg(long)]
     boxes: Option<PathBuf>,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// What packing takes, wherever rows come from.
+#[derive(Args)]
+pub struct Shared {
     /// Folder to write, new or empty.
+    // No plain path: it is not needed before a command of its own that asks for it.
     #[arg(long, required = true)]
     out: Option<PathBuf>,
     /// Side of a packed film, pixels.
@@ -63,14 +74,8 @@ pub struct Pack {
     json: bool,
 }
 
-/// What is packed instead of a table.
-#[derive(Subcommand)]
-enum Source {
-    Dicom(PackDicom),
-}
-
 #[derive(Clone, Copy, clap::ValueEnum)]
-pub(super) enum ResizeWord {
+enum ResizeWord {
     /// Borders cropped, aspect kept, padded to a square.
     Fit,
     /// Aspect lost.
@@ -79,65 +84,68 @@ pub(super) enum ResizeWord {
     Official,
 }
 
-impl From<ResizeWord> for Resize {
-    fn from(word: ResizeWord) -> Self {
-        match word {
-            ResizeWord::Fit => Self::Fit,
-            ResizeWord::Stretch => Self::Stretch,
-            ResizeWord::Official => Self::Official,
+impl Pack {
+    /// Runs it.
+    pub fn run(&self) -> Result<(), Error> {
+        let cancelled = super::cancelled()?;
+        match (&self.layout, &self.pairs) {
+            (Some(layout), _) => layout.run(cancelled),
+            (None, Some(pairs)) => self.shared.pack(&PairsTable::open(pairs, self.boxes.as_deref())?, cancelled),
+            (None, None) => Err(Error::Usage("nothing to pack: give --pairs".into())),
         }
     }
 }
 
-impl Pack {
-    /// Runs it.
-    pub fn run(&self) -> Result<(), Error> {
-        let (pairs, out) = match (&self.source, &self.pairs, &self.out) {
-            (Some(Source::Dicom(dicom)), ..) => return dicom.run(),
-            (None, Some(pairs), Some(out)) => (pairs, out),
-            _ => return Err(Error::Usage("--pairs and --out are missing; see --help".into())),
-        };
-        let options = PackOptions {
-            boxes: self.boxes.clone(),
+impl Shared {
+    /// How to pack.
+    pub fn options(&self) -> PackOptions {
+        PackOptions {
             size: self.size,
-            resize: self.resize.into(),
+            resize: match self.resize {
+                ResizeWord::Fit => Resize::Fit,
+                ResizeWord::Stretch => Resize::Stretch,
+                ResizeWord::Official => Resize::Official,
+            },
             tokenizer: self.tokenizer.clone(),
             lowercase: !self.keep_case,
             seed: self.seed,
             threads: self.threads,
             strict: self.strict,
-            ..PackOptions::new(pairs, out)
-        };
-        let cancelled = super::cancelled()?;
-        let funnel = progress("packing", |progress| pack(&options, progress, cancelled))?;
-        finish(&funnel, out, self.json);
+            ..PackOptions::new(self.out.clone().unwrap_or_default())
+        }
+    }
+
+    /// Packs rows and prints what became of them.
+    pub fn pack(&self, rows: &dyn Rows, cancelled: &AtomicBool) -> Result<(), Error> {
+        let options = self.options();
+        let funnel =
+            with_bar("packing {bar:30} {pos}/{len} {eta}", |progress| pack(rows, &options, progress, cancelled))?;
+        if self.json {
+            println!("{}", serde_json::to_string(&funnel).unwrap_or_default());
+        } else {
+            // A batch is no larger than the films there are.
+            let train = funnel.splits.get(&Split::Train).copied().unwrap_or_default();
+            let batch = if train < BATCH { format!(" --batch {}", (train / 2).max(2)) } else { String::new() };
+            println!("{funnel}\npacked in {}", options.out.display());
+            if funnel.empty_text < funnel.kept {
+                println!("next: g2d pretrain --data {}{batch}", options.out.display());
+            }
+        }
         Ok(())
     }
 }
 
-/// Does some work under a progress bar.
-pub(super) fn progress<T>(name: &str, work: impl FnOnce(&(dyn Fn(Progress) + Sync)) -> T) -> T {
+/// Does something long while a bar shows how far it is.
+pub(super) fn with_bar<T>(
+    template: &str,
+    work: impl FnOnce(&(dyn Fn(Progress) + Sync)) -> Result<T, crate::data::Error>,
+) -> Result<T, Error> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    bar.set_style(super::style(&format!("{name} {{bar:30}} {{pos}}/{{len}} {{eta}}")));
-    let done = work(&|progress: Progress| {
+    bar.set_style(super::style(template));
+    let result = work(&|progress: Progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
     });
     bar.finish_and_clear();
-    done
-}
-
-/// Prints what became of the rows, and what to do next.
-pub(super) fn finish(funnel: &Funnel, out: &Path, json: bool) {
-    if json {
-        println!("{}", serde_json::to_string(funnel).unwrap_or_default());
-        return;
-    }
-    // A batch is no larger than the films there are.
-    let train = funnel.splits.get(&Split::Train).copied().unwrap_or_default();
-    let batch = if train < BATCH { format!(" --batch {}", (train / 2).max(2)) } else { String::new() };
-    println!("{funnel}\npacked in {}", out.display());
-    if funnel.empty_text < funnel.kept {
-        println!("next: g2d pretrain --data {}{batch}", out.display());
-    }
+    Ok(result?)
 }

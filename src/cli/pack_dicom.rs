@@ -1,13 +1,12 @@
 //! `g2d pack dicom`: a folder of DICOM files into shards.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
-use super::pack::{ResizeWord, finish, progress};
-use crate::data::PackOptions;
+use super::pack::{Shared, with_bar};
 use crate::data::archive::{ArchiveOptions, find};
-use crate::data::pack_found;
 use crate::error::Error;
 
 /// Packs a folder of DICOM files, without names: films and patients are called by digests.
@@ -19,63 +18,29 @@ use crate::error::Error;
     g2d pack dicom archive --reports reports.csv --out shards\n  \
     g2d pack dicom archive --modality DX --size 512 --out films"
 )]
-pub struct PackDicom {
+pub struct Dicom {
     /// Folder of DICOM files, searched to its depths; they are recognised by content, whatever they are called.
     folder: PathBuf,
     /// The table of reports.
     #[arg(long)]
     reports: Option<PathBuf>,
-    /// Folder to write, new or empty.
-    #[arg(long)]
-    out: PathBuf,
     /// Modalities that are films; others are left out and counted.
     #[arg(long, value_delimiter = ',', default_value = "CR,DX,DR")]
     modality: Vec<String>,
-    /// Side of a packed film, pixels.
-    #[arg(long, default_value_t = 256)]
-    size: usize,
-    /// How films become square.
-    #[arg(long, value_enum, default_value = "fit")]
-    resize: ResizeWord,
-    /// vocab.txt or tokenizer.json; without it a vocabulary is trained on the reports and stored with the shards.
-    #[arg(long)]
-    tokenizer: Option<PathBuf>,
-    /// Keep capitals; the published models lower-case, even into a cased vocabulary.
-    #[arg(long)]
-    keep_case: bool,
-    /// Seed of the split by patient.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Threads; 0: all cores.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-    /// Print what became of the files as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    shared: Shared,
 }
 
-impl PackDicom {
+impl Dicom {
     /// Runs it.
-    pub fn run(&self) -> Result<(), Error> {
-        let options = PackOptions {
-            size: self.size,
-            resize: self.resize.into(),
-            tokenizer: self.tokenizer.clone(),
-            lowercase: !self.keep_case,
-            seed: self.seed,
-            threads: self.threads,
-            ..PackOptions::new(&self.folder, &self.out)
-        };
+    pub fn run(&self, cancelled: &AtomicBool) -> Result<(), Error> {
         let archive = ArchiveOptions {
             folder: self.folder.clone(),
             reports: self.reports.clone(),
             modalities: self.modality.clone(),
-            threads: self.threads,
+            threads: self.shared.options().threads,
         };
-        let cancelled = super::cancelled()?;
-        let found = progress("looking", |progress| find(&archive, progress, cancelled))?;
-        let funnel = progress("packing", |progress| pack_found(&found, &options, progress, cancelled))?;
-        finish(&funnel, &self.out, self.json);
-        Ok(())
+        let found = with_bar("looking {bar:30} {pos}/{len} {eta}", |progress| find(&archive, progress, cancelled))?;
+        self.shared.pack(&found, cancelled)
     }
 }

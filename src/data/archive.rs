@@ -16,8 +16,9 @@ use super::decode::dicom::{Identity, identity};
 use super::error::Error;
 use super::funnel::{EXAMPLES, Filter};
 use super::pack::Progress;
-use super::pairs::{BadRow, Pair, Table};
-use super::survey::Row;
+use super::pairs::{BadRow, Pair};
+use super::rows::{Row, Rows};
+use super::table::Table;
 
 /// Where to look, and for what.
 #[derive(Clone, Debug)]
@@ -42,6 +43,32 @@ pub struct Found {
     pub filters: Vec<Filter>,
     /// What looks odd but stops nothing.
     pub warnings: Vec<String>,
+}
+
+impl Rows for Found {
+    fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn read(&self) -> Result<Box<dyn Iterator<Item = Result<Row, Error>> + '_>, Error> {
+        Ok(Box::new(self.rows.iter().cloned().map(Ok)))
+    }
+
+    fn filters(&self) -> &[Filter] {
+        &self.filters
+    }
+
+    fn warnings(&self, _: &dyn Fn(&str) -> bool) -> Vec<String> {
+        self.warnings.clone()
+    }
+
+    fn nameless(&self) -> bool {
+        true
+    }
 }
 
 /// Searches a folder for DICOM films, which are recognised by content. A film without readable elements becomes a row
@@ -230,7 +257,7 @@ impl Reports {
     fn read(path: &Path) -> Result<Self, Error> {
         let fault = |line, what| Error::Table { path: path.to_owned(), line, what };
         let mut table = Table::open(path, &["text"])?;
-        if !NAMES.iter().any(|name| table.columns.iter().any(|column| column == name)) {
+        if !NAMES.iter().any(|name| table.column(name).is_some()) {
             return Err(fault(1, format!("none of the columns {NAMES:?} is there to say whose reports these are")));
         }
         let (mut reports, mut names) = (Vec::<(u64, String, bool)>::new(), HashMap::new());

@@ -25,6 +25,14 @@ pub enum Error {
         /// What is wrong and what to do.
         what: String,
     },
+    /// A file or folder of a published data set is not where its layout has it.
+    #[error("there is no {names} in {}; fetch what is missing, or give the folder that holds it", folder.display())]
+    NoTable {
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// What was looked for, as far as names differ between versions.
+        names: String,
+    },
     /// A patient is on two sides of the split.
     #[error(
         "{}: patient {patient:?} is in two splits: {first:?} at line {first_line}, {second:?} at line {second_line}; \

@@ -52,6 +52,8 @@ pub struct Funnel {
     pub empty_text: usize,
     /// Films kept per split.
     pub splits: BTreeMap<Split, usize>,
+    /// [`super::Dataset::split_digest`] of every split that has films.
+    pub split_digests: BTreeMap<Split, String>,
     /// Films kept that have a mask.
     pub masks: usize,
     /// Boxes kept.
@@ -110,6 +112,9 @@ impl fmt::Display for Funnel {
             }
         }
         writeln!(out, "{:>8} kept ({})", self.kept, splits.join(", "))?;
+        for (split, digest) in &self.split_digests {
+            writeln!(out, "{:>8}   films of {} by digest {:.16}", "", split.name(), digest)?;
+        }
         writeln!(out, "{:>8} of them with empty text, left out of pre-training", self.empty_text)?;
         writeln!(
             out,

@@ -51,17 +51,32 @@ impl Dataset {
     /// # Errors
     /// If a film's description is damaged.
     pub fn split_digest(&self, split: Split) -> Result<String, Error> {
-        let mut digest = blake3::Hasher::new();
-        let mut add = |text: &str| {
-            // With the length before it no two lists of ids look alike.
-            digest.update(&(text.len() as u64).to_le_bytes());
-            digest.update(text.as_bytes());
-        };
-        add(split.name());
+        let mut digest = SplitDigest::new(split);
         for index in self.select(Some(split), false) {
-            add(&self.record(index)?.id);
+            digest.add(&self.record(index)?.id);
         }
-        Ok(digest.finalize().to_hex().to_string())
+        Ok(digest.finish())
+    }
+}
+
+/// [`Dataset::split_digest`], film by film.
+pub(super) struct SplitDigest(blake3::Hasher);
+
+impl SplitDigest {
+    pub(super) fn new(split: Split) -> Self {
+        let mut digest = Self(blake3::Hasher::new());
+        digest.add(split.name());
+        digest
+    }
+
+    pub(super) fn add(&mut self, text: &str) {
+        // With the length before it no two lists of ids look alike.
+        self.0.update(&(text.len() as u64).to_le_bytes());
+        self.0.update(text.as_bytes());
+    }
+
+    pub(super) fn finish(self) -> String {
+        self.0.finalize().to_hex().to_string()
     }
 }
 

@@ -22,6 +22,8 @@ pub mod file;
 #[cfg(feature = "data")]
 pub mod funnel;
 #[cfg(feature = "data")]
+pub mod layout;
+#[cfg(feature = "data")]
 pub mod pack;
 #[cfg(feature = "data")]
 pub mod pairs;
@@ -30,9 +32,13 @@ pub mod phantom;
 #[cfg(feature = "data")]
 pub mod prepare;
 #[cfg(feature = "data")]
+pub mod rows;
+#[cfg(feature = "data")]
 pub mod split;
 #[cfg(feature = "data")]
 pub mod survey;
+#[cfg(feature = "data")]
+mod table;
 #[cfg(feature = "data")]
 pub mod tokenizer;
 #[cfg(feature = "data")]
@@ -42,5 +48,7 @@ pub use dataset::Dataset;
 pub use error::Error;
 pub use labels::LabelCounts;
 #[cfg(feature = "data")]
-pub use pack::{PackOptions, pack, pack_found};
+pub use pack::{PackOptions, pack};
+#[cfg(feature = "data")]
+pub use pairs::PairsTable;
 pub use record::{BoundingBox, Record, Split};

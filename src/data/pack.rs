@@ -1,22 +1,23 @@
 //! Packing: everything slow, done once. Tables and films in, a data set of shards out.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::archive::Found;
 use super::budget::Budget;
 use super::dataset::DatasetWriter;
 use super::decode::{self, Fault, Source};
 use super::error::Error;
 use super::funnel::Funnel;
-use super::pairs::{BadRow, Pair, read_boxes};
+use super::labels::SplitDigest;
+use super::layout::rle;
+use super::pairs::{BadRow, Mask, Pair};
 use super::prepare::{Geometry, Resize, mask_values, prepare};
 use super::record::{BoundingBox, MAX_TOKENS, Record, Split};
-use super::survey::{Row, Rows, Survey};
+use super::rows::{Row, Rows};
+use super::survey::Survey;
 use super::tokenizer::Tokenizer;
 
 /// Rows per thread that are worked on at a time: enough for the threads to end together.
@@ -24,13 +25,9 @@ const CHUNK: usize = 16;
 /// Bytes of packed films and of texts that wait to be written, at most (and one row more).
 const WAITING: usize = 64 << 20;
 
-/// What to pack and how.
+/// How to pack, and whereto.
 #[derive(Clone, Debug)]
 pub struct PackOptions {
-    /// `pairs.csv`; see [`super::pairs::Pairs`].
-    pub pairs: PathBuf,
-    /// `boxes.csv`; see [`read_boxes`].
-    pub boxes: Option<PathBuf>,
     /// The folder to write: new, empty, or holding an unfinished pack.
     pub out: PathBuf,
     /// Side of a packed film in pixels.
@@ -41,7 +38,7 @@ pub struct PackOptions {
     pub tokenizer: Option<PathBuf>,
     /// Whether text is lower-cased; see [`Tokenizer::load`].
     pub lowercase: bool,
-    /// Of the split by patient, where the table gives none.
+    /// Of the split by patient, where rows give none.
     pub seed: u64,
     /// Threads; 0 is one per processor.
     pub threads: usize,
@@ -51,10 +48,8 @@ pub struct PackOptions {
 
 impl PackOptions {
     /// The defaults: 256 pixels, [`Resize::Fit`], lower-cased, a vocabulary of its own, seed 0, all processors.
-    pub fn new(pairs: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
+    pub fn new(out: impl Into<PathBuf>) -> Self {
         Self {
-            pairs: pairs.into(),
-            boxes: None,
             out: out.into(),
             size: 256,
             resize: Resize::default(),
@@ -98,21 +93,21 @@ struct Refused {
 }
 
 impl Refused {
-    fn count(self, funnel: &mut Funnel) {
-        let place = if self.line > 0 { format!("line {}, ", self.line) } else { String::new() };
-        funnel.drop_row(self.reason, place + &self.what);
-    }
-
     fn error(self, table: &Path) -> Error {
+        if self.line == 0 {
+            let what = "repair or remove the file, or leave out --strict";
+            return Error::Option(format!("{}: {}; {what}", table.display(), self.what));
+        }
         let what = format!("{}; repair or remove the row, or leave out --strict", self.what);
         Error::Table { path: table.to_owned(), line: self.line, what }
     }
 }
 
-/// Packs films and texts into the folder `options.out`.
+/// Packs films and texts into the folder `options.out`: those of a table ([`super::pairs::PairsTable`]) or of a published
+/// data set ([`super::layout`]).
 ///
 /// Rows that break a rule and rows whose film or mask cannot be used are dropped and counted, unless `options.strict`.
-/// The result depends on the files and options, not on the number of threads. The table is read row by row (two or
+/// The result depends on the files and options, not on the number of threads. Rows are read one by one (two or
 /// three times) and films wait for each other if they are large, so memory stays below 1 GB whatever the input.
 /// `progress` is called from the working threads; `cancelled` is looked at between rows.
 ///
@@ -120,44 +115,22 @@ impl Refused {
 /// If a table breaks a rule, more than half of the rows cannot be used, the tokenizer cannot be read, the folder is
 /// in use or cannot be written, or packing is cancelled. Then nothing that could be opened is left.
 pub fn pack(
+    table: &dyn Rows,
     options: &PackOptions,
     progress: &(dyn Fn(Progress) + Sync),
     cancelled: &AtomicBool,
 ) -> Result<Funnel, Error> {
-    let boxes = options.boxes.as_deref().map(read_boxes).transpose()?.unwrap_or_default();
-    pack_rows(Rows::Table(&options.pairs), &boxes, options, progress, cancelled)
-}
-
-/// Packs films that were found in a folder, as [`pack`] does those of a table. What is written names no file.
-///
-/// # Errors
-/// As [`pack`].
-pub fn pack_found(
-    found: &Found,
-    options: &PackOptions,
-    progress: &(dyn Fn(Progress) + Sync),
-    cancelled: &AtomicBool,
-) -> Result<Funnel, Error> {
-    pack_rows(Rows::Found(found), &HashMap::new(), options, progress, cancelled)
-}
-
-fn pack_rows(
-    rows: Rows,
-    boxes: &HashMap<String, Vec<BoundingBox>>,
-    options: &PackOptions,
-    progress: &(dyn Fn(Progress) + Sync),
-    cancelled: &AtomicBool,
-) -> Result<Funnel, Error> {
-    let survey = Survey::of(rows, options.seed, options.strict)?;
+    let survey = Survey::of(table, options.seed, options.strict)?;
     let pool = crate::base::threads::pool(options.threads).map_err(Error::Option)?;
     let tokenizer = match &options.tokenizer {
         Some(path) => Tokenizer::load(path, options.lowercase)?,
         None => pool.install(|| trained(&survey, options.lowercase))?,
     };
-    let mut writer = DatasetWriter::create(&options.out, options.size, survey.masks)?;
-    let mut funnel = Funnel { rows: survey.rows, vocabulary: tokenizer.vocab_size(), ..Funnel::default() };
-    let work =
-        Work { folder: rows.folder(), options, boxes, tokenizer: &tokenizer, memory: Budget::new(decode::MEMORY) };
+    let writer = DatasetWriter::create(&options.out, options.size, survey.masks)?;
+    let funnel = Funnel { rows: survey.rows, vocabulary: tokenizer.vocab_size(), ..Funnel::default() };
+    let mut output = Output { survey: &survey, writer, funnel, digests: Split::ALL.map(SplitDigest::new) };
+    let memory = Budget::new(decode::MEMORY);
+    let work = Work { folder: table.folder(), options, tokenizer: &tokenizer, memory };
     let done = AtomicUsize::new(0);
     let one = |row: Row| {
         if cancelled.load(Ordering::Relaxed) {
@@ -169,47 +142,28 @@ fn pack_rows(
     };
     let film_bytes = options.size * options.size * (1 + usize::from(survey.masks));
     let chunk_rows = (WAITING / film_bytes).clamp(1, CHUNK * pool.current_num_threads());
-    let mut next = survey.rows()?.fuse();
+    let mut rows = survey.rows()?.fuse();
     loop {
-        let chunk = take(&mut next, chunk_rows)?;
+        let chunk = take(&mut rows, chunk_rows)?;
         if chunk.is_empty() {
             break;
         }
         let packed: Vec<_> = pool.install(|| chunk.into_par_iter().map(one).collect());
         for packed in packed {
             match packed? {
-                Ok(packed) => keep(packed, &survey, &mut writer, &mut funnel)?,
-                Err(refused) if options.strict => return Err(refused.error(rows.path())),
-                Err(refused) => refused.count(&mut funnel),
+                Ok(packed) => output.keep(packed)?,
+                Err(refused) if options.strict => return Err(refused.error(table.path())),
+                Err(refused) => {
+                    let place = if refused.line > 0 { format!("line {}, ", refused.line) } else { String::new() };
+                    output.funnel.drop_row(refused.reason, place + &refused.what);
+                }
             }
         }
     }
     if done.into_inner() != survey.rows {
-        return Err(Error::Table { path: rows.path().to_owned(), line: 1, what: "it was changed meanwhile".into() });
+        return Err(Error::Table { path: table.path().to_owned(), line: 1, what: "it was changed meanwhile".into() });
     }
-    if funnel.kept * 2 < funnel.rows {
-        let (path, dropped) = (rows.path().to_owned(), funnel.rows - funnel.kept);
-        return Err(Error::TooManyDropped { path, dropped, rows: funnel.rows, reasons: funnel.reasons() });
-    }
-    funnel.warnings = warnings(&survey, boxes, &funnel);
-    if let Rows::Found(found) = rows {
-        funnel.filters.clone_from(&found.filters);
-        funnel.warnings.extend_from_slice(&found.warnings);
-    }
-    writer.finish(tokenizer.json(), tokenizer.vocab_size(), made(rows, options, &funnel))?;
-    Ok(funnel)
-}
-
-/// How a data set was made, for people.
-fn made(rows: Rows, options: &PackOptions, funnel: &Funnel) -> serde_json::Value {
-    let funnel = match rows {
-        Rows::Table(_) => funnel.clone(),
-        Rows::Found(_) => funnel.without_examples(),
-    };
-    json!({
-        "resize": options.resize, "lowercase": options.lowercase, "seed": options.seed, "funnel": funnel,
-        "tokenizer": if options.tokenizer.is_some() { "given" } else { "trained" },
-    })
+    output.finish(table, options, &tokenizer)
 }
 
 /// A tokenizer trained on the texts of the training split.
@@ -240,31 +194,38 @@ struct Work<'a> {
     /// What files are relative to.
     folder: &'a Path,
     options: &'a PackOptions,
-    boxes: &'a HashMap<String, Vec<BoundingBox>>,
     tokenizer: &'a Tokenizer,
     /// Of the threads together, for decoding.
     memory: Budget,
 }
 
-/// A film, where it lies, its mask.
-type Planes = (Vec<u8>, Geometry, Option<Vec<u8>>);
+/// What a film's files give.
+struct Planes {
+    pixels: Vec<u8>,
+    geometry: Geometry,
+    mask: Option<Vec<u8>>,
+    /// In pixels of the film.
+    boxes: Vec<BoundingBox>,
+}
+
+/// What is the matter with which file.
+type FileFault = (&'static str, String, Fault);
 
 impl Work<'_> {
     fn pack(&self, row: Row) -> Result<Result<Packed, Refused>, Error> {
-        let pair = match row {
+        let mut pair = match row {
             Ok(pair) => pair,
             Err(BadRow { line, reason, what }) => {
                 return Ok(Err(Refused { line, reason: format!("row: {reason}"), what }));
             }
         };
-        let (pixels, geometry, mask) = match self.planes(&pair) {
+        let Planes { pixels, geometry, mask, boxes: given } = match self.planes(&mut pair) {
             Ok(planes) => planes,
             Err((kind, file, fault)) => {
                 let what = format!("id {}: {file}: {fault}", pair.id);
                 return Ok(Err(Refused { line: pair.line, reason: format!("{kind}: {}", fault.reason()), what }));
             }
         };
-        let given = self.boxes.get(&pair.id).map_or(&[][..], Vec::as_slice);
         let boxes: Vec<_> = given.iter().filter_map(|one| geometry.place(one)).collect();
         let outside = given.len() - boxes.len();
         let tokens = if pair.text.is_empty() { Vec::new() } else { self.tokenizer.encode(&pair.text)? };
@@ -273,7 +234,7 @@ impl Work<'_> {
 
     /// The planes, or which file has what fault. Image and mask are decoded one after the other, so that a thread
     /// never holds memory while it waits for more.
-    fn planes<'a>(&self, pair: &'a Pair) -> Result<Planes, (&'static str, &'a str, Fault)> {
+    fn planes(&self, pair: &mut Pair) -> Result<Planes, FileFault> {
         let image = || {
             let source = Source::open(&self.folder.join(&pair.image))?;
             let _held = self.memory.hold(source.need());
@@ -281,54 +242,103 @@ impl Work<'_> {
             let shape = (film.width, film.height);
             prepare(film, self.options.size, self.options.resize).map(|(pixels, geometry)| (pixels, geometry, shape))
         };
-        let (pixels, geometry, shape) = image().map_err(|fault| ("image", pair.image.as_str(), fault))?;
-        let mask = || {
-            let source = Source::open(&self.folder.join(&pair.mask))?;
-            let _held = self.memory.hold(source.need());
-            let mask = source.decode()?;
-            if (mask.width, mask.height) != shape {
-                let (width, height) = shape;
-                return Err(Fault::Size(format!("{}x{}, not {width}x{height}", mask.width, mask.height)));
-            }
-            Ok(geometry.place_mask(&mask_values(mask.samples), shape.0))
+        let bad_image = |fault| ("image", pair.image.clone(), fault);
+        let (pixels, geometry, shape) = image().map_err(bad_image)?;
+        let frame = pair.frame.map_or(shape, |(width, height)| (width as usize, height as usize));
+        let measured = !pair.boxes.is_empty() || matches!(pair.mask, Mask::Runs(_));
+        if measured && !alike(frame, shape) {
+            return Err(bad_image(Fault::Frame { film: shape, frame }));
+        }
+        let mask = match &pair.mask {
+            Mask::None => None,
+            Mask::Runs(runs) => Some(geometry.place_mask(&rle::paint(runs, frame, shape), shape.0)),
+            Mask::File(file) => Some(self.mask(file, shape, &geometry).map_err(|fault| ("mask", file.clone(), fault))?),
         };
-        let mask = (!pair.mask.is_empty()).then(mask).transpose();
-        Ok((pixels, geometry, mask.map_err(|fault| ("mask", pair.mask.as_str(), fault))?))
+        let (across, down) = (shape.0 as f32 / frame.0 as f32, shape.1 as f32 / frame.1 as f32);
+        let scaled = |one: BoundingBox| {
+            let (x, y, w, h) = (one.x * across, one.y * down, one.w * across, one.h * down);
+            BoundingBox { label: one.label, x, y, w, h }
+        };
+        let boxes = std::mem::take(&mut pair.boxes).into_iter().map(scaled).collect();
+        Ok(Planes { pixels, geometry, mask, boxes })
+    }
+
+    fn mask(&self, file: &str, shape: (usize, usize), geometry: &Geometry) -> Result<Vec<u8>, Fault> {
+        let source = Source::open(&self.folder.join(file))?;
+        let _held = self.memory.hold(source.need());
+        let mask = source.decode()?;
+        if (mask.width, mask.height) != shape {
+            let (width, height) = shape;
+            return Err(Fault::Size(format!("{}x{}, not {width}x{height}", mask.width, mask.height)));
+        }
+        Ok(geometry.place_mask(&mask_values(mask.samples), shape.0))
     }
 }
 
-fn keep(packed: Packed, survey: &Survey, writer: &mut DatasetWriter, funnel: &mut Funnel) -> Result<(), Error> {
-    let Packed { pair, pixels, mask, boxes, outside, tokens } = packed;
-    let split = survey.split(&pair);
-    funnel.kept += 1;
-    funnel.empty_text += usize::from(pair.text.is_empty());
-    funnel.longest_texts += usize::from(tokens.len() == MAX_TOKENS);
-    funnel.masks += usize::from(mask.is_some());
-    funnel.boxes += boxes.len();
-    funnel.boxes_outside += outside;
-    *funnel.splits.entry(split).or_default() += 1;
-    writer.push(&Record {
-        id: pair.id,
-        patient_id: pair.patient_id,
-        view: pair.view,
-        findings: pair.findings,
-        text: pair.text,
-        boxes,
-        columns: pair.columns,
-        split,
-        pixels: &pixels,
-        mask: mask.as_deref(),
-        tokens: &tokens,
-    })
+/// Whether two sizes are of one shape, but for the rounding of a pixel.
+fn alike(one: (usize, usize), other: (usize, usize)) -> bool {
+    (one.0 * other.1).abs_diff(one.1 * other.0) <= one.0.max(one.1)
 }
 
-fn warnings(survey: &Survey, boxes: &HashMap<String, Vec<BoundingBox>>, funnel: &Funnel) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let strangers = || boxes.keys().filter(|id| !survey.has(id));
-    if let Some(first) = strangers().min() {
-        let count = strangers().count();
-        warnings.push(format!("boxes of {count} ids that are not in the table (first: {first})"));
+/// What is being written, and counted.
+struct Output<'a> {
+    survey: &'a Survey<'a>,
+    writer: DatasetWriter,
+    funnel: Funnel,
+    digests: [SplitDigest; 3],
+}
+
+impl Output<'_> {
+    fn keep(&mut self, packed: Packed) -> Result<(), Error> {
+        let Packed { pair, pixels, mask, boxes, outside, tokens } = packed;
+        let (split, funnel) = (self.survey.split(&pair), &mut self.funnel);
+        funnel.kept += 1;
+        funnel.empty_text += usize::from(pair.text.is_empty());
+        funnel.longest_texts += usize::from(tokens.len() == MAX_TOKENS);
+        funnel.masks += usize::from(mask.is_some());
+        funnel.boxes += boxes.len();
+        funnel.boxes_outside += outside;
+        *funnel.splits.entry(split).or_default() += 1;
+        self.digests[split as usize].add(&pair.id);
+        self.writer.push(&Record {
+            id: pair.id,
+            patient_id: pair.patient_id,
+            view: pair.view,
+            findings: pair.findings,
+            text: pair.text,
+            boxes,
+            columns: pair.columns,
+            split,
+            pixels: &pixels,
+            mask: mask.as_deref(),
+            tokens: &tokens,
+        })
     }
+
+    fn finish(self, table: &dyn Rows, options: &PackOptions, tokenizer: &Tokenizer) -> Result<Funnel, Error> {
+        let Self { survey, writer, mut funnel, digests } = self;
+        if funnel.kept * 2 < funnel.rows {
+            let (rows, dropped) = (funnel.rows, funnel.rows - funnel.kept);
+            let (path, reasons) = (table.path().to_owned(), funnel.reasons());
+            return Err(Error::TooManyDropped { path, dropped, rows, reasons });
+        }
+        funnel.filters = table.filters().to_vec();
+        funnel.warnings = table.warnings(&|id| survey.has(id));
+        warn(survey, &mut funnel);
+        let digests = Split::ALL.into_iter().zip(digests.map(SplitDigest::finish));
+        funnel.split_digests = digests.filter(|(split, _)| funnel.splits.contains_key(split)).collect();
+        let stored = if table.nameless() { funnel.without_examples() } else { funnel.clone() };
+        let made = json!({
+            "resize": options.resize, "lowercase": options.lowercase, "seed": options.seed, "funnel": stored,
+            "tokenizer": if options.tokenizer.is_some() { "given" } else { "trained" },
+        });
+        writer.finish(tokenizer.json(), tokenizer.vocab_size(), made)?;
+        Ok(funnel)
+    }
+}
+
+fn warn(survey: &Survey, funnel: &mut Funnel) {
+    let warnings = &mut funnel.warnings;
     if survey.alone > 0 {
         warnings.push(format!(
             "{} rows have neither split nor patient_id and were split by id: films of one patient may be on both sides",
@@ -341,5 +351,4 @@ fn warnings(survey: &Survey, boxes: &HashMap<String, Vec<BoundingBox>>, funnel: 
     if funnel.kept == funnel.empty_text {
         warnings.push("no film has a text: nothing to pre-train on".into());
     }
-    warnings
 }

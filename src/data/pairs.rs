@@ -1,24 +1,22 @@
 //! The tables: `pairs.csv` (a film and its report a line) and `boxes.csv` (a rectangle a line).
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use super::error::Error;
-use super::file;
+use super::layout::rle::Run;
 use super::record::{BoundingBox, Split};
+use super::rows::{Row, Rows};
+use super::table::{self, Table};
 
-/// One line of `pairs.csv`.
+/// A film and what is known of it: one line of `pairs.csv`, or what a layout gathers from several tables.
 #[derive(Clone, Debug, Default)]
 pub struct Pair {
     /// Line in the file, the header being line 1; 0 where there is no table.
     pub line: u64,
     /// Unique name.
     pub id: String,
-    /// The film's file as the table names it, relative to the table.
+    /// The film's file, relative to [`Rows::folder`].
     pub image: String,
     /// The report, without blanks around it; may be empty.
     pub text: String,
@@ -30,10 +28,27 @@ pub struct Pair {
     pub view: String,
     /// Labels, if given.
     pub findings: String,
-    /// The mask's file, relative to the table; empty if there is none.
-    pub mask: String,
+    /// The mask.
+    pub mask: Mask,
+    /// Rectangles in pixels of the film, or of the frame.
+    pub boxes: Vec<BoundingBox>,
+    /// Width and height of the film that boxes and runs are measured on, where the layout says so: a film that was made
+    /// smaller has them scaled. `None`: they are measured on the film as it is.
+    pub frame: Option<(u32, u32)>,
     /// Further columns that are not empty.
     pub columns: BTreeMap<String, String>,
+}
+
+/// Where a film's mask comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Mask {
+    /// There is none.
+    #[default]
+    None,
+    /// A file, relative to [`Rows::folder`].
+    File(String),
+    /// Runs of 255 on the frame, column by column; no run is an empty mask.
+    Runs(Vec<Run>),
 }
 
 /// A row that breaks a rule.
@@ -45,126 +60,6 @@ pub struct BadRow {
     pub reason: &'static str,
     /// What is wrong and what to do.
     pub what: String,
-}
-
-/// Longest row, bytes. A quote that is never closed would else make one row of the rest of the file.
-const ROW_BYTES: u64 = 1 << 20;
-
-/// A file that ends with an error where a row is longer than [`ROW_BYTES`].
-struct Rationed {
-    file: File,
-    /// Bytes read since the last row began.
-    read: Rc<Cell<u64>>,
-}
-
-impl Read for Rationed {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.read.set(self.read.get() + count as u64);
-        if self.read.get() > ROW_BYTES {
-            let why = format!("a row is longer than {} MiB: a quote is not closed", ROW_BYTES >> 20);
-            return Err(std::io::Error::other(why));
-        }
-        Ok(count)
-    }
-}
-
-/// Bytes of a file whose last byte ends no line. The file is left at its end.
-fn without_end(file: &mut File) -> std::io::Result<Option<u64>> {
-    let bytes = file.seek(SeekFrom::End(0))?;
-    if bytes == 0 {
-        return Ok(None);
-    }
-    file.seek(SeekFrom::End(-1))?;
-    let mut last = [0];
-    file.read_exact(&mut last)?;
-    Ok((last != *b"\n" && last != *b"\r").then_some(bytes))
-}
-
-/// A csv file whose columns are found by name.
-pub(super) struct Table {
-    path: PathBuf,
-    pub(super) columns: Vec<String>,
-    reader: csv::Reader<Rationed>,
-    read: Rc<Cell<u64>>,
-    record: csv::StringRecord,
-    /// Lines end with a carriage return and a line feed.
-    returns: bool,
-    /// Bytes of the file, if its last line does not end.
-    endless: Option<u64>,
-}
-
-impl Table {
-    pub(super) fn open(path: &Path, required: &[&str]) -> Result<Self, Error> {
-        let (mut file, _) = file::open(path).map_err(Error::io("read", path))?;
-        let fault = |what: String| Err(Error::Table { path: path.to_owned(), line: 1, what });
-        let mut start = Vec::new();
-        (&mut file).take(256).read_to_end(&mut start).map_err(Error::io("read", path))?;
-        let endless = without_end(&mut file).map_err(Error::io("read", path))?;
-        file.rewind().map_err(Error::io("read", path))?;
-        if start.contains(&0) {
-            return fault("this is UTF-16 or no text; save the table as UTF-8".into());
-        }
-        let read = Rc::new(Cell::new(0));
-        let file = Rationed { file, read: read.clone() };
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(file);
-        let header = reader.headers().map_err(|error| csv_error(path, 1, &error))?;
-        let columns: Vec<String> = header.iter().map(str::to_owned).collect();
-        let missing: Vec<_> = required.iter().filter(|name| !columns.iter().any(|column| column == *name)).collect();
-        if !missing.is_empty() {
-            return fault(format!("the columns {missing:?} are missing; there are {columns:.300?}"));
-        }
-        if let Some(twice) = (1..columns.len()).find(|&at| columns[..at].contains(&columns[at])) {
-            return fault(format!("the column {:?} occurs twice; rename one", columns[twice]));
-        }
-        let within = columns.iter().map(|column| column.matches('\n').count() as u64).sum::<u64>();
-        let position = reader.position();
-        let returns = Some(position.byte()) != endless && position.line() == 1 + within;
-        Ok(Self { path: path.to_owned(), columns, reader, read, record: csv::StringRecord::new(), returns, endless })
-    }
-
-    /// The line that the row just read begins in. The reader's own number is that of the first empty line before the row,
-    /// and where lines end with a carriage return and a line feed, that of the line before: it ends a row at the return.
-    fn line(&self) -> u64 {
-        let within = self.record.iter().map(|value| value.matches('\n').count() as u64).sum::<u64>();
-        let position = self.reader.position();
-        let ended = !self.returns && Some(position.byte()) != self.endless;
-        position.line().saturating_sub(within + u64::from(ended))
-    }
-
-    /// The next row's line and values by column, a row with another number of values than the header, or the end.
-    pub(super) fn next(&mut self) -> Result<Option<Result<Row<'_>, BadRow>>, Error> {
-        self.read.set(0);
-        let next = self.reader.position().line() + u64::from(self.returns);
-        match self.reader.read_record(&mut self.record) {
-            Ok(false) => Ok(None),
-            Ok(true) => {
-                Ok(Some(Ok((self.line(), self.columns.iter().map(String::as_str).zip(&self.record).collect()))))
-            }
-            Err(error) => match error.kind() {
-                csv::ErrorKind::UnequalLengths { expected_len, len, .. } => Ok(Some(Err(BadRow {
-                    line: self.line(),
-                    reason: "wrong number of values",
-                    what: format!("{len} values where the header has {expected_len}; quote values that hold commas"),
-                }))),
-                _ => Err(csv_error(&self.path, next, &error)),
-            },
-        }
-    }
-}
-
-/// A row's line, and its values by column.
-pub(super) type Row<'a> = (u64, HashMap<&'a str, &'a str>);
-
-/// `next` is the line that was to be read.
-fn csv_error(path: &Path, next: u64, error: &csv::Error) -> Error {
-    let line = error.position().map_or(next, csv::Position::line).max(next);
-    let what = match error.kind() {
-        csv::ErrorKind::Utf8 { .. } => "this is not UTF-8 text (Latin-1?); save the table as UTF-8".into(),
-        csv::ErrorKind::Io(error) => format!("{error}; this should be a csv table"),
-        _ => format!("{error}; this should be a csv table"),
-    };
-    Error::Table { path: path.to_owned(), line, what }
 }
 
 /// The rows of `pairs.csv`, read one by one: columns `id`, `image`, `text`, and optional `patient_id`, `split`, `view`,
@@ -194,7 +89,7 @@ impl Iterator for Pairs {
     }
 }
 
-fn pair((line, mut values): Row) -> Result<Pair, BadRow> {
+fn pair((line, mut values): table::Row) -> Result<Pair, BadRow> {
     let mut take = |name: &str| values.remove(name).unwrap_or_default().trim().to_owned();
     let mut pair = Pair {
         line,
@@ -204,9 +99,10 @@ fn pair((line, mut values): Row) -> Result<Pair, BadRow> {
         patient_id: take("patient_id"),
         view: take("view"),
         findings: take("findings"),
-        mask: take("mask"),
         ..Pair::default()
     };
+    let mask = take("mask");
+    pair.mask = if mask.is_empty() { Mask::None } else { Mask::File(mask) };
     let split = take("split");
     let bad = |reason, what| Err(BadRow { line, reason, what });
     if pair.id.is_empty() || pair.image.is_empty() {
@@ -216,9 +112,50 @@ fn pair((line, mut values): Row) -> Result<Pair, BadRow> {
     if pair.split.is_none() && !split.is_empty() {
         return bad("unknown split", format!("split {split:?} is none of train, val, test (or empty)"));
     }
-    let others = values.into_iter().filter(|(_, value)| !value.is_empty());
+    let others = values.into_iter().filter(|(name, value)| !name.is_empty() && !value.is_empty());
     pair.columns = others.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Ok(pair)
+}
+
+/// `pairs.csv` and, if there is one, `boxes.csv`, to be packed.
+pub struct PairsTable {
+    path: PathBuf,
+    boxes: HashMap<String, Vec<BoundingBox>>,
+}
+
+impl PairsTable {
+    /// Takes a table of films and reports; its boxes are read here.
+    ///
+    /// # Errors
+    /// As [`read_boxes`].
+    pub fn open(pairs: &Path, boxes: Option<&Path>) -> Result<Self, Error> {
+        Ok(Self { path: pairs.to_owned(), boxes: boxes.map(read_boxes).transpose()?.unwrap_or_default() })
+    }
+}
+
+impl Rows for PairsTable {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    fn read(&self) -> Result<Box<dyn Iterator<Item = Result<Row, Error>> + '_>, Error> {
+        let boxed = |mut pair: Pair| {
+            pair.boxes = self.boxes.get(&pair.id).cloned().unwrap_or_default();
+            pair
+        };
+        Ok(Box::new(Pairs::open(&self.path)?.map(move |row| Ok(row?.map(boxed)))))
+    }
+
+    fn warnings(&self, has: &dyn Fn(&str) -> bool) -> Vec<String> {
+        let strangers = || self.boxes.keys().filter(|id| !has(id));
+        let one =
+            |first: &String| format!("boxes of {} ids that are not in the table (first: {first})", strangers().count());
+        strangers().min().map(one).into_iter().collect()
+    }
 }
 
 /// Most memory that boxes may take, bytes: two to three million boxes.

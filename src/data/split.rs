@@ -55,11 +55,20 @@ impl Splits {
     }
 
     fn draw(&self, patient: Key) -> Split {
-        let name = u64::from_le_bytes(std::array::from_fn(|byte| patient[byte]));
-        match Rng::new(self.seed, STREAM, name).unit() {
+        match drawn(self.seed, patient) {
             draw if draw < 0.8 => Split::Train,
             draw if draw < 0.9 => Split::Val,
             _ => Split::Test,
         }
     }
+}
+
+/// A number in [0, 1), a function of the seed and the patient's name alone.
+pub(super) fn unit(seed: u64, patient: &str) -> f64 {
+    drawn(seed, key(patient))
+}
+
+fn drawn(seed: u64, patient: Key) -> f64 {
+    let name = u64::from_le_bytes(std::array::from_fn(|byte| patient[byte]));
+    Rng::new(seed, STREAM, name).unit()
 }

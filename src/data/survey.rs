@@ -1,12 +1,11 @@
 //! The first reading of a table: what must be known of all rows before any is packed. Keeps some dozens of bytes a row.
 
 use std::collections::HashMap;
-use std::path::Path;
 
-use super::archive::Found;
 use super::error::Error;
-use super::pairs::{BadRow, Pair, Pairs};
+use super::pairs::{BadRow, Mask, Pair};
 use super::record::Split;
+use super::rows::{Row, Rows};
 use super::split::Splits;
 
 /// A name of any length, as its digest.
@@ -17,39 +16,9 @@ pub(super) fn key(name: &str) -> Key {
     std::array::from_fn(|byte| digest.as_bytes()[byte])
 }
 
-/// A row, or why it cannot be used.
-pub type Row = Result<Pair, BadRow>;
-
-/// Where rows come from.
-#[derive(Clone, Copy)]
-pub enum Rows<'a> {
-    /// `pairs.csv`, read anew each time.
-    Table(&'a Path),
-    /// A folder that was searched.
-    Found(&'a Found),
-}
-
-impl<'a> Rows<'a> {
-    /// The table or the folder; messages name it.
-    pub fn path(self) -> &'a Path {
-        match self {
-            Self::Table(path) => path,
-            Self::Found(found) => &found.folder,
-        }
-    }
-
-    /// What files are relative to.
-    pub fn folder(self) -> &'a Path {
-        match self {
-            Self::Table(path) => path.parent().unwrap_or(Path::new("")),
-            Self::Found(found) => &found.folder,
-        }
-    }
-}
-
 /// What a table holds.
 pub struct Survey<'a> {
-    from: Rows<'a>,
+    table: &'a dyn Rows,
     strict: bool,
     splits: Splits,
     /// Rows in the table, bad ones too.
@@ -67,10 +36,9 @@ impl<'a> Survey<'a> {
     ///
     /// # Errors
     /// If it cannot be read, is no csv table, lacks a column, has no rows, an id twice, or a patient in two splits.
-    pub fn of(from: Rows<'a>, seed: u64, strict: bool) -> Result<Self, Error> {
-        let path = from.path();
-        let (splits, ids) = (Splits::new(seed), HashMap::new());
-        let mut survey = Self { from, strict, splits, rows: 0, masks: false, alone: 0, ids };
+    pub fn of(table: &'a dyn Rows, seed: u64, strict: bool) -> Result<Self, Error> {
+        let (path, splits, ids) = (table.path(), Splits::new(seed), HashMap::new());
+        let mut survey = Self { table, strict, splits, rows: 0, masks: false, alone: 0, ids };
         for row in survey.rows()? {
             survey.rows += 1;
             let Ok(pair) = row? else { continue };
@@ -79,7 +47,7 @@ impl<'a> Survey<'a> {
                 return Err(Error::Table { path: path.to_owned(), line: pair.line, what });
             }
             survey.splits.note(&pair, path)?;
-            survey.masks |= !pair.mask.is_empty();
+            survey.masks |= pair.mask != Mask::None;
             survey.alone += usize::from(pair.split.is_none() && pair.patient_id.is_empty());
         }
         match survey.rows {
@@ -95,16 +63,12 @@ impl<'a> Survey<'a> {
     /// # Errors
     /// If the table cannot be opened.
     pub fn rows(&self) -> Result<impl Iterator<Item = Result<Row, Error>> + use<'a>, Error> {
-        let (path, strict) = (self.from.path(), self.strict);
+        let (table, strict) = (self.table, self.strict);
         let refuse = move |row: Row| match row {
-            Err(BadRow { line, what, .. }) if strict => Err(Error::Table { path: path.to_owned(), line, what }),
+            Err(BadRow { line, what, .. }) if strict => Err(Error::Table { path: table.path().to_owned(), line, what }),
             row => Ok(row),
         };
-        let rows: Box<dyn Iterator<Item = Result<Row, Error>> + 'a> = match self.from {
-            Rows::Table(path) => Box::new(Pairs::open(path)?),
-            Rows::Found(found) => Box::new(found.rows.iter().cloned().map(Ok)),
-        };
-        Ok(rows.map(move |row| row.and_then(&refuse)))
+        Ok(table.read()?.map(move |row| row.and_then(&refuse)))
     }
 
     /// Which part of the data a row belongs to.

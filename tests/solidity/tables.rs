@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use g2d::data::funnel::Funnel;
 use g2d::data::pairs::{Pair, Pairs};
-use g2d::data::{Dataset, Error, PackOptions, pack};
+use g2d::data::{Dataset, Error, PackOptions, PairsTable, pack};
 
 use crate::common::command::{Ended, command, computed, empty, peak_memory};
 use crate::common::films::{Png, rows};
@@ -17,11 +17,12 @@ fn options(folder: &Path, table: &[u8]) -> PackOptions {
     let rows = rows(40, 40, |x, y| 60 + (3 * x + y) as u8);
     fs::write(folder.join("a.png"), Png::gray(40, 40, 8, &rows).bytes()).unwrap();
     fs::write(folder.join("pairs.csv"), table).unwrap();
-    PackOptions { size: 32, ..PackOptions::new(folder.join("pairs.csv"), folder.join("out")) }
+    PackOptions { size: 32, ..PackOptions::new(folder.join("out")) }
 }
 
 fn packed(options: &PackOptions) -> Result<Funnel, Error> {
-    pack(options, &|_| {}, &AtomicBool::new(false))
+    let table = PairsTable::open(&options.out.with_file_name("pairs.csv"), None)?;
+    pack(&table, options, &|_| {}, &AtomicBool::new(false))
 }
 
 fn pairs(name: &str, table: &str) -> Vec<Pair> {
@@ -92,7 +93,7 @@ fn bad_rows_are_counted_or_refused_when_strict() {
     Dataset::open(&options.out).unwrap().verify(&mut |_, _| {}).unwrap();
     // What concerns more than one row is never passed over.
     options.out = options.out.with_file_name("again");
-    fs::write(&options.pairs, format!("{table}a,a.png,x,\n")).unwrap();
+    fs::write(options.out.with_file_name("pairs.csv"), format!("{table}a,a.png,x,\n")).unwrap();
     let error = packed(&options).unwrap_err().to_string();
     assert!(error.contains("line 13") && error.contains("\"a\" is already at line 2"), "{error}");
 }

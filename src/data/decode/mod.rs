@@ -68,6 +68,17 @@ pub enum Fault {
     /// All pixels have the same value.
     #[error("the image is blank")]
     Blank,
+    /// A film that has another shape than its boxes and mask were measured on.
+    #[error(
+        "the film is {}x{}, its boxes or mask are measured on {}x{}, which has another shape; give the film uncropped",
+        film.0, film.1, frame.0, frame.1
+    )]
+    Frame {
+        /// Width and height.
+        film: (usize, usize),
+        /// Width and height of what they were measured on.
+        frame: (usize, usize),
+    },
     /// A mask that does not lie on its film.
     #[error("the mask's size is not the image's: {0}")]
     Size(String),
@@ -84,6 +95,7 @@ impl Fault {
             Self::Damaged(_) => "damaged or truncated",
             Self::TooLarge { .. } => "too large",
             Self::Blank => "blank",
+            Self::Frame { .. } => "another shape than its boxes and mask",
             Self::Size(_) => "size differs from the image's",
         })
     }

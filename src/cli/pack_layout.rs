@@ -1,0 +1,215 @@
+//! `g2d pack mimic` and its like: published data sets, as they were fetched, into shards.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::pack::{Shared, with_bar};
+use super::pack_dicom::Dicom;
+use crate::data::layout::chexpert::Uncertain;
+use crate::data::layout::{self, Captions};
+use crate::error::Error;
+
+/// A published data set, or an archive.
+#[derive(Subcommand)]
+pub enum LayoutVerb {
+    Dicom(Dicom),
+    Mimic(Mimic),
+    Chexpert(Chexpert),
+    Rsna(Rsna),
+    Siim(Siim),
+    Nih(Nih),
+    Openi(Openi),
+}
+
+impl LayoutVerb {
+    /// Runs it.
+    pub fn run(&self, cancelled: &AtomicBool) -> Result<(), Error> {
+        match self {
+            Self::Dicom(dicom) => dicom.run(cancelled),
+            Self::Mimic(mimic) => mimic.run(cancelled),
+            Self::Chexpert(chexpert) => chexpert.run(cancelled),
+            Self::Rsna(rsna) => {
+                rsna.shared.pack(&layout::rsna::open(&rsna.root, rsna.shared.options().strict)?, cancelled)
+            }
+            Self::Siim(siim) => {
+                siim.shared.pack(&layout::siim::open(&siim.root, siim.shared.options().strict)?, cancelled)
+            }
+            Self::Nih(nih) => {
+                let options = nih.shared.options();
+                nih.shared.pack(&layout::nih::open(&nih.root, options.seed, options.strict)?, cancelled)
+            }
+            Self::Openi(openi) => {
+                let strict = openi.shared.options().strict;
+                let films = layout::openi::open(&openi.images, &openi.reports, openi.captions.into(), strict)?;
+                openi.shared.pack(&films, cancelled)
+            }
+        }
+    }
+}
+
+/// MIMIC-CXR-JPG with its reports: views chosen, reports cut into sections, the official split.
+#[derive(Args)]
+#[command(after_help = "Beside every count the funnel shows what the literature reports for it.\n\nExamples:\n  \
+    g2d pack mimic --images mimic-cxr-jpg/2.1.0 --reports mimic-cxr/2.0.0 --out shards\n  \
+    g2d pack mimic --images mimic-cxr-jpg/2.1.0 --reports mimic_cxr_sectioned.csv --captions mgca --out shards\n  \
+    g2d pack mimic --images mimic-cxr-jpg/2.1.0 --reports master.csv --captions official --resize official --out shards")]
+pub struct Mimic {
+    /// Folder with files/ and the tables mimic-cxr-2.0.0-*.csv.gz (or .csv).
+    #[arg(long)]
+    images: PathBuf,
+    /// Folder of the reports, with files/; or mimic_cxr_sectioned.csv; or MGCA's master.csv.
+    #[arg(long)]
+    reports: PathBuf,
+    /// How reports become texts.
+    #[arg(long, value_enum, default_value = "default")]
+    captions: CaptionsWord,
+    /// Projections to keep, as ViewPosition has them.
+    #[arg(long, value_delimiter = ',', default_values_t = ["PA".to_owned(), "AP".to_owned()])]
+    views: Vec<String>,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CaptionsWord {
+    /// Impression and findings, else the last paragraph, as written.
+    Default,
+    /// MGCA's: words in small letters, at least three.
+    Mgca,
+    /// The released G2D code's: impression and findings joined without a blank.
+    Official,
+}
+
+impl From<CaptionsWord> for Captions {
+    fn from(word: CaptionsWord) -> Self {
+        match word {
+            CaptionsWord::Default => Self::Default,
+            CaptionsWord::Mgca => Self::Mgca,
+            CaptionsWord::Official => Self::Official,
+        }
+    }
+}
+
+impl Mimic {
+    fn run(&self, cancelled: &AtomicBool) -> Result<(), Error> {
+        let what = layout::Mimic {
+            images: self.images.clone(),
+            reports: self.reports.clone(),
+            captions: self.captions.into(),
+            views: self.views.clone(),
+        };
+        let options = self.shared.options();
+        let rows = with_bar("reading reports {bar:30} {pos}/{len} {eta}", |progress| {
+            layout::mimic::open(&what, options.strict, options.threads, progress, cancelled)
+        })?;
+        self.shared.pack(&rows, cancelled)
+    }
+}
+
+/// CheXpert: frontal films with 14 labels; valid.csv is the test split.
+#[derive(Args)]
+#[command(after_help = "Validation is drawn from the patients of train.csv by --seed.\n\nExamples:\n  \
+    g2d pack chexpert --root CheXpert-v1.0-small --out shards\n  \
+    g2d pack chexpert --root CheXpert-v1.0 --uncertain zeros --size 224 --out shards")]
+pub struct Chexpert {
+    /// Folder with train.csv, valid.csv, train/ and valid/.
+    #[arg(long)]
+    root: PathBuf,
+    /// What becomes of uncertain labels (-1).
+    #[arg(long, value_enum, default_value = "mgca")]
+    uncertain: UncertainWord,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum UncertainWord {
+    /// Present for atelectasis, edema and pleural effusion, absent for others.
+    Mgca,
+    /// Present.
+    Ones,
+    /// Absent.
+    Zeros,
+}
+
+impl Chexpert {
+    fn run(&self, cancelled: &AtomicBool) -> Result<(), Error> {
+        let uncertain = match self.uncertain {
+            UncertainWord::Mgca => Uncertain::Mgca,
+            UncertainWord::Ones => Uncertain::Ones,
+            UncertainWord::Zeros => Uncertain::Zeros,
+        };
+        let options = self.shared.options();
+        let films = layout::chexpert::open(&self.root, uncertain, options.seed, options.strict)?;
+        self.shared.pack(&films, cancelled)
+    }
+}
+
+/// RSNA Pneumonia Detection: boxes, and their area as mask; the 60 / 20 / 20 split of MGCA and G2D.
+#[derive(Args)]
+#[command(
+    after_help = "Films are found by patientId anywhere below the folder; PNG or JPEG conversions go before .dcm. Boxes are \
+    scaled to films that were made smaller.\n\nExample:\n  \
+    g2d pack rsna --root rsna-pneumonia-detection-challenge --out shards"
+)]
+pub struct Rsna {
+    /// Folder with stage_2_train_labels.csv, stage_2_detailed_class_info.csv and the films.
+    #[arg(long)]
+    root: PathBuf,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// SIIM-ACR Pneumothorax: masks from run lengths; the 70 / 15 / 15 split of MGCA, by film.
+#[derive(Args)]
+#[command(
+    after_help = "Films are found by ImageId anywhere below the folder; PNG or JPEG conversions go before .dcm. Masks are \
+    scaled to films that were made smaller.\n\nExample:\n  \
+    g2d pack siim --root siim-acr-pneumothorax-segmentation --out shards"
+)]
+pub struct Siim {
+    /// Folder with train-rle.csv (or stage_2_train.csv) and the films.
+    #[arg(long)]
+    root: PathBuf,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// NIH ChestX-ray14: labels, boxes, the official lists.
+#[derive(Args)]
+#[command(
+    after_help = "test_list.txt is the test split; a tenth of the patients of train_val_list.txt becomes validation, drawn \
+    by --seed.\n\nExample:\n  \
+    g2d pack nih --root ChestX-ray14 --out shards"
+)]
+pub struct Nih {
+    /// Folder with Data_Entry_2017.csv (or _v2020), BBox_List_2017.csv, train_val_list.txt, test_list.txt and the films.
+    #[arg(long)]
+    root: PathBuf,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// Open-i: films with reports, as XML or as Kaggle's pair of csv files.
+#[derive(Args)]
+#[command(
+    after_help = "No split is published: reports are drawn by --seed. XML does not tell projections; with the csv files \
+    frontal films are kept.\n\nExamples:\n  \
+    g2d pack openi --images NLMCXR_png --reports ecgen-radiology --out shards\n  \
+    g2d pack openi --images images_normalized --reports indiana_reports.csv --out shards"
+)]
+pub struct Openi {
+    /// Folder of the films.
+    #[arg(long)]
+    images: PathBuf,
+    /// Folder of the XML reports; or indiana_reports.csv, with indiana_projections.csv beside it.
+    #[arg(long)]
+    reports: PathBuf,
+    /// How reports become texts.
+    #[arg(long, value_enum, default_value = "default")]
+    captions: CaptionsWord,
+    #[command(flatten)]
+    shared: Shared,
+}

@@ -1,0 +1,124 @@
+//! NIH ChestX-ray14: `Data_Entry_2017`, `BBox_List_2017` and the official lists.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use super::stems::Stems;
+use super::{Layout, Oddity, Sieve, file_name, find, find_if_any};
+use crate::data::error::Error;
+use crate::data::pairs::Pair;
+use crate::data::record::{BoundingBox, Split};
+use crate::data::split;
+use crate::data::table::Table;
+
+const ENTRIES: [&str; 2] = ["Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv"];
+const BOXES: &str = "BBox_List_2017.csv";
+const LISTS: [&str; 2] = ["train_val_list.txt", "test_list.txt"];
+/// Width and height that boxes are measured on: those of the published films.
+const FRAME: (u32, u32) = (1024, 1024);
+/// Share of the patients of `train_val_list.txt` that becomes validation: 8,652 of 86,524 films in the G2D paper.
+const VALIDATION: f64 = 0.1;
+
+/// Reads the tables and lists of `root` and finds the films below it, by name. Test is the official list; validation is
+/// drawn from the patients of the other by `seed`.
+///
+/// # Errors
+/// If a table or list is not there, cannot be read or breaks a rule; if more than half of the films lack what they need
+/// (with `strict`: if one does).
+pub fn open(root: &Path, seed: u64, strict: bool) -> Result<Layout<Pair>, Error> {
+    let table = find(root, &ENTRIES)?;
+    let mut films = entries(&table)?;
+    let mut warnings = Vec::new();
+    match find_if_any(root, &[BOXES]) {
+        Some(path) => warnings.extend(add_boxes(&mut films, &path)?),
+        None => warnings.push(format!("no boxes: there is no {BOXES} in {}", root.display())),
+    }
+    let [train, test] = [list(root, LISTS[0])?, list(root, LISTS[1])?];
+    for film in &mut films {
+        film.split = match (train.contains_key(&film.id), test.contains_key(&film.id)) {
+            (true, false) if split::unit(seed, &film.patient_id) < VALIDATION => Some(Split::Val),
+            (true, false) => Some(Split::Train),
+            (false, true) => Some(Split::Test),
+            _ => None,
+        };
+    }
+    let mut sieve = Sieve::new(&table, films, "112,120 (77,872 / 8,652 / 25,596) in the G2D paper", strict);
+    let mut seen = std::collections::HashSet::new();
+    sieve.require("listed for the first time", "", |film| match seen.insert(film.id.clone()) {
+        true => Ok(()),
+        false => Err("it is listed before".into()),
+    })?;
+    sieve.require(&format!("in one of {} and {}", LISTS[0], LISTS[1]), "", |film| match film.split {
+        Some(_) => Ok(()),
+        None if train.contains_key(&film.id) => Err("it is in both".into()),
+        None => Err("it is in neither".into()),
+    })?;
+    sieve.find_films(&Stems::below(root)?)?;
+    Ok(sieve.rows(root, warnings))
+}
+
+/// A film's name without its ending, which conversions change.
+fn stem(name: &str) -> &str {
+    let name = name.trim();
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+fn entries(path: &Path) -> Result<Vec<Pair>, Error> {
+    let mut table = Table::open(path, &["Image Index", "Finding Labels", "Patient ID", "View Position"])?;
+    let mut films = Vec::new();
+    while let Some(row) = table.next()? {
+        let (line, values) =
+            row.map_err(|bad| Error::Table { path: path.to_owned(), line: bad.line, what: bad.what })?;
+        let further = [("age", "Patient Age"), ("sex", "Patient Gender"), ("follow_up", "Follow-up #")];
+        // The table of 2020 names some columns otherwise.
+        let value = |name: &str| values.get(name).map_or_else(String::new, |value| value.trim().to_owned());
+        films.push(Pair {
+            line,
+            id: stem(values["Image Index"]).to_owned(),
+            patient_id: value("Patient ID"),
+            view: value("View Position"),
+            findings: value("Finding Labels").replace('|', ";"),
+            frame: Some(FRAME),
+            columns: super::columns(further.map(|(name, column)| (name, value(column)))),
+            ..Pair::default()
+        });
+    }
+    Ok(films)
+}
+
+/// Adds the boxes; a warning of those whose film is not in the table.
+fn add_boxes(films: &mut [Pair], path: &Path) -> Result<Option<String>, Error> {
+    // The header has commas within its brackets: its names are cut there.
+    let mut table = Table::open(path, &["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]"])?;
+    let places: HashMap<String, usize> = films.iter().enumerate().map(|(at, film)| (film.id.clone(), at)).collect();
+    let mut strangers = Oddity::default();
+    while let Some(row) = table.next()? {
+        let read = row.map_err(|bad| (bad.line, bad.what)).and_then(|(line, values)| {
+            let number = |name: &str| match values[name].trim().parse::<f32>() {
+                Ok(number) if number.is_finite() => Ok(number),
+                _ => Err((line, format!("{name} is {:?}, not a number", values[name]))),
+            };
+            let [x, y, w, h] = [number("Bbox [x")?, number("y")?, number("w")?, number("h]")?];
+            if w <= 0.0 || h <= 0.0 {
+                return Err((line, format!("a box of {w} by {h} pixels is empty; remove the line")));
+            }
+            // The boxes call it otherwise than the labels.
+            let label = values["Finding Label"].trim().replace("Infiltrate", "Infiltration");
+            match places.get(stem(values["Image Index"])) {
+                Some(&place) => films[place].boxes.push(BoundingBox { label, x, y, w, h }),
+                None => strangers.note(|| values["Image Index"].to_owned()),
+            }
+            Ok(())
+        });
+        read.map_err(|(line, what)| Error::Table { path: path.to_owned(), line, what })?;
+    }
+    Ok(strangers.warning(&format!("boxes of {} are of no film in the table", file_name(path))))
+}
+
+/// The films of a list, a name a line.
+fn list(root: &Path, name: &str) -> Result<HashMap<String, ()>, Error> {
+    let path = find(root, &[name])?;
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    Ok(text.lines().map(stem).filter(|stem| !stem.is_empty()).map(|stem| (stem.to_owned(), ())).collect())
+}
