@@ -24,6 +24,10 @@ use serde_json::{Value, json};
 
 const PIECES: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nheart\n##s\nno\nleft\nright\n.\n";
 
+/// Flags that make what is drawn beside an image tower small.
+const SMALL: &str = "--set image_size=64 --set vocab_size=9 --set text_hidden=8 --set text_layers=1 --set frozen_text_layers=0 \
+                     --set text_heads=2 --set text_intermediate=8";
+
 /// A micro model with weights drawn by `seed`, as `g2d import` writes it: `weights.safetensors`, `config.json`.
 fn drawn(folder: &Path, seed: u64) -> Config {
     let config = Config { vocab_size: PIECES.lines().count(), text_heads: 2, ..Config::preset("micro").unwrap() };
@@ -151,7 +155,7 @@ fn a_gray_stem_and_other_strides_are_read() {
     let gray: Vec<f32> = (0..4 * 49).map(|at| at as f32).collect();
     *stem = ("conv1.weight".into(), vec![4, 1, 7, 7], gray.clone());
     fs::write(folder.join("gray.pth"), state_dict(&resnet, "")).unwrap();
-    let report = json_of(g2d(&folder, "import --init image=gray.pth --out two --json --set image_size=64"));
+    let report = json_of(g2d(&folder, &format!("import --init image=gray.pth --out two --json {SMALL}")));
     assert_eq!(report["towers"][0]["reshaped"][0]["from"], json!([4, 1, 7, 7]));
     let read = below(&folder.join("two/weights.safetensors"), "img_model.encoder.conv1.");
     let (_, shape, numbers) = &read[0];
@@ -203,7 +207,7 @@ fn a_run_starts_from_towers_of_others_and_says_so() {
 #[test]
 fn what_cannot_be_used_is_refused_and_nothing_is_written() {
     let folder = empty("refused");
-    let config = drawn(&folder.join("one"), 1);
+    drawn(&folder.join("one"), 1);
     let weights = folder.join("one/weights.safetensors");
     let resnet = below(&weights, "img_model.encoder.");
     let whole = state_dict(&resnet, "");
@@ -255,6 +259,14 @@ fn what_cannot_be_used_is_refused_and_nothing_is_written() {
     ] {
         g2d(&folder, &format!("import --init image={name} --out no")).refused(words);
     }
+    assert!(!folder.join("no").exists());
+}
+
+#[test]
+fn folders_that_do_not_fit_are_refused() {
+    let folder = empty("folders");
+    let config = drawn(&folder.join("one"), 1);
+    let weights = folder.join("one/weights.safetensors");
     let bert = bert_folder(&folder.join("bert"), &weights, &config);
     fs::write(bert.join("vocab.txt"), "[PAD]\n").unwrap();
     g2d(&folder, "import --init text=bert --out no").refused(&["1 pieces", "11 rows"]);
@@ -262,7 +274,7 @@ fn what_cannot_be_used_is_refused_and_nothing_is_written() {
     fs::write(bert.join("config.json"), "{\"hidden_act\": \"relu\"}").unwrap();
     g2d(&folder, "import --init text=bert --out no").refused(&["hidden_act", "relu"]);
     g2d(&folder, "export one --format smp --fc 3 --out no").refused(&["--fc"]);
-    g2d(&folder, "export bert --format smp --out no").refused(&["lies in no run"]);
+    g2d(&folder, "export bert --format smp --out no").refused(&["bert/config.json", "made by g2d import"]);
     g2d(&folder, "inspect .").refused(&["name a file"]);
     assert!(!folder.join("no").exists());
     let beside: Vec<_> =

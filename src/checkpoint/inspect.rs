@@ -1,9 +1,10 @@
 //! What is in a file of tensors, line by line.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use super::tensors::{Format, TensorFile};
-use std::collections::BTreeMap;
+use super::tensors::{Format, Tensor, TensorFile};
 
 /// One tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,7 +41,7 @@ pub struct Contents {
 impl Contents {
     /// Of an open file.
     pub fn of(file: &TensorFile) -> Self {
-        let line = |(name, tensor): (&String, &super::tensors::Tensor)| {
+        let line = |(name, tensor): (&String, &Tensor)| {
             let astray = |number: &f32| !number.is_finite();
             Line {
                 name: name.clone(),
@@ -52,7 +53,7 @@ impl Contents {
         };
         Self {
             format: file.format,
-            bytes: file.len(),
+            bytes: file.size(),
             blake3: file.digest(),
             under: file.under,
             metadata: file.metadata.clone(),

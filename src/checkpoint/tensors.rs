@@ -102,12 +102,14 @@ impl TensorFile {
             under: None,
         };
         let unusable = |why: String| WeightsError::unusable(path, why);
+        // A length of eight bytes and JSON: safetensors, whatever the length begins with.
+        let header = bytes.get(8) == Some(&b'{');
         let file = if bytes.starts_with(torch::ZIP) {
             let held = torch::read(&bytes).map_err(unusable)?;
             Self { tensors: unique(held.tensors).map_err(unusable)?, under: held.under, ..file }
-        } else if bytes.starts_with(torch::PICKLE) {
+        } else if bytes.starts_with(torch::PICKLE) && !header {
             return Err(unusable(torch::LEGACY.into()));
-        } else if bytes.starts_with(onnx::START) && bytes.get(8) != Some(&b'{') {
+        } else if bytes.starts_with(onnx::START) && !header {
             let (tensors, metadata) = onnx::read(&bytes).map_err(unusable)?;
             Self { tensors: unique(tensors).map_err(unusable)?, metadata, format: Format::Onnx, ..file }
         } else {
@@ -129,14 +131,9 @@ impl TensorFile {
         &self.path
     }
 
-    /// Its length, bytes.
-    pub fn len(&self) -> usize {
+    /// Its length in bytes.
+    pub fn size(&self) -> usize {
         self.bytes.len()
-    }
-
-    /// Whether it has no tensor.
-    pub fn is_empty(&self) -> bool {
-        self.tensors.is_empty()
     }
 
     /// BLAKE3 of the whole file, hexadecimal.

@@ -149,5 +149,9 @@ fn open(from: &Path) -> Result<Opened, Error> {
     }
     let text = fs::read_to_string(&config).map_err(Error::io(&config))?;
     let tokenizer = weights.with_file_name("tokenizer.json");
-    Ok(Opened { config: Config::from_json(&text)?, tokenizer, weights })
+    let foreign = |error| {
+        let what = "name a run, a file of weights in one, or a folder made by g2d import";
+        Error::Usage(format!("{} is no configuration of ours ({error}); {what}", config.display()))
+    };
+    Ok(Opened { config: Config::from_json(&text).map_err(foreign)?, tokenizer, weights })
 }

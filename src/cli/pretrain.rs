@@ -164,7 +164,7 @@ impl Pretrain {
         // Settings are checked before any data are drawn; the vocabulary follows from the data.
         let draft = self.settings(defaults::VOCABULARY, 1)?;
         draft.validate()?;
-        let init = Sources::parse(&self.init).map_err(Error::Usage)?;
+        let init = self.sources()?;
         let towers = init.open()?;
         let (data, path, held_out) = match &self.data {
             Some(path) => (Data::split(Dataset::open(path)?), path.clone(), None),
@@ -175,13 +175,7 @@ impl Pretrain {
                 (data, train, Some(held_out))
             }
         };
-        let samples = data.train.select(Some(crate::data::Split::Train), true).len() as u64;
-        let per_epoch = (samples / draft.train.batch.max(1) as u64).max(1);
-        let whole = match self.epochs {
-            Some(epochs) => epochs.saturating_mul(per_epoch),
-            None if self.data.is_none() => PHANTOM_STEPS,
-            None => EPOCHS.saturating_mul(per_epoch).max(LEAST_STEPS),
-        };
+        let whole = self.whole(&data, draft.train.batch);
         // Where a run stops within its schedule says nothing of it: one that is stopped and resumed is the one that went on.
         // What follows from the schedule's horizon follows from the one that was asked for.
         let asked = if self.first() { defaults::first_horizon(whole) } else { whole }.max(self.steps.unwrap_or(0));
@@ -210,13 +204,30 @@ impl Pretrain {
             data_digest: data.train.digest().into(),
             held_out: held_out.as_deref().map(absolute).transpose()?,
             weights: self.weights.as_deref().map(absolute).transpose()?,
-            init: Sources {
-                image: init.image.as_deref().map(absolute).transpose()?,
-                text: init.text.as_deref().map(absolute).transpose()?,
-            },
+            init,
             device: device.to_string(),
         };
         Ok(self.run_in(folder, config, manifest, data, stop_at, device))
+    }
+
+    /// The towers to start from, by absolute paths.
+    fn sources(&self) -> Result<Sources, Error> {
+        let mut init = Sources::parse(&self.init).map_err(Error::Usage)?;
+        for path in [&mut init.image, &mut init.text].into_iter().flatten() {
+            *path = std::path::absolute(&*path).map_err(Error::io(&*path))?;
+        }
+        Ok(init)
+    }
+
+    /// Steps of a whole run on these data.
+    fn whole(&self, data: &Data, batch: usize) -> u64 {
+        let samples = data.train.select(Some(crate::data::Split::Train), true).len() as u64;
+        let per_epoch = (samples / batch.max(1) as u64).max(1);
+        match self.epochs {
+            Some(epochs) => epochs.saturating_mul(per_epoch),
+            None if self.data.is_none() => PHANTOM_STEPS,
+            None => EPOCHS.saturating_mul(per_epoch).max(LEAST_STEPS),
+        }
     }
 
     /// The tuned defaults of preset and recipe, or of the first run, then the file, then the flags.
