@@ -60,7 +60,7 @@ fn lines(adapter: &Adapter) -> Vec<String> {
     let Limits { buffer, binding, storage_buffers, workgroup_memory, workgroup_threads, groups } = adapter.limits;
     let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
     let limits = format!(
-        "limits: buffers of {}, {} of one bound, {storage_buffers} storage buffers; workgroups of {workgroup_threads} threads \
+        "limits: buffers of {}, {} of each bound, {storage_buffers} storage buffers; workgroups of {workgroup_threads} threads \
          and {workgroup_memory} bytes, {groups} along a side",
         mib(buffer),
         mib(binding),
@@ -68,7 +68,7 @@ fn lines(adapter: &Adapter) -> Vec<String> {
     let Features { f16, subgroups, cooperative_matrices } = &adapter.features;
     let features = [
         f16.then(|| "f16".to_owned()),
-        subgroups.map(|[fewest, most]| format!("subgroups of {fewest} to {most}")),
+        subgroups.map(|[fewest, most]| format!("subgroups of {fewest} to {most} threads")),
         (!cooperative_matrices.is_empty()).then(|| format!("cooperative matrices {}", cooperative_matrices.join(", "))),
     ];
     let features: Vec<String> = features.into_iter().flatten().collect();

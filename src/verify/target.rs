@@ -150,13 +150,16 @@ impl Target for Shaders {
     fn synchronize(&mut self) -> Result<(), Failure> {
         self.gpu.synchronize()?;
         for (at, &guard) in &self.guards {
-            for (side, from) in [("before", at - GUARD), ("behind", guard)] {
-                let mut bytes = vec![0; GUARD as usize];
-                self.gpu.download(from, &mut bytes)?;
-                if let Some(byte) = bytes.iter().position(|&byte| byte != POISON) {
-                    let (size, byte) = (guard - at, if side == "behind" { byte } else { GUARD as usize - 1 - byte });
-                    return Err(Failure::Wrong(format!("byte {byte} {side} a buffer of {size} bytes was written")));
-                }
+            let size = (guard - at) as usize;
+            let mut bytes = vec![0; size + 2 * GUARD as usize];
+            self.gpu.download(at - GUARD, &mut bytes)?;
+            let (before, behind) = (&bytes[..GUARD as usize], &bytes[size + GUARD as usize..]);
+            let written = |&byte: &u8| byte != POISON;
+            let sides =
+                [("before", before.iter().rev().position(written)), ("behind", behind.iter().position(written))];
+            for (side, byte) in sides {
+                let wrong = |byte| format!("byte {byte} {side} a buffer of {size} bytes was written");
+                byte.map_or(Ok(()), |byte| Err(Failure::Wrong(wrong(byte))))?;
             }
         }
         Ok(())

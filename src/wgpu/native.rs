@@ -78,8 +78,9 @@ impl Native {
             lock(&reported).error.get_or_insert(error);
         }));
         let reported = faults.clone();
-        device.set_device_lost_callback(move |_, message| {
-            lock(&reported).lost.get_or_insert(message);
+        device.set_device_lost_callback(move |reason, message| {
+            let why = if message.is_empty() { format!("{reason:?}") } else { message };
+            lock(&reported).lost.get_or_insert(why);
         });
         let left = lost_behind.map(AtomicU64::new);
         Self { device, queue, piece, checks, left, faults, held: Mutex::default() }
