@@ -34,6 +34,7 @@ const BACKENDS: &[&str] = &["cpu", "wgpu", "cuda"];
 const UNSAFE: &[&str] = &[
     "src/cuda/driver/nvidia.rs",
     "src/cuda/driver/emulated/scalar/rows.rs",
+    "src/wgpu/native.rs",
     "src/cpu/",
     "src/base/",
     "src/data/shard",

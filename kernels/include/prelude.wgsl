@@ -146,28 +146,35 @@ fn next(sums: ptr<function, Sums>) -> vec4<f32> {
     return first;
 }
 
-/// Adds the products of the two tiles, in order of the inner extent.
+/// Adds the products of the two tiles, in order of the inner extent. Two are added to each other first, which halves the
+/// chain of roundings: one of single products was too long for the tolerance.
 fn multiply(thread: u32, sums: ptr<function, Sums>) {
-    for (var k = 0u; k < STEP; k++) {
-        let a = tile_a[k * PITCH + thread / 8u];
-        let c = tile_a[k * PITCH + thread / 8u + TILE / 8u];
-        let b = tile_b[k * PITCH + thread % 8u];
-        let d = tile_b[k * PITCH + thread % 8u + TILE / 8u];
-        (*sums)[0] += a.x * b;
-        (*sums)[1] += a.x * d;
-        (*sums)[2] += a.y * b;
-        (*sums)[3] += a.y * d;
-        (*sums)[4] += a.z * b;
-        (*sums)[5] += a.z * d;
-        (*sums)[6] += a.w * b;
-        (*sums)[7] += a.w * d;
-        (*sums)[8] += c.x * b;
-        (*sums)[9] += c.x * d;
-        (*sums)[10] += c.y * b;
-        (*sums)[11] += c.y * d;
-        (*sums)[12] += c.z * b;
-        (*sums)[13] += c.z * d;
-        (*sums)[14] += c.w * b;
-        (*sums)[15] += c.w * d;
+    for (var k = 0u; k < STEP; k += 2u) {
+        let line = k * PITCH + thread / 8u;
+        let column = k * PITCH + thread % 8u;
+        let a = tile_a[line];
+        let c = tile_a[line + TILE / 8u];
+        let b = tile_b[column];
+        let d = tile_b[column + TILE / 8u];
+        let a2 = tile_a[line + PITCH];
+        let c2 = tile_a[line + PITCH + TILE / 8u];
+        let b2 = tile_b[column + PITCH];
+        let d2 = tile_b[column + PITCH + TILE / 8u];
+        (*sums)[0] += a.x * b + a2.x * b2;
+        (*sums)[1] += a.x * d + a2.x * d2;
+        (*sums)[2] += a.y * b + a2.y * b2;
+        (*sums)[3] += a.y * d + a2.y * d2;
+        (*sums)[4] += a.z * b + a2.z * b2;
+        (*sums)[5] += a.z * d + a2.z * d2;
+        (*sums)[6] += a.w * b + a2.w * b2;
+        (*sums)[7] += a.w * d + a2.w * d2;
+        (*sums)[8] += c.x * b + c2.x * b2;
+        (*sums)[9] += c.x * d + c2.x * d2;
+        (*sums)[10] += c.y * b + c2.y * b2;
+        (*sums)[11] += c.y * d + c2.y * d2;
+        (*sums)[12] += c.z * b + c2.z * b2;
+        (*sums)[13] += c.z * d + c2.z * d2;
+        (*sums)[14] += c.w * b + c2.w * b2;
+        (*sums)[15] += c.w * d + c2.w * d2;
     }
 }

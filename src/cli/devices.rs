@@ -4,6 +4,8 @@ use clap::Args;
 
 use crate::doctor::devices::{Backend, Processor, backends, processor};
 use crate::error::Error;
+use crate::wgpu::Adapter;
+use crate::wgpu::gpu::{Features, Limits};
 
 /// Prints what this machine offers, what runs by default, and why.
 #[derive(Args)]
@@ -46,6 +48,31 @@ fn text(processor: &Processor, backends: &[Backend]) -> String {
     for backend in backends {
         let state = if backend.default { "default" } else { "" };
         text += &format!("{:13} {state:8} {}\n", backend.name, backend.why);
+        for line in backend.adapter.iter().flat_map(lines) {
+            text += &format!("{:22} {line}\n", "");
+        }
     }
     text
+}
+
+/// Limits, features and what to install for more.
+fn lines(adapter: &Adapter) -> Vec<String> {
+    let Limits { buffer, binding, storage_buffers, workgroup_memory, workgroup_threads, groups } = adapter.limits;
+    let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
+    let limits = format!(
+        "limits: buffers of {}, {} of each bound, {storage_buffers} storage buffers; workgroups of {workgroup_threads} threads \
+         and {workgroup_memory} bytes, {groups} along a side",
+        mib(buffer),
+        mib(binding),
+    );
+    let Features { f16, subgroups, cooperative_matrices } = &adapter.features;
+    let features = [
+        f16.then(|| "f16".to_owned()),
+        subgroups.map(|[fewest, most]| format!("subgroups of {fewest} to {most} threads")),
+        (!cooperative_matrices.is_empty()).then(|| format!("cooperative matrices {}", cooperative_matrices.join(", "))),
+    ];
+    let features: Vec<String> = features.into_iter().flatten().collect();
+    let features = if features.is_empty() { "none that not every adapter has".to_owned() } else { features.join(", ") };
+    let more = adapter.more.iter().map(|what| format!("for more: {what}"));
+    [limits, format!("features: {features}")].into_iter().chain(more).collect()
 }

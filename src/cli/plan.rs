@@ -1,14 +1,18 @@
 //! `g2d plan`: prints the step, launch by launch.
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::model::Model;
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source};
-use crate::program::Kernels;
-use crate::train::session;
+use crate::program::{Checked, Kernels};
+use crate::train::{Device, Options, session};
+use crate::wgpu::Adapter;
 
-/// Prints the plan of a training step: one line per launch, then memory by class. Needs no weights and no device.
+/// Prints the plan of a training step: one line per launch, then memory by class. Needs no weights and no device; with
+/// `--device wgpu` it is held against the limits of the adapter, if there is one.
 #[derive(Args)]
 #[command(
     after_help = "A line: position, scope, op/kernel, outputs with type, shape and address <- addresses of inputs, GFLOP, MiB.\n\
@@ -29,8 +33,15 @@ impl Plan {
         let config = self.model.config()?;
         let text_len = self.model.text_length(&config);
         let shapes = Shapes { batch: self.model.batch, text_len, source: Source::Bytes };
-        let kernels = self.model.device().kernels(Kernels::Best);
-        let plan = session::step_plan(&config, &shapes, self.model.precision(), kernels)?;
+        let (device, precision) = (self.model.device(), self.model.precision());
+        let adapter = device.adapter()?;
+        let plan = match &adapter {
+            None => Arc::new(session::step_plan(&config, &shapes, precision, device.kernels(Kernels::Best))?),
+            Some(adapter) => {
+                let options = Options { device, precision, ..Options::new(config, self.model.batch, text_len) };
+                session::plan_in_pieces(&options, usize::try_from(adapter.piece).unwrap_or(usize::MAX))?
+            }
+        };
         if self.json {
             let slabs = plan.slabs.iter().map(|(slab, bytes)| (format!("{slab:?}"), (*bytes).into()));
             let work = plan.cost();
@@ -40,11 +51,27 @@ impl Plan {
                 "live_bound": plan.live_bound,
                 "flops": work.flops,
                 "bytes": work.bytes,
+                "adapter": adapter,
             });
             println!("{summary}");
         } else {
-            print!("{}", *plan);
+            print!("{}{}", **plan, held(device, adapter.as_ref(), &plan));
         }
         Ok(())
     }
+}
+
+/// What the adapter that would be used makes of the slabs; nothing for devices that are not reached by wgpu.
+fn held(device: Device, adapter: Option<&Adapter>, plan: &Checked) -> String {
+    let Some(adapter) = adapter else {
+        return match device {
+            Device::Wgpu(_) => "no adapter is here to hold the plan against its limits\n".into(),
+            _ => String::new(),
+        };
+    };
+    let piece = adapter.piece as usize;
+    let cut = plan.slabs.iter().filter(|&(_, &bytes)| bytes > piece);
+    let cut: Vec<String> = cut.map(|(slab, bytes)| format!("{slab:?} into {}", bytes.div_ceil(piece))).collect();
+    let cut = if cut.is_empty() { "no slab is cut".to_owned() } else { format!("cuts {}", cut.join(", ")) };
+    format!("{device}, {}: buffers of {:.0} MiB; {cut}\n", adapter.name, piece as f64 / f64::from(1 << 20))
 }

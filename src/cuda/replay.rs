@@ -9,7 +9,7 @@ use super::driver::{Address, Driver, DriverError, Function, Graph, Launch as Sha
 use super::slots::Slots;
 use crate::kernels::Library;
 use crate::program::plan::{Buffer, Launch, Plan, Slab, slabs};
-use crate::program::{Checked, DeviceBuffer, DeviceIo, Misfit};
+use crate::program::{Checked, DeviceIo, Misfit, Placed};
 
 /// Why a plan cannot be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +117,11 @@ impl Replay {
             replay.slots = Some(Slots::new(&*driver, bytes)?);
         }
         for plan in plans {
-            let launches = (0..plan.launches.len()).map(|at| replay.bind(plan, at)).collect::<Result<_, _>>()?;
+            let launches = (0..plan.launches.len()).map(|at| {
+                let bound = replay.bind(plan, at);
+                bound.map_err(|source| failed(&plan.launches[at], at, source))
+            });
+            let launches = launches.collect::<Result<_, _>>()?;
             replay.plans.push(Bound { plan: plan.clone(), launches, graph: None, replayed: false });
         }
         Ok(replay)
@@ -139,52 +143,26 @@ impl Replay {
         base.offset(buffer.offset as u64)
     }
 
-    fn bind(&mut self, plan: &Plan, at: usize) -> Result<Vec<Step>, ReplayError> {
+    fn bind(&mut self, plan: &Plan, at: usize) -> Result<Vec<Step>, DriverError> {
         let launch = &plan.launches[at];
-        let placed = |&buffer: &usize| {
-            let buffer = &plan.buffers[buffer];
-            DeviceBuffer { spec: buffer.spec, dtype: buffer.dtype, address: self.address(buffer).0 }
-        };
-        let inputs: Vec<DeviceBuffer> = launch.inputs.iter().map(placed).collect();
-        let outputs: Vec<DeviceBuffer> = launch.outputs.iter().map(placed).collect();
-        let room = launch.workspace.map_or(0, |workspace| self.address(&plan.buffers[workspace]).0);
-        let mut steps = Vec::new();
-        for (output, overwrite) in launch.outputs.iter().zip(&launch.overwrites) {
-            if let Some((input, false)) = *overwrite {
-                let (to, from) = (&plan.buffers[*output], &plan.buffers[launch.inputs[input]]);
-                let bytes = to.bytes() as u64;
-                steps.push(Step::Copy { to: self.address(to), from: self.address(from), bytes });
-            }
-        }
-        let kernels = self.kernels(launch, &inputs, &outputs, room);
-        steps.extend(kernels.map_err(|source| failed(launch, at, source))?);
-        Ok(steps)
-    }
-
-    fn kernels(
-        &mut self,
-        launch: &Launch,
-        inputs: &[DeviceBuffer],
-        outputs: &[DeviceBuffer],
-        room: u64,
-    ) -> Result<Vec<Step>, DriverError> {
+        let placed = Placed::new(plan, at, |buffer| self.address(buffer).0);
+        let copies = placed.copies().map(|[to, from]| {
+            let bytes = to.binding().bytes;
+            Step::Copy { to: Address(to.address), from: Address(from.address), bytes }
+        });
+        let mut steps: Vec<Step> = copies.collect();
         let refused = |misfit: Misfit| DriverError::Invalid(misfit.to_string());
-        let asked = |constants: u64| {
-            let mut io = DeviceIo::new(inputs.to_vec(), outputs.to_vec(), room, constants);
-            launch.op.run_cuda(launch.kernel, &mut io).map(|()| io.finish()).map_err(refused)
-        };
-        let mut calls = asked(0)?;
-        if !calls.constants.is_empty() {
-            let at = self.allocate(calls.constants.len() as u64)?;
-            calls = asked(at.0)?;
-            self.modules.driver.upload(at, &calls.constants, self.stream)?;
-        }
-        let step = |call: crate::program::KernelCall| {
+        let run = |io: &mut DeviceIo| launch.op.run_cuda(launch.kernel, io).map_err(refused);
+        let calls = placed.calls(run, |constants| {
+            let at = self.allocate(constants.len() as u64)?;
+            self.modules.driver.upload(at, constants, self.stream).map(|()| at.0)
+        })?;
+        for call in calls {
             let function = self.modules.function(call.symbol, call.shared_bytes)?;
             let shape = Shape { grid: call.grid, block: call.block, shared: call.shared_bytes };
-            Ok(Step::Kernel { function, shape, parameters: call.parameters })
-        };
-        calls.calls.into_iter().map(step).collect()
+            steps.push(Step::Kernel { function, shape, parameters: call.parameters });
+        }
+        Ok(steps)
     }
 
     fn bound(&mut self, plan: &Arc<Checked>) -> Result<usize, DriverError> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::cpu::simd;
 use crate::train::{Device, footprint};
+use crate::wgpu::Adapter;
 
 /// The processor and its memory.
 #[derive(Clone, Debug, Serialize)]
@@ -40,6 +41,9 @@ pub struct Backend {
     pub default: bool,
     /// Why that is so.
     pub why: String,
+    /// What an adapter of wgpu's allows and offers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Adapter>,
 }
 
 /// The processor of this machine.
@@ -88,16 +92,17 @@ pub fn backends() -> Vec<Backend> {
         Device::Cpu => format!("there is no GPU: {about}"),
         _ => "a GPU is faster".to_owned(),
     };
-    let cpu = Backend { name: "cpu".into(), built_in: true, default: default(Device::Cpu), why: cpu };
+    let cpu = Backend { name: "cpu".into(), built_in: true, default: default(Device::Cpu), why: cpu, adapter: None };
     let cuda = match Device::Cuda(0).driver() {
         Ok(driver) => driver.map_or_else(String::new, |driver| driver.properties().name),
         Err(why) if cfg!(feature = "cuda") => format!("built in, and not usable here: {why}"),
         Err(why) => why.to_string(),
     };
     let built_in = cfg!(feature = "cuda");
-    let cuda = Backend { name: "cuda".into(), built_in, default: default(Device::Cuda(0)), why: cuda };
+    let cuda = Backend { name: "cuda".into(), built_in, default: default(Device::Cuda(0)), why: cuda, adapter: None };
     let emulated = "the kernels for CUDA, executed and checked on the processor: to verify, far too slow to train";
-    let emulated = Backend { name: "cuda-emulated".into(), built_in: true, default: false, why: emulated.into() };
+    let emulated =
+        Backend { name: "cuda-emulated".into(), built_in: true, default: false, why: emulated.into(), adapter: None };
     let mut all: Vec<Backend> = [cpu, cuda, emulated].into_iter().chain(adapters(&default)).collect();
     all.sort_by_key(|backend| !backend.default);
     all
@@ -105,24 +110,26 @@ pub fn backends() -> Vec<Backend> {
 
 /// What wgpu reaches, by number.
 fn adapters(default: &dyn Fn(Device) -> bool) -> Vec<Backend> {
-    let nothing =
-        |built_in, why: &str| vec![Backend { name: "wgpu".into(), built_in, default: false, why: why.into() }];
+    let nothing = |built_in, why: &str| {
+        vec![Backend { name: "wgpu".into(), built_in, default: false, why: why.into(), adapter: None }]
+    };
     #[cfg(feature = "wgpu")]
     {
         let listed = crate::wgpu::adapter::list();
         if listed.is_empty() {
             return nothing(true, "no adapter: install a driver for Vulkan, such as Debian's mesa-vulkan-drivers");
         }
-        let one = |(at, found): (usize, &crate::wgpu::adapter::Adapter)| {
+        let one = |(at, found): (usize, Adapter)| {
             let device = Device::Wgpu(at as u32);
             let software =
                 if found.software { "; the processor in disguise: to verify, never chosen by itself" } else { "" };
             let piece = found.piece as f64 / f64::from(1 << 30);
             let why =
                 format!("{} by {} ({}), values of up to {piece:.2} GiB{software}", found.name, found.api, found.driver);
-            Backend { name: device.to_string(), built_in: true, default: default(device), why }
+            let (name, default) = (device.to_string(), default(device));
+            Backend { name, built_in: true, default, why, adapter: Some(found) }
         };
-        listed.iter().enumerate().map(one).collect()
+        listed.into_iter().enumerate().map(one).collect()
     }
     #[cfg(not(feature = "wgpu"))]
     {

@@ -9,7 +9,9 @@ use crate::cuda::driver::emulated::{Completion, Emulated, Options};
 use crate::cuda::driver::nvidia::Nvidia;
 use crate::cuda::driver::{Driver, DriverError};
 use crate::program::Kernels;
-use crate::wgpu::{Gpu, GpuError};
+#[cfg(feature = "wgpu")]
+use crate::wgpu::adapter;
+use crate::wgpu::{Adapter, Gpu, GpuError};
 
 /// A device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -66,7 +68,7 @@ impl Device {
             Err(error) => error.to_string(),
         };
         #[cfg(feature = "wgpu")]
-        if let Some(adapter) = crate::wgpu::adapter::real() {
+        if let Some(adapter) = adapter::real() {
             return (Self::Wgpu(0), adapter.name);
         }
         (Self::Cpu, absent)
@@ -88,9 +90,19 @@ impl Device {
     pub fn gpu(self) -> Result<Option<Arc<dyn Gpu>>, GpuError> {
         match self {
             #[cfg(feature = "wgpu")]
-            Self::Wgpu(number) => Ok(Some(crate::wgpu::adapter::open(number)?)),
+            Self::Wgpu(number) => Ok(Some(adapter::open(number, adapter::Checks::On)?)),
             #[cfg(not(feature = "wgpu"))]
             Self::Wgpu(_) => Err(GpuError::Absent("this build is without the feature `wgpu`".into())),
+            _ => Ok(None),
+        }
+    }
+
+    /// What is known of the adapter behind it, which is not opened; none for what is not reached by wgpu, and where there is
+    /// no adapter at all.
+    pub fn adapter(self) -> Result<Option<Adapter>, GpuError> {
+        match self {
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(number) => adapter::find(number),
             _ => Ok(None),
         }
     }

@@ -164,6 +164,16 @@ pub fn step_plan(config: &Config, shapes: &Shapes, precision: Precision, kernels
     Ok(plan(program, &states, kernels)?)
 }
 
+/// The plan of the whole step in a session with these options, on a device that holds slabs in pieces of so many bytes.
+///
+/// # Errors
+/// As [`Session::open`]: a value that no piece holds is told with the batch whose values fit.
+pub fn plan_in_pieces(options: &Options, piece: usize) -> Result<Arc<Checked>, Error> {
+    options.config.validate()?;
+    let planned = Planned::of(options, options.batch, piece);
+    Ok(planned.map_err(|error| memory::explained(error, options, piece))?.plans.swap_remove(0))
+}
+
 /// A model in memory. Two sessions share nothing; one session is used by one thread at a time.
 #[derive(Debug)]
 pub struct Session {

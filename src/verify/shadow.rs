@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::cases::{self, Data, Values};
 use super::compare::{Storage, Yardstick, compare};
-use super::device::storage;
+use super::device::{self, Target, storage};
 use crate::base::{DType, Kind, Rng, Spec};
 use crate::error::Error;
 use crate::program::host::Extent;
@@ -46,6 +46,48 @@ pub fn shadow(session: &mut Session, observe: &mut (dyn FnMut(&Shadowed) + Send)
         all.push(shadowed);
     })?;
     Ok(all)
+}
+
+/// Does the last step of a session again, and every launch of it on `target` too, in memory of its own, in which everything
+/// is poisoned that may not be read. Both must give the same bits. Returns how many launches there were.
+///
+/// # Errors
+/// The first launch that gives other bits, or that `target` reports.
+pub fn repeated<T: Target + Send>(session: &mut Session, target: &mut T) -> Result<usize, String> {
+    let plan = session.step_plan();
+    let mut found = None;
+    let watched = session.watch(&mut |taken| {
+        let launch = &plan.launches[taken.at];
+        let (given, got) = (values(&plan, &launch.inputs, taken.inputs), values(&plan, &launch.outputs, taken.outputs));
+        if let Err(what) = repeat(&plan, launch, given, &got, target) {
+            let place = format!("launch {} ({}, {} by {})", taken.at, launch.scope, launch.op.name(), launch.kernel);
+            found.get_or_insert(format!("{place}: {what}"));
+        }
+    });
+    watched.map_err(|error| error.to_string())?;
+    found.map_or(Ok(plan.launches.len()), Err)
+}
+
+fn repeat<T: Target>(
+    plan: &Plan,
+    launch: &Launch,
+    mut given: Values<f64>,
+    got: &Values<f64>,
+    target: &mut T,
+) -> Result<(), String> {
+    let extent = extent(plan, launch, &given);
+    for (spec, data) in &mut given {
+        data.poison_behind(cases::real_elements(spec.shape, extent));
+    }
+    let made = device::launch(target, &launch.op, launch.kernel, &given, 0xAA, plan.precision, &mut |_| {});
+    let made = made.map_err(|failure| failure.to_string())?;
+    for (at, ((spec, made), (_, got))) in made.iter().zip(got).enumerate() {
+        let real = cases::real_elements(spec.shape, extent);
+        let bits = |data: &Data<f64>| data.to_f64(real).into_iter().map(f64::to_bits).collect::<Vec<u64>>();
+        let other = bits(made).iter().zip(&bits(got)).position(|(made, got)| made != got);
+        other.map_or(Ok(()), |element| Err(format!("output {at} {}: other bits from {element} on", spec.shape)))?;
+    }
+    Ok(())
 }
 
 /// What buffers held, as their ops take it.

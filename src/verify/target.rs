@@ -60,8 +60,9 @@ impl Target for Modules {
     }
 }
 
-/// Bytes behind every allocation that a shader is given along with it, and must neither use nor change. No shader asks
-/// how long its buffers are, so this shows what adapters otherwise hide: they let accesses behind a binding do nothing.
+/// Bytes before and behind every allocation. A shader is given those behind along with it, and must neither use nor change any.
+/// No shader asks how long its buffers are, so this shows what adapters otherwise hide: they let accesses outside of a binding
+/// do nothing.
 const GUARD: u64 = 4096;
 /// What they hold, and what memory holds before it is written: not a number, as f32 and in every byte.
 const POISON: u8 = 0xFF;
@@ -117,16 +118,17 @@ impl Target for Shaders {
 
     fn allocate(&mut self, bytes: u64) -> Result<u64, Failure> {
         let whole = bytes.next_multiple_of(4) + GUARD;
-        let at = self.gpu.allocate(whole)?;
+        let room = self.gpu.allocate(GUARD + whole)?;
+        let at = room + GUARD;
         self.guards.insert(at, at + whole - GUARD);
         // What a kernel does not write itself it must not read.
-        self.gpu.upload(at, &vec![POISON; whole as usize])?;
+        self.gpu.upload(room, &vec![POISON; (GUARD + whole) as usize])?;
         Ok(at)
     }
 
     fn free(&mut self, at: u64) {
         self.guards.remove(&at);
-        self.gpu.free(at);
+        self.gpu.free(at - GUARD);
     }
 
     fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<(), Failure> {
@@ -148,11 +150,16 @@ impl Target for Shaders {
     fn synchronize(&mut self) -> Result<(), Failure> {
         self.gpu.synchronize()?;
         for (at, &guard) in &self.guards {
-            let mut bytes = vec![0; GUARD as usize];
-            self.gpu.download(guard, &mut bytes)?;
-            if let Some(behind) = bytes.iter().position(|&byte| byte != POISON) {
-                let size = guard - at;
-                return Err(Failure::Wrong(format!("byte {behind} behind a buffer of {size} bytes was written")));
+            let size = (guard - at) as usize;
+            let mut bytes = vec![0; size + 2 * GUARD as usize];
+            self.gpu.download(at - GUARD, &mut bytes)?;
+            let (before, behind) = (&bytes[..GUARD as usize], &bytes[size + GUARD as usize..]);
+            let written = |&byte: &u8| byte != POISON;
+            let sides =
+                [("before", before.iter().rev().position(written)), ("behind", behind.iter().position(written))];
+            for (side, byte) in sides {
+                let wrong = |byte| format!("byte {byte} {side} a buffer of {size} bytes was written");
+                byte.map_or(Ok(()), |byte| Err(Failure::Wrong(wrong(byte))))?;
             }
         }
         Ok(())

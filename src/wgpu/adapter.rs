@@ -7,31 +7,39 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use serde::Serialize;
 use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
 
-use super::gpu::{Gpu, GpuError};
+use super::gpu::{Adapter, Features, Gpu, GpuError, Limits};
 use super::native::Native;
 use crate::program::device::ALIGNMENT;
 
-/// An adapter, as `g2d devices` tells of it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Adapter {
-    /// Its own name.
-    pub name: String,
-    /// `vulkan`, `metal` or `dx12`.
-    pub api: String,
-    /// Its driver.
-    pub driver: String,
-    /// Whether it is the processor in disguise; such a one is never chosen by itself.
-    pub software: bool,
-    /// Bytes of one value, at most: what a buffer holds of a slab.
-    pub piece: u64,
+/// Whether wgpu writes checks into shaders: of bounds, divisors and loops; and clears their workgroup memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Checks {
+    /// As it does for any shader.
+    On,
+    /// Not for ours, to show that they never need them.
+    Off,
 }
+
+/// For tests of what becomes of a run whose GPU is lost: the device is destroyed behind so many submissions.
+const LOSE: &str = "G2D_LOSE_GPU";
 
 /// All adapters; `wgpu:N` is the one at position N.
 pub fn list() -> Vec<Adapter> {
     adapters().iter().map(describe).collect()
+}
+
+/// What is known of the adapter of that number; `None` if this machine has no adapter at all.
+///
+/// # Errors
+/// If there are others, but none of that number.
+pub fn find(number: u32) -> Result<Option<Adapter>, GpuError> {
+    let adapters = list();
+    match adapters.get(number as usize) {
+        None if !adapters.is_empty() => Err(missing(number, &adapters)),
+        found => Ok(found.cloned()),
+    }
 }
 
 /// The first adapter, if it is a real GPU. On Linux none is looked for where no GPU has a device file, for looking takes
@@ -49,13 +57,15 @@ pub fn real() -> Option<Adapter> {
 ///
 /// # Errors
 /// If there is none of that number, or it refuses.
-pub fn open(number: u32) -> Result<Arc<dyn Gpu>, GpuError> {
+pub fn open(number: u32, checks: Checks) -> Result<Arc<dyn Gpu>, GpuError> {
     let adapters = adapters();
-    let adapter = adapters.get(number as usize).ok_or_else(|| GpuError::Absent(missing(number, &adapters)))?;
+    let described = || adapters.iter().map(describe).collect::<Vec<_>>();
+    let adapter = adapters.get(number as usize).ok_or_else(|| missing(number, &described()))?;
     let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
     let opened = wait(adapter.request_device(&descriptor));
     let (device, queue) = opened.map_err(|why| GpuError::Absent(format!("{}: {why}", describe(adapter).name)))?;
-    Ok(Arc::new(Native::new(device, queue, piece(&adapter.limits()))))
+    let lost_behind = std::env::var(LOSE).ok().and_then(|submissions| submissions.parse().ok());
+    Ok(Arc::new(Native::new(device, queue, piece(&adapter.limits()), checks, lost_behind)))
 }
 
 /// Real adapters first, discrete ones before others; those alike as the system lists them.
@@ -78,14 +88,57 @@ fn adapters() -> Vec<wgpu::Adapter> {
 }
 
 fn describe(adapter: &wgpu::Adapter) -> Adapter {
-    let (info, limits) = (adapter.get_info(), adapter.limits());
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), features(adapter));
+    let software = info.device_type == DeviceType::Cpu;
     Adapter {
         name: info.name,
         api: info.backend.to_str().to_owned(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        software: info.device_type == DeviceType::Cpu,
+        software,
         piece: piece(&limits),
+        limits: Limits {
+            buffer: limits.max_buffer_size,
+            binding: limits.max_storage_buffer_binding_size,
+            storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
+            workgroup_threads: limits.max_compute_invocations_per_workgroup,
+            groups: limits.max_compute_workgroups_per_dimension,
+        },
+        more: more(software, &features),
+        features,
     }
+}
+
+fn features(adapter: &wgpu::Adapter) -> Features {
+    let (info, offered) = (adapter.get_info(), adapter.features());
+    let product = |made: wgpu::CooperativeMatrixProperties| {
+        format!("{}x{}x{} {:?} -> {:?}", made.m_size, made.n_size, made.k_size, made.ab_type, made.cr_type)
+    };
+    let subgroups = [info.subgroup_min_size, info.subgroup_max_size];
+    Features {
+        f16: offered.contains(wgpu::Features::SHADER_F16),
+        subgroups: offered.contains(wgpu::Features::SUBGROUP).then_some(subgroups),
+        cooperative_matrices: adapter.cooperative_matrix_properties().into_iter().map(product).collect(),
+    }
+}
+
+/// What could be installed for more than this adapter offers.
+fn more(software: bool, features: &Features) -> Vec<String> {
+    let mut more = Vec::new();
+    if software {
+        let drivers = "mesa-vulkan-drivers for AMD and Intel, the vendor's own for NVIDIA (Debian: nvidia-vulkan-icd)";
+        more.push(format!("a GPU of this machine, if it has one, needs its Vulkan driver: {drivers}"));
+    }
+    let lacking = [
+        ("f16", !features.f16),
+        ("subgroups", features.subgroups.is_none()),
+        ("cooperative matrices", features.cooperative_matrices.is_empty()),
+    ];
+    let lacking: Vec<&str> = lacking.into_iter().filter(|(_, lacks)| *lacks).map(|(what, _)| what).collect();
+    if !lacking.is_empty() {
+        more.push(format!("a newer driver may offer what this one does not: {}", lacking.join(", ")));
+    }
+    more
 }
 
 /// Bytes that a buffer may have and a binding too.
@@ -93,13 +146,13 @@ fn piece(limits: &wgpu::Limits) -> u64 {
     limits.max_buffer_size.min(limits.max_storage_buffer_binding_size) / ALIGNMENT * ALIGNMENT
 }
 
-fn missing(number: u32, adapters: &[wgpu::Adapter]) -> String {
-    let listed = |(at, adapter)| format!("wgpu:{at} is {}", describe(adapter).name);
+fn missing(number: u32, adapters: &[Adapter]) -> GpuError {
+    let listed = |(at, adapter): (usize, &Adapter)| format!("wgpu:{at} is {}", adapter.name);
     let there: Vec<String> = adapters.iter().enumerate().map(listed).collect();
-    match there.len() {
+    GpuError::Absent(match there.len() {
         0 => "no adapter was found; install a driver for Vulkan, such as Debian's mesa-vulkan-drivers".into(),
         _ => format!("there is no adapter {number}; {}", there.join(", ")),
-    }
+    })
 }
 
 struct Parked(Thread);

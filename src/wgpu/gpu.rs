@@ -5,6 +5,8 @@
 //! [`ALIGNMENT`](crate::program::device::ALIGNMENT) can be bound. One that is larger than a piece ([`Gpu::piece`]) is cut
 //! into several; a binding must lie in one of them.
 
+use serde::Serialize;
+
 use crate::program::ShaderCall;
 
 /// What a GPU refuses or reports.
@@ -43,6 +45,55 @@ pub enum GpuError {
     /// The GPU is gone: unplugged, reset by its driver, or hung.
     #[error("the GPU was lost: {0}; the run can be resumed from its last checkpoint")]
     Lost(String),
+}
+
+/// An adapter, as `g2d devices` tells of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Adapter {
+    /// Its own name.
+    pub name: String,
+    /// `vulkan`, `metal` or `dx12`.
+    pub api: String,
+    /// Its driver.
+    pub driver: String,
+    /// Whether it is the processor in disguise; such a one is never chosen by itself.
+    pub software: bool,
+    /// Bytes of one value, at most: what a buffer holds of a slab.
+    pub piece: u64,
+    /// What else it allows.
+    pub limits: Limits,
+    /// What it offers beyond what every adapter has. No shader needs any of it.
+    pub features: Features,
+    /// What could be installed for more; empty where nothing is known.
+    pub more: Vec<String>,
+}
+
+/// Limits of an adapter that decide what it can run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Limits {
+    /// Bytes of a buffer.
+    pub buffer: u64,
+    /// Bytes that a shader sees of one.
+    pub binding: u64,
+    /// Storage buffers of a shader.
+    pub storage_buffers: u32,
+    /// Bytes of a workgroup's memory.
+    pub workgroup_memory: u32,
+    /// Threads of a workgroup.
+    pub workgroup_threads: u32,
+    /// Workgroups along one dimension of a dispatch.
+    pub groups: u32,
+}
+
+/// Features of an adapter that can make shaders faster.
+#[derive(Clone, Debug, Serialize)]
+pub struct Features {
+    /// Arithmetic and storage in f16.
+    pub f16: bool,
+    /// Threads of a subgroup, fewest and most, where threads of one may exchange numbers.
+    pub subgroups: Option<[u32; 2]>,
+    /// Products that cooperative matrices make, as rows x columns x depth, operand -> sum.
+    pub cooperative_matrices: Vec<String>,
 }
 
 /// Calls that are ready to be done as often as wanted; a number valid for the GPU that gave it.

@@ -10,5 +10,5 @@ pub mod gpu;
 mod native;
 pub mod replay;
 
-pub use gpu::{Gpu, GpuError};
+pub use gpu::{Adapter, Gpu, GpuError};
 pub use replay::Replay;

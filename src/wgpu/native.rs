@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferDescriptor,
     BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor, ComputePipeline, ComputePipelineDescriptor, Device,
-    DeviceLostReason, MapMode, PipelineCompilationOptions, PollType, Queue, ShaderModule, ShaderModuleDescriptor,
+    MapMode, PipelineCompilationOptions, PollType, Queue, ShaderModule, ShaderModuleDescriptor, ShaderRuntimeChecks,
     ShaderSource,
 };
 
+use super::adapter::Checks;
 use super::gpu::{Gpu, GpuError, Recording};
-use crate::kernels::shaders;
+use crate::kernels::shaders::{self, Shader};
 use crate::program::device::ALIGNMENT;
 use crate::program::{Binding, ShaderCall};
 
@@ -24,6 +26,9 @@ pub struct Native {
     device: Device,
     queue: Queue,
     piece: u64,
+    checks: Checks,
+    /// Submissions until the device is destroyed, if it shall be.
+    left: Option<AtomicU64>,
     faults: Arc<Mutex<Faults>>,
     /// Locked throughout every call, so that what is reported meanwhile belongs to it.
     held: Mutex<Held>,
@@ -65,8 +70,8 @@ fn invalid(what: String) -> GpuError {
 }
 
 impl Native {
-    /// On a device that takes buffers and bindings of `piece` bytes.
-    pub fn new(device: Device, queue: Queue, piece: u64) -> Self {
+    /// On a device that takes buffers and bindings of `piece` bytes, and which is lost behind so many submissions, if any.
+    pub fn new(device: Device, queue: Queue, piece: u64, checks: Checks, lost_behind: Option<u64>) -> Self {
         let faults = Arc::new(Mutex::new(Faults::default()));
         let reported = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -74,11 +79,11 @@ impl Native {
         }));
         let reported = faults.clone();
         device.set_device_lost_callback(move |reason, message| {
-            if reason != DeviceLostReason::Destroyed {
-                lock(&reported).lost.get_or_insert(message);
-            }
+            let why = if message.is_empty() { format!("{reason:?}") } else { message };
+            lock(&reported).lost.get_or_insert(why);
         });
-        Self { device, queue, piece, faults, held: Mutex::default() }
+        let left = lost_behind.map(AtomicU64::new);
+        Self { device, queue, piece, checks, left, faults, held: Mutex::default() }
     }
 
     /// What was reported since the last time, made into an error by `of`; a lost device is that and nothing else.
@@ -115,22 +120,37 @@ impl Native {
         buffer.map(|buffer| (buffer, offset, bytes)).ok_or_else(nowhere)
     }
 
+    fn module(&self, shader: &'static Shader) -> ShaderModule {
+        let source = ShaderSource::Wgsl(shader.text.into());
+        let descriptor = ShaderModuleDescriptor { label: Some(shader.name), source };
+        match self.checks {
+            Checks::On => self.device.create_shader_module(descriptor),
+            // Without the checks that wgpu writes into shaders, one that leaves a buffer, divides by zero or never ends does
+            // whatever the driver makes of it. The texts are ours and not a user's, and with the checks each was seen to stay
+            // within its buffers, guarded on both sides (tests/shaders).
+            #[allow(unsafe_code)]
+            Checks::Off => unsafe {
+                self.device.create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked())
+            },
+        }
+    }
+
     fn pipeline(&self, held: &mut Held, symbol: &'static str) -> Result<ComputePipeline, GpuError> {
         if let Some(pipeline) = held.pipelines.get(symbol) {
             return Ok(pipeline.clone());
         }
         let refused = |why: String| GpuError::Shader { symbol: symbol.into(), why };
         let (shader, entry) = shaders::find(symbol).ok_or_else(|| refused("it does not ship".into()))?;
-        let module = held.modules.entry(shader.name).or_insert_with(|| {
-            let source = ShaderSource::Wgsl(shader.text.into());
-            self.device.create_shader_module(ShaderModuleDescriptor { label: Some(shader.name), source })
-        });
+        let module = held.modules.entry(shader.name).or_insert_with(|| self.module(shader));
         let pipeline = self.device.create_compute_pipeline(&ComputePipelineDescriptor {
             label: Some(symbol),
             layout: None,
             module,
             entry_point: Some(entry),
-            compilation_options: PipelineCompilationOptions::default(),
+            compilation_options: PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: self.checks == Checks::On,
+                ..PipelineCompilationOptions::default()
+            },
             cache: None,
         });
         self.told(|error| refused(error.to_string()))?;
@@ -244,6 +264,9 @@ impl Gpu for Native {
 
     fn submit(&self, recordings: &[Recording]) -> Result<(), GpuError> {
         let held = lock(&self.held);
+        if self.left.as_ref().is_some_and(|left| left.fetch_sub(1, Ordering::Relaxed) == 0) {
+            self.device.destroy();
+        }
         let mut encoder = self.device.create_command_encoder(&CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());

@@ -8,7 +8,7 @@ use super::ceilings::ceilings;
 use super::gpu::{Gpu, GpuError, Recording};
 use crate::base::ceilings::Ceilings;
 use crate::program::plan::{Buffer, Launch, Plan, Slab, slabs};
-use crate::program::{Binding, Checked, DeviceBuffer, Misfit, ShaderCall, ShaderIo};
+use crate::program::{Binding, Checked, Misfit, Placed, ShaderCall, ShaderIo};
 
 /// Launches that are submitted at a time: systems reset a GPU that works on one submission for seconds.
 const SUBMITTED: usize = 32;
@@ -107,31 +107,15 @@ impl Replay {
 
     fn bind(&mut self, plan: &Plan, at: usize) -> Result<Recording, GpuError> {
         let launch = &plan.launches[at];
-        let placed = |&buffer: &usize| {
-            let buffer = &plan.buffers[buffer];
-            DeviceBuffer { spec: buffer.spec, dtype: buffer.dtype, address: self.address(buffer) }
-        };
-        let inputs: Vec<DeviceBuffer> = launch.inputs.iter().map(placed).collect();
-        let outputs: Vec<DeviceBuffer> = launch.outputs.iter().map(placed).collect();
-        let room = launch.workspace.map_or(0, |workspace| self.address(&plan.buffers[workspace]));
-        let mut calls = Vec::new();
-        for (output, overwrite) in outputs.iter().zip(&launch.overwrites) {
-            if let Some((input, false)) = *overwrite {
-                calls.extend(copy(output.binding(), inputs[input].binding()));
-            }
-        }
-        let asked = |constants: u64| {
-            let mut io = ShaderIo::new(inputs.clone(), outputs.clone(), room, constants);
-            let refused = |misfit: Misfit| GpuError::Invalid(misfit.to_string());
-            launch.op.run_wgsl(launch.kernel, &mut io).map(|()| io.finish()).map_err(refused)
-        };
-        let mut made = asked(0)?;
-        if !made.constants.is_empty() {
-            let at = self.allocate(made.constants.len() as u64)?;
-            made = asked(at)?;
-            self.gpu.upload(at, &made.constants)?;
-        }
-        calls.extend(made.calls);
+        let placed = Placed::new(plan, at, |buffer| self.address(buffer));
+        let copies = placed.copies().filter_map(|[to, from]| copy(to.binding(), from.binding()));
+        let mut calls: Vec<ShaderCall> = copies.collect();
+        let refused = |misfit: Misfit| GpuError::Invalid(misfit.to_string());
+        let run = |io: &mut ShaderIo| launch.op.run_wgsl(launch.kernel, io).map_err(refused);
+        calls.extend(placed.calls(run, |constants| {
+            let at = self.allocate(constants.len() as u64)?;
+            self.gpu.upload(at, constants).map(|()| at)
+        })?);
         self.gpu.record(&calls)
     }
 

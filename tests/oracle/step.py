@@ -203,7 +203,7 @@ def main():
     p.add_argument("--count", type=int, help="how many cases (24, or 6 with --quick)")
     p.add_argument("--quick", action="store_true", help="small images")
     p.add_argument("--seed", type=int, help="of the first case; random if not given")
-    p.add_argument("--device", default="cpu", help="what `exact` runs on: cpu, cuda[:N] or cuda-emulated")
+    p.add_argument("--device", default="cpu", help="what `exact` runs on: cpu, cuda[:N], cuda-emulated or wgpu[:N]")
     args = p.parse_args()
     binary = find_binary()
     count = args.count or (6 if args.quick else 24)

@@ -8,6 +8,7 @@ use g2d::ops::gelu::Gelu;
 use g2d::program::{Binding, Kernels, Precision, Recorder, ShaderCall, StateLayout, plan};
 use g2d::verify::Shaders;
 use g2d::verify::device::Target;
+use g2d::wgpu::adapter::Checks;
 use g2d::wgpu::gpu::Recording;
 use g2d::wgpu::{Gpu, GpuError, Replay, adapter, ceilings};
 
@@ -19,7 +20,7 @@ fn first(group: &str) -> Option<Arc<dyn Gpu>> {
         ledger::skipped("wgpu", format!("there is no adapter: {group} are not tried"), ledger::VULKAN);
         return None;
     }
-    Some(adapter::open(0).expect("an adapter that is listed opens"))
+    Some(adapter::open(0, Checks::On).expect("an adapter that is listed opens"))
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn ceilings_are_found() {
 
 #[test]
 fn an_adapter_that_is_not_there_is_refused_by_name() {
-    let refused = adapter::open(99).err().expect("nobody has a hundred adapters");
+    let refused = adapter::open(99, Checks::On).err().expect("nobody has a hundred adapters");
     assert!(matches!(refused, GpuError::Absent(_)), "{refused}");
     let names = adapter::list().into_iter().map(|adapter| adapter.name);
     names.for_each(|name| assert!(refused.to_string().contains(&name), "{refused}"));

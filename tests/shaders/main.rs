@@ -6,5 +6,7 @@
 mod common;
 
 mod adapter;
+#[cfg(feature = "cli")]
+mod lost;
 mod ops;
 mod texts;

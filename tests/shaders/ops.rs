@@ -4,11 +4,19 @@
 //! `G2D_OPS=conv2d,linear` tries only these.
 
 use g2d::kernels::Library;
+use g2d::model::batch::{Source, TextBatch};
+use g2d::model::config::{Config, RECIPES};
+use g2d::program::Size;
 use g2d::train::Device;
+use g2d::train::session::{Films, Options, Session};
+use g2d::verify::compare::Storage;
+use g2d::verify::device::{Failure, run};
+use g2d::verify::shadow::repeated;
 use g2d::verify::suite::Suite;
-use g2d::wgpu::adapter;
+use g2d::verify::{Shaders, Spot};
+use g2d::wgpu::adapter::{self, Checks};
 
-use super::common::ledger;
+use super::common::{cases, ledger};
 
 /// Shapes tried for each kind of case.
 const SHAPES: usize = 5;
@@ -29,4 +37,64 @@ fn kernels_agree_with_the_reference() {
     assert!(report.untried.is_empty(), "no case dispatches {:?}", report.untried);
     let (kernels, entries) = (report.kernels.len(), report.entries.len());
     ledger::ran("wgpu", format!("{kernels} kernels of ops ({entries} entries) on {}", adapter.name));
+}
+
+/// Shaders on the first adapter, each with and without what wgpu adds to them; `None` where there is none.
+fn with_and_without_checks(group: &str) -> Option<[Shaders; 2]> {
+    if adapter::list().is_empty() {
+        ledger::skipped("wgpu", format!("there is no adapter: {group} without checks are not tried"), ledger::VULKAN);
+        return None;
+    }
+    Some(
+        [Checks::On, Checks::Off]
+            .map(|checks| Shaders::new(adapter::open(0, checks).expect("an adapter that is listed opens"))),
+    )
+}
+
+fn bits(numbers: &[f64]) -> Vec<u64> {
+    numbers.iter().map(|number| number.to_bits()).collect()
+}
+
+#[test]
+fn kernels_give_the_same_bits_without_the_checks_that_wgpu_adds() {
+    let Some(mut targets) = with_and_without_checks("kernels") else { return };
+    let sizes = [
+        cases::COMFORTABLE,
+        Size { batch: 1, side: 1, channels: 1, extra: 1 },
+        Size { batch: 3, side: 11, channels: 70, extra: 9 },
+    ];
+    let mut kernels = 0;
+    for (position, variant) in cases::registry() {
+        for (draw, &size) in sizes.iter().enumerate() {
+            let spot = Spot { position, variant, size, draw: draw as u64, storage: Storage::F32 };
+            let case = spot.case();
+            for &kernel in case.op.wgsl() {
+                let bits = targets.each_mut().map(|target| match run(target, &case, kernel, spot.storage) {
+                    Ok(outputs) => outputs.into_iter().map(|(_, numbers)| bits(&numbers)).collect(),
+                    Err(Failure::Refused(_)) => Vec::new(),
+                    Err(failure) => panic!("{kernel} of {}: {failure}", cases::describe(&case)),
+                });
+                assert!(bits[0] == bits[1], "{kernel} of {}", cases::describe(&case));
+                kernels += 1;
+            }
+        }
+    }
+    ledger::ran("wgpu", format!("{kernels} kernels and shapes with and without checks, the same bits"));
+}
+
+#[test]
+fn a_step_in_guarded_memory_without_checks_gives_the_same_bits() {
+    let Some([_, mut unchecked]) = with_and_without_checks("steps") else { return };
+    for recipe in RECIPES {
+        let config = Config { warmup_steps: 0, ..Config::preset("micro").unwrap() }.with_recipe(recipe).unwrap();
+        let options =
+            Options { source: Source::Numbers, device: Device::Wgpu(0), ..Options::new(config.clone(), 3, 8) };
+        let mut session = Session::open(options).unwrap();
+        let pixels = 3 * config.image_size * config.image_size;
+        let films: Vec<f32> = (0..pixels).map(|at| 0.5 + 0.4 * (at as f32 / 37.0).sin()).collect();
+        let text = TextBatch::pack(&[2, 5, 3, 2, 9, 8, 3, 2, 3], &[3, 4, 2], 8, &config).unwrap();
+        session.step(Films::Numbers(&films), &text, 1e-3).unwrap();
+        let launches = repeated(&mut session, &mut unchecked).unwrap_or_else(|what| panic!("recipe {recipe}: {what}"));
+        ledger::ran("wgpu", format!("a step of {recipe}: {launches} launches in guarded memory without checks"));
+    }
 }

@@ -202,8 +202,10 @@ fn real(kind: Kind, shape: crate::base::Shape) -> Result<Spec, Misfit> {
 impl Operation for Conv2d {
     const VARIANTS: usize = 3 * FORMS.len();
     // Gradients by single pixels' weights over so many pixels that each part of them takes more steps than a pipeline has
-    // stages; with many outputs and with few, in pieces of 16 bytes.
+    // stages; with many outputs and with few, in pieces of 16 bytes. Gradients by an image of which each number is a sum of
+    // more products than a single chain adds exactly enough.
     const LARGE: &'static [(usize, Size)] = &[
+        (FORMS.len() + 4, Size { batch: 2, side: 5, channels: 115, extra: 9 }),
         (2 * FORMS.len() + 2, Size { batch: 1, side: 182, channels: 1, extra: 40 }),
         (2 * FORMS.len() + 2, Size { batch: 1, side: 182, channels: 8, extra: 4 }),
     ];
@@ -338,7 +340,7 @@ impl Operation for Conv2d {
 /// Products of a test case, about: of many channels there are fewer pixels, for the definition is slow.
 const PRODUCTS: usize = 1 << 21;
 /// Kernel, stride, padding, source and bias of the test cases.
-const FORMS: [(usize, usize, usize, Source, bool); 8] = [
+const FORMS: [(usize, usize, usize, Source, bool); 9] = [
     (3, 1, 1, Source::Plain, false),
     (3, 2, 1, Source::Plain, true),
     (1, 1, 0, Source::Plain, true),
@@ -347,4 +349,5 @@ const FORMS: [(usize, usize, usize, Source, bool); 8] = [
     (2, 1, 0, Source::Plain, false),
     (3, 1, 1, Source::Upsampled { skip: false }, false),
     (3, 1, 1, Source::Upsampled { skip: true }, true),
+    (1, 1, 0, Source::Upsampled { skip: true }, false),
 ];
