@@ -14,11 +14,14 @@ pub const START: &[u8] = &[0x08];
 /// Most extents of a tensor.
 const MOST_EXTENTS: usize = 64;
 
+/// What a file holds: tensors by name, and words.
+type Held = (Vec<(String, Tensor)>, BTreeMap<String, String>);
+
 /// Tensors and words of a file.
 ///
 /// # Errors
 /// In words, if it is cut, damaged or keeps its numbers elsewhere.
-pub fn read(bytes: &[u8]) -> Result<(Vec<(String, Tensor)>, BTreeMap<String, String>), String> {
+pub fn read(bytes: &[u8]) -> Result<Held, String> {
     let (mut tensors, mut words) = (Vec::new(), BTreeMap::new());
     for field in Fields::of(bytes, 0..bytes.len()) {
         match field? {
