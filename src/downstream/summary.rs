@@ -123,14 +123,17 @@ impl Summary {
         let about = if self.about.is_empty() { String::new() } else { format!("{}\n\n", self.about) };
         let mut text = format!("# {}\n\n{about}{}", self.title, self.table(|row| !row.single));
         if self.rows.iter().any(|row| row.single) {
-            let _ = write!(text, "\nClass by class:\n\n{}", self.table(|row| row.single));
+            let _ = write!(text, "\nClass by class, or recipe by recipe:\n\n{}", self.table(|row| row.single));
         }
         let seeds = self.rows.iter().flat_map(|row| row.values.iter().map(Vec::len)).max().unwrap_or(0);
-        let _ = writeln!(
-            text,
-            "\nMeans over {seeds} seeds, in brackets the mean ends of their 95 % intervals (bootstrap over films), then the range \
-             of the seeds. n: films, or what else was resampled."
-        );
+        let of = match seeds {
+            1 => "Of one seed, with the 95 % interval (bootstrap over films)".into(),
+            count => format!(
+                "Means over {count} seeds, in brackets the mean ends of their 95 % intervals (bootstrap over films), then the range \
+                 of the seeds"
+            ),
+        };
+        let _ = writeln!(text, "\n{of}. n: films, or what else was resampled.");
         for warning in &self.warnings {
             let _ = writeln!(text, "Warning: {warning}.");
         }
