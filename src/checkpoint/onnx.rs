@@ -11,6 +11,11 @@ use super::tensors::Tensor;
 /// How a `ModelProto` begins: field 1, the version, as an integer.
 pub const START: &[u8] = &[0x08];
 
+/// Names and tensors.
+pub type Named = Vec<(String, Tensor)>;
+/// Keys and values.
+pub type Words = BTreeMap<String, String>;
+
 /// Most extents of a tensor.
 const MOST_EXTENTS: usize = 64;
 
@@ -18,7 +23,7 @@ const MOST_EXTENTS: usize = 64;
 ///
 /// # Errors
 /// In words, if it is cut, damaged or keeps its numbers elsewhere.
-pub fn read(bytes: &[u8]) -> Result<(Vec<(String, Tensor)>, BTreeMap<String, String>), String> {
+pub fn read(bytes: &[u8]) -> Result<(Named, Words), String> {
     let (mut tensors, mut words) = (Vec::new(), BTreeMap::new());
     for field in Fields::of(bytes, 0..bytes.len()) {
         match field? {
