@@ -11,17 +11,19 @@ use super::tensors::Tensor;
 /// How a `ModelProto` begins: field 1, the version, as an integer.
 pub const START: &[u8] = &[0x08];
 
+/// Names and tensors.
+pub type Named = Vec<(String, Tensor)>;
+/// Keys and values.
+pub type Words = BTreeMap<String, String>;
+
 /// Most extents of a tensor.
 const MOST_EXTENTS: usize = 64;
-
-/// What a file holds: tensors by name, and words.
-type Held = (Vec<(String, Tensor)>, BTreeMap<String, String>);
 
 /// Tensors and words of a file.
 ///
 /// # Errors
 /// In words, if it is cut, damaged or keeps its numbers elsewhere.
-pub fn read(bytes: &[u8]) -> Result<Held, String> {
+pub fn read(bytes: &[u8]) -> Result<(Named, Words), String> {
     let (mut tensors, mut words) = (Vec::new(), BTreeMap::new());
     for field in Fields::of(bytes, 0..bytes.len()) {
         match field? {

@@ -42,8 +42,9 @@ pub fn read(bytes: &[u8]) -> Result<Held, String> {
         let root: HashMap<&str, &Object> = pickle.entries(pickle.root()).collect();
         let nested = |key: &&'static str| root.get(key).is_some_and(|inner| tensors(&pickle, inner).next().is_some());
         let key = MODELS.into_iter().find(|key| nested(key)).ok_or_else(|| {
-            let mut keys: Vec<&str> = root.keys().copied().take(8).collect();
+            let mut keys: Vec<&str> = root.keys().copied().collect();
             keys.sort_unstable();
+            keys.truncate(8);
             let keys = if keys.is_empty() { "nothing by name".into() } else { keys.join(", ") };
             format!("it holds {keys}, and no tensors by name there or under {}; save a state_dict", MODELS.join(", "))
         })?;
