@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use g2d::data::layout::{self, Captions};
 use g2d::data::rows::Rows;
@@ -74,8 +73,8 @@ fn films_carry_text_labels_view_patient_and_the_official_split() {
             assert_eq!(record.columns.get(column).map_or(0, |list| count(list)), labelled(value));
         }
     }
-    for split in Split::ALL {
-        assert_eq!(funnel["split_digests"][split.name()], dataset.split_digest(split).unwrap());
+    for (split, digest) in funnel["split_digests"].as_object().unwrap() {
+        assert_eq!(*digest, dataset.split_digest(Split::parse(split).unwrap()).unwrap());
     }
     assert!(warned(&funnel, &["studies have no row in the table of labels"]), "{funnel}");
 }
@@ -175,7 +174,7 @@ fn duplicates_and_broken_rows_are_counted_or_refused_when_strict() {
     let unreadable = filter(&funnel, "readable row")["dropped"].as_u64();
     assert_eq!((again["dropped"].as_u64(), unreadable), (Some(1), Some(1)));
     assert!(example.starts_with(&format!("line {}", count + 1)) && example.contains("already at line 2"), "{example}");
-    g2d(&folder, &LINE.replace("--out", "--strict --out strict-")).refused(&["metadata.csv, line "]);
+    g2d(&folder, &LINE.replace("--out out", "--strict --out strict")).refused(&["metadata.csv, line "]);
 }
 
 /// A table as long as the real one is read, joined and filtered.
@@ -208,12 +207,18 @@ fn the_real_number_of_rows_is_read_and_joined_in_seconds() {
         captions: Captions::Mgca,
         views: vec!["PA".into(), "AP".into()],
     };
-    let start = Instant::now();
+    let before = computed();
     let films = layout::mimic::open(&what, false, 0, &|_| {}, &AtomicBool::new(false)).unwrap();
-    let seconds = start.elapsed().as_secs_f64();
-    println!("{rows} rows were read, joined and filtered in {seconds:.1} s");
+    let seconds = computed() - before;
+    println!("{rows} rows were read, joined and filtered in {seconds:.1} s of computing");
     assert_eq!(films.filters().last().unwrap().kept, rows - rows / 3);
     assert_eq!(films.read().unwrap().count(), rows - rows / 3);
-    // Ten times what the release build takes: other processes share the machine.
-    assert!(seconds < 60.0, "{seconds} s");
+    let most = if cfg!(debug_assertions) { 60.0 } else { 10.0 };
+    assert!(seconds < most, "{seconds} s");
+}
+
+/// Seconds that this thread has computed, where the system tells: other processes and tests share the machine.
+fn computed() -> f64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split_whitespace().next().map_or(0.0, |nanoseconds| nanoseconds.parse::<f64>().unwrap() / 1e9)
 }

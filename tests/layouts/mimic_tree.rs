@@ -130,16 +130,16 @@ const SENTENCES: [&str; 8] = [
 
 fn sentences(rng: &mut Rng) -> String {
     let count = 2 + rng.below(3);
-    let chosen: Vec<&str> = (0..count).map(|_| SENTENCES[rng.below(8) as usize]).collect();
+    let chosen: Vec<&str> = (0..count).map(|_| SENTENCES[rng.below(8)]).collect();
     chosen.join("\n ")
 }
 
 fn study(rng: &mut Rng, subject: u32, id: u32, split: &'static str) -> Study {
     let kind = match id {
         50525523 => Kind::Range,
-        _ => KINDS[[0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10][rng.below(16) as usize]],
+        _ => KINDS[[0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10][rng.below(16)]],
     };
-    let numbered = format!("1. {}\n 2. {}", SENTENCES[rng.below(8) as usize], SENTENCES[rng.below(8) as usize]);
+    let numbered = format!("1. {}\n 2. {}", SENTENCES[rng.below(8)], SENTENCES[rng.below(8)]);
     let (mut impression, mut findings) = (if rng.below(2) == 0 { numbered } else { sentences(rng) }, sentences(rng));
     match kind {
         Kind::Short => (impression, findings) = ("No change.".into(), String::new()),
@@ -151,7 +151,7 @@ fn study(rng: &mut Rng, subject: u32, id: u32, split: &'static str) -> Study {
     }
     let films = (0..1 + rng.below(3)).map(|_| Film {
         dicom: std::array::from_fn::<_, 5, _>(|_| format!("{:08x}", rng.next_u32())).join("-"),
-        view: ["PA", "PA", "AP", "AP", "LATERAL", "LL", ""][rng.below(7) as usize],
+        view: ["PA", "PA", "AP", "AP", "LATERAL", "LL", ""][rng.below(7)],
         state: match rng.below(60) {
             0 => State::Absent,
             1 => State::Cut,
@@ -161,8 +161,8 @@ fn study(rng: &mut Rng, subject: u32, id: u32, split: &'static str) -> Study {
         },
     });
     let films = films.collect();
-    let labels = (rng.below(20) > 0)
-        .then(|| std::array::from_fn(|_| ["", "", "", "", "1.0", "0.0", "-1.0"][rng.below(7) as usize]));
+    let labels =
+        (rng.below(20) > 0).then(|| std::array::from_fn(|_| ["", "", "", "", "1.0", "0.0", "-1.0"][rng.below(7)]));
     Study { subject, id, split, kind, impression, findings, films, labels }
 }
 
@@ -171,9 +171,9 @@ pub fn make(folder: &Path, count: usize, seed: u64, ending: &str) -> Tree {
     let mut rng = Rng::new(seed, 7, 0);
     let mut studies: Vec<Study> = Vec::new();
     while studies.len() < count {
-        let subject = [10, 11, 19][rng.below(3) as usize] * 1_000_000 + studies.len() as u32 * 37;
-        let split = ["train", "train", "train", "train", "validate", "test"][rng.below(6) as usize];
-        for _ in 0..(1 + rng.below(4) as usize).min(count - studies.len()) {
+        let subject = [10, 11, 19][rng.below(3)] * 1_000_000 + studies.len() as u32 * 37;
+        let split = ["train", "train", "train", "train", "validate", "test"][rng.below(6)];
+        for _ in 0..(1 + rng.below(4)).min(count - studies.len()) {
             let id = if studies.len() == 5 { 50525523 } else { 51_000_000 + studies.len() as u32 * 11 };
             studies.push(study(&mut rng, subject, id, split));
         }

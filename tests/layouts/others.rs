@@ -45,8 +45,7 @@ fn chexpert_keeps_frontal_films_with_labels_and_draws_validation_by_patient() {
                 let word = if lateral { "lateral" } else { "frontal" };
                 let path = format!("{table}/patient{patient:05}/study1/view{view}_{word}.jpg");
                 write_film(&folder.join("set").join(&path), 20, 24, patient);
-                let labels: Vec<&str> =
-                    (0..14).map(|_| ["", "", "1.0", "0.0", "-1.0"][rng.below(5) as usize]).collect();
+                let labels: Vec<&str> = (0..14).map(|_| ["", "", "1.0", "0.0", "-1.0"][rng.below(5)]).collect();
                 let (kind, view) = if lateral { ("Lateral", "") } else { ("Frontal", "AP") };
                 writeln!(text, "CheXpert-v1.0-small/{path},Male,67,{kind},{view},{}", labels.join(",")).unwrap();
                 frontal += u64::from(!lateral);
@@ -266,7 +265,7 @@ fn report(number: usize) -> String {
             )
         })
         .collect();
-    let term = if number % 2 == 0 {
+    let term = if number.is_multiple_of(2) {
         "<major>normal</major>"
     } else {
         "<major>Cardiomegaly/mild</major><major>Opacity/lung/base</major>"
@@ -288,7 +287,7 @@ fn open_i_is_read_from_xml_and_from_the_csv_pair() {
             write_film(&folder.join(format!("films/CXR{number}_1_IM-0{number:03}-{film}.png")), 20, 20, number as u32);
         }
     }
-    write(&folder.join("reports/21.xml"), report(21)[..300].as_bytes());
+    write(&folder.join("reports/21.xml"), &report(21).as_bytes()[..300]);
     let funnel = packed(&folder, "pack openi --images films --reports reports --size 16 --out out");
     let counts: Vec<u64> = filters(&funnel).into_iter().map(|(_, count)| count).collect();
     assert_eq!((counts, funnel["kept"].as_u64()), (vec![30, 30, 30, 28, 28], Some(28)), "one report has no text");
