@@ -152,7 +152,8 @@ fn what_is_no_film_in_gray_is_refused_in_one_sentence() {
     let folder = empty("refused");
     let path = folder.join("a.dcm");
     let film = || Made::film(3, 20, 30);
-    let item = InMemDicomObject::new_empty();
+    let mut item = InMemDicomObject::new_empty();
+    item.put(DataElement::new(tags::LUT_DESCRIPTOR, VR::US, PrimitiveValue::Empty));
     let cases: Vec<(Made, &str)> = vec![
         (film().text(tags::NUMBER_OF_FRAMES, VR::IS, "2"), "several frames"),
         (film().number(tags::SAMPLES_PER_PIXEL, 3), "in colour"),

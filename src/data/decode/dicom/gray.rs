@@ -154,7 +154,10 @@ impl Lut {
 
 /// The table in the first item of a sequence: how many entries, the value of the first, bits of an entry.
 fn lut(elements: &Elements, sequence: Tag) -> Result<Option<Lut>, Fault> {
-    let Some(descriptor) = elements.within(sequence, tags::LUT_DESCRIPTOR) else { return Ok(None) };
+    let descriptor = match elements.within(sequence, tags::LUT_DESCRIPTOR) {
+        None | Some(PrimitiveValue::Empty) => return Ok(None),
+        Some(descriptor) => descriptor,
+    };
     let short = || Fault::Damaged(format!("the lookup table in element {sequence} is shorter than it says"));
     let numbers = descriptor.to_multi_int::<i32>().map_err(|_| short())?;
     let &[count, first, bits] = &numbers[..] else { return Err(short()) };
