@@ -158,6 +158,7 @@ impl<'a> Machine<'a> {
     fn step(&mut self) -> Result<Option<Id>, String> {
         let [code] = self.take()?;
         match code {
+            b'.' if !self.marks.is_empty() => return Err(damaged()),
             b'.' => return self.pop().map(Some),
             0x80 => self.take::<1>().map(drop)?,
             0x95 => self.take::<8>().map(drop)?,
