@@ -37,21 +37,19 @@ pub struct Held {
 pub fn read(bytes: &[u8]) -> Result<Held, String> {
     let files = Files::of(bytes)?;
     let pickle = Pickle::read(&bytes[files.named("data.pkl")?])?;
-    let top: Vec<_> = tensors(&pickle, pickle.root()).collect();
-    let (found, under) = if top.is_empty() {
-        let root: HashMap<&str, &Object> = pickle.entries(pickle.root()).collect();
-        let nested = |key: &&'static str| root.get(key).is_some_and(|inner| tensors(&pickle, inner).next().is_some());
-        let key = MODELS.into_iter().find(|key| nested(key)).ok_or_else(|| {
-            let mut keys: Vec<&str> = root.keys().copied().collect();
-            keys.sort_unstable();
-            keys.truncate(8);
-            let keys = if keys.is_empty() { "nothing by name".into() } else { keys.join(", ") };
-            format!("it holds {keys}, and no tensors by name there or under {}; save a state_dict", MODELS.join(", "))
-        })?;
-        (tensors(&pickle, root[key]).collect(), Some(key))
-    } else {
-        (top, None)
-    };
+    let root: HashMap<&str, &Object> = pickle.entries(pickle.root()).collect();
+    let nested = |key: &&'static str| root.get(key).is_some_and(|inner| tensors(&pickle, inner).next().is_some());
+    // A container may hold tensors of its own beside the model's (a counter, a queue).
+    let under = MODELS.into_iter().find(nested);
+    let found: Vec<_> = tensors(&pickle, under.map_or(pickle.root(), |key| root[key])).collect();
+    if found.is_empty() {
+        let mut keys: Vec<&str> = root.keys().copied().collect();
+        keys.sort_unstable();
+        keys.truncate(8);
+        let keys = if keys.is_empty() { "nothing by name".into() } else { keys.join(", ") };
+        let models = MODELS.join(", ");
+        return Err(format!("it holds {keys}, and no tensors by name there or under {models}; save a state_dict"));
+    }
     let mut tensors = Vec::new();
     let mut ranges = HashMap::new();
     for (name, view) in found {

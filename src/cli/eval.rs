@@ -128,7 +128,7 @@ impl Eval {
         };
         let mut evaluation = Evaluation::new(&subject, &cohort, choices, &progress, cancelled);
         let mut report = self.begun(&subject, &cohort)?;
-        let out = self.out.clone().unwrap_or_else(|| self.place(&run, &subject, &report));
+        let out = self.out.clone().map_or_else(|| self.place(&run, &subject, &report), Ok)?;
         let folder = out.parent().unwrap_or(Path::new(""));
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let all = self.task.as_deref() == Some("all");
@@ -236,15 +236,28 @@ impl Eval {
         }
     }
 
-    /// `RUN/eval/TASK-WEIGHTS-BUDGET-DATA`, with the data's digest.
-    fn place(&self, run: &Path, subject: &Subject, report: &Report) -> PathBuf {
+    /// What was chosen otherwise than by default and shapes the figures, as a short digest behind a hyphen; else nothing.
+    fn choices(&self) -> Result<String, Error> {
+        let prompts = self.prompts.as_deref().map(|path| std::fs::read(path).map_err(Error::io(path))).transpose()?;
+        let own = (&self.fractions, &self.transfer, self.unfrozen, &self.batch_norm, &self.loss, &prompts);
+        let plain =
+            (&None::<Vec<f64>>, &None::<String>, false, &"batch".to_owned(), &"mgca".to_owned(), &None::<Vec<u8>>);
+        if own == plain {
+            return Ok(String::new());
+        }
+        Ok(format!("-{}", &blake3::hash(format!("{own:?}").as_bytes()).to_hex()[..8]))
+    }
+
+    /// `RUN/eval/TASK-WEIGHTS-BUDGET-DATA`, with the data's digest and that of other choices.
+    fn place(&self, run: &Path, subject: &Subject, report: &Report) -> Result<PathBuf, Error> {
         let step = subject.weights.as_deref().and_then(Path::parent).and_then(Path::file_name);
         let weights = match step {
             Some(step) => step.to_string_lossy().into_owned(),
             None => format!("random{}", subject.seed),
         };
         let task = self.task.as_deref().unwrap_or_default();
-        run.join("eval").join(format!("{task}-{weights}-{}-{}", self.budget, &report.data_digest[..8]))
+        let (data, choices) = (&report.data_digest[..8], self.choices()?);
+        Ok(run.join("eval").join(format!("{task}-{weights}-{}-{data}{choices}", self.budget)))
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Explain {
     /// A run's folder, a file of weights in one, or `random`; by default the newest run in runs/.
     #[arg(long)]
     weights: Option<String>,
-    /// The film, PNG or JPEG.
+    /// The film: PNG, JPEG or DICOM.
     #[arg(long)]
     image: PathBuf,
     /// A sentence to look for.
@@ -52,8 +52,9 @@ impl Explain {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
         let (subject, _) = subject(self.weights.as_deref())?;
-        let unreadable =
-            |why: decode::Fault| Error::Usage(format!("{}: {why}; give a PNG or JPEG film", self.image.display()));
+        let unreadable = |why: decode::Fault| {
+            Error::Usage(format!("{}: {why}; give a PNG, JPEG or DICOM film", self.image.display()))
+        };
         let film = decode::film(&self.image).map_err(unreadable)?;
         let (pixels, _) = prepare(film, subject.config.image_size, Resize::Fit).map_err(unreadable)?;
         let on = Resources { device: self.device.resolve(), ..Resources::default() };

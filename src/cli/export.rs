@@ -13,7 +13,7 @@ use crate::checkpoint::{TensorFile, folder};
 use crate::data::tokenizer::Tokenizer;
 use crate::downstream::Subject;
 use crate::error::Error;
-use crate::model::config::Config;
+use crate::model::config::{Config, DecoderObjective};
 
 /// Writes a model's weights as other libraries load them, strictly.
 #[derive(Args)]
@@ -98,6 +98,10 @@ impl Export {
         let written = self.written()?;
         let resnet50 = config.resnet_layers == [3, 4, 6, 3] && config.resnet_width == 64;
         let note = match self.format {
+            FormatWord::Smp if config.decoder_objective == DecoderObjective::Reconstruction => Some(
+                "its decoder learned to give the film (decoder_objective=reconstruction): what it gives is no mask"
+                    .into(),
+            ),
             FormatWord::Hf | FormatWord::Onnx => None,
             _ if resnet50 => None,
             _ => Some(format!(

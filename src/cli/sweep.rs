@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::pretrain::RUNS;
+use crate::data::Dataset;
 use crate::downstream::Report;
 use crate::downstream::summary::{Cell, Summary};
 use crate::downstream::tasks::Task;
@@ -165,9 +166,13 @@ fn file_name(title: &str) -> String {
         .collect()
 }
 
-/// Of arguments, so that what was made with others has another name.
-fn digest(arguments: &[String]) -> String {
-    blake3::hash(arguments.join("\n").as_bytes()).to_hex()[..8].to_owned()
+/// Of arguments, the data that they name and the program's version, so that what was made with others has another name.
+fn digest(arguments: &[String]) -> Result<String, Error> {
+    let mut hashed = format!("{}\n{}", env!("CARGO_PKG_VERSION"), arguments.join("\n"));
+    for data in arguments.windows(2).filter(|pair| pair[0] == "--data").map(|pair| Path::new(&pair[1])) {
+        hashed += Dataset::open(data)?.digest();
+    }
+    Ok(blake3::hash(hashed.as_bytes()).to_hex()[..8].to_owned())
 }
 
 /// Trains a run in `out`, unless it is trained; one that was stopped goes on.
@@ -175,7 +180,7 @@ fn trained_run(plan: &Plan, settings: &[String], title: &str, seed: u64, out: &P
     let mut arguments = plan.pretrain.clone();
     arguments.extend(["--set".into(), format!("seed={seed}")]);
     arguments.extend(settings.iter().flat_map(|setting| ["--set".into(), setting.clone()]));
-    let run = out.join(format!("{}-seed{seed}-{}", file_name(title), digest(&arguments)));
+    let run = out.join(format!("{}-seed{seed}-{}", file_name(title), digest(&arguments)?));
     let finished = run.join("finished.json");
     if finished.exists() {
         return Ok(run);
@@ -205,7 +210,7 @@ fn trained_run(plan: &Plan, settings: &[String], title: &str, seed: u64, out: &P
 fn reports(plan: &Plan, run: &Path, random: Option<u64>) -> Result<Vec<Report>, Error> {
     let report = |task: &String| {
         let weights = random.map_or("trained".into(), |seed| format!("random{seed}"));
-        let path = run.join("sweep").join(format!("{task}-{weights}-{}.json", digest(&plan.eval)));
+        let path = run.join("sweep").join(format!("{task}-{weights}-{}.json", digest(&plan.eval)?));
         if !path.exists() {
             let subject = match random {
                 Some(seed) => format!("random:{seed}:{}", run.display()),

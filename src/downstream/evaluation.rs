@@ -142,8 +142,8 @@ impl<'a> Evaluation<'a> {
 
     /// Seeds of `count` repetitions: other ones for other weights.
     pub fn seeds(&self, count: u64) -> impl Iterator<Item = u64> + use<> {
-        let first = self.subject.seed * count;
-        first..first + count
+        let first = self.subject.seed.wrapping_mul(count);
+        (0..count).map(move |at| first.wrapping_add(at))
     }
 
     /// Adds what a reader should know.
@@ -153,6 +153,11 @@ impl<'a> Evaluation<'a> {
             self.notes.push(note);
         }
     }
+}
+
+/// A part as a percentage in words, without what rounding leaves behind the sixth digit.
+pub(super) fn percent(part: f64) -> f64 {
+    (part * 1e6).round() / 1e4
 }
 
 /// A figure of a task.

@@ -7,7 +7,7 @@ use crate::data::record::BoundingBox;
 use crate::data::{Dataset, Split};
 use crate::downstream::classified::mean;
 use crate::downstream::cohort::fraction;
-use crate::downstream::evaluation::{Evaluation, figure};
+use crate::downstream::evaluation::{Evaluation, figure, percent};
 use crate::downstream::imaged::{self, Imaged};
 use crate::downstream::learner::{self, Learner};
 use crate::downstream::metrics::Undefined;
@@ -69,7 +69,7 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     let films = [train, val, test];
     let mut figures = Vec::new();
     for part in evaluation.choices.budget.fractions.clone() {
-        let setting = format!("encoder frozen, {} % of training", part * 100.0);
+        let setting = format!("encoder frozen, {} % of training", percent(part));
         (evaluation.progress)(&format!("detect: {setting}"));
         let [plain, published] = one(evaluation, &films, part, evaluation.subject.seed)?;
         for (metric, films, thresholds, kept) in [
@@ -159,7 +159,7 @@ fn one(
     };
     let told = |look: usize, found: Option<f64>| {
         let found = found.map_or(String::new(), |found| format!(": mAP {found:.3}"));
-        (evaluation.progress)(&format!("detect: {} % of training, look {look}{found}", part * 100.0));
+        (evaluation.progress)(&format!("detect: {} % of training, look {look}{found}", percent(part)));
     };
     let rate = LEARNING_RATES[usize::from(films.batch == BATCH)];
     learner.fit(evaluation.choices.budget.fit(&films, rate), &mut feed, &mut judge, &told, evaluation.cancelled)?;

@@ -6,7 +6,7 @@ use crate::base::{Kind, Spec};
 use crate::data::Split;
 use crate::downstream::classified::Classified;
 use crate::downstream::cohort::fraction;
-use crate::downstream::evaluation::Evaluation;
+use crate::downstream::evaluation::{Evaluation, percent};
 use crate::downstream::imaged::{self, Imaged};
 use crate::downstream::learner::{self, Learner};
 use crate::downstream::report::Figure;
@@ -37,7 +37,7 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     let (_, truth) = cohort.labelled(Split::Test);
     let mut figures = Vec::new();
     for part in evaluation.choices.budget.fractions.clone() {
-        let setting = format!("{} % of training", part * 100.0);
+        let setting = format!("{} % of training", percent(part));
         (evaluation.progress)(&format!("finetune: {setting}"));
         let repeats = evaluation.seeds(evaluation.choices.budget.repeats);
         let scores: Vec<Vec<f64>> = repeats.map(|seed| one(evaluation, part, seed)).collect::<Result<_, _>>()?;
@@ -85,7 +85,7 @@ fn one(evaluation: &Evaluation<'_>, part: f64, seed: u64) -> Result<Vec<f64>, Er
     let mut judge = |learner: &mut Learner| Ok(super::bce(&scores(learner, &val)?, &known).map(|loss| -loss));
     let told = |look: usize, found: Option<f64>| {
         let found = found.map_or(String::new(), |found| format!(": BCE {:.3}", -found));
-        (evaluation.progress)(&format!("finetune: {} % of training, look {look}{found}", part * 100.0));
+        (evaluation.progress)(&format!("finetune: {} % of training, look {look}{found}", percent(part)));
     };
     learner.fit(fit, &mut feed, &mut judge, &told, evaluation.cancelled)?;
     scores(&mut learner, &test)

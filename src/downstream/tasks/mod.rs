@@ -108,10 +108,22 @@ fn need_classes(evaluation: &mut Evaluation<'_>, task: Task) -> Result<(), Error
         let what = "every class has only films with it, or only films without it, in the test split";
         return Err(Error::Usage(format!("{} cannot be done on {folder}: {what}", task.name())));
     }
+    let (_, learned) = cohort.labelled(Split::Train);
+    let unlearned: Vec<&str> = (0..count)
+        .filter(|&class| !one_sided.contains(&cohort.classes[class].as_str()))
+        .filter(|&class| !learned.chunks_exact(count).any(|film| film[class]))
+        .map(|class| cohort.classes[class].as_str())
+        .collect();
     let unknown: usize =
         Split::ALL.iter().map(|&split| cohort.split(split).len() - cohort.labelled(split).0.len()).sum();
     if unknown > 0 {
         evaluation.note(format!("{unknown} films state nothing in `findings` and are left out of classification"));
+    }
+    if !unlearned.is_empty() && matches!(task, Task::Probe | Task::Finetune) {
+        let all = unlearned.join(", ");
+        evaluation.note(format!(
+            "no training film has {all}: heads learned nothing of them, and their AUC counts in the mean"
+        ));
     }
     if !one_sided.is_empty() {
         evaluation

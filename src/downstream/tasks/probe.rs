@@ -10,7 +10,7 @@ use crate::data::Split;
 use crate::downstream::classified::Classified;
 use crate::downstream::cohort::fraction;
 use crate::downstream::encoder::{Features, LEVELS};
-use crate::downstream::evaluation::Evaluation;
+use crate::downstream::evaluation::{Evaluation, percent};
 use crate::downstream::learner::{self, Fit, Learner};
 use crate::downstream::report::Figure;
 use crate::error::Error;
@@ -42,7 +42,7 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
         // The deepest level is the published one; the others are for comparison, with everything there is.
         let fractions = if level == LEVELS - 1 { budget.fractions.clone() } else { vec![1.0] };
         for part in fractions {
-            let setting = format!("f{}, {} % of training, {} seeds", level + 1, part * 100.0, budget.seeds);
+            let setting = format!("f{}, {} % of training, {} seeds", level + 1, percent(part), budget.seeds);
             (evaluation.progress)(&format!("probe: {setting}"));
             let found = repeated(evaluation, level, part)?;
             let classes = &evaluation.cohort.classes;

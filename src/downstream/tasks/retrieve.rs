@@ -83,7 +83,11 @@ fn precisions(
             let asked = |a: usize, b: usize| reports[known[a].0] != reports[known[b].0];
             let right = |a: usize, b: usize| shares(known[a].1, known[b].1);
             // With too few other reports there is nothing to find.
-            let Ok(precisions) = alike.precisions(k, asked, right) else { continue };
+            let Ok(precisions) = alike.precisions(k, asked, right) else {
+                evaluation
+                    .note(format!("retrieve: {setting}: there are fewer than {k} other reports, so there is no P@{k}"));
+                continue;
+            };
             let estimate = Estimate::of_mean(&precisions);
             figures.extend(estimate.map(|it| figure(TASK, setting, "a finding shared", &format!("P@{k}"), it)));
         }

@@ -6,7 +6,7 @@ use crate::base::{Estimate, Real, Spec};
 use crate::data::Split;
 use crate::downstream::classified::mean;
 use crate::downstream::cohort::fraction;
-use crate::downstream::evaluation::{Evaluation, figure};
+use crate::downstream::evaluation::{Evaluation, figure, percent};
 use crate::downstream::imaged::{self, Imaged};
 use crate::downstream::learner::{self, Learner};
 use crate::downstream::metrics::overlap::{Overlap, batch_means};
@@ -76,12 +76,16 @@ impl Default for Segmenting {
 }
 
 impl Segmenting {
-    /// What becomes of the encoder, in words.
-    fn told(&self, transfer: Transfer) -> &'static str {
-        match (transfer, self.frozen, self.batch_norm) {
+    /// What becomes of the encoder, in words, and the loss where it is not MGCA's.
+    fn told(&self, transfer: Transfer) -> String {
+        let encoder = match (transfer, self.frozen, self.batch_norm) {
             (Transfer::Random, ..) | (_, false, _) => "everything learns",
             (_, true, Statistics::Batch) => "encoder frozen, batch statistics",
             (_, true, Statistics::Running) => "encoder frozen, running statistics",
+        };
+        match self.loss {
+            Loss::Mgca => encoder.into(),
+            Loss::Medklip => format!("{encoder}, MedKLIP's loss"),
         }
     }
 }
@@ -131,7 +135,7 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
         }
         for part in evaluation.choices.budget.fractions.clone() {
             let how = segmenting.told(transfer);
-            let setting = format!("{}, {how}, {} % of training", transfer.name(), part * 100.0);
+            let setting = format!("{}, {how}, {} % of training", transfer.name(), percent(part));
             (evaluation.progress)(&format!("segment: {setting}"));
             let repeats = evaluation.seeds(evaluation.choices.budget.repeats);
             let overlaps: Vec<Vec<Overlap>> =
@@ -206,7 +210,7 @@ fn one(
         (evaluation.progress)(&format!(
             "segment: {}, {} % of training, look {look}{found}",
             transfer.name(),
-            part * 100.0
+            percent(part)
         ));
     };
     let fit = evaluation.choices.budget.fit(&films, LEARNING_RATE);

@@ -170,7 +170,7 @@ pub fn identity(path: &Path) -> Result<Option<Identity>, Fault> {
     // A code is at most 16 capitals and digits; anything else may be anybody's name.
     let code = |tag| {
         let text = elements.text(tag);
-        let fits = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"_ ".contains(byte);
+        let fits = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"_".contains(byte);
         let fits = text.len() <= 16 && text.iter().all(fits);
         String::from_utf8_lossy(if fits { text } else { b"" }).into_owned()
     };
