@@ -59,7 +59,7 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
 /// P@k in both directions among films whose labels are known: the part of what is found first that shares a label with the
 /// query. A film's own report, in the same words, is not asked for.
 fn precisions(
-    evaluation: &Evaluation<'_>,
+    evaluation: &mut Evaluation<'_>,
     places: &[usize],
     images: &[f64],
     texts: &[f64],
