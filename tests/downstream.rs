@@ -344,3 +344,17 @@ fn the_ten_studies_are_listed() {
     assert!(listed.contains(" 6  Why the 85 % quantile?"), "{listed}");
     g2d(world(), "study 11").refused(&["11", "1..=10"]);
 }
+
+#[test]
+fn films_that_changed_after_packing_are_not_evaluated() {
+    let folder = world();
+    g2d(folder, "phantom --count 30 --seed 8 --out changing").done();
+    g2d(folder, "pack --pairs changing/pairs.csv --size 64 --out changed").done();
+    let shard = fs::read_dir(folder.join("changed")).unwrap().map(|file| file.unwrap().path());
+    let shard = shard.into_iter().find(|file| file.extension().is_some_and(|end| end == "g2d")).unwrap();
+    let mut bytes = fs::read(&shard).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    eval("retrieve --weights run --data changed").refused(&["not what was packed"]);
+}

@@ -34,7 +34,7 @@ use crate::train::{Resources, quickstart};
     zero-shot  classification by prompts\n  \
     retrieve   reports for films and films for reports\n  \
     ground     where on a film a sentence is true\n  \
-    masks      the pseudo masks of pre-training beside true masks: by stage, head and threshold
+    masks      the pseudo masks of pre-training beside true masks: by stage, head and threshold\n  \
     probe      a linear layer on frozen features of each level, from 1, 10 and 100 % of the training films\n  \
     segment    a U-Net from pre-trained encoder, encoder and decoder, or nothing\n  \
     finetune   classification with the whole encoder\n  \
@@ -54,7 +54,7 @@ pub struct Eval {
     /// How much time is spent: quick (minutes), or full, as the published protocols have it.
     #[arg(long, default_value = "quick", value_parser = ["quick", "full"])]
     budget: String,
-    /// Parts of the training films that heads and decoders learn from.
+    /// Parts of the training films that heads and decoders learn from, above 0 and up to 1 (all), as in 0.01,0.1,1.
     #[arg(long, value_delimiter = ',', value_parser = fraction)]
     fractions: Option<Vec<f64>>,
     /// What is printed where publications do it otherwise than they should (thresholds tuned on the test films, COCO's mAP by
@@ -119,7 +119,10 @@ impl Eval {
         let bar = ProgressBar::new_spinner();
         bar.enable_steady_tick(Duration::from_millis(200));
         let progress = |what: &str| bar.set_message(what.to_owned());
-        let cohort = Cohort::of(self.dataset(&subject, &progress, cancelled)?)?;
+        let dataset = self.dataset(&subject, &progress, cancelled)?;
+        // A report names its films by digests, so they have to be these films.
+        dataset.verify(&mut |_, _| ())?;
+        let cohort = Cohort::of(dataset)?;
         let choices = Choices {
             on: self.resources(),
             budget: self.budget(),
