@@ -20,7 +20,7 @@
 //   bias    [columns], unread unless `with_bias`
 //   out     y; d_x or d_skip [batch, rows, cols, columns]; d_w or partial sums [parts, O, k, k, depth]
 //   dispatch  a workgroup of 64 to 64 lines and 64 columns, columns first; all of these for each class or part; folded
-//   Sums: in order of the inner extent, four products at a time, the bias last.
+//   Sums: in order of the inner extent, two products at a time, the bias last.
 //   Numbers of each buffer < 2^31, padded sides < 2^30: src/ops/conv2d/wgsl.rs checks.
 
 struct Conv {

@@ -221,7 +221,7 @@ fn a_film_is_explained_in_a_picture_and_in_numbers() {
     // Film, heads, mean, upsampled, body, binary, smoothed, predicted, text.
     let stages = 9 - 1 + numbers["heads"].as_u64().unwrap() as u32;
     assert_eq!((picture.width(), picture.height()), (stages * 68 + 4, 64 + 22));
-    g2d(folder, "explain --weights run --image run/config.json").refused(&["config.json", "PNG or JPEG"]);
+    g2d(folder, "explain --weights run --image run/config.json").refused(&["config.json", "PNG, JPEG or DICOM"]);
     g2d(folder, "explain --weights run --image nothing.png").refused(&["nothing.png"]);
 }
 

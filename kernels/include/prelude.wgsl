@@ -146,43 +146,35 @@ fn next(sums: ptr<function, Sums>) -> vec4<f32> {
     return first;
 }
 
-/// Adds the products of the two tiles, in order of the inner extent. Four are added to each other first, two and two, which
-/// makes the chain of roundings a quarter as long: one of single products or of pairs was too long for the tolerance.
+/// Adds the products of the two tiles, in order of the inner extent. Two are added to each other first, which halves the
+/// chain of roundings.
 fn multiply(thread: u32, sums: ptr<function, Sums>) {
-    for (var k = 0u; k < STEP; k += 4u) {
+    for (var k = 0u; k < STEP; k += 2u) {
         let line = k * PITCH + thread / 8u;
         let column = k * PITCH + thread % 8u;
         let a = tile_a[line];
         let c = tile_a[line + TILE / 8u];
         let b = tile_b[column];
         let d = tile_b[column + TILE / 8u];
-        let a2 = tile_a[line + 1u * PITCH];
-        let c2 = tile_a[line + 1u * PITCH + TILE / 8u];
-        let b2 = tile_b[column + 1u * PITCH];
-        let d2 = tile_b[column + 1u * PITCH + TILE / 8u];
-        let a3 = tile_a[line + 2u * PITCH];
-        let c3 = tile_a[line + 2u * PITCH + TILE / 8u];
-        let b3 = tile_b[column + 2u * PITCH];
-        let d3 = tile_b[column + 2u * PITCH + TILE / 8u];
-        let a4 = tile_a[line + 3u * PITCH];
-        let c4 = tile_a[line + 3u * PITCH + TILE / 8u];
-        let b4 = tile_b[column + 3u * PITCH];
-        let d4 = tile_b[column + 3u * PITCH + TILE / 8u];
-        (*sums)[0] += (a.x * b + a2.x * b2) + (a3.x * b3 + a4.x * b4);
-        (*sums)[1] += (a.x * d + a2.x * d2) + (a3.x * d3 + a4.x * d4);
-        (*sums)[2] += (a.y * b + a2.y * b2) + (a3.y * b3 + a4.y * b4);
-        (*sums)[3] += (a.y * d + a2.y * d2) + (a3.y * d3 + a4.y * d4);
-        (*sums)[4] += (a.z * b + a2.z * b2) + (a3.z * b3 + a4.z * b4);
-        (*sums)[5] += (a.z * d + a2.z * d2) + (a3.z * d3 + a4.z * d4);
-        (*sums)[6] += (a.w * b + a2.w * b2) + (a3.w * b3 + a4.w * b4);
-        (*sums)[7] += (a.w * d + a2.w * d2) + (a3.w * d3 + a4.w * d4);
-        (*sums)[8] += (c.x * b + c2.x * b2) + (c3.x * b3 + c4.x * b4);
-        (*sums)[9] += (c.x * d + c2.x * d2) + (c3.x * d3 + c4.x * d4);
-        (*sums)[10] += (c.y * b + c2.y * b2) + (c3.y * b3 + c4.y * b4);
-        (*sums)[11] += (c.y * d + c2.y * d2) + (c3.y * d3 + c4.y * d4);
-        (*sums)[12] += (c.z * b + c2.z * b2) + (c3.z * b3 + c4.z * b4);
-        (*sums)[13] += (c.z * d + c2.z * d2) + (c3.z * d3 + c4.z * d4);
-        (*sums)[14] += (c.w * b + c2.w * b2) + (c3.w * b3 + c4.w * b4);
-        (*sums)[15] += (c.w * d + c2.w * d2) + (c3.w * d3 + c4.w * d4);
+        let a2 = tile_a[line + PITCH];
+        let c2 = tile_a[line + PITCH + TILE / 8u];
+        let b2 = tile_b[column + PITCH];
+        let d2 = tile_b[column + PITCH + TILE / 8u];
+        (*sums)[0] += a.x * b + a2.x * b2;
+        (*sums)[1] += a.x * d + a2.x * d2;
+        (*sums)[2] += a.y * b + a2.y * b2;
+        (*sums)[3] += a.y * d + a2.y * d2;
+        (*sums)[4] += a.z * b + a2.z * b2;
+        (*sums)[5] += a.z * d + a2.z * d2;
+        (*sums)[6] += a.w * b + a2.w * b2;
+        (*sums)[7] += a.w * d + a2.w * d2;
+        (*sums)[8] += c.x * b + c2.x * b2;
+        (*sums)[9] += c.x * d + c2.x * d2;
+        (*sums)[10] += c.y * b + c2.y * b2;
+        (*sums)[11] += c.y * d + c2.y * d2;
+        (*sums)[12] += c.z * b + c2.z * b2;
+        (*sums)[13] += c.z * d + c2.z * d2;
+        (*sums)[14] += c.w * b + c2.w * b2;
+        (*sums)[15] += c.w * d + c2.w * d2;
     }
 }

@@ -202,10 +202,8 @@ fn real(kind: Kind, shape: crate::base::Shape) -> Result<Spec, Misfit> {
 impl Operation for Conv2d {
     const VARIANTS: usize = 3 * FORMS.len();
     // Gradients by single pixels' weights over so many pixels that each part of them takes more steps than a pipeline has
-    // stages; with many outputs and with few, in pieces of 16 bytes. Gradients by an image of which each number is a sum of
-    // more products than a single chain adds exactly enough.
+    // stages; with many outputs and with few, in pieces of 16 bytes.
     const LARGE: &'static [(usize, Size)] = &[
-        (FORMS.len() + 4, Size { batch: 2, side: 5, channels: 115, extra: 9 }),
         (2 * FORMS.len() + 2, Size { batch: 1, side: 182, channels: 1, extra: 40 }),
         (2 * FORMS.len() + 2, Size { batch: 1, side: 182, channels: 8, extra: 4 }),
     ];
