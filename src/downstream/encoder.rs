@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::subject::{Part, Subject};
 use super::values::Values;
-use crate::checkpoint::{Others, names};
 use crate::data::Dataset;
 use crate::data::augment::Recipe;
 use crate::data::loader::{Batches, LoaderOptions};
@@ -64,12 +63,7 @@ impl Encoder {
         if with_text {
             programs.push(g2d::record_texts(&config, &shapes)?.finish());
         }
-        let (mut engine, plans) = Engine::open(on, whole, programs)?;
-        engine.initialise(subject.seed)?;
-        if let Some(weights) = &subject.weights {
-            let wanted = names::weights(engine.program());
-            engine.load(weights, &wanted, Others::Left)?;
-        }
+        let (engine, plans) = subject.engine(on, whole, programs)?;
         let mut plans = plans.into_iter();
         let (Some(images), texts) = (plans.next(), plans.next()) else { unreachable!("films have a plan") };
         let texts = texts.map(|plan| Ok::<_, Error>((plan, tokenizer(subject)?))).transpose()?;

@@ -9,7 +9,6 @@ use super::metrics::Undefined;
 use super::metrics::grid::Grid;
 use super::subject::{Part, Subject};
 use super::values::Values;
-use crate::checkpoint::{Others, names};
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source};
 use crate::model::config::{Config, DecoderObjective, MaskAggregation, MaskUpsample};
@@ -130,12 +129,7 @@ fn opened(subject: &Subject, config: &Config, on: &Resources) -> Result<(Engine,
     subject.needs("explain", &[Part::Encoder, Part::ImageProjection])?;
     let shapes = Shapes { batch: 1, text_len: 2, source: Source::Numbers };
     let program = g2d::record_explain(config, &shapes)?.finish();
-    let (mut engine, plans) = Engine::open(on, program.clone(), vec![program])?;
-    engine.initialise(subject.seed)?;
-    if let Some(weights) = &subject.weights {
-        let wanted = names::weights(engine.program());
-        engine.load(weights, &wanted, Others::Left)?;
-    }
+    let (engine, plans) = subject.engine(on, program.clone(), vec![program])?;
     Ok((engine, plans[0].clone()))
 }
 

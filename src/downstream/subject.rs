@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::checkpoint::{self, folder};
+use crate::checkpoint::{self, Others, folder, names};
 use crate::error::Error;
 use crate::model::config::Config;
-use crate::train::run;
+use crate::program::{Checked, Program};
+use crate::train::{Engine, Resources, run};
 
 /// A part of the published model that a task may need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +122,26 @@ impl Subject {
             trained_on: manifest.data,
             parts: Part::ALL.into(),
         })
+    }
+
+    /// An engine for `programs`, whose states are all in `whole`, that holds the model's weights: the file's or, where it was
+    /// never trained, those that its seed draws.
+    ///
+    /// # Errors
+    /// If the weights cannot be read or do not fit, or the device has no room.
+    pub fn engine(
+        &self,
+        on: &Resources,
+        whole: Program,
+        programs: Vec<Program>,
+    ) -> Result<(Engine, Vec<Arc<Checked>>), Error> {
+        let (mut engine, plans) = Engine::open(on, whole, programs)?;
+        engine.initialise(self.seed)?;
+        if let Some(weights) = &self.weights {
+            let wanted = names::weights(engine.program());
+            engine.load(weights, &wanted, Others::Left)?;
+        }
+        Ok((engine, plans))
     }
 
     /// Whether its weights have a part.

@@ -41,7 +41,7 @@ pub fn forward(
     statistics: Statistics,
 ) -> Result<Outputs, RecordError> {
     let features = features(r, config, &batch.images, statistics)?;
-    let (image_embedding, attention_map) = image(r, config, &features, statistics)?;
+    let (_, image_embedding, attention_map) = image(r, config, &features, statistics)?;
     let decoded = decoded(r, config, &features, statistics)?;
     let text_embedding = text(r, config, &batch.texts, statistics)?;
     Ok(Outputs { image_embedding, text_embedding, attention_map, decoded })
@@ -72,16 +72,17 @@ fn decoded(
     r.scope("img_model", |r| unet::decoder(r, config, features, maps, statistics))
 }
 
-/// Image embedding and attention map from the deepest map.
+/// Projected cells, image embedding and attention map from the deepest map.
 fn image(
     r: &mut Recorder,
     config: &Config,
     features: &[Value],
     statistics: Statistics,
-) -> Result<(Value, Value), RecordError> {
+) -> Result<(Value, Value, Value), RecordError> {
     let deepest = features[features.len() - 1];
-    let projected = r.scope("proj_v", |r| projection::image(r, config, deepest, statistics))?;
-    r.scope("attnpool", |r| attention_pool::attention_pool(r, config, projected))
+    let cells = r.scope("proj_v", |r| projection::image(r, config, deepest, statistics))?;
+    let (embedding, map) = r.scope("attnpool", |r| attention_pool::attention_pool(r, config, cells))?;
+    Ok((cells, embedding, map))
 }
 
 /// Text embedding.
@@ -185,13 +186,26 @@ pub fn record_images(config: &Config, shapes: &Shapes) -> Result<Recorder, Recor
         let mean = r.scope(format!("mean.{}", level + 1), |r| r.one(SpatialMean::Fwd, &[feature]))?;
         r.output(format!("out.f{}", level + 1), mean);
     }
-    let deepest = features[features.len() - 1];
-    let cells = r.scope("proj_v", |r| projection::image(r, config, deepest, Statistics::Running))?;
-    let (embedding, map) = r.scope("attnpool", |r| attention_pool::attention_pool(r, config, cells))?;
+    attended(r, config, &features)?;
+    Ok(recorder)
+}
+
+/// Projects and pools the encoder's maps, with running statistics, and makes embedding, projected cells and attention map
+/// readable, see [`record_images`]. Returns the attention map.
+fn attended(r: &mut Recorder, config: &Config, features: &[Value]) -> Result<Value, RecordError> {
+    let (cells, embedding, map) = image(r, config, features, Statistics::Running)?;
     r.output("out.image_embedding", embedding);
     r.output("out.cells", cells);
     r.output("out.attention_map", map);
-    Ok(recorder)
+    Ok(map)
+}
+
+/// Makes readable, as `name`, the pseudo masks that a recipe makes of an attention map; of several masks of a film their mean.
+fn mask_output(r: &mut Recorder, name: &str, recipe: &Config, map: Value, plane: Value) -> Result<(), RecordError> {
+    let masks = r.scope("mask", |r| losses::masks(r, recipe, DecoderObjective::None, map, plane))?;
+    let mean = r.scope("mask", |r| losses::mean(r, &masks.own))?;
+    mean.into_iter().for_each(|mean| r.output(name, mean));
+    Ok(())
 }
 
 /// Records how the pseudo masks of films come about, with running statistics: what [`record_images`] says of embedding, cells and
@@ -202,42 +216,31 @@ pub fn record_explain(config: &Config, shapes: &Shapes) -> Result<Recorder, Reco
     let r = &mut recorder;
     let images = Images::declare(r, config, shapes)?;
     let features = features(r, config, &images, Statistics::Running)?;
-    let cells =
-        r.scope("proj_v", |r| projection::image(r, config, features[features.len() - 1], Statistics::Running))?;
-    let (embedding, map) = r.scope("attnpool", |r| attention_pool::attention_pool(r, config, cells))?;
+    let map = attended(r, config, &features)?;
     if config.mask_body == MaskBody::Threshold {
         let body = r.scope("mask", |r| r.one(BodyMask { threshold: Real(config.body_threshold) }, &[images.plane]))?;
         r.output("out.body", body);
     }
     let sharp = Config { mask_smooth: MaskSmooth::None, ..config.clone() };
-    for (name, config) in [("out.binary", &sharp), ("out.pseudo_mask", config)] {
-        let masks = r.scope("mask", |r| losses::masks(r, config, DecoderObjective::None, map, images.plane))?;
-        let mean = r.scope("mask", |r| losses::mean(r, &masks.own))?;
-        mean.into_iter().for_each(|mean| r.output(name, mean));
+    for (name, recipe) in [("out.binary", &sharp), ("out.pseudo_mask", config)] {
+        mask_output(r, name, recipe, map, images.plane)?;
     }
     let decoded = decoded(r, config, &features, Statistics::Running)?;
     decoder_output(r, config, &decoded)?;
-    r.output("out.image_embedding", embedding);
-    r.output("out.cells", cells);
-    r.output("out.attention_map", map);
     Ok(recorder)
 }
 
-/// Records the pseudo masks of films by several recipes that share a model, with running statistics: `out.mask0`, `out.mask1`
-/// and so on [batch, side, side]; where a recipe gives a film several masks, their mean.
+/// Records the pseudo masks of films by several recipes that share a model, with running statistics: what [`record_images`]
+/// says of embedding, cells and map, and `out.mask0`, `out.mask1` and so on [batch, side, side], a recipe each.
 pub fn record_masks(recipes: &[Config], shapes: &Shapes) -> Result<Recorder, RecordError> {
     let model = recipes.first().ok_or_else(|| refused("no recipe of a mask was given"))?;
     let mut recorder = begin(model, shapes)?;
     let r = &mut recorder;
     let images = Images::declare(r, model, shapes)?;
     let features = features(r, model, &images, Statistics::Running)?;
-    let cells =
-        r.scope("proj_v", |r| projection::image(r, model, features[features.len() - 1], Statistics::Running))?;
-    let (_, map) = r.scope("attnpool", |r| attention_pool::attention_pool(r, model, cells))?;
+    let map = attended(r, model, &features)?;
     for (at, recipe) in recipes.iter().enumerate() {
-        let masks = r.scope("mask", |r| losses::masks(r, recipe, DecoderObjective::None, map, images.plane))?;
-        let mean = r.scope("mask", |r| losses::mean(r, &masks.own))?;
-        mean.into_iter().for_each(|mean| r.output(format!("out.mask{at}"), mean));
+        mask_output(r, &format!("out.mask{at}"), recipe, map, images.plane)?;
     }
     Ok(recorder)
 }

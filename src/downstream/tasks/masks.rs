@@ -2,9 +2,10 @@
 //! section 3.3, figure 2 and table 5). By stage of refinement, by head of the attention pool and by threshold, each recipe on
 //! the same attention maps; nothing is learned here.
 
+use std::sync::Arc;
+
 use super::Task;
 use crate::base::{Estimate, Rng};
-use crate::checkpoint::{Others, names};
 use crate::data::Split;
 use crate::downstream::encoder::batches;
 use crate::downstream::evaluation::{Evaluation, figure};
@@ -14,6 +15,7 @@ use crate::error::Error;
 use crate::model::batch::{Shapes, Source};
 use crate::model::config::{Config, MaskAggregation, MaskBody, MaskSmooth, MaskThreshold, MaskUpsample};
 use crate::model::g2d;
+use crate::program::Checked;
 use crate::train::Engine;
 use crate::train::session::Films;
 
@@ -44,7 +46,35 @@ struct Measured {
 
 pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error> {
     let (subject, dataset) = (evaluation.subject, &evaluation.cohort.dataset);
-    let side = subject.config.image_size;
+    let films = films(evaluation)?;
+    let recipes = recipes(&subject.config);
+    let mut maker = Maker::open(evaluation, &recipes)?;
+    let batches = batches(dataset, &films, &subject.config, 1)?;
+    let mut found: Vec<Vec<Measured>> = recipes.iter().map(|_| Vec::new()).collect();
+    for (done, part) in films.chunks(BATCH).enumerate() {
+        (evaluation.progress)(&format!("masks: {} of {} films", done * BATCH, films.len()));
+        let mut padded = part.to_vec();
+        padded.resize(BATCH, part[0]); // what fills the last batch is not kept
+        let pixels: Vec<f32> =
+            batches.gather(&padded, 0).pixels.iter().map(|&value| f32::from(value) / 255.0).collect();
+        let (plain, noisy) = (maker.masks(&pixels)?, maker.masks(&noised(&pixels, done))?);
+        let truth: Vec<bool> = batches.masks(part)?.iter().map(|&value| value > 127).collect();
+        let side = subject.config.image_size;
+        for (found, (plain, noisy)) in found.iter_mut().zip(plain.iter().zip(&noisy)) {
+            let films = truth
+                .chunks_exact(side * side)
+                .zip(plain.chunks_exact(side * side).zip(noisy.chunks_exact(side * side)));
+            for (truth, (plain, noisy)) in films {
+                found.push(measured(plain, noisy, truth, side)?);
+            }
+        }
+    }
+    Ok(recipes.iter().zip(&found).flat_map(|(recipe, found)| figures(recipe, found)).collect())
+}
+
+/// Test films with a true mask in which something is set.
+fn films(evaluation: &Evaluation<'_>) -> Result<Vec<usize>, Error> {
+    let dataset = &evaluation.cohort.dataset;
     let mut films = Vec::new();
     for &film in evaluation.cohort.split(Split::Test) {
         if dataset.record(film)?.mask.is_some_and(|mask| mask.iter().any(|&value| value > 127)) {
@@ -55,44 +85,35 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
         let what = "no film of the test split has a true mask in which anything is set; give masks when packing";
         return Err(Error::Usage(format!("masks cannot be done on {}: {what}", dataset.folder().display())));
     }
-    let recipes = recipes(&subject.config);
-    let configs: Vec<Config> = recipes.iter().map(|recipe| recipe.config.clone()).collect();
-    let shapes = Shapes { batch: BATCH, text_len: 2, source: Source::Numbers };
-    let program = g2d::record_masks(&configs, &shapes)?.finish();
-    let (mut engine, plans) = Engine::open(&evaluation.choices.on, program.clone(), vec![program])?;
-    engine.initialise(subject.seed)?;
-    if let Some(weights) = &subject.weights {
-        let wanted = names::weights(engine.program());
-        engine.load(weights, &wanted, Others::Left)?;
+    Ok(films)
+}
+
+/// The model as far as its masks, by each recipe.
+struct Maker {
+    engine: Engine,
+    plan: Arc<Checked>,
+    recipes: usize,
+}
+
+impl Maker {
+    fn open(evaluation: &Evaluation<'_>, recipes: &[Recipe]) -> Result<Self, Error> {
+        let configs: Vec<Config> = recipes.iter().map(|recipe| recipe.config.clone()).collect();
+        let shapes = Shapes { batch: BATCH, text_len: 2, source: Source::Numbers };
+        let program = g2d::record_masks(&configs, &shapes)?.finish();
+        let (engine, plans) = evaluation.subject.engine(&evaluation.choices.on, program.clone(), vec![program])?;
+        Ok(Self { engine, plan: plans[0].clone(), recipes: recipes.len() })
     }
-    let batches = batches(dataset, &films, &subject.config, 1)?;
-    let mut found: Vec<Vec<Measured>> = recipes.iter().map(|_| Vec::new()).collect();
-    for (done, part) in films.chunks(BATCH).enumerate() {
-        (evaluation.progress)(&format!("masks: {} of {} films", done * BATCH, films.len()));
-        let mut padded = part.to_vec();
-        padded.resize(BATCH, part[0]); // what fills the last batch is not kept
-        let pixels: Vec<f32> =
-            batches.gather(&padded, 0).pixels.iter().map(|&value| f32::from(value) / 255.0).collect();
-        let mut masks = |pixels: &[f32]| -> Result<Vec<Vec<bool>>, Error> {
-            Films::Numbers(pixels).write(&mut engine, &plans[0])?;
-            engine.replay(&plans[0])?;
-            let set = |at| {
-                let mask = engine.output(&plans[0], &format!("out.mask{at}"))?.unwrap_or_default();
-                Ok(mask.iter().map(|&value| value > 0.5).collect())
-            };
-            (0..recipes.len()).map(set).collect()
+
+    /// The masks of films in [0, 1] [BATCH, side, side], of the same shape for each recipe.
+    fn masks(&mut self, pixels: &[f32]) -> Result<Vec<Vec<bool>>, Error> {
+        Films::Numbers(pixels).write(&mut self.engine, &self.plan)?;
+        self.engine.replay(&self.plan)?;
+        let set = |at| {
+            let mask = self.engine.output(&self.plan, &format!("out.mask{at}"))?.unwrap_or_default();
+            Ok(mask.iter().map(|&value| value > 0.5).collect())
         };
-        let (plain, noisy) = (masks(&pixels)?, masks(&noised(&pixels, done))?);
-        let truth = batches.masks(part)?;
-        for (at, found) in found.iter_mut().enumerate() {
-            for film in 0..part.len() {
-                let own = film * side * side..(film + 1) * side * side;
-                let truth: Vec<bool> = truth[own.clone()].iter().map(|&value| value > 127).collect();
-                found.push(measured(&plain[at][own.clone()], &noisy[at][own], &truth, side)?);
-            }
-        }
+        (0..self.recipes).map(set).collect()
     }
-    Ok(recipes.iter().zip(&found).flat_map(|(recipe, found)| figures(recipe, found)).collect())
 }
 
 /// The recipe of the run, and others with one thing changed.
