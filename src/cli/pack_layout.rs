@@ -17,9 +17,28 @@ pub enum LayoutVerb {
     Dicom(Dicom),
     Mimic(Mimic),
     Chexpert(Chexpert),
-    Rsna(Rsna),
-    Siim(Siim),
-    Nih(Nih),
+    /// RSNA Pneumonia Detection: boxes, and their area as mask; the 60 / 20 / 20 split of MGCA and G2D.
+    #[command(
+        after_help = "The folder holds stage_2_train_labels.csv, stage_2_detailed_class_info.csv and, anywhere, the films by \
+        patientId; PNG or JPEG conversions go before .dcm. Boxes are scaled to films that were made smaller.\n\nExample:\n  \
+        g2d pack rsna --root rsna-pneumonia-detection-challenge --out shards"
+    )]
+    Rsna(Rooted),
+    /// SIIM-ACR Pneumothorax: masks from run lengths; the 70 / 15 / 15 split of MGCA, by film.
+    #[command(
+        after_help = "The folder holds train-rle.csv (or stage_2_train.csv) and, anywhere, the films by ImageId; PNG or JPEG \
+        conversions go before .dcm. Masks are scaled to films that were made smaller.\n\nExample:\n  \
+        g2d pack siim --root siim-acr-pneumothorax-segmentation --out shards"
+    )]
+    Siim(Rooted),
+    /// NIH ChestX-ray14: labels, boxes, the official lists.
+    #[command(
+        after_help = "The folder holds Data_Entry_2017.csv (or _v2020), BBox_List_2017.csv, train_val_list.txt, test_list.txt \
+        and the films. test_list.txt is the test split; a tenth of the patients of train_val_list.txt becomes validation, drawn \
+        by --seed.\n\nExample:\n  \
+        g2d pack nih --root ChestX-ray14 --out shards"
+    )]
+    Nih(Rooted),
     Openi(Openi),
 }
 
@@ -30,15 +49,15 @@ impl LayoutVerb {
             Self::Dicom(dicom) => dicom.run(cancelled),
             Self::Mimic(mimic) => mimic.run(cancelled),
             Self::Chexpert(chexpert) => chexpert.run(cancelled),
-            Self::Rsna(rsna) => {
-                rsna.shared.pack(&layout::rsna::open(&rsna.root, rsna.shared.options().strict)?, cancelled)
+            Self::Rsna(Rooted { root, shared }) => {
+                shared.pack(&layout::rsna::open(root, shared.options().strict)?, cancelled)
             }
-            Self::Siim(siim) => {
-                siim.shared.pack(&layout::siim::open(&siim.root, siim.shared.options().strict)?, cancelled)
+            Self::Siim(Rooted { root, shared }) => {
+                shared.pack(&layout::siim::open(root, shared.options().strict)?, cancelled)
             }
-            Self::Nih(nih) => {
-                let options = nih.shared.options();
-                nih.shared.pack(&layout::nih::open(&nih.root, options.seed, options.strict)?, cancelled)
+            Self::Nih(Rooted { root, shared }) => {
+                let options = shared.options();
+                shared.pack(&layout::nih::open(root, options.seed, options.strict)?, cancelled)
             }
             Self::Openi(openi) => {
                 let strict = openi.shared.options().strict;
@@ -147,45 +166,10 @@ impl Chexpert {
     }
 }
 
-/// RSNA Pneumonia Detection: boxes, and their area as mask; the 60 / 20 / 20 split of MGCA and G2D.
+/// A data set whose files are all below one folder.
 #[derive(Args)]
-#[command(
-    after_help = "Films are found by patientId anywhere below the folder; PNG or JPEG conversions go before .dcm. Boxes are \
-    scaled to films that were made smaller.\n\nExample:\n  \
-    g2d pack rsna --root rsna-pneumonia-detection-challenge --out shards"
-)]
-pub struct Rsna {
-    /// Folder with stage_2_train_labels.csv, stage_2_detailed_class_info.csv and the films.
-    #[arg(long)]
-    root: PathBuf,
-    #[command(flatten)]
-    shared: Shared,
-}
-
-/// SIIM-ACR Pneumothorax: masks from run lengths; the 70 / 15 / 15 split of MGCA, by film.
-#[derive(Args)]
-#[command(
-    after_help = "Films are found by ImageId anywhere below the folder; PNG or JPEG conversions go before .dcm. Masks are \
-    scaled to films that were made smaller.\n\nExample:\n  \
-    g2d pack siim --root siim-acr-pneumothorax-segmentation --out shards"
-)]
-pub struct Siim {
-    /// Folder with train-rle.csv (or stage_2_train.csv) and the films.
-    #[arg(long)]
-    root: PathBuf,
-    #[command(flatten)]
-    shared: Shared,
-}
-
-/// NIH ChestX-ray14: labels, boxes, the official lists.
-#[derive(Args)]
-#[command(
-    after_help = "test_list.txt is the test split; a tenth of the patients of train_val_list.txt becomes validation, drawn \
-    by --seed.\n\nExample:\n  \
-    g2d pack nih --root ChestX-ray14 --out shards"
-)]
-pub struct Nih {
-    /// Folder with Data_Entry_2017.csv (or _v2020), BBox_List_2017.csv, train_val_list.txt, test_list.txt and the films.
+pub struct Rooted {
+    /// The folder of the data set, as it was fetched.
     #[arg(long)]
     root: PathBuf,
     #[command(flatten)]
