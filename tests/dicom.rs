@@ -42,8 +42,8 @@ fn gray_is_what_pydicom_gives() {
         let theirs: Vec<i64> = wanted["gray"].as_array().unwrap().iter().map(|one| one.as_i64().unwrap()).collect();
         assert_eq!(bits, wanted["bits"].as_u64().unwrap(), "{name}");
         let farthest = gray.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).max().unwrap();
-        // Decoders of lossy JPEG may differ by a level; two ways to compute a ramp in the last bit, and so where it rounds.
-        let bound = if name == "jpeg-baseline" || name.contains("window") { 1 } else { 0 };
+        // Decoders of lossy JPEG may differ by a level.
+        let bound = if name == "jpeg-baseline" { 1 } else { 0 };
         assert!(gray.len() == theirs.len() && farthest <= bound, "{name}: {farthest} levels off");
     }
 }
@@ -190,6 +190,7 @@ fn lengths_are_believed_as_far_as_the_file_goes() {
     let path = folder.join("a.dcm");
     let whole = Made::film(4, 20, 30).text(tags::PATIENT_COMMENTS, VR::LT, "none").bytes();
     // Every length field that can be found is made enormous: two bytes or four behind the name of a kind of value.
+    let mut tried = 0;
     for at in 132..whole.len() - 12 {
         let long = [b"OB", b"OW", b"UN", b"UT", b"SQ"].iter().any(|kind| whole[at..].starts_with(*kind));
         let mut bytes = whole.clone();
@@ -197,9 +198,11 @@ fn lengths_are_believed_as_far_as_the_file_goes() {
         bytes[field].fill(0xFE);
         if whole[at].is_ascii_uppercase() && whole[at + 1].is_ascii_uppercase() {
             fs::write(&path, bytes).unwrap();
-            let _ = film(&path); // a film or a fault, soon
+            let _ = film(&path); // a film or a fault
+            tried += 1;
         }
     }
+    assert!(tried > 10, "{tried} fields");
 }
 
 /// Every kind of coding, small.
@@ -295,7 +298,7 @@ fn holds(bytes: &[u8], word: &str) -> bool {
     bytes.windows(word.len()).any(|window| window == word.as_bytes())
 }
 
-/// A folder of 20 films of 10 patients with planted names, of which two cannot be used, beside files that are no films.
+/// A folder of 20 films of 10 patients with planted names, of which three cannot be used, beside files that are no films.
 fn archive(name: &str) -> (PathBuf, Vec<String>) {
     let folder = empty(name);
     let mut planted = Vec::new();

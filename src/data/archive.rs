@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::decode::Fault;
 use super::decode::dicom::{Identity, identity};
 use super::error::Error;
-use super::funnel::{EXAMPLES, Filter};
+use super::funnel::{EXAMPLES, Filter, Oddity};
 use super::pack::Progress;
 use super::pairs::{BadRow, Pair};
 use super::rows::{Row, Rows};
@@ -100,6 +100,13 @@ pub fn find(
     let key = pack_key(looked.iter().filter_map(|found| found.as_ref().ok()?.as_ref()));
     let mut sieve = Sieve { key, modalities: &options.modalities, films: HashSet::new(), counts: Counts::default() };
     let mut rows = Vec::new();
+    if let Some(reports) = &mut reports {
+        for (file, found) in files.iter().zip(&looked) {
+            if let (Some(file), Ok(Some(one))) = (file.to_str(), found) {
+                reports.follow(file, one);
+            }
+        }
+    }
     for (file, found) in files.iter().zip(looked) {
         rows.extend(sieve.row(file, found, reports.as_mut()));
     }
@@ -154,12 +161,11 @@ struct Sieve<'a> {
 
 #[derive(Default)]
 struct Counts {
-    foreign: usize,
-    /// Files of the first that are no DICOM.
-    foreign_examples: Vec<String>,
+    /// Files that are no DICOM.
+    foreign: Oddity,
     modalities: BTreeMap<String, usize>,
-    again: usize,
-    again_examples: Vec<String>,
+    /// Copies of films that were met before.
+    again: Oddity,
 }
 
 impl Sieve<'_> {
@@ -181,8 +187,7 @@ impl Sieve<'_> {
         let one = match found {
             Ok(Some(one)) => one,
             Ok(None) => {
-                self.counts.foreign += 1;
-                example(&mut self.counts.foreign_examples, &shown);
+                self.counts.foreign.note(|| shown);
                 return None;
             }
             // Packing meets the same fault.
@@ -200,8 +205,7 @@ impl Sieve<'_> {
             return bad("no SOP Instance UID", "it has no SOP Instance UID, so that it cannot be told from others");
         }
         if !self.films.insert(one.film.clone()) {
-            self.counts.again += 1;
-            example(&mut self.counts.again_examples, &shown);
+            self.counts.again.note(|| shown);
             return None;
         }
         let patient_id = match (&one.patient[..], &one.study[..]) {
@@ -221,23 +225,22 @@ impl Sieve<'_> {
     }
 }
 
-fn example(examples: &mut Vec<String>, file: &str) {
-    if examples.len() < EXAMPLES {
-        examples.push(file.to_owned());
-    }
-}
-
 impl Counts {
     fn filters(self, files: usize, modalities: &[String]) -> Vec<Filter> {
         let filter =
             |name: String, kept, dropped, examples| Filter { name, kept, dropped, examples, ..Filter::default() };
         let others: usize = self.modalities.values().sum();
         let each = self.modalities.iter().map(|(modality, count)| format!("{modality}: {count}")).collect();
-        let dicom = files - self.foreign;
+        let dicom = files - self.foreign.count;
         vec![
-            filter("files are DICOM".into(), dicom, self.foreign, self.foreign_examples),
+            filter("files are DICOM".into(), dicom, self.foreign.count, self.foreign.examples),
             filter(format!("of modality {}, or unreadable", modalities.join(", ")), dicom - others, others, each),
-            filter("are there once".into(), dicom - others - self.again, self.again, self.again_examples),
+            filter(
+                "first of their SOP Instance UID, or without one".into(),
+                dicom - others - self.again.count,
+                self.again.count,
+                self.again.examples,
+            ),
         ]
     }
 }
@@ -279,6 +282,13 @@ impl Reports {
             reports.push((line, values["text"].trim().to_owned(), false));
         }
         Ok(Self { reports, names })
+    }
+
+    /// A report that names a file is of the film in it, whichever copy of that is kept.
+    fn follow(&mut self, file: &str, film: &Identity) {
+        if let Some(&report) = self.names.get(&(0, file.replace('\\', "/").into_bytes())) {
+            self.names.entry((1, film.film.clone())).or_insert(report);
+        }
     }
 
     /// The report of a film; empty if there is none.

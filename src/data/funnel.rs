@@ -21,7 +21,7 @@ pub struct Dropped {
     pub examples: Vec<String>,
 }
 
-/// A filter that a published data set's films passed before they became rows.
+/// A filter that the films of a published data set, or the files of a folder, passed before they became rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Filter {
     /// What is kept.
@@ -30,16 +30,37 @@ pub struct Filter {
     pub kept: usize,
     /// Films it took away.
     pub dropped: usize,
-    /// The first of those that should not be there at all: which film, what is wrong with it.
+    /// The first of those that should not be there at all, and what is wrong with them; of modalities, how many of each.
     pub examples: Vec<String>,
     /// What the literature reports for this filter, and where; empty if nothing was found.
     pub reported: String,
 }
 
+/// Counts what is odd, with the first few cases.
+#[derive(Default)]
+pub(super) struct Oddity {
+    pub(super) count: usize,
+    pub(super) examples: Vec<String>,
+}
+
+impl Oddity {
+    pub(super) fn note(&mut self, example: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(example());
+        }
+    }
+
+    /// A warning, if there was any.
+    pub(super) fn warning(&self, what: &str) -> Option<String> {
+        (self.count > 0).then(|| format!("{} {what} (such as {})", self.count, self.examples.join(", ")))
+    }
+}
+
 /// Counts of packing, from rows read to films kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Funnel {
-    /// What came before the rows: the filters of a published data set's layout, in order; none for a table.
+    /// What came before the rows: the filters of a layout or of a folder, in order; none for a table.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<Filter>,
     /// Rows in the table.

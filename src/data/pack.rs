@@ -108,7 +108,8 @@ impl Refused {
 ///
 /// Rows that break a rule and rows whose film or mask cannot be used are dropped and counted, unless `options.strict`.
 /// The result depends on the files and options, not on the number of threads. Rows are read one by one (two or
-/// three times) and films wait for each other if they are large, so memory stays below 1 GB whatever the input.
+/// three times) and films wait for each other if they are large, so memory stays below 1 GB whatever the table, beside
+/// what the rows themselves hold: layouts and archives hold all of theirs.
 /// `progress` is called from the working threads; `cancelled` is looked at between rows.
 ///
 /// # Errors

@@ -62,6 +62,13 @@ pub struct BadRow {
     pub what: String,
 }
 
+impl BadRow {
+    /// As an error, where a bad row ends the reading.
+    pub(super) fn error(self, path: &Path) -> Error {
+        Error::Table { path: path.to_owned(), line: self.line, what: self.what }
+    }
+}
+
 /// The rows of `pairs.csv`, read one by one: columns `id`, `image`, `text`, and optional `patient_id`, `split`, `view`,
 /// `findings`, `mask`; others are carried along.
 pub struct Pairs(Table);
@@ -184,7 +191,7 @@ fn boxes_within(path: &Path, most: usize) -> Result<HashMap<String, Vec<Bounding
                 bounding_box(&values).map_err(|what| BadRow { line, reason: "", what })?,
             ))
         });
-        let (id, one) = one.map_err(|bad| Error::Table { path: path.to_owned(), line: bad.line, what: bad.what })?;
+        let (id, one) = one.map_err(|bad| bad.error(path))?;
         let line = table.line();
         held += ENTRY_BYTES + one.label.len();
         if !boxes.contains_key(&id) {
@@ -201,15 +208,20 @@ fn boxes_within(path: &Path, most: usize) -> Result<HashMap<String, Vec<Bounding
 }
 
 fn bounding_box(values: &HashMap<&str, &str>) -> Result<BoundingBox, String> {
+    rectangle(values, ["x", "y", "w", "h"], values["label"].trim())
+}
+
+/// A box from the columns of its left, top, width and height.
+pub(super) fn rectangle(values: &HashMap<&str, &str>, names: [&str; 4], label: &str) -> Result<BoundingBox, String> {
     let number = |name: &str| match values[name].trim().parse::<f32>() {
         Ok(value) if value.is_finite() => Ok(value),
         _ => Err(format!("{name} is {:?}, not a number", values[name])),
     };
-    let [x, y, w, h] = [number("x")?, number("y")?, number("w")?, number("h")?];
+    let [x, y, w, h] = [number(names[0])?, number(names[1])?, number(names[2])?, number(names[3])?];
     if w <= 0.0 || h <= 0.0 {
         return Err(format!("a box of {w} by {h} pixels is empty; remove the line"));
     }
-    Ok(BoundingBox { label: values["label"].trim().to_owned(), x, y, w, h })
+    Ok(BoundingBox { label: label.to_owned(), x, y, w, h })
 }
 
 #[cfg(test)]

@@ -72,16 +72,14 @@ pub fn open(root: &Path, uncertain: Uncertain, seed: u64, strict: bool) -> Resul
     }
     let test = listed(&super::find(root, &["valid.csv"])?, uncertain)?;
     films.extend(test.into_iter().map(|film| Pair { split: Some(Split::Test), ..film }));
-    let mut sieve = Sieve::new(&train, films, "", strict);
+    // Lines are of either table; a film's name begins with which.
+    let both = train.with_file_name("train.csv and valid.csv");
+    let mut sieve = Sieve::new(&both, films, "", strict);
     sieve.require("with a path of patient, study and view", "", |film| match film.patient_id.as_str() {
         "" => Err(format!("Path is {:?}", film.image)),
         _ => Ok(()),
     })?;
-    let mut seen = std::collections::HashSet::new();
-    sieve.require("listed for the first time", "", |film| match seen.insert(film.id.clone()) {
-        true => Ok(()),
-        false => Err("it is listed before".into()),
-    })?;
+    sieve.first_of_each()?;
     let reported = "191,229 (186,027 / 5,000 / 202) in the G2D paper";
     sieve.choose(&format!("frontal, uncertain labels by {}", uncertain.name()), reported, |film| {
         !film.view.eq_ignore_ascii_case("Lateral")

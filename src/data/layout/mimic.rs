@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::captions::Captions;
 use super::sections::{Sections, singled_out, singled_out_count};
-use super::{Film, Layout, Oddity, Sieve, file_name, find, find_if_any};
+use super::{Film, Layout, Oddity, REPORT_BYTES, Sieve, file_name, find, find_if_any};
 use crate::data::error::Error;
 use crate::data::file;
 use crate::data::pack::Progress;
@@ -37,8 +37,6 @@ const LABELS: [&str; 14] = [
     "Pneumothorax",
     "Support Devices",
 ];
-/// A report longer than this is not read, bytes.
-const REPORT_BYTES: u64 = 1 << 20;
 
 /// What to read, and how.
 #[derive(Clone, Debug)]
@@ -157,15 +155,11 @@ pub fn open(
 ) -> Result<Layout<Listed>, Error> {
     let source = Source::of(&what.reports)?;
     let mut warnings = Vec::new();
-    let mut sieve = match &source {
-        Source::Master(table) => {
-            joined(listed(table)?, table, find_if_any(&what.images, &SPLIT), strict, &mut warnings)?
-        }
-        _ => {
-            let table = find(&what.images, &METADATA)?;
-            joined(listed(&table)?, &table, Some(find(&what.images, &SPLIT)?), strict, &mut warnings)?
-        }
+    let (table, split) = match &source {
+        Source::Master(table) => (table.clone(), find_if_any(&what.images, &SPLIT)),
+        _ => (find(&what.images, &METADATA)?, Some(find(&what.images, &SPLIT)?)),
     };
+    let mut sieve = joined(listed(&table)?, &table, split, strict, &mut warnings)?;
     let known: HashSet<u32> = sieve.films.iter().map(|film| film.study).collect();
     let views: Vec<&str> = what.views.iter().map(|view| view.trim()).collect();
     let reported = if views == ["PA", "AP"] || views == ["AP", "PA"] { "243,334 frontal films, CheXmask" } else { "" };
@@ -254,12 +248,7 @@ fn joined(
         _ if film.dicom.is_empty() => Err("dicom_id is empty".into()),
         _ => Ok(()),
     })?;
-    let mut seen = HashMap::with_capacity(sieve.films.len());
-    sieve.require("listed for the first time", "", |film| match seen.insert(film.dicom.clone(), film.line) {
-        Some(line) => Err(format!("it is already at line {line}")),
-        None => Ok(()),
-    })?;
-    drop(seen);
+    sieve.first_of_each()?;
     let Some(split) = split else {
         sieve.require("with a split", "", |film| film.split.map(|_| ()).ok_or("split is not known".to_owned()))?;
         return Ok(sieve);
@@ -281,8 +270,11 @@ fn joined(
         }
     })?;
     let mut strangers = Oddity::default();
-    for (dicom, _) in splits.iter().filter(|(_, found)| !found.3) {
-        strangers.note(|| dicom.to_string());
+    // In order, so that the same files give the same examples.
+    let mut unmet: Vec<&str> = splits.iter().filter(|(_, found)| !found.3).map(|(dicom, _)| &**dicom).collect();
+    unmet.sort_unstable();
+    for dicom in unmet {
+        strangers.note(|| dicom.to_owned());
     }
     warnings.extend(strangers.warning(&format!("films of {} are not in {}", file_name(&split), file_name(table))));
     Ok(sieve)
@@ -426,7 +418,7 @@ fn label_table(path: &Path, known: &HashSet<u32>, warnings: &mut Vec<String>) ->
     let mut table = Table::open(path, &[&["study_id"], &LABELS[..]].concat())?;
     let study = table.column("study_id").unwrap_or_default();
     let at = LABELS.map(|label| table.column(label).unwrap_or_default());
-    let (mut labels, mut strangers) = (HashMap::new(), Oddity::default());
+    let (mut labels, mut strangers, mut again) = (HashMap::new(), Oddity::default(), Oddity::default());
     while let Some(row) = table.values()? {
         let read = row.map_err(|bad| bad.what).and_then(|values| {
             let value = |at: usize| values.get(at).unwrap_or_default().trim();
@@ -444,12 +436,15 @@ fn label_table(path: &Path, known: &HashSet<u32>, warnings: &mut Vec<String>) ->
             Ok((study, found))
         });
         let (study, found) = read.map_err(|what| Error::Table { path: path.to_owned(), line: table.line(), what })?;
-        labels.insert(study, found);
+        let repeated = labels.insert(study, found).is_some();
         if !known.contains(&study) {
             strangers.note(|| format!("s{study}"));
+        } else if repeated {
+            again.note(|| format!("s{study}"));
         }
     }
     warnings.extend(strangers.warning(&format!("studies of {} have no film", file_name(path))));
+    warnings.extend(again.warning(&format!("rows of {} repeat a study; the last was taken", file_name(path))));
     Ok(labels)
 }
 

@@ -13,11 +13,11 @@ pub mod sections;
 pub mod siim;
 mod stems;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use super::funnel::{EXAMPLES, Filter};
+use super::funnel::{EXAMPLES, Filter, Oddity};
 use super::pairs::Pair;
 use super::rows::{Row, Rows};
 
@@ -139,6 +139,18 @@ impl<F: Film> Sieve<F> {
         self.note(name, reported, before, examples)
     }
 
+    /// Keeps the first film of each name.
+    ///
+    /// # Errors
+    /// As [`Self::require`].
+    fn first_of_each(&mut self) -> Result<(), Error> {
+        let mut seen = HashMap::with_capacity(self.films.len());
+        self.require("listed for the first time", "", |film| match seen.insert(film.id().to_owned(), film.line()) {
+            Some(line) => Err(format!("it is already at line {line}")),
+            None => Ok(()),
+        })
+    }
+
     fn note(&mut self, name: &str, reported: &str, before: usize, examples: Vec<String>) -> Result<(), Error> {
         let kept = self.films.len();
         let (name, reported) = (name.to_owned(), reported.to_owned());
@@ -176,6 +188,9 @@ fn columns<const N: usize>(columns: [(&str, String); N]) -> BTreeMap<String, Str
     filled.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+/// A report longer than this is not read, bytes.
+const REPORT_BYTES: u64 = 1 << 20;
+
 /// A path's last part.
 fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
@@ -191,25 +206,4 @@ fn find(folder: &Path, names: &[&str]) -> Result<PathBuf, Error> {
 
 fn find_if_any(folder: &Path, names: &[&str]) -> Option<PathBuf> {
     names.iter().map(|name| folder.join(name)).find(|path| path.is_file())
-}
-
-/// Counts what is odd, with the first few cases.
-#[derive(Default)]
-struct Oddity {
-    count: usize,
-    examples: Vec<String>,
-}
-
-impl Oddity {
-    fn note(&mut self, example: impl FnOnce() -> String) {
-        self.count += 1;
-        if self.examples.len() < EXAMPLES {
-            self.examples.push(example());
-        }
-    }
-
-    /// A warning, if there was any.
-    fn warning(&self, what: &str) -> Option<String> {
-        (self.count > 0).then(|| format!("{} {what} (such as {})", self.count, self.examples.join(", ")))
-    }
 }

@@ -1,14 +1,14 @@
 //! NIH ChestX-ray14: `Data_Entry_2017`, `BBox_List_2017` and the official lists.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
-use super::stems::Stems;
+use super::stems::{Stems, stem};
 use super::{Layout, Oddity, Sieve, file_name, find, find_if_any};
 use crate::data::error::Error;
-use crate::data::pairs::Pair;
-use crate::data::record::{BoundingBox, Split};
+use crate::data::pairs::{Pair, rectangle};
+use crate::data::record::Split;
 use crate::data::split;
 use crate::data::table::Table;
 
@@ -35,8 +35,15 @@ pub fn open(root: &Path, seed: u64, strict: bool) -> Result<Layout<Pair>, Error>
         None => warnings.push(format!("no boxes: there is no {BOXES} in {}", root.display())),
     }
     let [train, test] = [list(root, LISTS[0])?, list(root, LISTS[1])?];
+    let known: HashSet<&str> = films.iter().map(|film| film.id.as_str()).collect();
+    let mut strangers = Oddity::default();
+    for id in train.union(&test).filter(|id| !known.contains(id.as_str())) {
+        strangers.note(|| id.clone());
+    }
+    let what = format!("films of {} and {} are not in {}", LISTS[0], LISTS[1], file_name(&table));
+    warnings.extend(strangers.warning(&what));
     for film in &mut films {
-        film.split = match (train.contains_key(&film.id), test.contains_key(&film.id)) {
+        film.split = match (train.contains(&film.id), test.contains(&film.id)) {
             (true, false) if split::unit(seed, &film.patient_id) < VALIDATION => Some(Split::Val),
             (true, false) => Some(Split::Train),
             (false, true) => Some(Split::Test),
@@ -44,32 +51,21 @@ pub fn open(root: &Path, seed: u64, strict: bool) -> Result<Layout<Pair>, Error>
         };
     }
     let mut sieve = Sieve::new(&table, films, "112,120 (77,872 / 8,652 / 25,596) in the G2D paper", strict);
-    let mut seen = std::collections::HashSet::new();
-    sieve.require("listed for the first time", "", |film| match seen.insert(film.id.clone()) {
-        true => Ok(()),
-        false => Err("it is listed before".into()),
-    })?;
+    sieve.first_of_each()?;
     sieve.require(&format!("in one of {} and {}", LISTS[0], LISTS[1]), "", |film| match film.split {
         Some(_) => Ok(()),
-        None if train.contains_key(&film.id) => Err("it is in both".into()),
+        None if train.contains(&film.id) => Err("it is in both".into()),
         None => Err("it is in neither".into()),
     })?;
     sieve.find_films(&Stems::below(root)?)?;
     Ok(sieve.rows(root, warnings))
 }
 
-/// A film's name without its ending, which conversions change.
-fn stem(name: &str) -> &str {
-    let name = name.trim();
-    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
-}
-
 fn entries(path: &Path) -> Result<Vec<Pair>, Error> {
     let mut table = Table::open(path, &["Image Index", "Finding Labels", "Patient ID", "View Position"])?;
     let mut films = Vec::new();
     while let Some(row) = table.next()? {
-        let (line, values) =
-            row.map_err(|bad| Error::Table { path: path.to_owned(), line: bad.line, what: bad.what })?;
+        let (line, values) = row.map_err(|bad| bad.error(path))?;
         let further = [("age", "Patient Age"), ("sex", "Patient Gender"), ("follow_up", "Follow-up #")];
         // The table of 2020 names some columns otherwise.
         let value = |name: &str| values.get(name).map_or_else(String::new, |value| value.trim().to_owned());
@@ -95,18 +91,11 @@ fn add_boxes(films: &mut [Pair], path: &Path) -> Result<Option<String>, Error> {
     let mut strangers = Oddity::default();
     while let Some(row) = table.next()? {
         let read = row.map_err(|bad| (bad.line, bad.what)).and_then(|(line, values)| {
-            let number = |name: &str| match values[name].trim().parse::<f32>() {
-                Ok(number) if number.is_finite() => Ok(number),
-                _ => Err((line, format!("{name} is {:?}, not a number", values[name]))),
-            };
-            let [x, y, w, h] = [number("Bbox [x")?, number("y")?, number("w")?, number("h]")?];
-            if w <= 0.0 || h <= 0.0 {
-                return Err((line, format!("a box of {w} by {h} pixels is empty; remove the line")));
-            }
             // The boxes call it otherwise than the labels.
             let label = values["Finding Label"].trim().replace("Infiltrate", "Infiltration");
+            let one = rectangle(&values, ["Bbox [x", "y", "w", "h]"], &label).map_err(|what| (line, what))?;
             match places.get(stem(values["Image Index"])) {
-                Some(&place) => films[place].boxes.push(BoundingBox { label, x, y, w, h }),
+                Some(&place) => films[place].boxes.push(one),
                 None => strangers.note(|| values["Image Index"].to_owned()),
             }
             Ok(())
@@ -117,8 +106,8 @@ fn add_boxes(films: &mut [Pair], path: &Path) -> Result<Option<String>, Error> {
 }
 
 /// The films of a list, a name a line.
-fn list(root: &Path, name: &str) -> Result<HashMap<String, ()>, Error> {
+fn list(root: &Path, name: &str) -> Result<BTreeSet<String>, Error> {
     let path = find(root, &[name])?;
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    Ok(text.lines().map(stem).filter(|stem| !stem.is_empty()).map(|stem| (stem.to_owned(), ())).collect())
+    Ok(text.lines().map(stem).filter(|stem| !stem.is_empty()).map(str::to_owned).collect())
 }

@@ -7,42 +7,36 @@ use roxmltree::{Document, Node};
 
 use super::captions::Captions;
 use super::sections::Sections;
-use super::stems::Stems;
-use super::{Layout, Oddity, Sieve, file_name, find};
+use super::stems::{Stems, stem};
+use super::{Layout, Oddity, REPORT_BYTES, Sieve, file_name, find};
 use crate::data::error::Error;
 use crate::data::file;
 use crate::data::pairs::Pair;
 use crate::data::table::Table;
 
 const PROJECTIONS: &str = "indiana_projections.csv";
-/// A report longer than this is not read, bytes.
-const REPORT_BYTES: u64 = 1 << 20;
 
 /// Reads the reports: `reports` is the folder of the XML files (`ecgen-radiology`), or `indiana_reports.csv` with
-/// `indiana_projections.csv` beside it; films are found below `images`, by name. Labels are the first words of the MeSH
+/// `indiana_projections.csv` beside it; films are found below `images`, by name. Labels are the headings of the MeSH
 /// terms. XML does not tell projections: all films of a report are kept; of the csv files the frontal ones. No split is
 /// published: rows have none.
 ///
 /// # Errors
 /// If a table or folder is not there or cannot be read; if more than half of the films lack what they need (with `strict`:
-/// if one does).
+/// if one does, or if an XML file is no report).
 pub fn open(images: &Path, reports: &Path, captions: Captions, strict: bool) -> Result<Layout<Pair>, Error> {
-    let (mut sieve, warnings) = if reports.is_dir() {
-        let (films, warning) = from_xml(reports, captions)?;
-        (Sieve::new(reports, films, "7,470 of 3,955 reports, Open-i", strict), warning)
+    let mut warnings = Vec::new();
+    let mut sieve = if reports.is_dir() {
+        Sieve::new(reports, from_xml(reports, captions, strict, &mut warnings)?, "", strict)
     } else {
         let folder = reports.parent().filter(|folder| !folder.as_os_str().is_empty());
         let projections = find(folder.unwrap_or(Path::new(".")), &[PROJECTIONS])?;
-        let (films, warning) = from_csv(&projections, reports, captions)?;
-        let mut sieve = Sieve::new(&projections, films, "7,470 of 3,955 reports, Open-i", strict);
+        let films = from_csv(&projections, reports, captions, &mut warnings)?;
+        let mut sieve = Sieve::new(&projections, films, "", strict);
         sieve.choose("of view Frontal", "", |film| film.view.eq_ignore_ascii_case("Frontal"))?;
-        (sieve, warning)
+        sieve
     };
-    let mut seen = std::collections::HashSet::new();
-    sieve.require("listed for the first time", "", |film| match seen.insert(film.id.clone()) {
-        true => Ok(()),
-        false => Err("it is listed before".into()),
-    })?;
+    sieve.first_of_each()?;
     sieve.require("with a report", "", |film| match film.patient_id.as_str() {
         "" => Err("its report is not there".into()),
         _ => Ok(()),
@@ -50,7 +44,7 @@ pub fn open(images: &Path, reports: &Path, captions: Captions, strict: bool) -> 
     let name = format!("with a text of findings or impression, captions {}", captions.name());
     sieve.choose(&name, "", |film| !film.text.is_empty())?;
     sieve.find_films(&Stems::below(images)?)?;
-    Ok(sieve.rows(images, warnings.into_iter().collect()))
+    Ok(sieve.rows(images, warnings))
 }
 
 /// What a report says.
@@ -84,9 +78,9 @@ impl Report {
     }
 }
 
-/// Films of all XML files below a folder, in order of their names; `line` is the file's number. A warning of those files
-/// that are no report.
-fn from_xml(folder: &Path, captions: Captions) -> Result<(Vec<Pair>, Option<String>), Error> {
+/// Films of all XML files in a folder, in order of their names; `line` is the file's number. Files that are no report are a
+/// warning, if `strict` an error.
+fn from_xml(folder: &Path, captions: Captions, strict: bool, warnings: &mut Vec<String>) -> Result<Vec<Pair>, Error> {
     let (mut films, mut broken) = (Vec::new(), Oddity::default());
     let files = xml_files(folder)?;
     if files.is_empty() {
@@ -98,10 +92,15 @@ fn from_xml(folder: &Path, captions: Captions) -> Result<(Vec<Pair>, Option<Stri
         let parsed = Document::parse(text.trim_start_matches('\u{feff}')).map_err(|error| error.to_string());
         match parsed.and_then(|document| report(&document)) {
             Ok((report, ids)) => films.extend(ids.iter().map(|id| report.film(id, at as u64 + 1, captions))),
+            Err(what) if strict => {
+                let todo = "repair or remove the file, or leave out --strict";
+                return Err(Error::Option(format!("{}: {what}; {todo}", path.display())));
+            }
             Err(what) => broken.note(|| format!("{}: {what}", file_name(path))),
         }
     }
-    Ok((films, broken.warning("files are no reports and were passed over")))
+    warnings.extend(broken.warning("files are no reports and were passed over"));
+    Ok(films)
 }
 
 fn xml_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -129,15 +128,18 @@ fn report(document: &Document) -> Result<(Report, Vec<String>), String> {
     Ok((Report { uid, sections, terms }, films))
 }
 
-fn from_csv(projections: &Path, reports: &Path, captions: Captions) -> Result<(Vec<Pair>, Option<String>), Error> {
-    let reports = report_table(reports)?;
+fn from_csv(
+    projections: &Path,
+    reports: &Path,
+    captions: Captions,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Pair>, Error> {
+    let reports = report_table(reports, warnings)?;
     let mut table = Table::open(projections, &["uid", "filename", "projection"])?;
     let (mut films, mut met) = (Vec::new(), HashSet::new());
     while let Some(row) = table.next()? {
-        let (line, values) =
-            row.map_err(|bad| Error::Table { path: projections.to_owned(), line: bad.line, what: bad.what })?;
-        let name = values["filename"].trim();
-        let id = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        let (line, values) = row.map_err(|bad| bad.error(projections))?;
+        let id = stem(values["filename"]);
         let none = Report::default();
         let report = match reports.get_key_value(values["uid"].trim()) {
             Some((uid, report)) => {
@@ -152,19 +154,23 @@ fn from_csv(projections: &Path, reports: &Path, captions: Captions) -> Result<(V
     for uid in reports.keys().filter(|uid| !met.contains(uid.as_str())) {
         strangers.note(|| uid.clone());
     }
-    Ok((films, strangers.warning("reports have no film")))
+    warnings.extend(strangers.warning("reports have no film"));
+    Ok(films)
 }
 
-fn report_table(path: &Path) -> Result<BTreeMap<String, Report>, Error> {
+fn report_table(path: &Path, warnings: &mut Vec<String>) -> Result<BTreeMap<String, Report>, Error> {
     let mut table = Table::open(path, &["uid", "MeSH", "findings", "impression"])?;
-    let mut reports = BTreeMap::new();
+    let (mut reports, mut again) = (BTreeMap::new(), Oddity::default());
     while let Some(row) = table.next()? {
-        let (_, values) = row.map_err(|bad| Error::Table { path: path.to_owned(), line: bad.line, what: bad.what })?;
+        let (_, values) = row.map_err(|bad| bad.error(path))?;
         let value = |name: &str| values[name].trim().to_owned();
         let uid = value("uid");
         let sections = Sections { impression: value("impression"), findings: value("findings"), ..Sections::default() };
         let terms = value("MeSH").split(';').map(|term| term.trim().to_owned()).collect();
-        reports.insert(uid.clone(), Report { uid, sections, terms });
+        if reports.insert(uid.clone(), Report { uid: uid.clone(), sections, terms }).is_some() {
+            again.note(|| uid);
+        }
     }
+    warnings.extend(again.warning(&format!("rows of {} repeat a report; the last was taken", file_name(path))));
     Ok(reports)
 }

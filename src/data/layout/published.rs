@@ -60,10 +60,10 @@ impl RandomState {
     }
 }
 
-/// MGCA's split of `count` items in their order (mgca/preprocess): `parts` of 100 are set apart for testing and
+/// MGCA's split of `count` items in their order (mgca/preprocess): `percent` of them are set apart for testing and
 /// validation, half each, both times by seed 0.
-pub(super) fn mgca(count: usize, parts: usize) -> Vec<Split> {
-    let apart = (count * parts).div_ceil(100);
+pub(super) fn mgca(count: usize, percent: usize) -> Vec<Split> {
+    let apart = (count * percent).div_ceil(100);
     let mut splits = vec![Split::Train; count];
     let chosen = &RandomState::new(0).permutation(count)[..apart];
     for (at, position) in RandomState::new(0).permutation(apart).into_iter().enumerate() {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::stems::Stems;
-use super::{Layout, Sieve, find, find_if_any, published, rle};
+use super::{Layout, Oddity, Sieve, file_name, find, find_if_any, published, rle};
 use crate::data::error::Error;
-use crate::data::pairs::{Mask, Pair};
+use crate::data::pairs::{Mask, Pair, rectangle};
 use crate::data::record::BoundingBox;
 use crate::data::table::Table;
 
@@ -31,7 +31,7 @@ pub fn open(root: &Path, strict: bool) -> Result<Layout<Pair>, Error> {
     films.iter_mut().zip(splits).for_each(|(film, split)| film.split = Some(split));
     let mut warnings = Vec::new();
     match find_if_any(root, &[CLASSES]) {
-        Some(path) => classify(&mut films, &path)?,
+        Some(path) => warnings.extend(classify(&mut films, &path)?),
         None => warnings.push(format!("no detailed classes: there is no {CLASSES} in {}", root.display())),
     }
     let mut sieve = Sieve::new(&table, films, "26,684 (16,010 / 5,337 / 5,337) in the G2D paper", strict);
@@ -81,30 +81,31 @@ fn labelled(path: &Path) -> Result<BTreeMap<String, Pair>, Error> {
 fn target(values: &HashMap<&str, &str>) -> Result<Option<BoundingBox>, String> {
     match values["Target"].trim() {
         "0" => Ok(None),
-        "1" => {
-            let number = |name: &str| match values[name].trim().parse::<f32>() {
-                Ok(number) if number.is_finite() => Ok(number),
-                _ => Err(format!("{name} is {:?}, not a number", values[name])),
-            };
-            let [x, y, w, h] = [number("x")?, number("y")?, number("width")?, number("height")?];
-            match w > 0.0 && h > 0.0 {
-                true => Ok(Some(BoundingBox { label: LABEL.into(), x, y, w, h })),
-                false => Err(format!("a box of {w} by {h} pixels is empty")),
-            }
-        }
+        "1" => rectangle(values, ["x", "y", "width", "height"], LABEL).map(Some),
         other => Err(format!("Target is {other:?}, neither 0 nor 1")),
     }
 }
 
-fn classify(films: &mut [Pair], path: &Path) -> Result<(), Error> {
+/// Adds the detailed classes; warnings of rows that contradict each other and of those without a film.
+fn classify(films: &mut [Pair], path: &Path) -> Result<Vec<String>, Error> {
     let mut table = Table::open(path, &["patientId", "class"])?;
-    let mut classes: HashMap<String, String> = HashMap::new();
+    let (mut classes, mut again) = (BTreeMap::<String, String>::new(), Oddity::default());
     while let Some(row) = table.next()? {
-        let (_, values) = row.map_err(|bad| Error::Table { path: path.to_owned(), line: bad.line, what: bad.what })?;
-        classes.insert(values["patientId"].trim().to_owned(), values["class"].trim().to_owned());
+        let (_, values) = row.map_err(|bad| bad.error(path))?;
+        let (id, class) = (values["patientId"].trim(), values["class"].trim());
+        // A film has a row a box, all of one class.
+        if classes.insert(id.to_owned(), class.to_owned()).is_some_and(|before| before != class) {
+            again.note(|| id.to_owned());
+        }
     }
     for film in films {
         film.columns.extend(classes.remove(&film.id).map(|class| ("class".to_owned(), class)));
     }
-    Ok(())
+    let mut strangers = Oddity::default();
+    for id in classes.into_keys() {
+        strangers.note(|| id);
+    }
+    let name = file_name(path);
+    let again = again.warning(&format!("rows of {name} give a film another class; the last was taken"));
+    Ok(strangers.warning(&format!("films of {name} are not in {LABELS}")).into_iter().chain(again).collect())
 }

@@ -47,3 +47,9 @@ impl Stems {
         self.0.get(stem).map(|(_, path)| path.as_str())
     }
 }
+
+/// A film's name without its ending, which conversions change.
+pub(super) fn stem(name: &str) -> &str {
+    let name = name.trim();
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}

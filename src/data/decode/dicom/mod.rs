@@ -100,10 +100,10 @@ impl Dicom {
             Layout::Plain(_) => self.elements.plain(self.shape.bytes())?,
             Layout::Fragments => self.elements.fragments()?,
         };
-        if self.codec == Codec::Plain && bytes.len() < self.shape.bytes() {
-            return Err(Fault::Damaged("it has fewer pixels than rows and columns say".into()));
-        }
         if self.codec == Codec::Plain {
+            if bytes.len() < self.shape.bytes() {
+                return Err(Fault::Damaged("it has fewer pixels than rows and columns say".into()));
+            }
             bytes.truncate(self.shape.bytes());
         }
         if let Layout::Plain(vr) = self.layout
