@@ -4,7 +4,7 @@
 //! torchvision, timm, segmentation_models_pytorch, MGCA (`img_encoder_q.model.`, `text_encoder_q.model.`), G2D and our own files.
 
 use std::collections::BTreeSet;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,9 @@ use crate::base::Kind;
 use crate::model::config::{Config, PRESETS};
 use crate::program::Program;
 use crate::program::record::State;
+
+/// Names of files of weights in a folder, the first that is there counts.
+pub const FILES: [&str; 3] = ["model.safetensors", "pytorch_model.bin", super::folder::WEIGHTS];
 
 /// A half of the model that has weights of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,8 +40,7 @@ impl Tower {
         }
     }
 
-    /// How the names of its tensors begin in the model, its encoder first; and there what each follows from, as
-    /// [`Import::place`] has it.
+    /// How the names of its tensors begin in the model, its encoder first.
     fn parts(self) -> &'static [&'static str] {
         match self {
             Self::Image => {
@@ -188,11 +190,6 @@ impl Import {
         Ok(import)
     }
 
-    /// The tower.
-    pub fn tower(&self) -> Tower {
-        self.tower
-    }
-
     /// The vocabulary beside a text tower, if one is there; it has a piece for each row of the embedding.
     pub fn vocabulary(&self) -> Option<&Path> {
         self.vocabulary.as_deref()
@@ -335,8 +332,7 @@ impl Import {
     pub fn load(&self, program: &Program) -> Result<(Vec<(usize, Numbers)>, Report), WeightsError> {
         let mut load = Load::of(self);
         let states: Vec<usize> = names::weights(program);
-        let kinds = self.tower.parts();
-        for &part in kinds {
+        for &part in self.tower.parts() {
             let own: Vec<usize> =
                 states.iter().copied().filter(|&at| program.states[at].name.starts_with(part)).collect();
             load.part(program, part, &own);
@@ -361,9 +357,7 @@ impl<'a> Load<'a> {
         let mut notes = Vec::new();
         notes.extend(import.file.under.map(|key| format!("the tensors were taken from {key:?}")));
         if import.tower == Tower::Text && import.heads.is_none() {
-            notes.push(
-                "no config.json lies beside it: how many heads it has is taken from the model (text_heads)".into(),
-            );
+            notes.push("no config.json beside it says how many heads it has: that is the model's (text_heads)".into());
         }
         let report = Report {
             tower: import.tower,
@@ -508,9 +502,8 @@ fn weights_in(path: &Path) -> Result<PathBuf, WeightsError> {
     if !path.is_dir() {
         return Ok(path.into());
     }
-    let names = ["model.safetensors", "pytorch_model.bin", super::folder::WEIGHTS];
-    names.iter().map(|name| path.join(name)).find(|file| file.is_file()).ok_or_else(|| {
-        WeightsError::unusable(path, format!("the folder holds none of {}; name the file itself", names.join(", ")))
+    FILES.iter().map(|name| path.join(name)).find(|file| file.is_file()).ok_or_else(|| {
+        WeightsError::unusable(path, format!("the folder holds none of {}; name the file itself", FILES.join(", ")))
     })
 }
 
@@ -540,7 +533,6 @@ fn prefix(tower: Tower, file: &TensorFile) -> Result<String, String> {
 
 /// Heads by a `config.json` of transformers, which has to describe what the model computes.
 fn heads(config: &Json) -> Result<Option<usize>, String> {
-    let mut wrong = String::new();
     let wanted = [
         ("model_type", json!("bert")),
         ("hidden_act", json!("gelu")),
@@ -549,14 +541,13 @@ fn heads(config: &Json) -> Result<Option<usize>, String> {
         ("type_vocab_size", json!(2)),
         ("is_decoder", json!(false)),
     ];
-    for (key, wanted) in wanted {
+    let wrong = |(key, wanted): (&str, Json)| {
         let given = &config[key];
-        if !given.is_null() && *given != wanted {
-            let _ = write!(wrong, "{}{key} is {given}, {wanted} is needed", if wrong.is_empty() { "" } else { ", " });
-        }
-    }
+        (!given.is_null() && *given != wanted).then(|| format!("{key} is {given}, {wanted} is needed"))
+    };
+    let wrong: Vec<String> = wanted.into_iter().filter_map(wrong).collect();
     if !wrong.is_empty() {
-        return Err(format!("{wrong}: it is another model than the text tower; give a BERT"));
+        return Err(format!("{}: it is another model than the text tower; give a BERT", wrong.join(", ")));
     }
     Ok(config["num_attention_heads"].as_u64().map(|heads| heads as usize))
 }

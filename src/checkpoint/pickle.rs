@@ -163,7 +163,10 @@ impl<'a> Machine<'a> {
             0x80 => self.take::<1>().map(drop)?,
             0x95 => self.take::<8>().map(drop)?,
             b'N' => self.push(Object::Other),
-            b'G' => self.number::<8>()?,
+            b'G' => {
+                self.take::<8>()?;
+                self.push(Object::Other);
+            }
             b'J' => self.integer(|four| i32::from_le_bytes(four).into())?,
             b'M' => self.integer(|two| u16::from_le_bytes(two).into())?,
             b'K' => self.integer(|[one]| one.into())?,
@@ -237,12 +240,6 @@ impl<'a> Machine<'a> {
     fn marked(&mut self) -> Result<Vec<Id>, String> {
         let mark = self.marks.pop().filter(|&mark| mark <= self.stack.len()).ok_or_else(damaged)?;
         Ok(self.stack.split_off(mark))
-    }
-
-    fn number<const BYTES: usize>(&mut self) -> Result<(), String> {
-        self.take::<BYTES>()?;
-        self.push(Object::Other);
-        Ok(())
     }
 
     fn integer<const BYTES: usize>(&mut self, number: impl Fn([u8; BYTES]) -> i64) -> Result<(), String> {

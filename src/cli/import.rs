@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use serde_json::json;
 
+use super::pack::with_bar;
 use crate::checkpoint::import::{Import as Tower, Report, Sources};
-use crate::checkpoint::{folder, write_beside};
+use crate::checkpoint::{folder, folder_beside, write_beside};
+use crate::data::pack::Progress;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Error;
 use crate::model::config::{Config, RECIPES};
@@ -50,6 +53,10 @@ pub struct Import {
 impl Import {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
+        let cancelled = super::cancelled()?;
+        if self.out.file_name().is_none() {
+            return Err(Error::Usage(format!("{}: give --out a folder by its name", self.out.display())));
+        }
         if self.out.exists() && fs::read_dir(&self.out).map_err(Error::io(&self.out))?.next().is_some() {
             return Err(Error::Usage(format!("{} is not empty; give --out a new or empty folder", self.out.display())));
         }
@@ -62,15 +69,11 @@ impl Import {
             config.set(key.trim(), value.trim())?;
         }
         config.validate()?;
-        let beside = beside(&self.out);
-        // A process of the same number that was killed may have left one.
-        let _ = fs::remove_dir_all(&beside);
-        let made = self.fill(&beside, &config, &towers).and_then(|reports| {
-            // An empty folder is replaced.
-            let _ = fs::remove_dir(&self.out);
-            fs::rename(&beside, &self.out).map(|()| reports).map_err(Error::io(&self.out))
-        });
-        let reports = made.inspect_err(|_| drop(fs::remove_dir_all(&beside)))?;
+        let reports = folder_beside(
+            &self.out,
+            |error| Error::io(&self.out)(error),
+            |beside| self.fill(beside, &config, &towers, cancelled),
+        )?;
         if self.json {
             println!("{}", json!({ "config": config, "towers": reports }));
         } else {
@@ -80,9 +83,17 @@ impl Import {
         Ok(())
     }
 
-    fn fill(&self, folder: &Path, config: &Config, towers: &[Tower]) -> Result<Vec<Report>, Error> {
-        fs::create_dir_all(folder).map_err(Error::io(&self.out))?;
-        let reports = imported::write(&folder.join(folder::WEIGHTS), config, towers, self.seed)?;
+    fn fill(
+        &self,
+        folder: &Path,
+        config: &Config,
+        towers: &[Tower],
+        cancelled: &AtomicBool,
+    ) -> Result<Vec<Report>, Error> {
+        let reports = with_bar("making {bar:30} {pos}/{len} tensors", |progress| {
+            let told = |done, total| progress(Progress { done, total });
+            imported::write(&folder.join(folder::WEIGHTS), config, towers, self.seed, &told, cancelled)
+        })?;
         let write = |name: &str, text: String| {
             let path = folder.join(name);
             write_beside(&path, text.as_bytes()).map_err(Error::io(path))
@@ -95,12 +106,6 @@ impl Import {
         write("model.toml", sizes(config))?;
         Ok(reports)
     }
-}
-
-/// A new folder's name while it is written.
-pub(super) fn beside(folder: &Path) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!(".{name}.{}.partial", std::process::id()))
 }
 
 /// The fields that shape tensors, for `--config`; those that say how to train are the run's.

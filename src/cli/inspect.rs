@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::checkpoint::import::FILES;
 use crate::checkpoint::inspect::Contents;
 use crate::checkpoint::{TensorFile, folder};
 use crate::data::Dataset;
@@ -65,8 +66,7 @@ fn file_of(path: &Path) -> Result<PathBuf, Error> {
             Error::Usage(format!("{} has no checkpoint yet; train first: g2d pretrain", path.display()))
         });
     }
-    let names = [folder::WEIGHTS, "model.safetensors", "pytorch_model.bin"];
-    names.iter().map(|name| path.join(name)).find(|file| file.is_file()).ok_or_else(|| {
+    FILES.iter().map(|name| path.join(name)).find(|file| file.is_file()).ok_or_else(|| {
         let what = "it is no run, checkpoint, packed data set or folder of transformers: name a file";
         Error::Usage(format!("{}: {what}", path.display()))
     })

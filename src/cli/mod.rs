@@ -177,7 +177,7 @@ fn cancelled() -> Result<&'static AtomicBool, Error> {
         if CANCELLED.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("stopping: saving first (once more to stop at once)");
+        eprintln!("stopping (once more to stop at once)");
     })
     .map_err(|error| Error::Usage(format!("signals cannot be handled: {error}")))?;
     Ok(&CANCELLED)

@@ -136,10 +136,13 @@ impl Shared {
 }
 
 /// Does something long while a bar shows how far it is.
-pub(super) fn with_bar<T>(
+pub(super) fn with_bar<T, E>(
     template: &str,
-    work: impl FnOnce(&(dyn Fn(Progress) + Sync)) -> Result<T, crate::data::Error>,
-) -> Result<T, Error> {
+    work: impl FnOnce(&(dyn Fn(Progress) + Sync)) -> Result<T, E>,
+) -> Result<T, Error>
+where
+    Error: From<E>,
+{
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.set_style(super::style(template));
     let result = work(&|progress: Progress| {

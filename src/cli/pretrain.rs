@@ -71,7 +71,7 @@ pub struct Pretrain {
     /// Continue the run in --out (by default the newest in runs/) from its last checkpoint, exactly.
     #[arg(long)]
     resume: bool,
-    /// Weights to start from, under published names (safetensors). The published learning rate applies then.
+    /// Weights to start from, under published names (safetensors, or as torch.save writes them). The published learning rate applies then.
     #[arg(long)]
     weights: Option<PathBuf>,
     /// Towers of others to start from, image=FILE,text=FILE_OR_FOLDER: a ResNet-50, a BERT (docs/weights.md). What they lack
@@ -133,8 +133,13 @@ impl Pretrain {
 
     /// Whether it is the first run: neither data nor model were named.
     fn first(&self) -> bool {
-        let imports = self.weights.is_some() || !self.init.is_empty();
-        self.data.is_none() && self.preset.is_none() && self.recipe.is_none() && !imports && !self.resume
+        let named = self.data.is_some() || self.preset.is_some() || self.recipe.is_some() || self.imports();
+        !named && !self.resume
+    }
+
+    /// Whether it starts from weights that are there.
+    fn imports(&self) -> bool {
+        self.weights.is_some() || !self.init.is_empty()
     }
 
     fn preset(&self) -> &str {
@@ -146,7 +151,7 @@ impl Pretrain {
     }
 
     fn start(&self) -> Start {
-        Start::of(self.recipe(), self.weights.is_some() || !self.init.is_empty())
+        Start::of(self.recipe(), self.imports())
     }
 
     fn fresh(&self, cancelled: &'static std::sync::atomic::AtomicBool) -> Result<Run, Error> {
@@ -294,8 +299,7 @@ impl Pretrain {
     }
 
     fn resumed(&self) -> Result<Run, Error> {
-        let imports = self.weights.is_some() || !self.init.is_empty();
-        let named = self.preset.is_some() || self.recipe.is_some() || self.config.is_some() || imports;
+        let named = self.preset.is_some() || self.recipe.is_some() || self.config.is_some() || self.imports();
         if named || !self.set.is_empty() || self.batch.is_some() {
             let flags = "--preset, --recipe, --config, --set, --batch, --weights and --init";
             return Err(Error::Usage(format!("a resumed run keeps its settings and weights; leave out {flags}")));

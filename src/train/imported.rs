@@ -1,6 +1,7 @@
 //! Weights of a whole model made of towers of others, with what they lack drawn fresh.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::Kind;
 use crate::checkpoint::import::{Import, Report};
@@ -27,11 +28,18 @@ pub fn config(base: &Config, towers: &[Import]) -> Result<Config, Error> {
 }
 
 /// Writes the weights of the model `config` to a file: those of `towers`, the others drawn by `seed`. Returns what became of
-/// the towers' names.
+/// the towers' names. `progress` is told how many tensors there are of how many; `cancelled` is looked at between them.
 ///
 /// # Errors
-/// If a tower does not fit, or the file cannot be written.
-pub fn write(path: &Path, config: &Config, towers: &[Import], seed: u64) -> Result<Vec<Report>, Error> {
+/// If a tower does not fit, the file cannot be written, or it is cancelled.
+pub fn write(
+    path: &Path,
+    config: &Config,
+    towers: &[Import],
+    seed: u64,
+    progress: &dyn Fn(usize, usize),
+    cancelled: &AtomicBool,
+) -> Result<Vec<Report>, Error> {
     let shapes = Shapes { batch: 1, text_len: 1, source: Source::Bytes };
     let program = g2d::record_evaluate(config, &shapes)?.finish();
     let mut numbers: Vec<Option<Numbers>> = vec![None; program.states.len()];
@@ -42,15 +50,21 @@ pub fn write(path: &Path, config: &Config, towers: &[Import], seed: u64) -> Resu
         found.into_iter().for_each(|(at, found)| numbers[at] = Some(found));
         reports.push(report);
     }
-    let tensors = names::weights(&program).into_iter().map(|at| {
+    let wanted = names::weights(&program);
+    let mut tensors = Vec::with_capacity(wanted.len());
+    for &at in &wanted {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(Error::Usage("cancelled; nothing was kept".into()));
+        }
+        progress(tensors.len(), wanted.len());
         let state = &program.states[at];
         let spec = program.spec(state.value);
         let drawn = || match spec.kind {
             Kind::Index => Numbers::Index(vec![0; spec.shape.elements()]),
             _ => Numbers::Real(init::draw(state.init, &state.name, spec.shape.elements(), seed)),
         };
-        (at, numbers[at].take().unwrap_or_else(drawn))
-    });
-    checkpoint::save(path, &program, &tensors.collect::<Vec<_>>())?;
+        tensors.push((at, numbers[at].take().unwrap_or_else(drawn)));
+    }
+    checkpoint::save(path, &program, &tensors)?;
     Ok(reports)
 }

@@ -15,6 +15,7 @@ use super::metrics::{MaskMemory, StepLine, ValidationLine};
 use super::session::{Films, Options, Session};
 use super::validate::{Validation, validate};
 use crate::checkpoint::folder::{self, Progress};
+use crate::checkpoint::folder_beside;
 use crate::checkpoint::import::{Report, Sources};
 use crate::data::augment::Recipe;
 use crate::data::loader::{Batches, HostBatch, Loader, LoaderOptions};
@@ -359,14 +360,7 @@ fn begin(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -
     if run.folder.exists() {
         return fill(run, &run.folder, &reports);
     }
-    let name = run.folder.file_name().unwrap_or_default().to_string_lossy();
-    let beside = run.folder.with_file_name(format!(".{name}.{}.starting", std::process::id()));
-    // A process of the same number that was killed may have left one.
-    let _ = fs::remove_dir_all(&beside);
-    fs::create_dir_all(&beside).map_err(Error::io(&run.folder))?;
-    fill(run, &beside, &reports)
-        .and_then(|held| fs::rename(&beside, &run.folder).map(|()| held).map_err(Error::io(&run.folder)))
-        .inspect_err(|_| drop(fs::remove_dir_all(&beside)))
+    folder_beside(&run.folder, |error| Error::io(&run.folder)(error), |beside| fill(run, beside, &reports))
 }
 
 /// Locks the folder of a new run and writes what makes it one.

@@ -5,7 +5,6 @@ mod protobuf;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, View};
@@ -164,26 +163,24 @@ pub fn hf(model: &Model<'_>, tokenizer: &str, folder: &Path) -> Result<(), Weigh
         "model_max_length": config.max_positions, "tokenize_chinese_chars": true, "strip_accents": null,
         "unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
     });
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let beside = folder.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let io = |path: PathBuf| move |source| WeightsError::File { path, source };
-    // A process of the same number that was killed may have left one.
-    let _ = fs::remove_dir_all(&beside);
-    let fill = || {
-        fs::create_dir_all(&beside).map_err(io(folder.into()))?;
-        model.write(tensors, &beside.join("model.safetensors"))?;
-        let files = [
-            ("config.json", pretty(&about)),
-            ("tokenizer_config.json", pretty(&words)),
-            ("tokenizer.json", tokenizer.into()),
-            ("vocab.txt", pieces.iter().flat_map(|piece| [piece, "\n"]).collect()),
-        ];
-        for (name, text) in files {
-            write_beside(&beside.join(name), text.as_bytes()).map_err(io(folder.join(name)))?;
-        }
-        fs::rename(&beside, folder).map_err(io(folder.into()))
-    };
-    fill().inspect_err(|_| drop(fs::remove_dir_all(&beside)))
+    let io = |path: PathBuf, source| WeightsError::File { path, source };
+    super::folder_beside(
+        folder,
+        |source| io(folder.into(), source),
+        |beside| {
+            model.write(tensors, &beside.join("model.safetensors"))?;
+            let files = [
+                ("config.json", pretty(&about)),
+                ("tokenizer_config.json", pretty(&words)),
+                ("tokenizer.json", tokenizer.into()),
+                ("vocab.txt", pieces.iter().flat_map(|piece| [piece, "\n"]).collect()),
+            ];
+            for (name, text) in files {
+                write_beside(&beside.join(name), text.as_bytes()).map_err(|source| io(folder.join(name), source))?;
+            }
+            Ok(())
+        },
+    )
 }
 
 fn pretty(json: &Json) -> String {
