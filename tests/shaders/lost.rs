@@ -46,6 +46,7 @@ fn a_run_whose_gpu_is_lost_keeps_its_checkpoint_and_ends_in_the_same_bits() {
     let run = folder.join("run");
     let checkpoints = folder::list(&run).unwrap();
     assert!(!checkpoints.is_empty(), "it was lost before the first checkpoint");
+    assert!(!run.join("checkpoints/step-00000012").exists(), "it was lost behind its last step");
     for checkpoint in &checkpoints {
         folder::verify(checkpoint).unwrap_or_else(|error| panic!("{error}"));
     }
