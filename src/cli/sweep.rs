@@ -28,7 +28,7 @@ use crate::error::Error;
     pretrain = [\"--steps\", \"600\"]        # further arguments of g2d pretrain\n  \
     tasks = [\"probe\", \"segment\"]         # of g2d eval; pretrain: what training itself wrote down\n  \
     random = true                        # also weights that were never trained\n  \
-    show = [\"probe: f5, 1 % of training\"] # what is plotted: how a task and a setting begin\n  \
+    show = [\"probe: f5, 1 % of training\"] # what is plotted: how names of rows begin, * for anything\n  \
     [grid]                               # keys and values as in --set\n  \
     decoder_objective = [\"pseudo-segmentation\", \"none\"]")]
 pub struct Sweep {
