@@ -39,7 +39,7 @@ const UNSAFE: &[&str] = &[
     "src/base/",
     "src/data/shard",
     "src/capi/",
-    "tests/fuzz.rs",
+    "tests/fuzz/",
 ];
 
 const RUST_LINES: usize = 600;

@@ -90,6 +90,10 @@ impl Subject {
     /// # Errors
     /// If it does not lie in a run, or cannot be read.
     pub fn of_file(weights: &Path) -> Result<Self, Error> {
+        if !weights.exists() {
+            let what = "there is no such run or file of weights; name a run's folder or a file in its checkpoints";
+            return Err(Error::Usage(format!("{}: {what}", weights.display())));
+        }
         let run = Self::run_of(weights).ok_or_else(|| {
             let what = "lies in no run, so its model is not known; put it into a run's folder beside config.json and \
                         manifest.json, or name a run";
