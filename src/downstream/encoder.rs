@@ -98,7 +98,7 @@ impl Encoder {
         for (done, part) in samples.chunks(BATCH).enumerate() {
             let mut padded = part.to_vec();
             padded.resize(BATCH, part[0]); // what fills the last batch is not kept
-            let batch = batches.gather(&padded, 0);
+            let batch = batches.gather(&padded, 0)?;
             Films::Bytes(&batch.pixels, &batch.augmentation).write(&mut self.engine, &self.images)?;
             self.engine.replay(&self.images)?;
             let take = |name: &str, to: &mut Vec<f32>| {
