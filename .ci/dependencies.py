@@ -23,7 +23,7 @@ TWICE = {
     "miniz_oxide": "png of image",
     "r-efi": "the two of getrandom, on UEFI",
     "rand_core": "rand 0.9",
-    "thiserror": "what wgpu uses on macOS",
+    "thiserror": "sysctl of gemm, on macOS",
     "thiserror-impl": "as thiserror",
     "syn": "derive macros that have not moved to syn 3",
 }

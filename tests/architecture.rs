@@ -264,8 +264,9 @@ fn reasons(source: &str) -> Vec<(String, String)> {
     let text = |line: &str| line.trim_start_matches('/').trim().to_owned();
     let mut found = Vec::new();
     for start in (0..lines.len()).filter(|&at| text(lines[at]).starts_with("SAFETY:") && lines[at].starts_with("//")) {
-        let end = start + lines[start..].iter().take_while(|line| line.starts_with("//")).count();
-        let reason: Vec<String> = lines[start..end].iter().map(|line| text(line)).collect();
+        let comment = lines[start..].iter().take_while(|line| line.starts_with("//")).count();
+        let reason: Vec<String> = lines[start..start + comment].iter().map(|line| text(line)).collect();
+        let end = start + comment + lines[start + comment..].iter().take_while(|line| line.starts_with('#')).count();
         let around = known.iter().filter(|(_, first, count)| (*first..first + count).contains(&(end + 1)));
         let name = around.min_by_key(|(_, _, count)| count).map_or(lines[end].trim_end_matches(" {"), |it| &it.0);
         found.push((name.replace('|', "\\|"), reason.join(" ")["SAFETY:".len()..].trim().replace('|', "\\|")));
