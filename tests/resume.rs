@@ -37,7 +37,7 @@ fn shards() -> &'static Path {
     static SHARDS: OnceLock<PathBuf> = OnceLock::new();
     SHARDS.get_or_init(|| {
         let (drawn, packed) = (empty("drawn"), empty("shards"));
-        phantom::write(&drawn, phantom::Style::Training, FILMS, 9, &|_| {}).unwrap();
+        phantom::write(&drawn, phantom::Style::Training, FILMS, 9, &|_| {}, &NEVER).unwrap();
         let options = PackOptions { size: 64, ..PackOptions::new(&packed) };
         let table = PairsTable::open(&drawn.join("pairs.csv"), None).unwrap();
         let funnel = pack(&table, &options, &|_| {}, &AtomicBool::new(false)).unwrap();
