@@ -8,8 +8,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::inspect::provenance;
-use crate::checkpoint::export::{self, Model};
 use crate::checkpoint::TensorFile;
+use crate::checkpoint::export::{self, Model};
 use crate::data::tokenizer::Tokenizer;
 use crate::downstream::Subject;
 use crate::error::Error;

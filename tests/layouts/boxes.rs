@@ -25,7 +25,8 @@ fn ms_cxr_has_phrases_with_boxes_on_films_of_mimic() {
         // Of one thing that is in two places there are two rows.
         for side in 0..1 + film % 2 {
             let phrase = format!("\"small effusion; left, {film}\"");
-            writeln!(table, "film{film},Pleural Effusion,{phrase},{path},{},640,320,640,1280,2560,{split}", side * 640).unwrap();
+            writeln!(table, "film{film},Pleural Effusion,{phrase},{path},{},640,320,640,1280,2560,{split}", side * 640)
+                .unwrap();
         }
         if film == 4 {
             writeln!(table, "film4,Cardiomegaly,heart is large,{path},0,0,640,640,1280,2560,{split}").unwrap();
@@ -46,9 +47,13 @@ fn ms_cxr_has_phrases_with_boxes_on_films_of_mimic() {
     let record = data.record(index(&data, "film4")).unwrap();
     assert_eq!(record.findings, "small effusion, left, 4;heart is large");
     assert_eq!((record.text.as_str(), record.split), ("small effusion, left, 4 heart is large", Split::Test));
-    assert_eq!((record.patient_id.as_str(), record.columns["findings"].as_str()), ("10000002", "Pleural Effusion;Cardiomegaly"));
+    assert_eq!(
+        (record.patient_id.as_str(), record.columns["findings"].as_str()),
+        ("10000002", "Pleural Effusion;Cardiomegaly")
+    );
     // A fortieth of the published size, in the middle of a square.
-    let [effusion, heart] = [("small effusion, left, 4", [16.0, 16.0, 8.0, 16.0]), ("heart is large", [16.0, 0.0, 16.0, 16.0])];
+    let [effusion, heart] =
+        [("small effusion, left, 4", [16.0, 16.0, 8.0, 16.0]), ("heart is large", [16.0, 0.0, 16.0, 16.0])];
     assert_eq!(places(&record), [effusion, heart]);
     let twice = data.record(index(&data, "film5")).unwrap();
     assert_eq!((twice.findings.as_str(), twice.boxes.len()), ("small effusion, left, 5", 2));
@@ -69,14 +74,25 @@ fn ms_cxr_has_phrases_with_boxes_on_films_of_mimic() {
         refused(&folder, "pack ms-cxr --images jpg --phrases bad.csv --out none", words);
     };
     let path = in_mimic(4);
-    bad(&format!("film4,A,b,{path},1,1,2,2,999,2560,test"), &["line 32", "another path, size or split here than at line 8"]);
+    bad(
+        &format!("film4,A,b,{path},1,1,2,2,999,2560,test"),
+        &["line 32", "another path, size or split here than at line 8"],
+    );
     bad(&format!("x,A,b,{path},1,1,0,2,1280,2560,test"), &["line 32", "0 by 2 pixels is empty"]);
     bad(&format!("x,A,b,{path},1,1,2,2,wide,2560,test"), &["image_width is \"wide\""]);
     bad(&format!("x,A,,{path},1,1,2,2,1280,2560,test"), &["label_text or category_name is empty"]);
     bad(&format!("x,A,b,{path},1,1,2,2,1280,2560,dev"), &["split \"dev\" is none of"]);
     bad("x,A,b,films/x.jpg,1,1,2,2,1280,2560,test", &["has no patient"]);
-    refused(&folder, "pack ms-cxr --images jpg --phrases jpg --out none", &["there is no MS_CXR_Local_Alignment_v1.1.0.csv or"]);
-    refused(&folder, &format!("{line} --strict").replace("--out out", "--out none"), &["film9: there is no", "leave out --strict"]);
+    refused(
+        &folder,
+        "pack ms-cxr --images jpg --phrases jpg --out none",
+        &["there is no MS_CXR_Local_Alignment_v1.1.0.csv or"],
+    );
+    refused(
+        &folder,
+        &format!("{line} --strict").replace("--out out", "--out none"),
+        &["film9: there is no", "leave out --strict"],
+    );
 }
 
 const BOXES: &str = "image_id,rad_id,class_name,x_min,y_min,x_max,y_max";
@@ -92,7 +108,8 @@ fn readings(films: usize) -> String {
                 (0, _) => writeln!(table, "f{film:03},R3,ILD,0,0,64,64").unwrap(),
                 (1, _) => writeln!(table, "f{film:03},R{reader},No finding,,,,").unwrap(),
                 (_, 1) => writeln!(table, "f{film:03},R1,ILD,0,0,64,64").unwrap(),
-                _ => writeln!(table, "f{film:03},R{reader},{},,,,", ["No finding", "Other diseases"][reader - 2]).unwrap(),
+                _ => writeln!(table, "f{film:03},R{reader},{},,,,", ["No finding", "Other diseases"][reader - 2])
+                    .unwrap(),
             }
         }
     }
@@ -136,12 +153,18 @@ fn vindr_takes_what_radiologists_agree_on_and_their_mean_boxes() {
     let data = dataset(&folder);
     let told = |id: &str| {
         let record = data.record(index(&data, id)).unwrap();
-        (record.findings.clone(), places(&record).into_iter().map(|(label, place)| (label.to_owned(), place)).collect::<Vec<_>>())
+        (
+            record.findings.clone(),
+            places(&record).into_iter().map(|(label, place)| (label.to_owned(), place)).collect::<Vec<_>>(),
+        )
     };
     let place = ("Cardiomegaly".to_owned(), [17.6, 32.0, 32.0, 32.0]);
     let (findings, boxes) = told("f003");
     assert_eq!(findings, "Cardiomegaly", "one of three saw ILD");
-    assert!(boxes.len() == 1 && boxes[0].0 == place.0 && (0..4).all(|at| (boxes[0].1[at] - place.1[at]).abs() < 1e-3), "{boxes:?}");
+    assert!(
+        boxes.len() == 1 && boxes[0].0 == place.0 && (0..4).all(|at| (boxes[0].1[at] - place.1[at]).abs() < 1e-3),
+        "{boxes:?}"
+    );
     assert_eq!((told("f001").0, told("f002").0), ("No Finding".into(), String::new()), "nobody agrees on f002");
     assert_eq!(told("t0"), ("ILD;Other diseases;Pneumonia".into(), vec![("ILD".into(), [0.0, 0.0, 64.0, 64.0])]));
     let record = data.record(index(&data, "f002")).unwrap();
@@ -161,15 +184,24 @@ fn vindr_takes_what_radiologists_agree_on_and_their_mean_boxes() {
     bad("f001,R1,ILD", &["line 20", "3 values where the header has 7"]);
     write(&root.join("annotations/annotations_train.csv"), readings(6).as_bytes());
     write(&root.join("annotations/image_labels_train.csv"), b"image_id,rad_id,ILD\nf001,R1,maybe\n");
-    refused(&folder, "pack vindr --root set --out none", &["image_labels_train.csv, line 2", "ILD is \"maybe\", neither 0 nor 1"]);
-    refused(&folder, "pack vindr --root out --out none", &["there is no annotations/annotations_train.csv or", "train.csv in out"]);
+    refused(
+        &folder,
+        "pack vindr --root set --out none",
+        &["image_labels_train.csv, line 2", "ILD is \"maybe\", neither 0 nor 1"],
+    );
+    refused(
+        &folder,
+        "pack vindr --root out --out none",
+        &["there is no annotations/annotations_train.csv or", "train.csv in out"],
+    );
 }
 
 #[test]
 fn vindr_as_the_challenge_has_it_is_read_without_test_films() {
     let folder = empty("vindr-challenge");
     let table = readings(30).replace(BOXES, "image_id,rad_id,class_name,x_min,y_min,x_max,y_max,class_id");
-    let table: String = table.lines().map(|line| format!("{line}{}\n", if line.starts_with('f') { ",3" } else { "" })).collect();
+    let table: String =
+        table.lines().map(|line| format!("{line}{}\n", if line.starts_with('f') { ",3" } else { "" })).collect();
     write(&folder.join("set/train.csv"), table.as_bytes());
     (0..30).for_each(|film| write_film(&folder.join(format!("set/train/f{film:03}.jpg")), 640, 640, film));
     let funnel = packed(&folder, "pack vindr --root set --size 16 --out out");
@@ -251,7 +283,10 @@ fn covidx_has_three_classes_and_names_with_blanks() {
         write(&root.join("test_COVIDx9B.txt"), format!("{test}{line}\n").as_bytes());
         refused(&folder, "pack covidx --root set --out none", words);
     };
-    bad("1 a.png positive cohen", &["test_COVIDx9B.txt, line 11", "class \"positive\" is none of normal, pneumonia, COVID-19"]);
+    bad(
+        "1 a.png positive cohen",
+        &["test_COVIDx9B.txt, line 11", "class \"positive\" is none of normal, pneumonia, COVID-19"],
+    );
     bad("1 normal cohen", &["line 11", "no name of a file"]);
     bad("1", &["line 11", "1 words, where patient, file, class and source"]);
 }

@@ -2,10 +2,10 @@
 //! what was made, what is carried, and bad input.
 #![cfg(feature = "cli")]
 
+mod boxes;
 #[path = "../common/command.rs"]
 #[allow(dead_code)]
 mod command;
-mod boxes;
 mod mimic;
 mod mimic_tree;
 mod others;

@@ -101,7 +101,11 @@ fn a_list_of_films_is_packed_for_testing() {
     let ids: BTreeSet<String> = (0..data.len()).map(|film| data.record(film).unwrap().id).collect();
     assert_eq!(ids, [4, 8].map(|row| paths[row].trim_end_matches(".jpg").to_owned()).into());
 
-    refused(&folder, "pack chexpert --root set --split 5x200 --out none", &["train.csv", "have Atelectasis", "200 are needed"]);
+    refused(
+        &folder,
+        "pack chexpert --root set --split 5x200 --out none",
+        &["train.csv", "have Atelectasis", "200 are needed"],
+    );
     refused(&folder, "pack chexpert --root set --split mgca --out none", &["train.csv", "200 are needed"]);
     write(&folder.join("other.csv"), b"File\na\n");
     refused(&folder, "pack chexpert --root set --list other.csv --out none", &["other.csv", "[\"Path\"] are missing"]);
@@ -122,7 +126,8 @@ fn covidx_and_object_cxr_draw_validation_as_scikit_learn() {
     write_film(&root.join("test/t.png"), 20, 20, 1);
     write(&root.join("test_COVIDx9A.txt"), b"1 t.png normal b\n");
     let drawn = films(&covidx::open(&root, true).unwrap());
-    let validation = |films: &[Pair], first: u64| fingerprint(films.iter().filter(|film| film.split == Some(Split::Val)), first);
+    let validation =
+        |films: &[Pair], first: u64| fingerprint(films.iter().filter(|film| film.split == Some(Split::Val)), first);
     assert_eq!(validation(&drawn, 1), (21, 56_294));
 
     let rows: String = (0..103).map(|film| format!("{film}.png,\n")).collect();

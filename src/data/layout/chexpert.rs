@@ -122,7 +122,9 @@ pub fn open(
     sieve.first_of_each()?;
     if *choice != Choice::Patients {
         let (name, reported) = match choice {
-            Choice::Listed(list) => (format!("in {}", file_name(list)), "1,000 of 966 patients in CheXpert 5x200 (CXR-CLIP)"),
+            Choice::Listed(list) => {
+                (format!("in {}", file_name(list)), "1,000 of 966 patients in CheXpert 5x200 (CXR-CLIP)")
+            }
             Choice::FiveTimes200 => ("in CheXpert 5x200 by MGCA's script".to_owned(), "1,000"),
             _ => ("in a split of MGCA's script".to_owned(), ""),
         };
@@ -156,7 +158,9 @@ fn five_times_200(films: &[Pair]) -> Result<Vec<usize>, String> {
             (0..films.len()).filter(|&at| frontal(&films[at]) && only(&films[at]) == Some(label)).collect();
         if own.len() < EACH {
             let count = own.len();
-            return Err(format!("{count} frontal films have {label} and no other label, {EACH} are needed; give the whole set"));
+            return Err(format!(
+                "{count} frontal films have {label} and no other label, {EACH} are needed; give the whole set"
+            ));
         }
         chosen.extend(published::drawn(own.len(), EACH).into_iter().map(|at| own[at]));
     }
@@ -168,7 +172,10 @@ fn mgca(films: &mut [Pair]) -> Result<Option<String>, String> {
     let apart: HashSet<usize> = five_times_200(films)?.into_iter().collect();
     let rest: Vec<usize> = (0..films.len()).filter(|at| !apart.contains(at)).collect();
     if rest.len() < HELD_OUT {
-        return Err(format!("{} films are left, of which {HELD_OUT} should be validation; give the whole set", rest.len()));
+        return Err(format!(
+            "{} films are left, of which {HELD_OUT} should be validation; give the whole set",
+            rest.len()
+        ));
     }
     let drawn: BTreeSet<usize> = published::drawn(rest.len(), HELD_OUT).into_iter().collect();
     // Validation are the films at these places among the rest; out of training are taken those with these numbers among all.
@@ -184,7 +191,9 @@ fn mgca(films: &mut [Pair]) -> Result<Option<String>, String> {
             both.note(|| films[at].id.clone());
         }
     }
-    let what = format!("of the {HELD_OUT} validation films of MGCA's script it also trains on; here they are validation alone");
+    let what = format!(
+        "of the {HELD_OUT} validation films of MGCA's script it also trains on; here they are validation alone"
+    );
     Ok(both.warning(&what))
 }
 

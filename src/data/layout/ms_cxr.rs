@@ -44,7 +44,8 @@ struct Phrase {
 }
 
 fn phrased(path: &Path, label: Label) -> Result<Vec<Pair>, Error> {
-    let columns = ["dicom_id", "category_name", "label_text", "path", "x", "y", "w", "h", "image_width", "image_height"];
+    let columns =
+        ["dicom_id", "category_name", "label_text", "path", "x", "y", "w", "h", "image_width", "image_height"];
     let mut table = Table::open(path, &columns)?;
     let (mut films, mut places) = (Vec::<Pair>::new(), HashMap::<String, usize>::new());
     while let Some(row) = table.next()? {
@@ -87,9 +88,11 @@ fn phrase((line, values): Row<'_>, label: Label) -> Result<Phrase, String> {
     let [phrase, finding] = [value("label_text"), value("category_name")].map(|text| text.replace(';', ","));
     let image = value("path").trim_start_matches('/').to_owned();
     let patient = image.split('/').find(|part| {
-        part.strip_prefix('p').is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        part.strip_prefix('p')
+            .is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()))
     });
-    let patient = patient.ok_or_else(|| format!("path {image:?} has no patient: files/p10/p10000032/... is expected"))?;
+    let patient =
+        patient.ok_or_else(|| format!("path {image:?} has no patient: files/p10/p10000032/... is expected"))?;
     if value("dicom_id").is_empty() || phrase.is_empty() || finding.is_empty() {
         return Err("dicom_id, label_text or category_name is empty".into());
     }

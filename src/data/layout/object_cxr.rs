@@ -72,7 +72,11 @@ fn bounds(drawn: &str) -> Result<BoundingBox, String> {
     let enough = match kind {
         "0" | "1" => corners.len() == 2,
         "2" => corners.len() >= 3,
-        _ => return Err(format!("{drawn:.80?} begins with {kind:.20?}, which is none of 0, 1, 2 (box, ellipse, polygon)")),
+        _ => {
+            return Err(format!(
+                "{drawn:.80?} begins with {kind:.20?}, which is none of 0, 1, 2 (box, ellipse, polygon)"
+            ));
+        }
     };
     if !enough || !rest.is_empty() {
         let needed = "two corners, a polygon at least three, and each corner two numbers";
@@ -93,7 +97,9 @@ mod tests {
         assert_eq!(place("0 10 20 30 60"), Ok([10.0, 20.0, 20.0, 40.0]));
         assert_eq!(place("1 30 60 10 20"), Ok([10.0, 20.0, 20.0, 40.0]), "corners in any order");
         assert_eq!(place("2 5 9 1 7 3 2 4 4"), Ok([1.0, 2.0, 4.0, 7.0]));
-        for wrong in ["3 1 2 3 4", "0 1 2 3", "0 1 2 3 4 5 6", "2 1 2 3 4", "2 1 2 3 4 5", "1 a 2 3 4", "0 1 2 3 inf", ""] {
+        for wrong in
+            ["3 1 2 3 4", "0 1 2 3", "0 1 2 3 4 5 6", "2 1 2 3 4", "2 1 2 3 4 5", "1 a 2 3 4", "0 1 2 3 inf", ""]
+        {
             assert!(place(wrong).is_err(), "{wrong}");
         }
     }
