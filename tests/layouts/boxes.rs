@@ -76,9 +76,9 @@ fn ms_cxr_has_phrases_with_boxes_on_films_of_mimic() {
     let path = in_mimic(4);
     bad(
         &format!("film4,A,b,{path},1,1,2,2,999,2560,test"),
-        &["line 32", "another path, size or split here than at line 8"],
+        &["line 33", "another path, size or split here than at line 8"],
     );
-    bad(&format!("x,A,b,{path},1,1,0,2,1280,2560,test"), &["line 32", "0 by 2 pixels is empty"]);
+    bad(&format!("x,A,b,{path},1,1,0,2,1280,2560,test"), &["line 33", "0 by 2 pixels is empty"]);
     bad(&format!("x,A,b,{path},1,1,2,2,wide,2560,test"), &["image_width is \"wide\""]);
     bad(&format!("x,A,,{path},1,1,2,2,1280,2560,test"), &["label_text or category_name is empty"]);
     bad(&format!("x,A,b,{path},1,1,2,2,1280,2560,dev"), &["split \"dev\" is none of"]);

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
 
 use g2d::base::random::Rng;
 use g2d::data::{Dataset, Split};
