@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 
 use common::ledger;
 use g2d::data::phantom::{self, Style};
@@ -29,7 +30,7 @@ fn the_examples_train_and_segment() {
     assert_eq!(steps.len(), 3, "{text}");
     assert!(text.contains("checkpoint: run/checkpoints/step-00000003"), "{text}");
 
-    phantom::write(&folder.join("drawn"), Style::Training, 1, 5, &|_| {}).unwrap();
+    phantom::write(&folder.join("drawn"), Style::Training, 1, 5, &|_| {}, &AtomicBool::new(false)).unwrap();
     let film = fs::read_dir(folder.join("drawn/images")).unwrap().next().unwrap().unwrap().path();
     let mask = folder.join("mask.png");
     let text = example("segment", &[&folder.join("run"), &film, &mask]);

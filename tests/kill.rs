@@ -73,6 +73,38 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
+fn phantoms_that_are_stopped_or_killed_leave_no_folder_in_the_way() {
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let folder = empty("phantom");
+    let line = "phantom --count 3000 --seed 2 --out drawn";
+    let drawing = |child: &mut Child| {
+        let begun = Instant::now();
+        let beside = folder.join(format!(".drawn.{}.partial/images", child.id()));
+        while !beside.is_dir() {
+            assert!(child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(60), "it never drew");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let mut child = start(&folder, line);
+    drawing(&mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!folder.join("drawn").exists());
+    #[cfg(unix)]
+    {
+        let mut child = start(&folder, line);
+        drawing(&mut child);
+        let told = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(told.unwrap().success());
+        let ended = common::command::Ended::of(child.wait_with_output().unwrap());
+        ended.refused(&["drawing was cancelled"]);
+    }
+    assert!(!folder.join("drawn").exists());
+    g2d(&folder, "phantom --count 3 --seed 2 --out drawn").done();
+    g2d(&folder, "phantom --count 3 --seed 2 --out drawn").refused(&["drawn is not empty"]);
+}
+
+#[test]
 fn a_killed_pack_is_never_taken_for_whole_and_starts_over() {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let folder = empty("pack");

@@ -14,7 +14,9 @@ use common::ledger;
 use common::torch_files::{Tensor, dict, file, state_dict, view};
 use g2d::checkpoint::TensorFile;
 use g2d::checkpoint::import::{Import, Tower};
+use g2d::data::Dataset;
 use g2d::data::tokenizer::Tokenizer;
+use g2d::downstream::Subject;
 use g2d::model::batch::{Shapes, Source, TextBatch, Texts};
 use g2d::model::config::Config;
 use g2d::model::{bert, g2d as model};
@@ -142,6 +144,14 @@ fn exports_hold_the_same_numbers_under_the_names_of_others() {
     g2d(&folder, "export one --format onnx --out g2d.onnx").done();
     let graph = digests(&folder, "g2d.onnx");
     assert_eq!(graph["encoder.conv1.weight"], all["img_model.encoder.conv1.weight"]);
+    let report = json_of(g2d(&folder, &format!("import --init image=g2d.onnx --out graph --json {SMALL}")));
+    assert_eq!((&report["towers"][0]["format"], &report["towers"][0]["prefix"]), (&json!("onnx"), &json!("encoder.")));
+    let again = digests(&folder, "graph/weights.safetensors");
+    for name in
+        all.keys().filter(|name| name.starts_with("img_model.encoder.") && !name.ends_with("num_batches_tracked"))
+    {
+        assert_eq!(all[name], again[name], "{name} through ONNX");
+    }
     // What was exported is imported again.
     let report = json_of(g2d(&folder, "import --init image=unet.safetensors,text=bert --out again --json"));
     assert_eq!(report["config"]["decoder_channels"], json!([16, 8, 8, 4, 4]));
@@ -209,6 +219,51 @@ fn a_run_starts_from_towers_of_others_and_says_so() {
     g2d(&folder, &format!("{other} --init image=resnet.pth --out no")).refused(&["resnet_width", "--preset micro"]);
     g2d(&folder, &format!("{run} --init image=a.pth --init image=b.pth --out no")).refused(&["one file for each"]);
     assert!(!folder.join("no").exists());
+}
+
+#[test]
+fn what_was_imported_is_evaluated_on_shards_that_are_named() {
+    let folder = empty("evaluated");
+    drawn(&folder.join("one"), 1);
+    g2d(&folder, "phantom --count 60 --seed 3 --out drawn").done();
+    g2d(
+        &folder,
+        "pack --pairs drawn/pairs.csv --boxes drawn/boxes.csv --size 64 --tokenizer one/vocab.txt --out shards",
+    )
+    .done();
+    g2d(&folder, "eval retrieve --weights one --device cpu").refused(&["imported weights in one", "--data"]);
+    for weights in ["one", "one/weights.safetensors"] {
+        let line = format!("eval retrieve --weights {weights} --data shards --device cpu --json");
+        let report = json_of(g2d(&folder, &line));
+        assert!(report["subject"].as_str().unwrap().contains("imported weights in one"), "{report}");
+    }
+    assert!(folder.join("one/eval").is_dir());
+    g2d(&folder, "eval retrieve --weights shards --data shards").refused(&["shards is none of ours", "g2d import"]);
+}
+
+#[test]
+fn inspect_compares_the_digests_of_shards_and_says_so() {
+    let folder = empty("inspected");
+    g2d(&folder, "phantom --count 24 --seed 3 --out drawn").done();
+    g2d(&folder, "pack --pairs drawn/pairs.csv --size 32 --out shards").done();
+    let shard = folder.join("shards/shard-00000.g2d");
+    for path in ["shards", "shards/shard-00000.g2d"] {
+        let found = json_of(g2d(&folder, &format!("inspect {path} --json")));
+        assert_eq!(found["metadata"]["digests"], json!("match dataset.json"), "{found}");
+        let text = g2d(&folder, &format!("inspect {path}")).done();
+        assert!(text.contains("match dataset.json") && !text.contains(['{', '"']), "{text}");
+    }
+    let told = g2d(&folder, "inspect shards").done();
+    assert!(told.contains("resize fit") && told.contains("tokenizer trained"), "{told}");
+    fs::copy(&shard, folder.join("alone.g2d")).unwrap();
+    let alone = json_of(g2d(&folder, "inspect alone.g2d --json"));
+    assert!(alone["metadata"]["digests"].as_str().unwrap().starts_with("not compared"), "{alone}");
+    let mut bytes = fs::read(&shard).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    for path in ["shards", "shards/shard-00000.g2d"] {
+        g2d(&folder, &format!("inspect {path}")).refused(&["shard-00000.g2d", "digests differ"]);
+    }
 }
 
 #[test]
@@ -313,17 +368,54 @@ fn others_compute_the_same() {
         return ledger::skipped("weights", "exports in PyTorch's libraries, a real BERT", "tests/oracle/weights");
     };
     let expected = TensorFile::open(&case.join("expected.safetensors")).unwrap();
+    let model = Subject::of(&case.join("model")).unwrap();
+    same_of_films(&expected, &model);
+    let sentences = sentences(&case);
+    let bert = PathBuf::from(fs::read_to_string(case.join("minilm")).unwrap());
+    let tokenizer = Tokenizer::load(&bert.join("vocab.txt"), true).unwrap();
+    for (sentence, ids) in &sentences {
+        assert_eq!(tokenizer.encode(sentence).unwrap(), *ids, "{sentence:?}");
+    }
+    println!("{} sentences: the same tokens", sentences.len());
+    same_of_texts(&expected, &model, &bert, &sentences[..8]);
+    ledger::ran("weights", "exports in PyTorch's libraries, a real BERT");
+}
+
+/// What `tests/oracle/chain.py` made: a tree of a published layout was packed, trained on and exported, and PyTorch's libraries
+/// computed on films of its shards. Here the engine does, with the run's own checkpoint.
+#[test]
+fn a_run_on_a_published_layout_computes_the_same_elsewhere() {
+    let Some(case) = std::env::var_os("G2D_CHAIN_CASE").map(PathBuf::from) else {
+        return ledger::skipped("weights", "from a MIMIC tree to PyTorch's libraries", "tests/oracle/weights");
+    };
+    let expected = TensorFile::open(&case.join("expected.safetensors")).unwrap();
+    let model = Subject::of(&case.join("run")).unwrap();
+    let dataset = Dataset::open(&case.join("shards")).unwrap();
+    let films: Vec<usize> = serde_json::from_str(&fs::read_to_string(case.join("films.json")).unwrap()).unwrap();
+    let pixels = films.iter().flat_map(|&film| dataset.pixels(film)).map(|&gray| f32::from(gray) / 255.0);
+    assert!(pixels.eq(expected.reals(expected.get("image").unwrap()).unwrap()), "films read by both");
+    same_of_films(&expected, &model);
+    same_of_texts(&expected, &model, &case.join("bert"), &sentences(&case));
+    ledger::ran("weights", "from a MIMIC tree to PyTorch's libraries");
+}
+
+/// Texts and their tokens.
+fn sentences(case: &Path) -> Vec<(String, Vec<u32>)> {
+    serde_json::from_str(&fs::read_to_string(case.join("sentences.json")).unwrap()).unwrap()
+}
+
+/// Features, embeddings and masks of the films in a case.
+fn same_of_films(expected: &TensorFile, subject: &Subject) {
     let wanted = |name: &str| expected.reals(expected.get(name).unwrap()).unwrap();
-    let config = Config::from_json(&fs::read_to_string(case.join("model/config.json")).unwrap()).unwrap();
-    let image = wanted("image");
+    let (config, image) = (&subject.config, wanted("image"));
     let batch = image.len() / config.image_size.pow(2);
     let shapes = Shapes { batch, text_len: 64, source: Source::Numbers };
-    let programs = [model::record_images(&config, &shapes), model::record_segment(&config, &shapes)];
+    let programs = [model::record_images(config, &shapes), model::record_segment(config, &shapes)];
     let programs = programs.map(|recorder| recorder.unwrap().finish()).to_vec();
-    let whole = model::record_evaluate(&config, &shapes).unwrap().finish();
+    let whole = model::record_evaluate(config, &shapes).unwrap().finish();
     let (mut engine, plans) = Engine::open(&Resources::default(), whole, programs).unwrap();
     let states = g2d::checkpoint::names::weights(engine.program());
-    engine.load(&case.join("model/weights.safetensors"), &states, g2d::checkpoint::Others::Refused).unwrap();
+    engine.load(subject.weights.as_deref().unwrap(), &states, g2d::checkpoint::Others::Refused).unwrap();
     let names = [
         ("out.f5", "features", 0),
         ("out.image_embedding", "image_embedding", 0),
@@ -336,18 +428,14 @@ fn others_compute_the_same() {
         println!("{theirs}: {apart:.1e} apart");
         assert!(apart <= 1e-4, "{theirs}: {apart}");
     }
-    let sentences: Vec<(String, Vec<u32>)> =
-        serde_json::from_str(&fs::read_to_string(case.join("sentences.json")).unwrap()).unwrap();
-    let bert = PathBuf::from(fs::read_to_string(case.join("minilm")).unwrap());
-    let tokenizer = Tokenizer::load(&bert.join("vocab.txt"), true).unwrap();
-    for (sentence, ids) in &sentences {
-        assert_eq!(tokenizer.encode(sentence).unwrap(), *ids, "{sentence:?}");
-    }
-    println!("{} sentences: the same tokens", sentences.len());
-    let apart = apart(&hidden(&bert, &config, &sentences[..8]), &wanted("hidden"));
+}
+
+/// Hidden states of these texts, of the BERT in a folder.
+fn same_of_texts(expected: &TensorFile, subject: &Subject, bert: &Path, sentences: &[(String, Vec<u32>)]) {
+    let wanted = expected.reals(expected.get("hidden").unwrap()).unwrap();
+    let apart = apart(&hidden(bert, &subject.config, sentences), &wanted);
     println!("hidden states: {apart:.1e} apart");
     assert!(apart <= 1e-4, "hidden states: {apart}");
-    ledger::ran("weights", "exports in PyTorch's libraries, a real BERT");
 }
 
 /// Hidden states of sentences, [tokens of all, text_hidden], of the BERT in a folder.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -86,13 +87,20 @@ impl Sources {
         self.image.is_none() && self.text.is_none()
     }
 
-    /// Opens what there is, the image tower first.
+    /// Opens what there is, the image tower first; a file that holds both is read once.
     ///
     /// # Errors
     /// As [`Import::open`].
     pub fn open(&self) -> Result<Vec<Import>, WeightsError> {
-        let towers = [(Tower::Image, &self.image), (Tower::Text, &self.text)].into_iter();
-        towers.filter_map(|(tower, path)| Some(Import::open(tower, path.as_deref()?))).collect()
+        let mut found: Vec<Import> = Vec::new();
+        for (tower, path) in [(Tower::Image, &self.image), (Tower::Text, &self.text)] {
+            let Some(path) = path else { continue };
+            let path = weights_in(path)?;
+            let open = found.iter().map(|import| &import.file).find(|file| file.path() == path).cloned();
+            let file = open.map_or_else(|| TensorFile::open(&path).map(Arc::new), Ok)?;
+            found.push(Import::of(tower, file)?);
+        }
+        Ok(found)
     }
 }
 
@@ -167,7 +175,7 @@ impl fmt::Display for Report {
 /// A file that holds a tower.
 pub struct Import {
     tower: Tower,
-    file: TensorFile,
+    file: Arc<TensorFile>,
     prefix: String,
     vocabulary: Option<PathBuf>,
     heads: Option<usize>,
@@ -180,8 +188,11 @@ impl Import {
     /// # Errors
     /// If it cannot be read, or does not hold the one tower.
     pub fn open(tower: Tower, path: &Path) -> Result<Self, WeightsError> {
-        let path = weights_in(path)?;
-        let file = TensorFile::open(&path)?;
+        Self::of(tower, Arc::new(TensorFile::open(&weights_in(path)?)?))
+    }
+
+    fn of(tower: Tower, file: Arc<TensorFile>) -> Result<Self, WeightsError> {
+        let path = file.path().to_owned();
         let prefix = prefix(tower, &file).map_err(|why| WeightsError::unusable(&path, why))?;
         let mut import = Self { tower, file, prefix, vocabulary: None, heads: None };
         if tower == Tower::Text {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use safetensors::Dtype;
 
-use super::tensors::Tensor;
+use super::tensors::{MOST_EXTENTS, Tensor};
 
 /// How a `ModelProto` begins: field 1, the version, as an integer.
 pub const START: &[u8] = &[0x08];
@@ -15,9 +15,6 @@ pub const START: &[u8] = &[0x08];
 pub type Named = Vec<(String, Tensor)>;
 /// Keys and values.
 pub type Words = BTreeMap<String, String>;
-
-/// Most extents of a tensor.
-const MOST_EXTENTS: usize = 64;
 
 /// Tensors and words of a file.
 ///

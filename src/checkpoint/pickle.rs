@@ -5,13 +5,13 @@ use std::collections::HashMap;
 
 use safetensors::Dtype;
 
+use super::tensors::MOST_EXTENTS;
+
 /// Longest pickle that is read, in bytes; the numbers of tensors lie outside. Each byte makes at most one object.
 const LONGEST: usize = 1 << 23;
 
-/// What is copied from object to object is short, so that a pickle cannot ask for much more memory than it has bytes: extents
-/// of a tensor at most, as in torch,
-const MOST_EXTENTS: usize = 64;
-/// and the name of a storage, which is a number.
+/// What is copied from object to object is short, so that a pickle cannot ask for much more memory than it has bytes: the
+/// extents of a tensor ([`MOST_EXTENTS`]) and the name of a storage, which is a number.
 const LONGEST_KEY: usize = 32;
 
 /// Position of an object in [`Pickle::objects`].
@@ -114,7 +114,7 @@ impl Pickle {
 
     /// The object at a position; [`Object::Other`] where there is none.
     pub fn get(&self, id: Id) -> &Object {
-        self.objects.get(id as usize).unwrap_or(&Object::Other)
+        object(&self.objects, id)
     }
 
     /// Keys that are strings, with their values; nothing if it is no dict.
@@ -142,6 +142,11 @@ impl Pickle {
         };
         Ok(Self { objects: machine.objects, root })
     }
+}
+
+/// The object at a position; [`Object::Other`] where there is none.
+fn object(objects: &[Object], id: Id) -> &Object {
+    objects.get(id as usize).unwrap_or(&Object::Other)
 }
 
 #[derive(Default)]
@@ -338,7 +343,7 @@ impl<'a> Machine<'a> {
             true => (self.line()?.into(), self.line()?.into()),
             false => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                match (self.object(module), self.object(name)) {
+                match (object(&self.objects, module), object(&self.objects, name)) {
                     (Object::Text(module), Object::Text(name)) => (module.clone(), name.clone()),
                     _ => return Err(damaged()),
                 }
@@ -354,18 +359,14 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn object(&self, id: Id) -> &Object {
-        self.objects.get(id as usize).unwrap_or(&Object::Other)
-    }
-
     fn items(&self, id: Id) -> Result<&[Id], String> {
-        if let Object::List(items) = self.object(id) { Ok(items) } else { Err(damaged()) }
+        if let Object::List(items) = object(&self.objects, id) { Ok(items) } else { Err(damaged()) }
     }
 
     /// ('storage', type, key, device, elements), by which torch refers to what lies outside the pickle.
     fn storage(&mut self) -> Result<(), String> {
         let id = self.pop()?;
-        let items: Vec<&Object> = self.items(id)?.iter().map(|&item| self.object(item)).collect();
+        let items: Vec<&Object> = self.items(id)?.iter().map(|&item| object(&self.objects, item)).collect();
         let storage = match items[..] {
             [
                 Object::Text(what),
@@ -386,11 +387,11 @@ impl<'a> Machine<'a> {
     /// What torch and Python would call, done here for the few things on the list.
     fn call(&mut self) -> Result<(), String> {
         let (arguments, callee) = (self.pop()?, self.pop()?);
-        let Object::Global(global) = *self.object(callee) else {
+        let Object::Global(global) = *object(&self.objects, callee) else {
             return Err("its pickle calls something that it did not name".into());
         };
         let arguments = self.items(arguments)?;
-        let first = arguments.first().map(|&first| self.object(first));
+        let first = arguments.first().map(|&first| object(&self.objects, first));
         let made = match (global, first) {
             (Global::Dict, None) => Object::Dict(Vec::new()),
             (Global::Size, Some(Object::List(_))) | (Global::Parameter, Some(Object::Tensor(_))) => {
@@ -414,7 +415,7 @@ impl<'a> Machine<'a> {
     }
 
     fn count(&self, id: Id) -> Result<u64, String> {
-        match self.object(id) {
+        match object(&self.objects, id) {
             Object::Integer(number) => u64::try_from(*number).map_err(|_| damaged()),
             _ => Err(damaged()),
         }
@@ -431,7 +432,7 @@ impl<'a> Machine<'a> {
     /// Attributes of a dict (torch hangs versions of its modules there) are of no use here.
     fn attributes(&mut self) -> Result<(), String> {
         self.pop()?;
-        match self.object(self.top()?) {
+        match object(&self.objects, self.top()?) {
             Object::Dict(_) | Object::Tensor(_) => Ok(()),
             _ => Err("its pickle sets attributes of something that is no dict".into()),
         }

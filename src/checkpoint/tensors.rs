@@ -15,6 +15,8 @@ use super::{onnx, torch};
 
 /// Longest file that is read, bytes.
 const LONGEST: u64 = 1 << 34;
+/// Most extents of a tensor, as in torch.
+pub(super) const MOST_EXTENTS: usize = 64;
 /// Tensors may share numbers, as tied weights do; all together they hold at most so many times the file's bytes.
 const SHARED: u64 = 8;
 

@@ -36,7 +36,7 @@ pub struct Loaded {
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The file system said no.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", crate::base::hint(source))]
     File {
         /// The file.
         path: PathBuf,

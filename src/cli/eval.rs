@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 
 use super::DeviceWord;
 use super::pretrain::{RUNS, newest_run};
+use crate::checkpoint::folder;
 use crate::data::{Dataset, Split};
 use crate::downstream::evaluation::{Budget, Choices, Evaluation};
 use crate::downstream::prompts::Prompts;
@@ -44,8 +45,8 @@ pub struct Eval {
     /// The task.
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(names()), required_unless_present = "compare")]
     task: Option<String>,
-    /// A run's folder, a file of weights in one, or `random` (`random:SEED`, `random:SEED:RUN`): fresh weights of that run's
-    /// model. By default the newest run in runs/.
+    /// A run's folder, a file of weights in one, a folder made by `g2d import` (with --data), or `random` (`random:SEED`,
+    /// `random:SEED:RUN`): fresh weights of that run's model. By default the newest run in runs/.
     #[arg(long)]
     weights: Option<String>,
     /// Folder of shards made by `g2d pack`, with splits; by default the run's own, or phantoms drawn for evaluation.
@@ -193,9 +194,12 @@ impl Eval {
         progress: &(dyn Fn(&str) + Sync),
         cancelled: &std::sync::atomic::AtomicBool,
     ) -> Result<Arc<Dataset>, Error> {
-        let phantoms = quickstart::drawn_in(&subject.trained_on);
+        let phantoms = subject.trained_on.as_deref().and_then(quickstart::drawn_in);
         let (None, Some(phantoms)) = (&self.data, phantoms) else {
-            return Ok(Arc::new(Dataset::open(self.data.as_deref().unwrap_or(&subject.trained_on))?));
+            let own = self.data.as_deref().or(subject.trained_on.as_deref());
+            let what = "were trained on no data that is known: name shards with --data";
+            let own = own.ok_or_else(|| Error::Usage(format!("{} {what}", subject.name)))?;
+            return Ok(Arc::new(Dataset::open(own)?));
         };
         // Other chests, films and words than those that the first run was trained on.
         let told = |done: usize, all: usize| progress(&format!("drawing phantoms for evaluation: {done} of {all}"));
@@ -284,11 +288,11 @@ pub(super) fn subject(weights: Option<&str>) -> Result<(Subject, PathBuf), Error
             let run = run.map_or_else(newest, Ok)?;
             Ok((Subject::random(&run, seed.parse().map_err(|_| why())?)?, run))
         }
-        Some(path) if Path::new(path).is_dir() => Ok((Subject::of_run(Path::new(path))?, path.into())),
-        Some(file) => {
-            let subject = Subject::of_file(Path::new(file))?;
-            let run = Subject::run_of(Path::new(file)).unwrap_or(Path::new(""));
-            Ok((subject, run.into()))
+        Some(path) => {
+            let path = Path::new(path);
+            // Reports go to the run's folder, or to the one that the weights lie in.
+            let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+            Ok((Subject::of(path)?, Subject::run_of(&folder.join(folder::WEIGHTS)).unwrap_or(folder).into()))
         }
     }
 }

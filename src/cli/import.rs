@@ -1,6 +1,5 @@
 //! `g2d import`: a whole model made of others' weights.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -54,12 +53,7 @@ impl Import {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
         let cancelled = super::cancelled()?;
-        if self.out.file_name().is_none() {
-            return Err(Error::Usage(format!("{}: give --out a folder by its name", self.out.display())));
-        }
-        if self.out.exists() && fs::read_dir(&self.out).map_err(Error::io(&self.out))?.next().is_some() {
-            return Err(Error::Usage(format!("{} is not empty; give --out a new or empty folder", self.out.display())));
-        }
+        super::new_or_empty(&self.out)?;
         let towers = Sources::parse(&self.init).map_err(Error::Usage)?.open()?;
         let mut config = imported::config(&Config::preset("full")?.with_recipe(&self.recipe)?, &towers)?;
         for setting in &self.set {

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::pack::with_bar;
 use crate::checkpoint::import::FILES;
 use crate::checkpoint::inspect::Contents;
 use crate::checkpoint::{TensorFile, folder};
 use crate::data::Dataset;
+use crate::data::pack::Progress;
 use crate::data::shard::Shard;
 use crate::downstream::Subject;
 use crate::error::Error;
@@ -39,7 +41,7 @@ impl Inspect {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
         let path = &self.path;
-        let found = if path.join("dataset.json").is_file() {
+        let found = if path.join(MANIFEST).is_file() {
             dataset(path)?
         } else if is_shard(path) {
             shard(path)?
@@ -111,8 +113,18 @@ fn is_shard(path: &Path) -> bool {
     path.is_file() && File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"G2DSHARD"
 }
 
+/// The file that makes a folder a packed data set.
+const MANIFEST: &str = "dataset.json";
+
 fn shard(path: &Path) -> Result<Value, Error> {
     let shard = Shard::open(path, usize::MAX)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let known = folder.join(MANIFEST).is_file().then(|| Dataset::open(folder)).transpose()?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let digests = match known.and_then(|dataset| dataset.verify_shard(&name)).transpose()? {
+        Some(()) => format!("match {MANIFEST}"),
+        None => format!("not compared: no {MANIFEST} beside it names it"),
+    };
     let mut splits: BTreeMap<String, usize> = BTreeMap::new();
     let mut tokens = 0;
     for film in 0..shard.len() {
@@ -121,21 +133,53 @@ fn shard(path: &Path) -> Result<Value, Error> {
     }
     Ok(json!({
         "path": path.display().to_string(), "format": "shard", "bytes": shard.bytes(), "blake3": shard.digest(),
-        "metadata": { "films": shard.len(), "size": shard.size(), "tokens": tokens, "splits": splits },
+        "metadata": {
+            "films": shard.len(), "size": shard.size(), "tokens": tokens, "splits": splits, "digests": digests,
+        },
     }))
 }
 
 fn dataset(path: &Path) -> Result<Value, Error> {
     let dataset = Dataset::open(path)?;
+    with_bar("comparing digests {bar:30} {pos}/{len} MiB", |progress| {
+        dataset.verify(&mut |done, total| {
+            progress(Progress { done: (done >> 20) as usize, total: (total >> 20) as usize });
+        })
+    })?;
+    let mut made = dataset.made().clone();
+    let splits = made.pointer("/funnel/splits").cloned();
+    if let Some(fields) = made.as_object_mut() {
+        fields.remove("funnel");
+    }
     let [films, size, shards, vocabulary] = [dataset.len(), dataset.size(), dataset.shards(), dataset.vocab_size()];
     Ok(json!({
         "path": path.display().to_string(), "format": "shards", "blake3": dataset.digest(),
-        "metadata": { "films": films, "size": size, "shards": shards, "vocab_size": vocabulary },
+        "metadata": {
+            "films": films, "size": size, "shards": shards, "vocab_size": vocabulary, "splits": splits, "made": made,
+            "digests": format!("match {MANIFEST}"),
+        },
     }))
 }
 
+/// A value in words: of an object its keys with their values, of a list its items.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => match serde_json::from_str::<Value>(text) {
+            // Words of others may be JSON themselves.
+            Ok(inner @ (Value::Object(_) | Value::Array(_))) => plain(&inner),
+            _ => text.clone(),
+        },
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| format!("{key} {}", plain(value))).collect::<Vec<_>>().join(", ")
+        }
+        Value::Array(items) if items.iter().any(|item| item.is_object()) => {
+            items.iter().map(plain).collect::<Vec<_>>().join("; ")
+        }
+        other => other.to_string(),
+    }
+}
+
 fn text(found: &Value) -> String {
-    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut text = format!("{}  {}\n", plain(&found["path"]), plain(&found["format"]));
     let mut line = |key: &str, value: &Value| {
         if !value.is_null() {
@@ -143,7 +187,8 @@ fn text(found: &Value) -> String {
         }
     };
     ["bytes", "blake3", "under"].iter().for_each(|key| line(key, &found[*key]));
-    found["metadata"].as_object().into_iter().flatten().for_each(|(key, value)| line(key, value));
+    let words = found["metadata"].as_object().into_iter().flatten();
+    words.for_each(|(key, value)| line(&key.trim_start_matches("g2d.").replace('_', " "), value));
     let tensors = found["tensors"].as_array().map(Vec::as_slice).unwrap_or_default();
     let width = tensors.iter().map(|tensor| plain(&tensor["name"]).len()).max().unwrap_or(0);
     for tensor in tensors {

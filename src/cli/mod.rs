@@ -35,7 +35,9 @@ mod study;
 mod sweep;
 mod verify;
 
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -157,6 +159,17 @@ fn one_sentence(text: &str) -> String {
         () => format!("{said}; {line}"),
     });
     joined + "; see --help"
+}
+
+/// Refuses a folder to write that holds something, or that cannot be made beside its place and renamed.
+fn new_or_empty(out: &Path) -> Result<(), Error> {
+    if out.file_name().is_none() {
+        return Err(Error::Usage(format!("{}: give --out a folder by its name", out.display())));
+    }
+    if out.exists() && fs::read_dir(out).map_err(Error::io(out))?.next().is_some() {
+        return Err(Error::Usage(format!("{} is not empty; give --out a new or empty folder", out.display())));
+    }
+    Ok(())
 }
 
 /// Writes to standard output. A reader that went away has what it wanted; any other failure ends the program with exit

@@ -7,7 +7,8 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::pack::{Shared, with_bar};
 use super::pack_dicom::Dicom;
-use crate::data::layout::chexpert::Uncertain;
+use crate::data::layout::chexpert::{Choice, Uncertain};
+use crate::data::layout::ms_cxr::Label;
 use crate::data::layout::{self, Captions};
 use crate::error::Error;
 
@@ -40,6 +41,22 @@ pub enum LayoutVerb {
     )]
     Nih(Rooted),
     Openi(Openi),
+    MsCxr(MsCxr),
+    Vindr(Vindr),
+    /// Object-CXR: boxes around foreign objects; MGCA's 80 / 20 of train.csv, dev.csv for testing.
+    #[command(
+        after_help = "The folder holds train.csv, dev.csv and, anywhere, the films by name. Ellipses and polygons become the boxes \
+        around them.\n\nExample:\n  \
+        g2d pack object-cxr --root object-CXR --out shards"
+    )]
+    ObjectCxr(Rooted),
+    /// COVIDx 9A: normal, pneumonia, COVID-19; MGCA's 80 / 20 of the training list, by film, and the test list.
+    #[command(
+        after_help = "The folder holds train_COVIDx9A.txt and test_COVIDx9A.txt (or 9B, 8A, or train.txt and test.txt) and the films \
+        in train/ and test/.\n\nExample:\n  \
+        g2d pack covidx --root COVIDx --out shards"
+    )]
+    Covidx(Rooted),
 }
 
 impl LayoutVerb {
@@ -63,6 +80,19 @@ impl LayoutVerb {
                 let strict = openi.shared.options().strict;
                 let films = layout::openi::open(&openi.images, &openi.reports, openi.captions.into(), strict)?;
                 openi.shared.pack(&films, cancelled)
+            }
+            Self::MsCxr(MsCxr { images, phrases, label, shared }) => {
+                let label = if *label == LabelWord::Phrase { Label::Phrase } else { Label::Finding };
+                shared.pack(&layout::ms_cxr::open(images, phrases, label, shared.options().strict)?, cancelled)
+            }
+            Self::Vindr(Vindr { root, votes, shared }) => {
+                shared.pack(&layout::vindr::open(root, usize::from(*votes), shared.options().strict)?, cancelled)
+            }
+            Self::ObjectCxr(Rooted { root, shared }) => {
+                shared.pack(&layout::object_cxr::open(root, shared.options().strict)?, cancelled)
+            }
+            Self::Covidx(Rooted { root, shared }) => {
+                shared.pack(&layout::covidx::open(root, shared.options().strict)?, cancelled)
             }
         }
     }
@@ -129,9 +159,12 @@ impl Mimic {
 
 /// CheXpert: frontal films with 14 labels; valid.csv is the test split.
 #[derive(Args)]
-#[command(after_help = "Validation is drawn from the patients of train.csv by --seed.\n\nExamples:\n  \
+#[command(after_help = "By default validation is drawn from the patients of train.csv by --seed.\n\nExamples:\n  \
     g2d pack chexpert --root CheXpert-v1.0-small --out shards\n  \
-    g2d pack chexpert --root CheXpert-v1.0 --uncertain zeros --size 224 --out shards")]
+    g2d pack chexpert --root CheXpert-v1.0 --uncertain zeros --size 224 --out shards\n  \
+    g2d pack chexpert --root CheXpert-v1.0 --split mgca --out chexpert-mgca\n  \
+    g2d pack chexpert --root CheXpert-v1.0 --split 5x200 --out chexpert-5x200\n  \
+    g2d pack chexpert --root CheXpert-v1.0 --list chexpert_5x200.csv --out chexpert-5x200")]
 pub struct Chexpert {
     /// Folder with train.csv, valid.csv, train/ and valid/.
     #[arg(long)]
@@ -139,8 +172,25 @@ pub struct Chexpert {
     /// What becomes of uncertain labels (-1).
     #[arg(long, value_enum, default_value = "mgca")]
     uncertain: UncertainWord,
+    /// Which films, and how they are split.
+    #[arg(long, value_enum, default_value = "patients")]
+    split: SplitWord,
+    /// Only the films of this csv (column Path), for testing: CheXpert 5x200 as GLoRIA's authors give it out.
+    #[arg(long, value_name = "FILE", conflicts_with = "split")]
+    list: Option<PathBuf>,
     #[command(flatten)]
     shared: Shared,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SplitWord {
+    /// Validation by patient; valid.csv is the test split.
+    Patients,
+    /// As MGCA's script draws it, by film: patients are on both sides.
+    Mgca,
+    /// CheXpert 5x200 by MGCA's script: 200 films of each of five labels alone, for testing.
+    #[value(name = "5x200")]
+    FiveTimes200,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -160,8 +210,14 @@ impl Chexpert {
             UncertainWord::Ones => Uncertain::Ones,
             UncertainWord::Zeros => Uncertain::Zeros,
         };
+        let choice = match (&self.list, self.split) {
+            (Some(list), _) => Choice::Listed(list.clone()),
+            (None, SplitWord::Patients) => Choice::Patients,
+            (None, SplitWord::Mgca) => Choice::Mgca,
+            (None, SplitWord::FiveTimes200) => Choice::FiveTimes200,
+        };
         let options = self.shared.options();
-        let films = layout::chexpert::open(&self.root, uncertain, options.seed, options.strict)?;
+        let films = layout::chexpert::open(&self.root, uncertain, &choice, options.seed, options.strict)?;
         self.shared.pack(&films, cancelled)
     }
 }
@@ -194,6 +250,57 @@ pub struct Openi {
     /// How reports become texts.
     #[arg(long, value_enum, default_value = "default")]
     captions: CaptionsWord,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// MS-CXR: phrases with boxes, on films of MIMIC-CXR-JPG.
+#[derive(Args)]
+#[command(
+    after_help = "The table's split is kept; without one (version 1.0.0) all films are for testing. With --label phrase, `g2d eval \
+    ground` looks for what each phrase says.\n\nExamples:\n  \
+    g2d pack ms-cxr --images mimic-cxr-jpg/2.1.0 --phrases ms-cxr/1.1.0 --out shards\n  \
+    g2d pack ms-cxr --images mimic-cxr-jpg/2.1.0 --phrases MS_CXR_Local_Alignment_v1.1.0.csv --label finding --out shards"
+)]
+pub struct MsCxr {
+    /// Folder of MIMIC-CXR-JPG, with files/.
+    #[arg(long)]
+    images: PathBuf,
+    /// MS_CXR_Local_Alignment_v1.1.0.csv (or 1.0.0), or the folder that holds it.
+    #[arg(long)]
+    phrases: PathBuf,
+    /// What boxes and films are labelled with.
+    #[arg(long, value_enum, default_value = "phrase")]
+    label: LabelWord,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LabelWord {
+    /// The phrase.
+    Phrase,
+    /// One of the eight findings.
+    Finding,
+}
+
+/// VinDr-CXR: labels and boxes of three radiologists, a consensus for test films; PhysioNet's or the challenge's tables.
+#[derive(Args)]
+#[command(
+    after_help = "The folder holds annotations_train.csv and annotations_test.csv, image_labels_train.csv and image_labels_test.csv \
+    (or the challenge's train.csv), also in annotations/, and, anywhere, the films by image_id; PNG or JPEG conversions go before \
+    .dicom and need train_meta.csv (image_id, dim0, dim1: rows and columns before) if they were made smaller. Validation is \
+    CXR-CLIP's fifth of the training films.\n\nExamples:\n  \
+    g2d pack vindr --root vindr-cxr/1.0.0 --out shards\n  \
+    g2d pack vindr --root vinbigdata --votes 1 --out shards"
+)]
+pub struct Vindr {
+    /// The folder of the data set, as it was fetched.
+    #[arg(long)]
+    root: PathBuf,
+    /// Radiologists who have to give a training film a label.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=3))]
+    votes: u8,
     #[command(flatten)]
     shared: Shared,
 }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget};
 
+use super::pack::with_bar;
+use crate::checkpoint::folder_beside;
+use crate::data::pack::Progress;
 use crate::data::phantom::{self, Style};
 use crate::error::Error;
 
@@ -39,17 +41,22 @@ enum StyleWord {
 impl Phantom {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
-        let bar = ProgressBar::with_draw_target(Some(self.count.into()), ProgressDrawTarget::stderr());
-        bar.set_style(super::style("drawing {bar:30} {pos}/{len} {eta}"));
+        let cancelled = super::cancelled()?;
+        super::new_or_empty(&self.out)?;
         let pool = crate::base::threads::pool(0).map_err(Error::Threads)?;
-        let progress = |done| bar.set_position(done as u64);
         let style = match self.style {
             StyleWord::Training => Style::Training,
             StyleWord::Evaluation => Style::Evaluation,
         };
-        let drawn = pool.install(|| phantom::write(&self.out, style, self.count as usize, self.seed, &progress));
-        bar.finish_and_clear();
-        drawn?;
+        let (total, seed) = (self.count as usize, self.seed);
+        with_bar("drawing {bar:30} {pos}/{len} {eta}", |progress| {
+            let told = |done| progress(Progress { done, total });
+            // It appears whole or not at all: half a folder would keep the next try from it.
+            let io = |error| Error::io(&self.out)(error);
+            folder_beside(&self.out, io, |beside| {
+                Ok::<_, Error>(pool.install(|| phantom::write(beside, style, total, seed, &told, cancelled))?)
+            })
+        })?;
         let out = self.out.display();
         println!(
             "{} films in {out}\nnext: g2d pack --pairs {out}/pairs.csv --boxes {out}/boxes.csv --out shards",

@@ -5,7 +5,6 @@
 //! patient whose id is known.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -14,6 +13,7 @@ use rayon::prelude::*;
 use super::decode::Fault;
 use super::decode::dicom::{Identity, identity};
 use super::error::Error;
+use super::file;
 use super::funnel::{EXAMPLES, Filter, Oddity};
 use super::pack::Progress;
 use super::pairs::{BadRow, Pair};
@@ -85,7 +85,7 @@ pub fn find(
     cancelled: &AtomicBool,
 ) -> Result<Found, Error> {
     let mut reports = options.reports.as_deref().map(Reports::read).transpose()?;
-    let files = files(&options.folder)?;
+    let files = file::below(&options.folder)?;
     let pool = crate::base::threads::pool(options.threads).map_err(Error::Option)?;
     let done = AtomicUsize::new(0);
     let look = |file: &PathBuf| {
@@ -118,25 +118,6 @@ pub fn find(
     }
     let warnings = reports.and_then(|reports| reports.unused()).into_iter().collect();
     Ok(Found { folder: options.folder.clone(), rows, filters, warnings })
-}
-
-/// Every file below a folder, by path relative to it. Links to folders are not followed.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let (mut files, mut open) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
-            let entry = entry.map_err(Error::io("read", &folder))?;
-            match entry.file_type().map_err(Error::io("read", &folder))? {
-                kind if kind.is_dir() => open.push(entry.path()),
-                _ => files.push(entry.path()),
-            }
-        }
-    }
-    files.retain(|file| file.is_file());
-    let mut within: Vec<_> =
-        files.iter().filter_map(|file| file.strip_prefix(folder).ok()).map(Path::to_owned).collect();
-    within.sort();
-    Ok(within)
 }
 
 /// The key of a pack's pseudonyms.

@@ -183,6 +183,11 @@ impl Dataset {
         self.shards.len()
     }
 
+    /// How it was made, for people: the options, and under `funnel` what became of the rows.
+    pub fn made(&self) -> &serde_json::Value {
+        &self.manifest.made
+    }
+
     /// Reads every shard and compares its digest with what was packed, about a gigabyte a second. `progress` is told
     /// how many bytes were compared and how many there are.
     ///
@@ -191,13 +196,24 @@ impl Dataset {
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), Error> {
         let (mut done, all) = (0, self.shards.iter().map(Shard::bytes).sum());
         for (shard, entry) in self.shards.iter().zip(&self.manifest.shards) {
-            if shard.digest() != entry.blake3 {
-                return Err(differs(&self.dir.join(&entry.file)));
-            }
+            self.compare(shard, entry)?;
             done += shard.bytes();
             progress(done, all);
         }
         Ok(())
+    }
+
+    /// Reads the one shard whose file has this name and compares its digest; `None` if the data set has no such shard.
+    ///
+    /// # Errors
+    /// As [`Dataset::verify`].
+    pub fn verify_shard(&self, file: &str) -> Option<Result<(), Error>> {
+        let mut shards = self.shards.iter().zip(&self.manifest.shards);
+        shards.find(|(_, entry)| entry.file == file).map(|(shard, entry)| self.compare(shard, entry))
+    }
+
+    fn compare(&self, shard: &Shard, entry: &ShardEntry) -> Result<(), Error> {
+        if shard.digest() == entry.blake3 { Ok(()) } else { Err(differs(&self.dir.join(&entry.file))) }
     }
 
     fn locate(&self, index: usize) -> (&Shard, usize) {

@@ -1,9 +1,9 @@
 //! Opening files that a user names: regular files only, so that a folder, a pipe or a device is an error and not a
-//! program that waits forever.
+//! program that waits forever; and finding those below a folder.
 
 use std::fs::File;
 use std::io::{Error, Read, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens a file and tells its length in bytes.
 ///
@@ -32,4 +32,26 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
         return Err(Error::other(format!("{length} bytes are too many for this file")));
     }
     Ok(bytes)
+}
+
+/// Every file below a folder, by path within it, in order. Links to files are followed, links to folders are not.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn below(root: &Path) -> std::result::Result<Vec<PathBuf>, super::Error> {
+    let (mut files, mut open) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(folder) = open.pop() {
+        let path = root.join(&folder);
+        for entry in std::fs::read_dir(&path).map_err(super::Error::io("read", &path))? {
+            let entry = entry.map_err(super::Error::io("read", &path))?;
+            let kind = entry.file_type().map_err(super::Error::io("read", &path))?;
+            if kind.is_dir() {
+                open.push(folder.join(entry.file_name()));
+            } else if kind.is_file() || entry.path().is_file() {
+                files.push(folder.join(entry.file_name()));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }

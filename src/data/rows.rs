@@ -33,6 +33,11 @@ pub trait Rows: Sync {
         false
     }
 
+    /// Whether the split was published film by film, so that a patient may be on several sides.
+    fn by_film(&self) -> bool {
+        false
+    }
+
     /// What looks odd but stops nothing; `has` tells whether there is a row of this id.
     fn warnings(&self, has: &dyn Fn(&str) -> bool) -> Vec<String>;
 }

@@ -46,7 +46,9 @@ impl<'a> Survey<'a> {
                 let what = format!("id {:?} is already at line {first}; ids must be unique", pair.id);
                 return Err(Error::Table { path: path.to_owned(), line: pair.line, what });
             }
-            survey.splits.note(&pair, path)?;
+            if !table.by_film() {
+                survey.splits.note(&pair, path)?;
+            }
             survey.masks |= pair.mask != Mask::None;
             survey.alone += usize::from(pair.split.is_none() && pair.patient_id.is_empty());
         }

@@ -1,6 +1,7 @@
 //! What is evaluated: weights, the model they belong to and the tokenizer they were trained with.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use crate::checkpoint::{self, Others, folder, names};
 use crate::error::Error;
 use crate::model::config::Config;
 use crate::program::{Checked, Program};
-use crate::train::{Engine, Resources, run};
+use crate::train::{Engine, Resources, defaults, run};
 
 /// A part of the published model that a task may need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +48,9 @@ impl Part {
     }
 }
 
+/// What is said of other folders and configurations.
+const FOREIGN: &str = "is none of ours; name a run, a file of weights in one, or a folder made by g2d import";
+
 /// See the [module](self).
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -62,8 +66,8 @@ pub struct Subject {
     pub text_length: usize,
     /// The tokenizer of its text encoder, `tokenizer.json` or `vocab.txt`.
     pub tokenizer: PathBuf,
-    /// The data it was trained on.
-    pub trained_on: PathBuf,
+    /// The data it was trained on; nothing if it was imported.
+    pub trained_on: Option<PathBuf>,
     parts: BTreeSet<Part>,
 }
 
@@ -71,6 +75,41 @@ impl Subject {
     /// The run's folder that a file lies in.
     pub fn run_of(file: &Path) -> Option<&Path> {
         file.ancestors().skip(1).find(|folder| folder.join("manifest.json").is_file())
+    }
+
+    /// What a path names: the newest checkpoint of a run, a checkpoint or file of weights in one, or a folder that `g2d import`
+    /// wrote or its file of weights.
+    ///
+    /// # Errors
+    /// If it is none of these, or cannot be read.
+    pub fn of(path: &Path) -> Result<Self, Error> {
+        if path.join("manifest.json").is_file() {
+            return Self::of_run(path);
+        }
+        let weights = if path.is_dir() { path.join(folder::WEIGHTS) } else { path.to_owned() };
+        let config = weights.with_file_name("config.json");
+        match (Self::run_of(&weights), config.is_file()) {
+            (None, true) => Self::imported(weights, &config),
+            (None, false) if path.is_dir() => Err(Error::Usage(format!("{} {FOREIGN}", path.display()))),
+            _ => Self::of_file(&weights),
+        }
+    }
+
+    /// Weights that `g2d import` wrote, with the configuration and tokenizer beside them.
+    fn imported(weights: PathBuf, config: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(config).map_err(Error::io(config))?;
+        let foreign = |error| Error::Usage(format!("{} {FOREIGN} ({error})", config.display()));
+        let model = Config::from_json(&text).map_err(foreign)?;
+        Ok(Self {
+            name: format!("imported weights in {}", config.parent().unwrap_or(Path::new("")).display()),
+            seed: 0,
+            text_length: defaults::text_length(&model),
+            tokenizer: weights.with_file_name("tokenizer.json"),
+            trained_on: None,
+            parts: parts(&weights)?,
+            config: model,
+            weights: Some(weights),
+        })
     }
 
     /// The newest checkpoint of the run in `folder`.
@@ -123,7 +162,7 @@ impl Subject {
             seed: config.train.seed,
             text_length: config.train.text_length,
             tokenizer: manifest.data.join("tokenizer.json"),
-            trained_on: manifest.data,
+            trained_on: Some(manifest.data),
             parts: Part::ALL.into(),
         })
     }

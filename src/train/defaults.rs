@@ -51,7 +51,7 @@ pub fn settings(
     let mut train = TrainConfig {
         seed: 0,
         batch: BATCH,
-        text_length: model.max_positions.min(TEXT_LENGTH),
+        text_length: text_length(&model),
         augment: Recipe::Default,
         precision: Precision::Exact,
         schedule: Schedule::default(),
@@ -74,6 +74,11 @@ pub fn settings(
         train.schedule.warmup = (horizon / 20).min(500);
     }
     Ok(RunConfig { model, train })
+}
+
+/// Tokens to which texts are cut where nothing is said.
+pub fn text_length(model: &Config) -> usize {
+    model.max_positions.min(TEXT_LENGTH)
 }
 
 /// The horizon of the first run's schedule where it takes so many steps: it ends before the learning rate does, within a

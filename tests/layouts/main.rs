@@ -2,12 +2,14 @@
 //! what was made, what is carried, and bad input.
 #![cfg(feature = "cli")]
 
+mod boxes;
 #[path = "../common/command.rs"]
 #[allow(dead_code)]
 mod command;
 mod mimic;
 mod mimic_tree;
 mod others;
+mod splits;
 
 use std::fs;
 use std::io::Write;
@@ -15,6 +17,7 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use g2d::data::{Dataset, Record};
 use serde_json::Value;
 
 /// Runs a line that packs and reads its JSON.
@@ -38,6 +41,29 @@ fn filter<'a>(funnel: &'a Value, word: &str) -> &'a Value {
 fn warned(funnel: &Value, words: &[&str]) -> bool {
     let mut warnings = funnel["warnings"].as_array().expect("there are warnings").iter();
     warnings.any(|warning| words.iter().all(|word| warning.as_str().unwrap().contains(word)))
+}
+
+/// Packing `line` is refused with these words and leaves nothing.
+#[track_caller]
+fn refused(folder: &Path, line: &str, words: &[&str]) {
+    let before = command::listing(folder);
+    command::g2d(folder, line).refused(words);
+    assert_eq!(before, command::listing(folder));
+}
+
+/// What was packed.
+fn dataset(folder: &Path) -> Dataset {
+    Dataset::open(&folder.join("out")).unwrap()
+}
+
+/// The films of a data set, by id.
+fn index(dataset: &Dataset, id: &str) -> usize {
+    (0..dataset.len()).find(|&film| dataset.record(film).unwrap().id == id).unwrap_or_else(|| panic!("{id} is packed"))
+}
+
+/// The boxes of a record: label, left, top, width, height.
+fn places<'a>(record: &'a Record<'_>) -> Vec<(&'a str, [f32; 4])> {
+    record.boxes.iter().map(|one| (one.label.as_str(), [one.x, one.y, one.w, one.h])).collect()
 }
 
 /// Writes a file, gzipped if its name says so, and the folders above it.

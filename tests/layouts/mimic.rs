@@ -51,6 +51,16 @@ fn a_tree_of_a_thousand_studies_gives_the_funnel_that_was_made() {
     }
 }
 
+/// Writes the tree that `tests/oracle/chain.py` packs, trains on and exports from, and what its funnel has to be.
+#[test]
+#[ignore = "writes into the folder G2D_CHAIN_CASE; tests/oracle/weights runs it"]
+fn the_tree_of_the_chain_is_written() {
+    let folder = std::path::PathBuf::from(std::env::var_os("G2D_CHAIN_CASE").expect("G2D_CHAIN_CASE names a folder"));
+    let tree = make(&folder, 1000, 1, ".gz");
+    let counts = serde_json::to_vec(&expected(&tree, Captions::Default)).unwrap();
+    fs::write(folder.join("funnel.json"), counts).unwrap();
+}
+
 #[test]
 fn films_carry_text_labels_view_patient_and_the_official_split() {
     let folder = empty("mimic-carried");

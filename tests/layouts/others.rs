@@ -3,32 +3,14 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
 
 use g2d::base::random::Rng;
 use g2d::data::{Dataset, Split};
 
-use super::command::{empty, g2d, listing};
-use super::{filter, filters, packed, warned, write, write_film};
+use super::command::empty;
+use super::{dataset, filter, filters, index, packed, refused, warned, write, write_film};
 
-/// Packing `line` is refused with these words and leaves nothing.
-#[track_caller]
-fn refused(folder: &Path, line: &str, words: &[&str]) {
-    let before = listing(folder);
-    g2d(folder, line).refused(words);
-    assert_eq!(before, listing(folder));
-}
-
-fn dataset(folder: &Path) -> Dataset {
-    Dataset::open(&folder.join("out")).unwrap()
-}
-
-/// The films of a data set, by id.
-fn index(dataset: &Dataset, id: &str) -> usize {
-    (0..dataset.len()).find(|&film| dataset.record(film).unwrap().id == id).unwrap_or_else(|| panic!("{id} is packed"))
-}
-
-const CHEXPERT: &str = "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung \
+pub const CHEXPERT: &str = "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung \
                         Opacity,Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural \
                         Effusion,Pleural Other,Fracture,Support Devices";
 

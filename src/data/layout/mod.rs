@@ -3,8 +3,11 @@
 
 pub mod captions;
 pub mod chexpert;
+pub mod covidx;
 pub mod mimic;
+pub mod ms_cxr;
 pub mod nih;
+pub mod object_cxr;
 pub mod openi;
 mod published;
 pub mod rle;
@@ -12,6 +15,7 @@ pub mod rsna;
 pub mod sections;
 pub mod siim;
 mod stems;
+pub mod vindr;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -19,6 +23,7 @@ use std::path::{Path, PathBuf};
 use super::error::Error;
 use super::funnel::{EXAMPLES, Filter, Oddity};
 use super::pairs::Pair;
+use super::record::Split;
 use super::rows::{Row, Rows};
 
 use self::stems::Stems;
@@ -59,6 +64,24 @@ pub struct Layout<F> {
     films: Vec<F>,
     filters: Vec<Filter>,
     warnings: Vec<String>,
+    by_film: bool,
+}
+
+impl Layout<Pair> {
+    /// The same with a split that was published film by film: patients on several sides are no error but a warning.
+    fn split_by_film(mut self) -> Self {
+        let mut sides: BTreeMap<&str, Split> = BTreeMap::new();
+        let (mut again, mut split) = (Oddity::default(), BTreeMap::new());
+        for film in self.films.iter().filter(|film| !film.patient_id.is_empty()) {
+            let Some(side) = film.split else { continue };
+            if *sides.entry(&film.patient_id).or_insert(side) != side && split.insert(&film.patient_id, ()).is_none() {
+                again.note(|| film.patient_id.clone());
+            }
+        }
+        self.warnings.extend(again.warning("patients are on several sides of this split, which was published by film"));
+        self.by_film = true;
+        self
+    }
 }
 
 impl<F: Film> Rows for Layout<F> {
@@ -76,6 +99,10 @@ impl<F: Film> Rows for Layout<F> {
 
     fn filters(&self) -> &[Filter] {
         &self.filters
+    }
+
+    fn by_film(&self) -> bool {
+        self.by_film
     }
 
     fn warnings(&self, _has: &dyn Fn(&str) -> bool) -> Vec<String> {
@@ -165,7 +192,7 @@ impl<F: Film> Sieve<F> {
     /// What is left, as rows; `folder` is what their files are relative to.
     fn rows(self, folder: &Path, warnings: Vec<String>) -> Layout<F> {
         let Self { table, films, filters, .. } = self;
-        Layout { table, folder: folder.to_owned(), films, filters, warnings }
+        Layout { table, folder: folder.to_owned(), films, filters, warnings, by_film: false }
     }
 }
 
@@ -178,6 +205,14 @@ impl Sieve<Pair> {
         self.require("with a film", "", |film| match film.image.as_str() {
             "" => Err(format!("there is no {}.png, .jpg or .dcm", film.id)),
             _ => Ok(()),
+        })
+    }
+
+    /// Keeps the films whose file is below a folder, where the table says.
+    fn need_films(&mut self, folder: &Path) -> Result<(), Error> {
+        self.require("with a film", "", |film| match folder.join(&film.image).is_file() {
+            true => Ok(()),
+            false => Err(format!("there is no {}", film.image)),
         })
     }
 }

@@ -1,5 +1,6 @@
-//! Splits as published scripts draw them: scikit-learn's `train_test_split` with seed 0, which shuffles with NumPy's old
-//! generator, the Mersenne twister (Matsumoto, Nishimura, 1998).
+//! Splits as published scripts draw them: scikit-learn's `train_test_split`, pandas' `sample` and NumPy's `choice`, all with seed
+//! 0 and so all by the first of one permutation, which NumPy's old generator shuffles, the Mersenne twister (Matsumoto, Nishimura,
+//! 1998).
 
 use crate::data::record::Split;
 
@@ -60,13 +61,27 @@ impl RandomState {
     }
 }
 
+/// The `chosen` (at most `count`) of `count` items that seed 0 draws without putting back, in the order drawn.
+pub(super) fn drawn(count: usize, chosen: usize) -> Vec<usize> {
+    let mut order = RandomState::new(0).permutation(count);
+    order.truncate(chosen);
+    order
+}
+
+/// Training and validation of `count` items in their order, of which `held_out` are drawn for validation by seed 0.
+pub(super) fn held_out(count: usize, held_out: usize) -> Vec<Split> {
+    let mut splits = vec![Split::Train; count];
+    drawn(count, held_out).into_iter().for_each(|at| splits[at] = Split::Val);
+    splits
+}
+
 /// MGCA's split of `count` items in their order (mgca/preprocess): `percent` of them are set apart for testing and
 /// validation, half each, both times by seed 0.
 pub(super) fn mgca(count: usize, percent: usize) -> Vec<Split> {
     let apart = (count * percent).div_ceil(100);
     let mut splits = vec![Split::Train; count];
-    let chosen = &RandomState::new(0).permutation(count)[..apart];
-    for (at, position) in RandomState::new(0).permutation(apart).into_iter().enumerate() {
+    let chosen = drawn(count, apart);
+    for (at, position) in drawn(apart, apart).into_iter().enumerate() {
         splits[chosen[position]] = if at < apart.div_ceil(2) { Split::Val } else { Split::Test };
     }
     splits
@@ -91,5 +106,6 @@ mod tests {
         assert_eq!(counts(26_684, 40), [16_010, 5_337, 5_337], "RSNA, G2D paper");
         assert_eq!(counts(12_047, 30), [8_432, 1_808, 1_807], "SIIM; the paper has 8,433, 1,807, 1,807");
         assert_eq!((counts(1, 40), counts(0, 40)), ([0, 1, 0], [0; 3]));
+        assert_eq!(held_out(10, 3).iter().filter(|&&one| one == Split::Val).count(), 3);
     }
 }

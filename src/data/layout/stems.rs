@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::data::error::Error;
+use crate::data::file;
 
 /// Endings of films, the preferred one first: a conversion stands in for its original.
-const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "dcm"];
+const ENDINGS: [&str; 5] = ["png", "jpg", "jpeg", "dcm", "dicom"];
 
 /// Files of films below a folder, by stem (the name without its last ending).
 pub(super) struct Stems(HashMap<String, (usize, String)>);
@@ -18,25 +19,16 @@ impl Stems {
     /// # Errors
     /// If a folder cannot be read.
     pub(super) fn below(root: &Path) -> Result<Self, Error> {
-        let (mut found, mut open) = (HashMap::<String, (usize, String)>::new(), vec![String::new()]);
-        while let Some(folder) = open.pop() {
-            let path = root.join(&folder);
-            for entry in std::fs::read_dir(&path).map_err(Error::io("read", &path))? {
-                let entry = entry.map_err(Error::io("read", &path))?;
-                let kind = entry.file_type().map_err(Error::io("read", &path))?;
-                let name = entry.file_name().to_string_lossy().into_owned();
-                let below = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-                if kind.is_dir() {
-                    open.push(below);
-                } else if let Some((stem, ending)) = name.rsplit_once('.')
-                    && let Some(rank) = ENDINGS.iter().position(|one| ending.eq_ignore_ascii_case(one))
-                {
-                    let this = (rank, below);
-                    let best = found.entry(stem.to_owned()).or_insert_with(|| this.clone());
-                    if this < *best {
-                        *best = this;
-                    }
-                }
+        let mut found = HashMap::<String, (usize, String)>::new();
+        for file in file::below(root)? {
+            let path = file.to_string_lossy().into_owned();
+            let [stem, ending] =
+                [file.file_stem(), file.extension()].map(|part| part.unwrap_or_default().to_string_lossy());
+            let Some(rank) = ENDINGS.iter().position(|one| ending.eq_ignore_ascii_case(one)) else { continue };
+            let this = (rank, path);
+            let best = found.entry(stem.into_owned()).or_insert_with(|| this.clone());
+            if this < *best {
+                *best = this;
             }
         }
         Ok(Self(found))

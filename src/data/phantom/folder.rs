@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Why a folder of phantoms was not written.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The caller asked to stop.
+    #[error("drawing was cancelled; nothing was kept, run it again to start over")]
+    Cancelled,
     /// A film could not be encoded.
     #[error("{path}: the film could not be written: {source}")]
     Image {
@@ -32,16 +35,18 @@ pub enum Error {
 }
 
 /// Draws films 0..`count` of `seed` in one style into a new or empty folder, in parallel on the current thread pool; `progress`
-/// hears how many are written. `pairs.csv` comes last, so that a folder without it is known to be unfinished.
+/// hears how many are written, `cancelled` is looked at between films. `pairs.csv` comes last, so that a folder without it is known
+/// to be unfinished.
 ///
 /// # Errors
-/// [`Error::NotEmpty`] if `out` holds anything, else whatever the file system or the encoder refused.
+/// [`Error::NotEmpty`] if `out` holds anything, [`Error::Cancelled`], else whatever the file system or the encoder refused.
 pub fn write(
     out: &Path,
     style: Style,
     count: usize,
     seed: u64,
     progress: &(dyn Fn(usize) + Sync),
+    cancelled: &AtomicBool,
 ) -> Result<(), Error> {
     for folder in [out.to_path_buf(), out.join("images"), out.join("masks")] {
         if folder == out && out.exists() {
@@ -56,6 +61,9 @@ pub fn write(
     let rows: Vec<Film> = (0..count as u64)
         .into_par_iter()
         .map(|index| {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
             let mut film = draw(style, seed, index);
             save(&out.join(image_path(&film)), film.width, film.height, &std::mem::take(&mut film.pixels))?;
             save(&out.join(mask_path(&film)), film.width, film.height, &std::mem::take(&mut film.mask))?;

@@ -3,8 +3,10 @@
 use super::*;
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const STYLES: [Style; 2] = [Style::Training, Style::Evaluation];
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Findings and reports of many films, without drawing them.
 fn reports(style: Style, count: u64) -> Vec<(Vec<Finding>, String)> {
@@ -75,8 +77,8 @@ fn a_film_depends_on_seed_and_index_alone() {
 fn a_folder_holds_the_same_films_whatever_its_count_and_threads() {
     let (small, large) = (Folder::new("small"), Folder::new("large"));
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    one.install(|| write(&small.0, Style::Evaluation, 3, 9, &|_| ())).unwrap();
-    write(&large.0, Style::Evaluation, 6, 9, &|_| ()).unwrap();
+    one.install(|| write(&small.0, Style::Evaluation, 3, 9, &|_| (), &NEVER)).unwrap();
+    write(&large.0, Style::Evaluation, 6, 9, &|_| (), &NEVER).unwrap();
     for index in 0..3 {
         for folder in ["images", "masks"] {
             let name = format!("{folder}/pe9-{index:06}.png");
@@ -100,8 +102,17 @@ fn a_folder_that_holds_anything_is_left_alone() {
     let folder = Folder::new("taken");
     std::fs::create_dir_all(&folder.0).unwrap();
     std::fs::write(folder.0.join("mine.txt"), "x").unwrap();
-    assert!(matches!(write(&folder.0, Style::Training, 1, 0, &|_| ()), Err(Error::NotEmpty(_))));
+    assert!(matches!(write(&folder.0, Style::Training, 1, 0, &|_| (), &NEVER), Err(Error::NotEmpty(_))));
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1);
+}
+
+#[test]
+fn drawing_stops_when_it_is_told_to() {
+    let folder = Folder::new("stopped");
+    let stop = AtomicBool::new(false);
+    let drawn = write(&folder.0, Style::Training, 400, 0, &|_| stop.store(true, Ordering::Relaxed), &stop);
+    assert!(matches!(drawn, Err(Error::Cancelled)));
+    assert!(std::fs::read_dir(folder.0.join("images")).unwrap().count() < 300 && !folder.0.join("pairs.csv").exists());
 }
 
 #[test]

@@ -1,0 +1,119 @@
+//! MS-CXR: phrases of reports with the boxes that they are about, on films of MIMIC-CXR-JPG.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::{Layout, Sieve, find};
+use crate::data::error::Error;
+use crate::data::pairs::{Pair, rectangle};
+use crate::data::record::Split;
+use crate::data::table::{Row, Table};
+
+const TABLES: [&str; 2] = ["MS_CXR_Local_Alignment_v1.1.0.csv", "MS_CXR_Local_Alignment_v1.0.0.csv"];
+
+/// What boxes and films are labelled with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Label {
+    /// The phrase, so that grounding asks for what the report says.
+    #[default]
+    Phrase,
+    /// One of the eight findings.
+    Finding,
+}
+
+/// Reads the table of phrases, `phrases` or one of the published names in that folder; `images` is the folder of MIMIC-CXR-JPG that
+/// holds `files/`. A film's text is its phrases, its box has the label that `label` says; the split is the table's (1.1.0),
+/// else all films are for testing.
+///
+/// # Errors
+/// If the table is not there, cannot be read or breaks a rule; if more than half of the films are not there (with `strict`:
+/// if one is not).
+pub fn open(images: &Path, phrases: &Path, label: Label, strict: bool) -> Result<Layout<Pair>, Error> {
+    let table = if phrases.is_dir() { find(phrases, &TABLES)? } else { phrases.to_owned() };
+    let films = phrased(&table, label)?;
+    let mut sieve = Sieve::new(&table, films, "1,162 pairs of phrase and box in version 1.0.0", strict);
+    sieve.need_films(images)?;
+    Ok(sieve.rows(images, Vec::new()))
+}
+
+/// A row of the table.
+struct Phrase {
+    film: Pair,
+    phrase: String,
+    finding: String,
+}
+
+fn phrased(path: &Path, label: Label) -> Result<Vec<Pair>, Error> {
+    let columns =
+        ["dicom_id", "category_name", "label_text", "path", "x", "y", "w", "h", "image_width", "image_height"];
+    let mut table = Table::open(path, &columns)?;
+    let (mut films, mut places) = (Vec::<Pair>::new(), HashMap::<String, usize>::new());
+    while let Some(row) = table.next()? {
+        let read = row.map_err(|bad| (bad.line, bad.what)).and_then(|row| {
+            let line = row.0;
+            phrase(row, label).map_err(|what| (line, what))
+        });
+        let fault = |line: u64, what: String| Error::Table { path: path.to_owned(), line, what };
+        let Phrase { film: mut one, phrase, finding } = read.map_err(|(line, what)| fault(line, what))?;
+        let place = *places.entry(one.id.clone()).or_insert(films.len());
+        if place == films.len() {
+            films.push(Pair { boxes: Vec::new(), ..one.clone() });
+        }
+        let film = &mut films[place];
+        if (&film.image, film.frame, film.split) != (&one.image, one.frame, one.split) {
+            let what = format!("{} has another path, size or split here than at line {}", one.id, film.line);
+            return Err(fault(one.line, what));
+        }
+        film.boxes.append(&mut one.boxes);
+        // A phrase about two places has a row for each.
+        add(&mut film.text, " ", &phrase);
+        add(&mut film.findings, ";", if label == Label::Phrase { &phrase } else { &finding });
+        add(film.columns.entry("findings".to_owned()).or_default(), ";", &finding);
+    }
+    Ok(films)
+}
+
+/// Adds a part to a list that is written between marks, if it is not there.
+fn add(list: &mut String, mark: &str, part: &str) {
+    let there = if mark == ";" { list.split(mark).any(|one| one == part) } else { list.contains(part) };
+    if !there {
+        *list += if list.is_empty() { "" } else { mark };
+        *list += part;
+    }
+}
+
+fn phrase((line, values): Row<'_>, label: Label) -> Result<Phrase, String> {
+    let value = |name: &str| values[name].trim();
+    // Labels are written between semicolons.
+    let [phrase, finding] = [value("label_text"), value("category_name")].map(|text| text.replace(';', ","));
+    let image = value("path").trim_start_matches('/').to_owned();
+    let patient = image.split('/').find(|part| {
+        part.strip_prefix('p')
+            .is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    let patient =
+        patient.ok_or_else(|| format!("path {image:?} has no patient: files/p10/p10000032/... is expected"))?;
+    if value("dicom_id").is_empty() || phrase.is_empty() || finding.is_empty() {
+        return Err("dicom_id, label_text or category_name is empty".into());
+    }
+    let side = |name: &str| match value(name).parse::<f32>() {
+        Ok(side) if (1.0..=65535.0).contains(&side) => Ok(side as u32),
+        _ => Err(format!("{name} is {:?}, not a number of pixels", value(name))),
+    };
+    let split = match values.get("split").map(|word| word.trim()) {
+        None | Some("") => Split::Test,
+        Some(word) => Split::parse(word).ok_or_else(|| format!("split {word:?} is none of train, val, test"))?,
+    };
+    let own = if label == Label::Phrase { &phrase } else { &finding };
+    let film = Pair {
+        line,
+        id: value("dicom_id").to_owned(),
+        boxes: vec![rectangle(&values, ["x", "y", "w", "h"], own)?],
+        frame: Some((side("image_width")?, side("image_height")?)),
+        patient_id: patient[1..].to_owned(),
+        split: Some(split),
+        image,
+        ..Pair::default()
+    };
+    Ok(Phrase { film, phrase, finding })
+}
