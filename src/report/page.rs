@@ -221,9 +221,9 @@ impl Page<'_> {
                     interval.map_or_else(String::new, |(low, high)| format!(" <small>[{low}, {high}]</small>"));
                 format!("<td>{value}{interval}</td>")
             };
-            let _ = write!(
+            let _ = writeln!(
                 html,
-                "<tr><th scope=\"row\">{step}</th>{}</tr>\n",
+                "<tr><th scope=\"row\">{step}</th>{}</tr>",
                 columns.iter().map(cell).collect::<String>()
             );
         }
@@ -250,12 +250,14 @@ fn film(html: &mut String, kept: &Kept, at: usize) {
     let truth =
         layer(Kind::Truth, &edge(&kept.pixels[at][1], kept.tile), "the film, and the edge of its true mask".into());
     let (id, report) = (escape(&clipped(&film.id, LETTERS)), escape(&clipped(&film.report, LETTERS)));
-    let _ = write!(
+    let _ = writeln!(
         html,
-        "<article class=\"film\"><div class=\"about\">{truth}<div><h3>{id}</h3><p>{report}</p></div></div>\n"
+        "<article class=\"film\"><div class=\"about\">{truth}<div><h3>{id}</h3><p>{report}</p></div></div>"
     );
     html.push_str("<div class=\"scroll\"><table class=\"maps\"><thead><tr><th>step</th>");
-    kept.moments.iter().for_each(|moment| drop(write!(html, "<th>{}</th>", moment.step)));
+    for moment in &kept.moments {
+        let _ = write!(html, "<th>{}</th>", moment.step);
+    }
     html.push_str("</tr></thead><tbody>\n");
     for (row, (kind, name)) in KINDS.into_iter().zip(["attention", "pseudo mask", "predicted mask"]).enumerate() {
         if kept.moments.iter().all(|moment| moment.maps[at].len() <= row) {
