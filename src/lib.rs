@@ -46,6 +46,8 @@ pub mod kernels;
 pub mod model;
 pub mod ops;
 pub mod program;
+#[cfg(feature = "data")]
+pub mod report;
 pub mod train;
 pub mod verify;
 pub mod wgpu;

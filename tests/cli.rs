@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 15] = [
     "pretrain", "pack", "phantom", "plan", "step", "bench", "emulate", "kernels", "devices", "doctor", "eval",
-    "explain", "sweep", "study",
+    "explain", "sweep", "study", "report",
 ];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -3,6 +3,7 @@ pub mod ceilings;
 mod estimate;
 mod io;
 pub mod number;
+pub mod protobuf;
 pub mod random;
 pub mod shape;
 mod stored;

@@ -29,6 +29,7 @@ mod phantom;
 mod plan;
 mod plot;
 mod pretrain;
+mod report;
 pub mod settings;
 mod step;
 mod study;
@@ -102,6 +103,7 @@ enum Verb {
     Inspect(inspect::Inspect),
     Doctor(doctor::Doctor),
     Kernels(kernels::Kernels),
+    Report(report::Report),
     Verify(verify::Verify),
 }
 
@@ -136,6 +138,7 @@ pub fn main() -> ExitCode {
         Verb::Inspect(inspect) => inspect.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Kernels(kernels) => kernels.run(),
+        Verb::Report(report) => report.run(),
         Verb::Verify(verify) => verify.run(),
     };
     match result {

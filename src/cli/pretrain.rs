@@ -13,6 +13,7 @@ use crate::data::Dataset;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Error;
 use crate::model::config::{Config, PRESETS, RECIPES};
+use crate::report::Reporter;
 use crate::train::Device;
 use crate::train::config::RunConfig;
 use crate::train::defaults::{self, Start};
@@ -108,22 +109,29 @@ impl Pretrain {
         // The first run ends with a look at the GPU kernels that it did not use; an experiment does not.
         let look = self.first() && self.set.is_empty() && run.device == Device::Cpu;
         let mut repeated = None;
-        let mut observe = |event: Event<'_>| match event {
-            Event::Finished(session, films, text) if look => {
-                bar.set_message("repeating launches on the emulated CUDA device");
-                repeated = Some(last_step::repeat(session, films, text));
+        let mut pages = Pages(Some(Reporter::new(&run.folder)));
+        let mut observe = |event: Event<'_>| {
+            pages.take(&bar, |reporter| reporter.observe(&event));
+            match event {
+                Event::Finished(session, films, text) if look => {
+                    bar.set_message("repeating launches on the emulated CUDA device");
+                    repeated = Some(last_step::repeat(session, films, text));
+                }
+                event => show(&bar, self.json, event, &mut last_line),
             }
-            event => show(&bar, self.json, event, &mut last_line),
         };
-        let summary = run::run(&run, towers, &mut observe, cancelled);
+let summary = run::run(&run, towers, &mut observe, cancelled);
+        let page = pages.take(&bar, |reporter| reporter.finish()).flatten();
         bar.finish_and_clear();
         let (summary, repeated) = (summary?, repeated.transpose()?.unwrap_or_default());
         if self.json {
             let mut report = serde_json::to_value(&summary).unwrap_or_default();
             report["emulated"] = serde_json::to_value(&repeated).unwrap_or_default();
+            report["report"] = serde_json::to_value(&page).unwrap_or_default();
             println!("{report}");
         } else {
-            print!("{}{}", text(&run, &summary), on_the_emulated_device(&repeated));
+            let page = page.map_or_else(String::new, |page| format!("report: {}\n", page.display()));
+            print!("{}{}", text(&run, &summary, &page), on_the_emulated_device(&repeated));
         }
         match repeated.repeated.iter().find_map(|launch| launch.failure.as_ref().map(|what| (launch, what))) {
             Some((launch, what)) => Err(Error::Usage(format!("{} on the emulated device: {what}", launch.op))),
@@ -365,6 +373,22 @@ pub(super) fn newest_run(runs: &Path) -> Option<PathBuf> {
     entries.filter(|path| written(path).is_some()).max_by_key(written)
 }
 
+/// The run's page, as long as it can be written: training goes on without it.
+struct Pages(Option<Reporter>);
+
+impl Pages {
+    fn take<T>(&mut self, bar: &ProgressBar, act: impl FnOnce(&mut Reporter) -> Result<T, Error>) -> Option<T> {
+        match act(self.0.as_mut()?) {
+            Ok(made) => Some(made),
+            Err(error) => {
+                say(bar, format!("the run's page is not written any more: {error}; g2d report makes it"));
+                self.0 = None;
+                None
+            }
+        }
+    }
+}
+
 fn bar(steps: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
     bar.set_style(super::style("step {pos}/{len} {bar:24} {elapsed}/{duration}  {msg}"));
@@ -375,8 +399,13 @@ fn bar(steps: u64) -> ProgressBar {
 /// Steps between printed lines where there is no terminal for a bar.
 const PRINT_EVERY: u64 = 20;
 
+/// Says a line above the bar.
+fn say(bar: &ProgressBar, line: String) {
+    if bar.is_hidden() { eprintln!("{line}") } else { bar.println(line) }
+}
+
 fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>) {
-    let say = |line: String| if bar.is_hidden() { eprintln!("{line}") } else { bar.println(line) };
+    let say = |line: String| say(bar, line);
     match event {
         Event::Verified(done, all) => bar.set_message(format!("compared digests: {} of {} MiB", done >> 20, all >> 20)),
         Event::Started(0) => {}
@@ -403,7 +432,7 @@ fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>)
             bar.set_position(line.step);
             bar.set_message(message);
         }
-        Event::Validated(step, validation) if !json => say(format!("after step {step}: {}", found(validation))),
+        Event::Validated(step, validation, _) if !json => say(format!("after step {step}: {}", found(validation))),
         Event::Validated(..) | Event::Saved(_) | Event::Finished(..) => {}
     }
 }
@@ -444,11 +473,12 @@ fn found(validation: &Validation) -> String {
     text
 }
 
-fn text(run: &Run, summary: &Summary) -> String {
+/// How it ended; `page` is the line that names the page.
+fn text(run: &Run, summary: &Summary, page: &str) -> String {
     let folder = run.folder.display();
     if summary.interrupted {
         return format!(
-            "stopped after step {}; saved in {}\ncontinue: g2d pretrain --resume --out {folder}\n",
+            "stopped after step {}; saved in {}\n{page}continue: g2d pretrain --resume --out {folder}\n",
             summary.steps,
             summary.checkpoint.display()
         );
@@ -480,7 +510,7 @@ fn text(run: &Run, summary: &Summary) -> String {
             text += "  outlines nothing      its decoder_objective is none or reconstruction\n";
         }
     }
-    text += &format!("weights: {}\n", summary.checkpoint.join("weights.safetensors").display());
+    text += &format!("{page}weights: {}\n", summary.checkpoint.join("weights.safetensors").display());
     text + &match run.manifest.held_out {
         Some(_) => {
             "next: what it is good for: g2d eval all; your own films: g2d pack --pairs pairs.csv --out shards\n".into()

@@ -101,8 +101,12 @@ pub(super) struct Trained {
     pub contrastive: [Value; 3],
 }
 
-/// Records a training step as far as its two losses.
-pub(super) fn record_losses(config: &Config, shapes: &Shapes) -> Result<(Recorder, Trained), RecordError> {
+/// Records a step as far as its two losses.
+pub(super) fn record_losses(
+    config: &Config,
+    shapes: &Shapes,
+    statistics: Statistics,
+) -> Result<(Recorder, Trained), RecordError> {
     let mut recorder = begin(config, shapes)?;
     let r = &mut recorder;
     let objective = config.decoder_objective;
@@ -111,7 +115,7 @@ pub(super) fn record_losses(config: &Config, shapes: &Shapes) -> Result<(Recorde
         return Err(refused(why));
     }
     let batch = Batch::declare(r, config, shapes)?;
-    let out = forward(r, config, &batch, Statistics::Batch)?;
+    let out = forward(r, config, &batch, statistics)?;
     let masks = r.scope("mask", |r| losses::masks(r, config, objective, out.attention_map, batch.images.plane))?;
     let (decoder, contrastive) = r.scope("loss", |r| {
         let decoder = losses::decoder(r, config, &out.decoded, &masks.targets)?;
@@ -125,7 +129,8 @@ pub(super) fn record_losses(config: &Config, shapes: &Shapes) -> Result<(Recorde
 /// decoder's objective), `loss.contrastive`, `loss.segmentation` (the decoder's, if there is one), `loss.total`, `top1`,
 /// `top5`.
 pub fn record_step(config: &Config, shapes: &Shapes, phase: Phase) -> Result<Recorder, RecordError> {
-    let (mut recorder, Trained { out, masks, decoder, contrastive }) = record_losses(config, shapes)?;
+    let (mut recorder, Trained { out, masks, decoder, contrastive }) =
+        record_losses(config, shapes, Statistics::Batch)?;
     let r = &mut recorder;
     let [contrastive, top1, top5] = contrastive;
     let weight = if phase == Phase::Full { config.segmentation_weight } else { 0.0 };
@@ -151,6 +156,18 @@ pub fn record_evaluate(config: &Config, shapes: &Shapes) -> Result<Recorder, Rec
     let objective = DecoderObjective::None; // nothing is trained
     let masks = r.scope("mask", |r| losses::masks(r, config, objective, out.attention_map, batch.images.plane))?;
     outputs(r, config, &out, &masks.own)?;
+    Ok(recorder)
+}
+
+/// Records what a validation needs, with running statistics: what [`record_evaluate`] says, and the two losses of the step,
+/// `loss.contrastive` and, with a decoder, `loss.segmentation`.
+pub fn record_validate(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
+    let (mut recorder, Trained { out, masks, decoder, contrastive }) =
+        record_losses(config, shapes, Statistics::Running)?;
+    let r = &mut recorder;
+    outputs(r, config, &out, &masks)?;
+    r.output("loss.contrastive", contrastive[0]);
+    decoder.into_iter().for_each(|decoder| r.output("loss.segmentation", decoder));
     Ok(recorder)
 }
 

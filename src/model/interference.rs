@@ -3,6 +3,7 @@
 use super::batch::Shapes;
 use super::config::Config;
 use super::g2d;
+use super::layer::Statistics;
 use crate::base::Real;
 use crate::ops::accumulate::Accumulate;
 use crate::ops::finite::Finite;
@@ -40,7 +41,7 @@ impl Interference {
 /// # Errors
 /// As for a step; and if there is no decoder, or its loss has no weight.
 pub fn record_interference(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
-    let (mut recorder, trained) = g2d::record_losses(config, shapes)?;
+    let (mut recorder, trained) = g2d::record_losses(config, shapes, Statistics::Batch)?;
     let r = &mut recorder;
     let weight = config.segmentation_weight;
     let Some(decoder) = trained.decoder.filter(|_| weight != 0.0) else {

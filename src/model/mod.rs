@@ -19,7 +19,7 @@ mod recording_tests;
 
 pub use batch::{Batch, Shapes, Source, TextBatch};
 pub use config::{Config, ConfigError};
-pub use g2d::{Phase, record_evaluate, record_segment, record_step};
+pub use g2d::{Phase, record_evaluate, record_segment, record_step, record_validate};
 pub use interference::{Interference, record_interference};
 pub use layer::Statistics;
 pub use optimizer::{Group, optimize};

@@ -5,6 +5,7 @@ pub mod defaults;
 pub mod device;
 pub mod engine;
 pub mod footprint;
+pub mod gallery;
 pub mod groups;
 pub mod imported;
 mod machine;

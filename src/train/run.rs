@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::RunConfig;
 use super::device::Device;
+use super::gallery::{self, Gallery};
 use super::metrics::{MaskMemory, StepLine, ValidationLine};
 use super::session::{Films, Options, Session};
 use super::validate::{Validation, validate};
@@ -24,8 +25,10 @@ use crate::error::Error;
 use crate::model::batch::TextBatch;
 use crate::program::Kernels;
 
-const CONFIG: &str = "config.json";
-const MANIFEST: &str = "manifest.json";
+/// The settings of a run, within its folder.
+pub const CONFIG: &str = "config.json";
+/// What identifies it.
+pub const MANIFEST: &str = "manifest.json";
 /// What a run writes down of each step ([`metrics`](super::metrics)).
 pub const METRICS: &str = "metrics.jsonl";
 const INIT: &str = "init.json";
@@ -124,8 +127,8 @@ pub enum Event<'a> {
     Note(&'a str),
     /// A step was taken.
     Step(&'a StepLine),
-    /// A validation was done after so many steps.
-    Validated(u64, &'a Validation),
+    /// A validation was done after so many steps, and stands in `metrics.jsonl`; the last are some of its films.
+    Validated(u64, &'a Validation, &'a Gallery),
     /// A checkpoint was written.
     Saved(&'a Path),
     /// All is done and saved: the session, with the batch of the last step that this process took.
@@ -200,6 +203,7 @@ pub fn run(
     let options = loading(config);
     let held_out = run.data.held_out_samples(run.device);
     let judge = judge(run, &held_out, &options)?;
+    let shown = gallery::choose(&run.data.held_out, &held_out)?;
     let batches = Arc::new(Batches::new(run.data.train.clone(), samples, options)?);
     let resumed = if run.resume { Some(lock(&run.folder)?) } else { None };
     let mut session = open(run)?;
@@ -212,9 +216,9 @@ pub fn run(
     observe(Event::Started(session.steps()));
     let judged = |session: &mut Session, files: &mut Files, observe: &mut dyn FnMut(Event<'_>)| {
         let Some(judge) = &judge else { return Ok::<_, Error>(None) };
-        let validation = validate(session, &run.data.held_out, judge, &held_out)?;
-        observe(Event::Validated(session.steps(), &validation));
+        let (validation, gallery) = validate(session, &run.data.held_out, judge, &held_out, &shown)?;
         files.line(&ValidationLine { step: session.steps(), validation: validation.clone() })?;
+        observe(Event::Validated(session.steps(), &validation, &gallery));
         Ok(Some(validation))
     };
     let newest = if run.resume { folder::newest(&run.folder)? } else { None };
@@ -309,7 +313,10 @@ fn verify(data: &Data, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> 
 const LOCK: &str = "run.lock";
 
 /// Takes hold of a run's folder, until the file is dropped or the process ends, however it ends.
-fn lock(folder: &Path) -> Result<File, Error> {
+///
+/// # Errors
+/// If another process holds it.
+pub fn lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join(LOCK);
     let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
     match file.try_lock() {

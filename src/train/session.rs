@@ -151,6 +151,10 @@ pub struct Evaluation {
     pub mask: Vec<f64>,
     /// Attention maps [batch, heads, cells, cells].
     pub attention: Vec<f64>,
+    /// The contrastive loss of the batch.
+    pub contrastive: f64,
+    /// The decoder's loss; `None` without a decoder.
+    pub segmentation: Option<f64>,
 }
 
 /// The plan of a training step with the specification's one group of parameters: what `g2d plan` prints.
@@ -208,7 +212,7 @@ impl Planned {
         let states = StateLayout::in_pieces(&program, options.precision, piece);
         let kernels = options.device.kernels(options.kernels);
         let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
-        let evaluate = g2d::record_evaluate(&options.config, &shapes)?.finish();
+        let evaluate = g2d::record_validate(&options.config, &shapes)?.finish();
         let evaluate = planned(evaluate)?;
         // Where no decoder learns masks nothing is segmented, which needs no plan of its own.
         let segment = match options.config.decoder_objective.segments() {
@@ -302,9 +306,17 @@ impl Session {
 
     /// The plan of the next step.
     pub fn step_plan(&self) -> Arc<Checked> {
+        if self.decoder_weight() != 0.0 { self.full.clone() } else { self.warmup.clone() }
+    }
+
+    /// Weight of the decoder's loss in the next step: 0 during warm-up.
+    pub fn decoder_weight(&self) -> f64 {
         let config = &self.options.config;
-        let counts = self.steps >= config.warmup_steps as u64 && config.segmentation_weight != 0.0;
-        if counts { self.full.clone() } else { self.warmup.clone() }
+        if self.steps >= config.warmup_steps as u64 { config.segmentation_weight } else { 0.0 }
+    }
+
+    fn decodes(&self) -> bool {
+        self.options.config.decoder_objective.decodes()
     }
 
     /// The numbers of a state, in the engine's order; `None` if there is no such state.
@@ -363,11 +375,10 @@ impl Session {
         self.engine.replay(&plan)?;
         let scalar = |name: &str| self.engine.scalar(&plan, name);
         let mask = self.output(&plan, "out.pseudo_mask")?.unwrap_or_default();
-        let config = &self.options.config;
         let metrics = StepMetrics {
             total: scalar("loss.total")?,
             contrastive: scalar("loss.contrastive")?,
-            segmentation: config.decoder_objective.decodes().then(|| scalar("loss.segmentation")).transpose()?,
+            segmentation: self.decodes().then(|| scalar("loss.segmentation")).transpose()?,
             top1: scalar("top1")?,
             top5: scalar("top5")?,
             grad_norm: scalar("finite")?.sqrt(),
@@ -488,7 +499,7 @@ impl Session {
         self.engine.gradient(plan, parameter)
     }
 
-    /// Embeddings, predicted and pseudo masks of a whole batch, by running statistics. Changes nothing.
+    /// Embeddings, predicted and pseudo masks, and losses of a whole batch, by running statistics. Changes nothing.
     pub fn evaluate(&mut self, films: Films<'_>, text: &TextBatch) -> Result<Evaluation, Error> {
         let plan = self.evaluate.clone();
         self.write_inputs(&plan, films, Some(text))?;
@@ -500,6 +511,8 @@ impl Session {
             logits: read("out.segmentation_logits")?,
             mask: read("out.pseudo_mask")?,
             attention: read("out.attention_map")?,
+            contrastive: self.engine.scalar(&plan, "loss.contrastive")?,
+            segmentation: self.decodes().then(|| self.engine.scalar(&plan, "loss.segmentation")).transpose()?,
         })
     }
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::session::{Films, Session};
+use super::gallery::{Gallery, Shown};
+use super::session::{Evaluation, Films, Session};
 use crate::base::Estimate;
 use crate::data::Dataset;
 use crate::data::loader::Batches;
@@ -34,6 +35,36 @@ pub struct Validation {
     pub pseudo_dice: Option<Estimate>,
     /// The same for the best of the constant central squares: what a mask that looks at no film reaches.
     pub central_dice: Option<Estimate>,
+    /// The losses; `None` if there are fewer films than a batch holds. Runs from before have none.
+    #[serde(default)]
+    pub loss: Option<Losses>,
+}
+
+/// Losses of held-out films, by running statistics and without augmentation: means over whole batches, of as many films as in
+/// training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Losses {
+    /// What the next step would differentiate.
+    pub total: f64,
+    /// Image and report.
+    pub contrastive: f64,
+    /// The decoder's; `None` without a decoder.
+    pub segmentation: Option<f64>,
+    /// Batches.
+    pub batches: usize,
+}
+
+impl Losses {
+    /// The mean over batches, each with its contrastive and the decoder's loss; `None` of none, or if one is not finite.
+    fn of(batches: &[(f64, Option<f64>)], weight: f64) -> Option<Self> {
+        let count = batches.len() as f64;
+        let contrastive = batches.iter().map(|batch| batch.0).sum::<f64>() / count;
+        let segmentation = batches.iter().map(|batch| batch.1).sum::<Option<f64>>().map(|sum| sum / count);
+        let total = contrastive + segmentation.map_or(0.0, |loss| weight * loss);
+        // A loss that is not finite counts nowhere, not even with weight 0.
+        let finite = [contrastive].into_iter().chain(segmentation).all(f64::is_finite);
+        finite.then_some(Self { total, contrastive, segmentation, batches: batches.len() })
+    }
 }
 
 /// What the films of a validation gave, gathered over batches.
@@ -44,18 +75,32 @@ struct Gathered {
     dice: Vec<f64>,
     pseudo: Vec<f64>,
     central: Vec<Vec<f64>>,
+    losses: Vec<(f64, Option<f64>)>,
 }
 
-/// Validates on the films `samples` of `dataset`, which all have reports. `batches` draws from the same data set,
-/// without augmentation.
+impl Gathered {
+    /// Adds how the masks of film `at` of a batch overlap with the true one.
+    fn masks(&mut self, out: &Evaluation, at: usize, truth: &[bool]) {
+        let first = at * truth.len();
+        if !out.logits.is_empty() {
+            self.dice.push(dice(truth, |pixel| out.logits[first + pixel] > 0.0));
+        }
+        self.pseudo.push(dice(truth, |pixel| out.mask[first + pixel] > 0.5));
+    }
+}
+
+/// Validates on the films `samples` of `dataset`, which all have reports, and shows those of them that are in `shown`.
+/// `batches` draws from the same data set, without augmentation.
 pub fn validate(
     session: &mut Session,
     dataset: &Dataset,
     batches: &Batches,
     samples: &[usize],
-) -> Result<Validation, Error> {
+    shown: &[usize],
+) -> Result<(Validation, Gallery), Error> {
     let (batch, side) = (session.options().batch, session.options().config.image_size);
     let dim = session.options().config.projection_dim;
+    let mut gallery = Gallery { side, cells: side / 32, films: Vec::new() };
     let mut found = Gathered { central: vec![Vec::new(); CENTRAL_SIDES.len()], ..Gathered::default() };
     let squares =
         CENTRAL_SIDES.map(|part| (0..side * side).map(|at| is_central(at, side, part)).collect::<Vec<bool>>());
@@ -68,15 +113,20 @@ pub fn validate(
         let out = session.evaluate(Films::Bytes(&films.pixels, &films.augmentation), &text)?;
         found.images.extend(&out.image_embedding[..part.len() * dim]);
         found.texts.extend(&out.text_embedding[..part.len() * dim]);
+        if part.len() == batch {
+            found.losses.push((out.contrastive, out.segmentation));
+        }
         for (at, &sample) in part.iter().enumerate() {
-            let Some(truth) = true_mask(dataset, sample, side)? else { continue };
-            let plane = at * side * side..(at + 1) * side * side;
-            if !out.logits.is_empty() {
-                found.dice.push(dice(&truth, |pixel| out.logits[plane.start + pixel] > 0.0));
+            let truth = true_mask(dataset, sample, side)?;
+            if let Some(truth) = &truth {
+                found.masks(&out, at, truth);
+                for (central, square) in found.central.iter_mut().zip(&squares) {
+                    central.push(dice(truth, |pixel| square[pixel]));
+                }
             }
-            found.pseudo.push(dice(&truth, |pixel| out.mask[plane.start + pixel] > 0.5));
-            for (central, square) in found.central.iter_mut().zip(&squares) {
-                central.push(dice(&truth, |pixel| square[pixel]));
+            if shown.contains(&sample) {
+                let (record, place) = (dataset.record(sample)?, [at, side, gallery.cells]);
+                gallery.films.push(Shown::of(&record, truth, &films.pixels, &out, place));
             }
         }
     }
@@ -84,7 +134,7 @@ pub fn validate(
     let (reports, top1, top5) = retrieval(&found.images, &found.texts, &texts, dim);
     let central = found.central.iter().filter_map(|values| Estimate::of_mean(values));
     let nothing = Estimate { value: 0.0, low: 0.0, high: 0.0, n: 0 };
-    Ok(Validation {
+    let validation = Validation {
         films: samples.len(),
         reports,
         top1: Estimate::of_mean(&top1).unwrap_or(nothing),
@@ -94,7 +144,9 @@ pub fn validate(
         dice: Estimate::of_mean(&found.dice),
         pseudo_dice: Estimate::of_mean(&found.pseudo),
         central_dice: central.max_by(|a, b| a.value.total_cmp(&b.value)),
-    })
+        loss: Losses::of(&found.losses, session.decoder_weight()),
+    };
+    Ok((validation, gallery))
 }
 
 /// Sides of the central squares that a constant mask may have, as parts of the film's.
@@ -170,6 +222,15 @@ mod tests {
         let (_, swapped, top5) = retrieval(&images, &[0.0, 1.0, 1.0, 0.0, 0.0, 1.0], &words, 2);
         assert_eq!(swapped, [0.0; 3]);
         assert_eq!(top5, [1.0; 3]);
+    }
+
+    #[test]
+    fn losses_are_means_that_are_finite() {
+        let both = Losses::of(&[(1.0, Some(4.0)), (3.0, Some(2.0))], 0.5).unwrap();
+        assert_eq!(both, Losses { total: 3.5, contrastive: 2.0, segmentation: Some(3.0), batches: 2 });
+        assert_eq!(Losses::of(&[(1.0, None)], 1.0).unwrap().total, 1.0);
+        assert_eq!(Losses::of(&[], 1.0), None);
+        assert_eq!(Losses::of(&[(1.0, Some(f64::NAN))], 0.0), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the tests share. Every test file compiles all of it and uses a part.
 #![allow(dead_code, reason = "no test file uses all of it")]
 
+pub mod browser;
 #[cfg(feature = "cli")]
 pub mod command;
 pub mod films;

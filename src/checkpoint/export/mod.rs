@@ -1,7 +1,6 @@
 //! Weights for others: the names, files and orders that segmentation_models_pytorch, torchvision, transformers and ONNX read.
 
 mod onnx;
-mod protobuf;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

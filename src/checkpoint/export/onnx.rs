@@ -13,8 +13,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::protobuf::Message;
 use super::{Model, WeightsError, write_beside};
+use crate::base::protobuf::Message;
 use crate::checkpoint::tensors::reals;
 use crate::model::config::{Config, Normalise};
 

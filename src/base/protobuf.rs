@@ -1,5 +1,5 @@
-//! The messages of ONNX that a graph needs, written as protocol buffers: a field is its number and type as one varint, then a
-//! varint, four bytes, or a length and bytes.
+//! Messages written as protocol buffers, as ONNX and TensorBoard take them: a field is its number and type as one varint, then
+//! a varint, four or eight bytes, or a length and bytes.
 
 /// A message in the making.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,13 @@ impl Message {
     /// A 32-bit number.
     pub fn float(mut self, field: u32, value: f32) -> Self {
         self.varint(u64::from(field) << 3 | 5);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    /// A 64-bit number.
+    pub fn double(mut self, field: u32, value: f64) -> Self {
+        self.varint(u64::from(field) << 3 | 1);
         self.0.extend(value.to_le_bytes());
         self
     }
@@ -64,5 +71,6 @@ mod tests {
         wanted.extend([0xff; 9]);
         wanted.push(1);
         assert_eq!(outer.as_ref(), wanted);
+        assert_eq!(Message::default().double(1, 1.0).as_ref(), [0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f]);
     }
 }

@@ -1,0 +1,110 @@
+//! What a run shows of itself while it trains: a page, and TensorBoard's event files. Both are made from the files in the run's
+//! folder, `metrics.jsonl` above all, so they can be made again at any time and say nothing that those do not.
+
+mod chart;
+mod charts;
+mod events;
+mod gallery;
+mod markup;
+mod metrics;
+mod page;
+mod picture;
+
+use std::path::{Path, PathBuf};
+
+pub use gallery::COLUMNS;
+pub use metrics::Table;
+
+use self::events::EventFile;
+use crate::error::Error;
+use crate::train::run::{CONFIG, Event};
+
+/// The page, within a run's folder.
+pub const PAGE: &str = "report.html";
+/// The folder of event files, within a run's.
+pub const EVENTS: &str = "tensorboard";
+
+/// Keeps page, pictures and event files of a run up to date while it is told of it.
+pub struct Reporter {
+    folder: PathBuf,
+    /// Nothing is written before the run has begun.
+    events: Option<EventFile>,
+    /// Steps of its validations.
+    validations: Vec<u64>,
+}
+
+impl Reporter {
+    /// For the run in `folder`.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), events: None, validations: Vec::new() }
+    }
+
+    /// Takes in what happened. It has to be told of everything, in order.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written.
+    pub fn observe(&mut self, event: &Event<'_>) -> Result<(), Error> {
+        match event {
+            Event::Started(_) => {
+                self.events = Some(EventFile::remake(&self.folder)?);
+                self.validations = Table::read(&self.folder)?.validations;
+                page::write(&self.folder).map(drop)
+            }
+            Event::Step(_) => self.extend(),
+            &Event::Validated(step, _, films) => {
+                self.validations.push(step);
+                gallery::save(&self.folder, &self.validations, films)?;
+                self.extend()?;
+                page::write(&self.folder).map(drop)
+            }
+            // A run that is not validated has its page rewritten now and then all the same.
+            Event::Saved(_) if self.validations.is_empty() => page::write(&self.folder).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the page for the last time; the path of it, or `None` if the run has not begun.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written.
+    pub fn finish(&self) -> Result<Option<PathBuf>, Error> {
+        self.events.is_some().then(|| page::write(&self.folder).map(|_| self.folder.join(PAGE))).transpose()
+    }
+
+    fn extend(&mut self) -> Result<(), Error> {
+        self.events.as_mut().map_or(Ok(()), EventFile::extend)
+    }
+}
+
+/// What a page shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Steps in `metrics.jsonl`.
+    pub steps: usize,
+    /// Validations there.
+    pub validations: usize,
+    /// Films in the gallery.
+    pub films: usize,
+    /// What could not be read.
+    pub notes: Vec<String>,
+}
+
+/// Makes the page of a run anew.
+///
+/// # Errors
+/// If the folder holds no run, or the page cannot be written.
+pub fn make_page(folder: &Path) -> Result<Shown, Error> {
+    if !folder.join(CONFIG).is_file() {
+        let why = format!("{} is no run: it has no {CONFIG}; name a folder that g2d pretrain made", folder.display());
+        return Err(Error::Usage(why));
+    }
+    page::write(folder)
+}
+
+/// Makes the event files of a run anew. Nobody else may be writing the run.
+///
+/// # Errors
+/// If a file cannot be read or written.
+pub fn make_events(folder: &Path) -> Result<(), Error> {
+    EventFile::remake(folder).map(drop)
+}

@@ -1,0 +1,385 @@
+//! What a run shows of itself: its page, its pictures and its event files, after a run, after one that was cut off, and where
+//! files are damaged or hold markup.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use common::browser::{CHROMIUM, Seen, chromium, look, photograph};
+use common::command::{command, empty, g2d, listing};
+use common::ledger;
+use serde_json::Value;
+
+const TRAIN: &str =
+    "pretrain --data shards --preset micro --batch 4 --set validate_every=4 --set checkpoint_every=5 --out run";
+
+/// Phantoms in `shards`, and a run of twelve steps with validations after 0, 4, 8 and 12, in `run`.
+fn made() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = empty("made");
+        g2d(&folder, "phantom --count 60 --seed 3 --out drawn").done();
+        g2d(&folder, "pack --pairs drawn/pairs.csv --boxes drawn/boxes.csv --size 64 --out shards").done();
+        let said = g2d(&folder, &format!("{TRAIN} --steps 12 --log-interference")).done();
+        assert!(said.contains("report: run/report.html"), "{said}");
+        folder
+    })
+}
+
+/// A copy of shards and run in a folder of a test's own, the run under a name.
+fn copied(test: &str, name: &str) -> PathBuf {
+    let to = empty(test);
+    for path in listing(made()).iter().filter(|path| path.is_file()) {
+        let inside = path.strip_prefix(made()).unwrap();
+        let inside = inside.strip_prefix("run").map_or(inside.to_owned(), |file| Path::new(name).join(file));
+        fs::create_dir_all(to.join(&inside).parent().unwrap()).unwrap();
+        fs::copy(path, to.join(inside)).unwrap();
+    }
+    to
+}
+
+fn page(run: &Path) -> String {
+    fs::read_to_string(run.join("report.html")).unwrap()
+}
+
+/// Steps of the columns of the first film.
+fn columns(page: &str) -> Vec<u64> {
+    let head = page.split("class=\"maps\"><thead>").nth(1).map_or("", |rest| rest.split("</thead>").next().unwrap());
+    head.split("<th>").filter_map(|cell| cell.split('<').next()?.parse().ok()).collect()
+}
+
+#[test]
+fn a_run_has_a_page_of_all_that_it_wrote_down() {
+    let page = page(&made().join("run"));
+    for chart in [
+        "Loss",
+        "Contrastive loss",
+        "Decoder\u{2019}s loss",
+        "Retrieval, held-out films",
+        "Retrieval within the batch",
+        "Masks, held-out films",
+        "Pseudo mask",
+        "Learning rate",
+        "Throughput",
+        "Gradient",
+        "Interference of the losses",
+    ] {
+        assert!(page.contains(&format!("<h3>{chart}</h3>")), "{chart} is missing");
+    }
+    assert_eq!(page.matches("<svg ").count(), 11);
+    assert_eq!(columns(&page), [0, 4, 8, 12]);
+    assert_eq!(page.matches("<article class=\"film\">").count(), 4);
+    // Of each film its true mask, and at each validation attention, pseudo mask and predicted mask.
+    assert_eq!(page.matches("<img ").count(), 4 * (1 + 3 * 4));
+    for words in ["data_digest", "after step 12", "preset micro", "validate_every", "image_size"] {
+        assert!(page.contains(words), "{words} is missing");
+    }
+    assert!(page.len() < 5 << 20 && !page.contains("NaN"), "{} bytes", page.len());
+}
+
+/// What would be fetched or run.
+fn foreign(page: &str) -> Vec<&str> {
+    let words = [
+        "<script",
+        "javascript:",
+        "<link rel=\"stylesheet",
+        "@import",
+        "src=\"http",
+        "href=\"http",
+        "url(http",
+        "<iframe",
+    ];
+    words.into_iter().filter(|word| page.contains(word)).collect()
+}
+
+#[test]
+fn the_page_needs_nothing_and_runs_nothing() {
+    let page = page(&made().join("run"));
+    assert_eq!(foreign(&page), [""; 0]);
+    assert!(page.contains("content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\""));
+    assert_eq!(foreign("<script>"), ["<script"]);
+}
+
+#[test]
+fn what_names_and_reports_hold_never_becomes_markup() {
+    let name = "<img src=x onerror=alert(1)>\"'&amp;";
+    let folder = copied("markup", name);
+    let run = folder.join(name);
+    let attack = "</style></title><script>alert(1)</script>";
+    let edit = |file: &str, pointer: &[&str]| {
+        let path = run.join(file);
+        let mut value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        pointer.iter().for_each(|pointer| *value.pointer_mut(pointer).unwrap() = attack.into());
+        fs::write(path, value.to_string()).unwrap();
+    };
+    edit("manifest.json", &["/preset", "/recipe", "/device", "/data"]);
+    edit("config.json", &["/model/decoder_objective"]);
+    edit("gallery/films.json", &["/0/id", "/0/report"]);
+    let ended = command(&folder, &["report", name]).output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let page = page(&run);
+    assert!(!page.contains("<script") && !page.contains("<img src=x") && page.matches("</style>").count() == 1);
+    assert_eq!(page.matches("&lt;/style&gt;&lt;/title&gt;&lt;script&gt;alert(1)").count(), 8, "each is shown as text");
+    assert_eq!(page.matches("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;amp;").count(), 2);
+}
+
+#[test]
+fn damaged_files_are_told_and_left_out() {
+    let folder = copied("damaged", "run");
+    let run = folder.join("run");
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    fs::write(run.join("metrics.jsonl"), format!("{metrics}\u{0}\u{1}\n{{\"step\":13,\"loss.to")).unwrap();
+    let picture = run.join("gallery/step-00000004.png");
+    fs::write(&picture, &fs::read(&picture).unwrap()[..60]).unwrap();
+    fs::write(run.join("manifest.json"), "{").unwrap();
+    let said = g2d(&folder, "report run").done();
+    let page = page(&run);
+    assert_eq!(columns(&page), [0, 8, 12]);
+    for words in ["2 lines cannot be read", "gallery/step-00000004.png is damaged", "manifest.json: "] {
+        assert!(said.contains(words) && page.contains(words), "{words}: {said}");
+    }
+    fs::write(run.join("gallery/films.png"), "no picture").unwrap();
+    g2d(&folder, "report run").done();
+    assert!(self::page(&run).contains("gallery/films.png is damaged"));
+}
+
+#[test]
+fn a_run_without_films_or_steps_has_a_page_and_what_is_no_run_has_none() {
+    let folder = copied("older", "run");
+    let run = folder.join("run");
+    fs::remove_dir_all(run.join("gallery")).unwrap();
+    fs::remove_dir_all(run.join("tensorboard")).unwrap();
+    // As runs from before wrote them.
+    let older = "{\"step\":1,\"loss.total\":3.5,\"lr\":0.1}\n{\"step\":1,\"validation\":{\"top1\":{\"mean\":0.5,\"low\":0.1,\"high\":0.9}}}\n";
+    fs::write(run.join("metrics.jsonl"), older).unwrap();
+    assert!(g2d(&folder, "report run").done().contains("1 steps, 1 validations, 0 films"));
+    let page = page(&run);
+    assert!(page.contains("<h3>Loss</h3>") && page.contains("There are none") && page.contains("[0.1, 0.9]"));
+    assert_eq!(scalars(&run).len(), 5);
+    fs::remove_file(run.join("metrics.jsonl")).unwrap();
+    g2d(&folder, "report run").done();
+    assert!(self::page(&run).contains("No step has been taken yet."));
+    let before = listing(&folder);
+    g2d(&folder, "report shards").refused(&["shards is no run"]);
+    g2d(&folder, "report nowhere").refused(&["nowhere is no run"]);
+    assert_eq!(listing(&folder), before);
+}
+
+#[test]
+fn a_run_that_was_cut_off_and_resumed_has_each_step_once() {
+    let folder = copied("resumed", "run");
+    let run = folder.join("run");
+    assert_eq!(scalars(&run), written(&run));
+    // As if it had been killed after step 12 and before that was saved.
+    fs::remove_dir_all(run.join("checkpoints/step-00000012")).unwrap();
+    g2d(&folder, "pretrain --resume --out run --steps 14").done();
+    assert_eq!(scalars(&run), written(&run));
+    assert_eq!(columns(&page(&run)), [0, 4, 8, 12, 14]);
+    let straight = empty("straight");
+    let line = format!("{TRAIN} --steps 14 --log-interference")
+        .replace("shards", &made().join("shards").display().to_string());
+    g2d(&straight, &line).done();
+    let same = |name: &str| {
+        fs::read(run.join("gallery").join(name)).unwrap() == fs::read(straight.join("run/gallery").join(name)).unwrap()
+    };
+    // The step at which it stopped first decides nothing: the horizon of its schedule was the same.
+    assert!(
+        ["films.png", "films.json", "step-00000000.png", "step-00000012.png", "step-00000014.png"]
+            .into_iter()
+            .all(same)
+    );
+}
+
+#[test]
+fn training_goes_on_where_no_page_can_be_written() {
+    let folder = empty("unwritable");
+    fs::create_dir_all(folder.join("run")).unwrap();
+    let line = format!("{TRAIN} --steps 2").replace("shards", &made().join("shards").display().to_string());
+    // A folder in the place of the page.
+    let script = format!(
+        "\"$G2D\" {line} & while [ ! -e run/config.json ]; do :; done; mkdir -p run/report.html/taken; wait $!"
+    );
+    let ended = common::command::shell(&folder, &script);
+    if folder.join("run/report.html").is_dir() {
+        assert!(ended.errors.contains("the run's page is not written any more"), "{ended:?}");
+        assert!(ended.code == Some(0) && ended.out.contains("2 steps"), "{ended:?}");
+    }
+}
+
+/// Numbers of `metrics.jsonl` by tag and step.
+fn written(run: &Path) -> BTreeMap<(String, u64), u32> {
+    fn add(tag: &str, value: &Value, step: u64, found: &mut BTreeMap<(String, u64), u32>) {
+        match value {
+            Value::Object(fields) => {
+                fields.iter().for_each(|(name, value)| add(&format!("{tag}/{name}"), value, step, found))
+            }
+            Value::Number(number) => {
+                let tag = tag.strip_suffix("/value").unwrap_or(tag).replace('.', "/");
+                let bits = (number.as_f64().unwrap() as f32).to_bits();
+                assert_eq!(found.insert((tag, step), bits), None);
+            }
+            _ => {}
+        }
+    }
+    let mut found = BTreeMap::new();
+    for line in fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let step = line["step"].as_u64().unwrap();
+        line.as_object()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| *name != "step")
+            .for_each(|(name, value)| add(name, value, step, &mut found));
+    }
+    found
+}
+
+/// Scalars of a run's one event file by tag and step.
+fn scalars(run: &Path) -> BTreeMap<(String, u64), u32> {
+    let files: Vec<PathBuf> = listing(&run.join("tensorboard")).into_iter().collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let content = fs::read(&files[0]).unwrap();
+    let (mut rest, mut found) = (&content[..], BTreeMap::new());
+    while let Some((length, after)) = rest.split_first_chunk::<8>() {
+        let bytes = u64::from_le_bytes(*length) as usize;
+        assert_eq!(after[..4], masked(length));
+        let event = &after[4..4 + bytes];
+        assert_eq!(after[4 + bytes..8 + bytes], masked(event));
+        rest = &after[8 + bytes..];
+        let step = fields(event).into_iter().find_map(|(field, number, _)| (field == 2).then_some(number)).unwrap_or(0);
+        for (_, _, summary) in fields(event).into_iter().filter(|(field, ..)| *field == 5) {
+            for (_, _, value) in fields(summary) {
+                let value = fields(value);
+                let tag = String::from_utf8(value[0].2.to_vec()).unwrap();
+                if value[1].0 == 2 {
+                    assert_eq!(found.insert((tag, step), value[1].1 as u32), None);
+                }
+            }
+        }
+    }
+    assert!(rest.is_empty());
+    found
+}
+
+/// Fields of a protocol buffer: number, and the value as a number or as bytes.
+fn fields(mut message: &[u8]) -> Vec<(u64, u64, &[u8])> {
+    fn varint(message: &mut &[u8]) -> u64 {
+        let end = message.iter().position(|byte| byte & 0x80 == 0).unwrap();
+        let value = message[..=end].iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7f));
+        *message = &message[end + 1..];
+        value
+    }
+    let mut found = Vec::new();
+    while !message.is_empty() {
+        let key = varint(&mut message);
+        let (number, size) = match key & 7 {
+            0 => (varint(&mut message), 0),
+            1 => (0, 8),
+            2 => (0, varint(&mut message) as usize),
+            _ => (u64::from(u32::from_le_bytes(message[..4].try_into().unwrap())), 4),
+        };
+        let (bytes, after) = message.split_at(size);
+        found.push((key >> 3, number, bytes));
+        message = after;
+    }
+    found
+}
+
+/// TensorFlow's masked CRC-32C, bit by bit.
+fn masked(bytes: &[u8]) -> [u8; 4] {
+    let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    let crc = !bytes.iter().fold(!0, |crc: u32, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)));
+    ((crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)).to_le_bytes()
+}
+
+#[test]
+#[should_panic = "assertion"]
+fn an_event_file_with_one_bit_changed_is_noticed() {
+    let folder = copied("bit", "run");
+    let path = listing(&folder.join("run/tensorboard")).into_iter().next().unwrap();
+    let mut content = fs::read(&path).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 4;
+    fs::write(&path, content).unwrap();
+    scalars(&folder.join("run"));
+}
+
+/// Tells, from within the page, what became of it.
+const MEASURE: &str = "<script>addEventListener('load', () => parent.postMessage(JSON.stringify({
+    width: innerWidth, content: document.documentElement.scrollWidth, images: document.images.length,
+    charts: [...document.querySelectorAll('figure svg')].filter(chart =>
+        chart.getBoundingClientRect().height > 100 && chart.querySelector('.trend, .marks')).length,
+    letters: Math.min(...[...document.querySelectorAll('svg')].map(chart => 10.5 * chart.getBoundingClientRect().width / 400)),
+    broken: [...document.images].filter(image => !image.naturalWidth).length,
+    requests: performance.getEntriesByType('resource').map(entry => entry.name).filter(name => !name.startsWith('data:')),
+}), '*'))</script></body>";
+
+/// A page in frames of several widths, and what it tells of itself in each.
+fn measured(browser: &Path, folder: &Path, page: &str, widths: &[u32]) -> (Vec<Value>, Seen) {
+    let policy = page.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'");
+    fs::write(folder.join("page.html"), policy.replace("</body>", MEASURE)).unwrap();
+    let frame =
+        |width: &u32| format!("<iframe src=page.html style='width:{width}px; height:2000px; border:0'></iframe>");
+    let frames: String = widths.iter().map(frame).collect();
+    let told = "<script>addEventListener('message', told => document.getElementById('told').append(told.data + '\\n'))</script>";
+    fs::write(folder.join("frames.html"), format!("<!doctype html><pre id=told></pre>{told}{frames}")).unwrap();
+    let seen = look(browser, &folder.join("frames.html"), [1400, 1000], false);
+    let text = seen.document.split("id=\"told\">").nth(1).and_then(|rest| rest.split("</pre>").next()).unwrap_or("");
+    let mut found: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    found.sort_by_key(|told| told["width"].as_u64());
+    (found, seen)
+}
+
+#[test]
+fn a_browser_shows_the_page_on_a_phone_and_on_a_desk() {
+    let Some(browser) = chromium() else { return ledger::skipped("browser", "there is no Chromium", CHROMIUM) };
+    let (folder, page) = (empty("browser"), page(&made().join("run")));
+    let (told, seen) = measured(&browser, &folder, &page, &[390, 1280]);
+    assert_eq!(seen.console, [""; 0]);
+    assert_eq!(told.len(), 2, "{seen:?}");
+    for (told, width) in told.iter().zip([390, 1280]) {
+        assert!(told["width"] == width && told["content"] == width, "it scrolls sideways: {told}");
+        let counts = ["charts", "images", "broken"].map(|what| told[what].as_u64());
+        assert_eq!(counts, [Some(11), Some(52), Some(0)], "{told}");
+        assert!(told["requests"].as_array().unwrap().is_empty(), "{told}");
+        assert!(told["letters"].as_f64().unwrap() >= 9.0, "letters of charts are too small: {told}");
+    }
+    must_be_noticed(&browser, &folder, &page);
+    let made = [false, true].map(|dark| {
+        let (file, to) = (folder.join("report.html"), folder.join(format!("dark-{dark}.png")));
+        fs::write(&file, &page).unwrap();
+        photograph(&browser, &file, [1280, 900], dark, &to);
+        let picture = image::open(&to).expect("a screenshot").to_luma8();
+        f64::from(picture.pixels().map(|pixel| u32::from(pixel.0[0]) / 8).sum::<u32>()) * 8.0 / (1280.0 * 900.0)
+    });
+    assert!(made[0] > 200.0 && made[1] < 80.0, "mean brightness, light and dark: {made:?}");
+    ledger::ran("browser", "the page of a run, 390 and 1280 pixels wide, light and dark");
+}
+
+/// A page that is too wide, asks for something and fails in a script; the policy stops what it asks for.
+fn must_be_noticed(browser: &Path, folder: &Path, page: &str) {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let address = format!("http://{}/a.png", server.local_addr().unwrap());
+    let fault = format!("<div style='width:900px'>wide</div><img src='{address}'><script>nobody()</script></body>");
+    let (told, seen) = measured(browser, folder, &page.replace("</body>", &fault), &[390]);
+    assert!(told[0]["content"].as_u64().unwrap() >= 900 && told[0]["broken"] == 1, "{told:?}");
+    assert!(seen.console.iter().any(|line| line.contains("nobody is not defined")), "{seen:?}");
+    assert!(seen.console.iter().any(|line| line.contains("Content Security Policy")), "{seen:?}");
+    assert!(server.accept().is_err(), "a request left the page");
+    // Without the policy it would have.
+    let (start, end) = (page.find("<meta http-equiv").unwrap(), page.find("<meta name=\"viewport").unwrap());
+    let open = format!("{}{}", &page[..start], &page[end..]).replace("</body>", &fault);
+    let (told, _) = measured(browser, folder, &open, &[390]);
+    assert_eq!(told[0]["requests"].as_array().map(Vec::len), Some(1), "{told:?}");
+    let (mut request, _) = server.accept().expect("a request left the page");
+    let mut first = [0; 4];
+    request.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"GET ");
+}
