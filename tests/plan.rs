@@ -506,7 +506,8 @@ fn every_recipe_has_a_plan_on_every_device() {
             for (kernels, precision) in [
                 (Kernels::Cuda, Precision::Exact),
                 (Kernels::Cuda, Precision::Mixed),
-                (Kernels::Wgsl, Precision::Exact),
+                (Kernels::Wgsl(Offered::default()), Precision::Exact),
+                (Kernels::Wgsl(Offered { subgroups: Some([4, 128]) }), Precision::Exact),
             ] {
                 let states = StateLayout::of(&program, precision);
                 let planned = plan(program.clone(), &states, kernels);

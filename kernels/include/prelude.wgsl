@@ -72,36 +72,6 @@ fn cross_entropy(x: f32, t: f32) -> f32 {
     return (1.0 - t) * x - (select(0.0, x, x < 0.0) - ln_1p(exponential(-abs(x))));
 }
 
-var<workgroup> tree: array<f32, WIDTH>;
-
-/// The sum over all threads of a workgroup, for all of them, by a tree.
-fn group_sum(value: f32, thread: u32) -> f32 {
-    workgroupBarrier(); // whatever lies there is read
-    tree[thread] = value;
-    workgroupBarrier();
-    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            tree[thread] += tree[thread + half];
-        }
-        workgroupBarrier();
-    }
-    return tree[0];
-}
-
-/// The largest over all threads of a workgroup, for all of them. NaN may be lost.
-fn group_max(value: f32, thread: u32) -> f32 {
-    workgroupBarrier();
-    tree[thread] = value;
-    workgroupBarrier();
-    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            tree[thread] = max(tree[thread], tree[thread + half]);
-        }
-        workgroupBarrier();
-    }
-    return tree[0];
-}
-
 // Products of matrices: a workgroup of THREADS sums a square of TILE lines and columns over STEP numbers of the inner extent
 // at a time. Both operands lie by the inner extent, four lines or four columns to a vector.
 const TILE: u32 = 64u;

@@ -1,6 +1,7 @@
 //! The vocabulary: one folder per op, one line per op in the registry below.
 
 use crate::base::{Number, Rng, Spec};
+use crate::kernels::shaders::SUBGROUPS;
 use crate::program::{
     Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value,
 };
@@ -95,10 +96,15 @@ macro_rules! registry {
                 match self { $(Self::$op(op) => op.wgsl(),)* }
             }
 
-            /// See [`Operation::run_wgsl`]; what no shader takes is refused before.
+            /// See [`Operation::run_wgsl`]; what no shader takes is refused before. The kernel [`SUBGROUPS`] asks for what the
+            /// plain one does, by the shaders with subgroups.
             pub fn run_wgsl(&self, kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
                 io.check()?;
-                match self { $(Self::$op(op) => op.run_wgsl(kernel, io),)* }
+                match self { $(Self::$op(op) => op.run_wgsl(kernel, io),)* }?;
+                if kernel == SUBGROUPS {
+                    io.by_subgroups();
+                }
+                Ok(())
             }
         }
     };

@@ -10,6 +10,7 @@ pub mod pass;
 mod placed;
 pub mod plan;
 pub mod record;
+mod refused;
 mod shader_call;
 
 pub use check::Checked;
@@ -21,5 +22,6 @@ pub use pass::layout::StateLayout;
 pub use pass::precision::Precision;
 pub use placed::Placed;
 pub use plan::{Kernels, Plan, plan};
+pub use refused::refused;
 pub use record::{Program, Recorder, Value};
 pub use shader_call::{Binding, ShaderCall};

@@ -11,6 +11,7 @@ use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
 
 use super::gpu::{Adapter, Features, Gpu, GpuError, Limits};
 use super::native::Native;
+use crate::kernels::shaders::Offered;
 use crate::program::device::ALIGNMENT;
 
 /// Whether wgpu writes checks into shaders: of bounds, divisors and loops; and clears their workgroup memory.
@@ -24,6 +25,9 @@ pub enum Checks {
 
 /// For tests of what becomes of a run whose GPU is lost: the device is destroyed behind so many submissions.
 const LOSE: &str = "G2D_LOSE_GPU";
+/// Where this is set, adapters offer plans nothing that not every adapter has: for tests, and for drivers whose subgroups are
+/// faulty.
+const PLAIN: &str = "G2D_WGPU_PLAIN";
 
 /// All adapters; `wgpu:N` is the one at position N.
 pub fn list() -> Vec<Adapter> {
@@ -61,11 +65,17 @@ pub fn open(number: u32, checks: Checks) -> Result<Arc<dyn Gpu>, GpuError> {
     let adapters = adapters();
     let described = || adapters.iter().map(describe).collect::<Vec<_>>();
     let adapter = adapters.get(number as usize).ok_or_else(|| missing(number, &described()))?;
-    let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
+    let offered = offered(adapter);
+    let required_features = match offered.subgroups {
+        Some(_) => wgpu::Features::SUBGROUP,
+        None => wgpu::Features::empty(),
+    };
+    let descriptor =
+        wgpu::DeviceDescriptor { required_limits: adapter.limits(), required_features, ..Default::default() };
     let opened = wait(adapter.request_device(&descriptor));
     let (device, queue) = opened.map_err(|why| GpuError::Absent(format!("{}: {why}", describe(adapter).name)))?;
     let lost_behind = std::env::var(LOSE).ok().and_then(|submissions| submissions.parse().ok());
-    Ok(Arc::new(Native::new(device, queue, piece(&adapter.limits()), checks, lost_behind)))
+    Ok(Arc::new(Native::new(device, queue, (piece(&adapter.limits()), offered), checks, lost_behind)))
 }
 
 /// Real adapters first, discrete ones before others; those alike as the system lists them.
@@ -106,7 +116,16 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
         },
         more: more(software, &features),
         features,
+        offered: offered(adapter),
     }
+}
+
+/// What plans for it make use of.
+fn offered(adapter: &wgpu::Adapter) -> Offered {
+    if std::env::var_os(PLAIN).is_some() {
+        return Offered::default();
+    }
+    Offered { subgroups: features(adapter).subgroups }
 }
 
 fn features(adapter: &wgpu::Adapter) -> Features {

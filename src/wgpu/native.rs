@@ -14,7 +14,7 @@ use wgpu::{
 
 use super::adapter::Checks;
 use super::gpu::{Gpu, GpuError, Recording};
-use crate::kernels::shaders::{self, Shader};
+use crate::kernels::shaders::{self, Offered, Shader};
 use crate::program::device::ALIGNMENT;
 use crate::program::{Binding, ShaderCall};
 
@@ -26,6 +26,7 @@ pub struct Native {
     device: Device,
     queue: Queue,
     piece: u64,
+    offered: Offered,
     checks: Checks,
     /// Submissions until the device is destroyed, if it shall be.
     left: Option<AtomicU64>,
@@ -70,8 +71,15 @@ fn invalid(what: String) -> GpuError {
 }
 
 impl Native {
-    /// On a device that takes buffers and bindings of `piece` bytes, and which is lost behind so many submissions, if any.
-    pub fn new(device: Device, queue: Queue, piece: u64, checks: Checks, lost_behind: Option<u64>) -> Self {
+    /// On a device that takes buffers and bindings of so many bytes and offers this, and which is lost behind so many
+    /// submissions, if any.
+    pub fn new(
+        device: Device,
+        queue: Queue,
+        (piece, offered): (u64, Offered),
+        checks: Checks,
+        lost_behind: Option<u64>,
+    ) -> Self {
         let faults = Arc::new(Mutex::new(Faults::default()));
         let reported = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -83,7 +91,7 @@ impl Native {
             lock(&reported).lost.get_or_insert(why);
         });
         let left = lost_behind.map(AtomicU64::new);
-        Self { device, queue, piece, checks, left, faults, held: Mutex::default() }
+        Self { device, queue, piece, offered, checks, left, faults, held: Mutex::default() }
     }
 
     /// What was reported since the last time, made into an error by `of`; a lost device is that and nothing else.
@@ -141,6 +149,9 @@ impl Native {
         }
         let refused = |why: String| GpuError::Shader { symbol: symbol.into(), why };
         let (shader, entry) = shaders::find(symbol).ok_or_else(|| refused("it does not ship".into()))?;
+        if let Some(need) = self.offered.lacks(symbol) {
+            return Err(refused(format!("it needs {}, which the adapter does not offer", need.name())));
+        }
         let module = held.modules.entry(shader.name).or_insert_with(|| self.module(shader));
         let pipeline = self.device.create_compute_pipeline(&ComputePipelineDescriptor {
             label: Some(symbol),
@@ -184,6 +195,10 @@ impl Native {
 impl Gpu for Native {
     fn piece(&self) -> u64 {
         self.piece
+    }
+
+    fn offered(&self) -> Offered {
+        self.offered
     }
 
     fn allocate(&self, bytes: u64) -> Result<u64, GpuError> {

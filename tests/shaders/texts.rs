@@ -23,10 +23,12 @@ const WORKGROUP_BYTES: u32 = 16384;
 /// Workgroups along one dimension, at most.
 const GROUPS: u32 = 65535;
 
-/// Parses and validates; a fault is shown with its place.
+/// Parses and validates on what an adapter has that offers no more than what the text enables; a fault is shown with its
+/// place.
 fn validated(text: &str) -> Result<(Module, ModuleInfo), String> {
+    let subgroups = if text.starts_with("enable subgroups;") { Capabilities::SUBGROUP } else { Capabilities::empty() };
     let module = wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module);
+    let info = Validator::new(ValidationFlags::all(), subgroups).validate(&module);
     let info = info.map_err(|error| error.emit_to_string(text))?;
     Ok((module, info))
 }
@@ -103,7 +105,7 @@ fn calls() -> BTreeMap<String, ShaderCall> {
 fn every_shader_is_valid() {
     for shader in SHADERS {
         if let Err(what) = validated(shader.text) {
-            panic!("kernels/{}.wgsl, behind the prelude: {what}", shader.name);
+            panic!("{}, from kernels/{}.wgsl: {what}", shader.name, shader.file);
         }
         // Buffers are bound with guards behind them where shaders are tried.
         assert!(!shader.text.contains("arrayLength"), "kernels/{}.wgsl asks how long a buffer is", shader.name);
