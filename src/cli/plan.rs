@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::model::Model;
 use crate::error::Error;
-use crate::model::batch::{Shapes, Source};
 use crate::kernels::shaders::Offered;
+use crate::model::batch::{Shapes, Source};
 use crate::program::{Checked, Kernels, refused};
 use crate::train::{Capacity, Device, Options, session};
 use crate::wgpu::Adapter;
@@ -38,7 +38,12 @@ impl Plan {
         let (device, precision) = (self.model.device(), self.model.precision());
         let adapter = device.adapter()?;
         let plan = match &adapter {
-            None => Arc::new(session::step_plan(&config, &shapes, precision, device.kernels(Kernels::Best, Offered::default()))?),
+            None => Arc::new(session::step_plan(
+                &config,
+                &shapes,
+                precision,
+                device.kernels(Kernels::Best, Offered::default()),
+            )?),
             Some(adapter) => {
                 let options = Options { device, precision, ..Options::new(config, self.model.batch, text_len) };
                 session::plan_within(&options, Capacity::new(adapter.piece, adapter.offered))?

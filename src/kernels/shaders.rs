@@ -12,26 +12,21 @@ pub struct Shader {
     pub name: &'static str,
     /// Its file in `kernels/`, without the ending.
     pub file: &'static str,
-    /// What an adapter must offer.
-    pub needs: &'static [Need],
+    /// Which of the forms of that file.
+    pub form: Form,
     /// What is included, then the text of the file.
     pub text: &'static str,
 }
 
-/// What not every adapter offers.
+/// What a file is completed by: the same functions, in terms of what an adapter offers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Need {
-    /// Threads of a subgroup exchange numbers without a barrier.
+pub enum Form {
+    /// By what every adapter has.
+    Plain,
+    /// Sums over a workgroup by its subgroups.
     Subgroups,
-}
-
-impl Need {
-    /// Its name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Subgroups => "subgroups",
-        }
-    }
+    /// Products of matrices by cooperative matrices.
+    Cooperative,
 }
 
 /// What an adapter offers beyond what every adapter has, as far as shaders make use of it.
@@ -39,43 +34,62 @@ impl Need {
 pub struct Offered {
     /// Threads of a subgroup, fewest and most; `None` where there are no subgroups.
     pub subgroups: Option<[u32; 2]>,
+    /// Products of cooperative matrices of 8 x 8 x 8, f32 throughout.
+    pub cooperative: bool,
 }
 
 impl Offered {
     /// What the shader of that symbol needs and is not offered.
-    pub fn lacks(&self, symbol: &str) -> Option<Need> {
-        let needs = find(symbol).map_or(&[][..], |(shader, _)| shader.needs);
-        needs.iter().copied().find(|need| match need {
-            Need::Subgroups => self.subgroups.is_none(),
-        })
+    pub fn lacks(&self, symbol: &str) -> Option<&'static str> {
+        find(symbol).and_then(|(shader, _)| self.lacks_for(shader.form))
+    }
+
+    /// What a form needs and is not offered.
+    pub fn lacks_for(&self, form: Form) -> Option<&'static str> {
+        match form {
+            Form::Plain => None,
+            _ if self.subgroups.is_none() => Some("subgroups"),
+            Form::Cooperative if !self.cooperative => Some("cooperative matrices of f32, 8 x 8 x 8"),
+            _ => None,
+        }
     }
 }
 
-/// Name, within an op, of the kernels whose sums over a workgroup are made by subgroups.
+/// Name, within an op, of the kernels that are its plain ones in [`Form::Subgroups`].
 pub const SUBGROUPS: &str = "subgroups";
+/// The same in [`Form::Cooperative`].
+pub const COOPERATIVE: &str = "cooperative";
 
-/// Symbols of the shaders with subgroups, by those of the plain ones.
-static BY_SUBGROUPS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
-    let shaders = SHADERS.iter().filter(|shader| shader.needs.contains(&Need::Subgroups));
-    let entries = shaders.flat_map(|shader| shader.entries().map(move |entry| (shader, entry)));
-    entries.map(|(shader, entry)| (format!("{}.{entry}", shader.file), format!("{}.{entry}", shader.name))).collect()
+/// Symbols of other forms, by the kernel's name and the plain symbol.
+static IN_FORM: LazyLock<BTreeMap<(&str, String), String>> = LazyLock::new(|| {
+    let entries = SHADERS.iter().flat_map(|shader| shader.entries().map(move |entry| (shader, entry)));
+    let in_form = entries.filter_map(|(shader, entry)| {
+        let kernel = match shader.form {
+            Form::Plain => return None,
+            Form::Subgroups => SUBGROUPS,
+            Form::Cooperative => COOPERATIVE,
+        };
+        Some(((kernel, format!("{}.{entry}", shader.file)), format!("{}.{entry}", shader.name)))
+    });
+    in_form.collect()
 });
 
-/// The symbol of the same entry in the form with subgroups; itself, if there is none.
-pub fn by_subgroups(symbol: &'static str) -> &'static str {
-    BY_SUBGROUPS.get(symbol).map_or(symbol, String::as_str)
+/// The symbol of the same entry in the form of the kernel of that name; itself, if there is none.
+pub fn in_form(kernel: &'static str, symbol: &'static str) -> &'static str {
+    IN_FORM.get(&(kernel, symbol.to_owned())).map_or(symbol, String::as_str)
 }
 
 macro_rules! shader {
-    ($name:expr, $file:literal, $needs:expr, $first:literal, $sums:literal) => {
+    ($name:expr, $file:literal, $form:ident, $enabled:literal, $sums:literal, $products:literal) => {
         Shader {
             name: $name,
             file: $file,
-            needs: $needs,
+            form: Form::$form,
             text: concat!(
-                $first,
+                $enabled,
                 include_str!("../../kernels/include/prelude.wgsl"),
                 include_str!(concat!("../../kernels/include/", $sums, ".wgsl")),
+                include_str!(concat!("../../kernels/include/", $products, ".wgsl")),
                 include_str!(concat!("../../kernels/", $file, ".wgsl")),
             ),
         }
@@ -83,11 +97,17 @@ macro_rules! shader {
 }
 
 macro_rules! shaders {
-    (plain: $($plain:literal)* subgroups: $($by:literal)*) => {
+    (plain: $($plain:literal)* subgroups: $($sums:literal)* cooperative: $($products:literal)*) => {
         /// Every shader.
         pub static SHADERS: &[Shader] = &[
-            $(shader!($plain, $plain, &[], "", "tree"),)*
-            $(shader!(concat!($by, "_subgroups"), $by, &[Need::Subgroups], "enable subgroups;\n", "subgroups"),)*
+            $(shader!($plain, $plain, Plain, "", "tree", "products"),)*
+            $(shader!(
+                concat!($sums, "_subgroups"), $sums, Subgroups, "enable subgroups;\n", "subgroups", "products"
+            ),)*
+            $(shader!(
+                concat!($products, "_cooperative"), $products, Cooperative,
+                "enable subgroups;\nenable wgpu_cooperative_matrix;\n", "subgroups", "cooperative"
+            ),)*
         ];
     };
 }
@@ -126,6 +146,13 @@ shaders! {
     "finite"
     "layer_norm"
     "mask_threshold"
+    cooperative:
+    "linear"
+}
+
+/// Files that come in a form, in order.
+pub fn files(form: Form) -> Vec<&'static str> {
+    SHADERS.iter().filter(|shader| shader.form == form).map(|shader| shader.file).collect()
 }
 
 impl Shader {
@@ -145,7 +172,7 @@ pub fn find(symbol: &str) -> Option<(&'static Shader, &'static str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Need, Offered, SHADERS, by_subgroups, find};
+    use super::{COOPERATIVE, Form, Offered, SUBGROUPS, files, find, in_form};
 
     #[test]
     fn entries_are_found_by_name() {
@@ -156,11 +183,18 @@ mod tests {
 
     #[test]
     fn what_an_adapter_does_not_offer_is_lacking() {
-        let (none, eight) = (Offered::default(), Offered { subgroups: Some([8, 8]) });
-        let by = by_subgroups("layer_norm.fwd");
-        assert!(by == "layer_norm_subgroups.fwd" && find(by).is_some());
-        assert_eq!((none.lacks(by), eight.lacks(by)), (Some(Need::Subgroups), None));
-        assert_eq!((none.lacks("layer_norm.fwd"), by_subgroups("gelu.fwd")), (None, "gelu.fwd"));
+        let none = Offered::default();
+        let subgroups = Offered { subgroups: Some([8, 8]), ..none };
+        let all = Offered { cooperative: true, ..subgroups };
+        let lacking = |symbol| [none, subgroups, all].map(|offered| offered.lacks(symbol).is_some());
+        let by = |kernel| in_form(kernel, "linear.fwd");
+        assert_eq!(
+            (by("tiles"), by(SUBGROUPS), by(COOPERATIVE)),
+            ("linear.fwd", "linear.fwd", "linear_cooperative.fwd")
+        );
+        assert_eq!(lacking("linear.fwd"), [false; 3]);
+        assert_eq!(lacking(in_form(SUBGROUPS, "layer_norm.fwd")), [true, false, false]);
+        assert_eq!(lacking(by(COOPERATIVE)), [true, true, false]);
     }
 
     #[test]
@@ -170,7 +204,6 @@ mod tests {
         let names = files.filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".wgsl")?.to_owned()));
         let mut names: Vec<String> = names.collect();
         names.sort();
-        let plain = SHADERS.iter().filter(|shader| shader.needs.is_empty());
-        assert_eq!(names, plain.map(|shader| shader.file).collect::<Vec<_>>());
+        assert_eq!(names, files(Form::Plain));
     }
 }

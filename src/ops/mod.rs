@@ -1,7 +1,6 @@
 //! The vocabulary: one folder per op, one line per op in the registry below.
 
 use crate::base::{Number, Rng, Spec};
-use crate::kernels::shaders::SUBGROUPS;
 use crate::program::{
     Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value,
 };
@@ -96,14 +95,12 @@ macro_rules! registry {
                 match self { $(Self::$op(op) => op.wgsl(),)* }
             }
 
-            /// See [`Operation::run_wgsl`]; what no shader takes is refused before. The kernel [`SUBGROUPS`] asks for what the
-            /// plain one does, by the shaders with subgroups.
+            /// See [`Operation::run_wgsl`]; what no shader takes is refused before. Kernels named after a form of shaders ask for
+            /// the shaders of that form.
             pub fn run_wgsl(&self, kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
                 io.check()?;
                 match self { $(Self::$op(op) => op.run_wgsl(kernel, io),)* }?;
-                if kernel == SUBGROUPS {
-                    io.by_subgroups();
-                }
+                io.in_form(kernel);
                 Ok(())
             }
         }

@@ -22,6 +22,6 @@ pub use pass::layout::StateLayout;
 pub use pass::precision::Precision;
 pub use placed::Placed;
 pub use plan::{Kernels, Plan, plan};
-pub use refused::refused;
 pub use record::{Program, Recorder, Value};
+pub use refused::refused;
 pub use shader_call::{Binding, ShaderCall};

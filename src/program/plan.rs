@@ -13,7 +13,7 @@ use super::pass::precision::{Precision, precision};
 use super::pass::prune::prune;
 use super::record::{Node, Origin, Program, Value};
 use crate::base::{DType, Spec};
-use crate::kernels::shaders::{Need, Offered};
+use crate::kernels::shaders::Offered;
 use crate::ops::Op;
 
 /// A class of memory, one allocation each.
@@ -462,7 +462,7 @@ pub fn try_kernel(
         op.run_wgsl(kernel, &mut io)?;
         let asked = io.finish();
         let lacking = asked.calls.iter().find_map(|call| offered.lacks(call.symbol));
-        let refused = |need: Need| Err(Misfit::new(format!("it needs {}, which the adapter does not offer", need.name())));
+        let refused = |needs| Err(Misfit::new(format!("it needs {needs}, which the adapter does not offer")));
         return lacking.map_or(Ok(asked.workspace_bytes), refused);
     }
     let mut io = DeviceIo::unplaced(inputs, outputs);

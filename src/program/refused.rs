@@ -27,7 +27,8 @@ fn better(plan: &Plan, launch: &Launch) -> Vec<(&'static str, String)> {
         Backend::Cpu => {
             let specs: Vec<Spec> = inputs.iter().map(|&(spec, _)| spec).collect();
             let candidates = candidates(&launch.op, &specs).into_iter();
-            candidates.filter_map(|candidate| Some((candidate.name, candidate.refusal?))).collect()
+            let better = candidates.take_while(|candidate| candidate.name != launch.kernel);
+            better.filter_map(|candidate| Some((candidate.name, candidate.refusal?))).collect()
         }
         backend => {
             let kernels = backend.kernels(&launch.op).iter().take_while(|&&kernel| kernel != launch.kernel);

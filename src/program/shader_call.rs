@@ -50,9 +50,9 @@ impl ShaderIo {
         }
     }
 
-    /// Asks for the same of the shaders with subgroups, where there are such.
-    pub fn by_subgroups(&mut self) {
-        self.calls_mut().for_each(|call| call.symbol = shaders::by_subgroups(call.symbol));
+    /// Asks for the same of the shaders in the form of the kernel of that name, where there are such.
+    pub fn in_form(&mut self, kernel: &'static str) {
+        self.calls_mut().for_each(|call| call.symbol = shaders::in_form(kernel, call.symbol));
     }
 
     /// [`workspace`](ShaderIo::workspace) of at least one byte, as a shader sees it.

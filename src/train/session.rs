@@ -237,7 +237,8 @@ impl Session {
         let Planned { program, groups, states, plans } = planned.map_err(explained)?;
         if options.device == Device::Cpu {
             let check = |plans: &[Arc<Checked>]| Footprint::of(&plans[0]).check();
-            check(&plans).map_err(|error| memory::with_batch(error, &options, capacity, |plans| check(plans).is_ok()))?;
+            check(&plans)
+                .map_err(|error| memory::with_batch(error, &options, capacity, |plans| check(plans).is_ok()))?;
         }
         let engine = Engine::hold(&options.resources(), device, program, states, &plans).map_err(explained)?;
         let mut session = Self {

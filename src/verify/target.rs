@@ -140,8 +140,8 @@ impl Target for Shaders {
     }
 
     fn launch(&mut self, call: &ShaderCall) -> Result<(), Failure> {
-        if let Some(need) = self.gpu.offered().lacks(call.symbol) {
-            return Err(Misfit::new(format!("{} needs {}", call.symbol, need.name())).into());
+        if let Some(needs) = self.gpu.offered().lacks(call.symbol) {
+            return Err(Misfit::new(format!("{} needs {needs}", call.symbol)).into());
         }
         let recording = self.gpu.record(&[self.guarded(call)])?;
         self.asked.insert(call.symbol);

@@ -10,7 +10,7 @@ use std::thread::{self, Thread};
 use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
 
 use super::gpu::{Adapter, Features, Gpu, GpuError, Limits};
-use super::native::Native;
+use super::native::{self, Native};
 use crate::kernels::shaders::Offered;
 use crate::program::device::ALIGNMENT;
 
@@ -66,12 +66,7 @@ pub fn open(number: u32, checks: Checks) -> Result<Arc<dyn Gpu>, GpuError> {
     let described = || adapters.iter().map(describe).collect::<Vec<_>>();
     let adapter = adapters.get(number as usize).ok_or_else(|| missing(number, &described()))?;
     let offered = offered(adapter);
-    let required_features = match offered.subgroups {
-        Some(_) => wgpu::Features::SUBGROUP,
-        None => wgpu::Features::empty(),
-    };
-    let descriptor =
-        wgpu::DeviceDescriptor { required_limits: adapter.limits(), required_features, ..Default::default() };
+    let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..native::descriptor(offered) };
     let opened = wait(adapter.request_device(&descriptor));
     let (device, queue) = opened.map_err(|why| GpuError::Absent(format!("{}: {why}", describe(adapter).name)))?;
     let lost_behind = std::env::var(LOSE).ok().and_then(|submissions| submissions.parse().ok());
@@ -125,7 +120,12 @@ fn offered(adapter: &wgpu::Adapter) -> Offered {
     if std::env::var_os(PLAIN).is_some() {
         return Offered::default();
     }
-    Offered { subgroups: features(adapter).subgroups }
+    let of_f32 = |made: &wgpu::CooperativeMatrixProperties| {
+        let f32 = wgpu::CooperativeScalarType::F32;
+        [made.m_size, made.n_size, made.k_size] == [8; 3] && [made.ab_type, made.cr_type] == [f32; 2]
+    };
+    let cooperative = adapter.cooperative_matrix_properties().iter().any(of_f32);
+    Offered { subgroups: features(adapter).subgroups, cooperative }
 }
 
 fn features(adapter: &wgpu::Adapter) -> Features {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferDescriptor,
     BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor, ComputePipeline, ComputePipelineDescriptor, Device,
-    MapMode, PipelineCompilationOptions, PollType, Queue, ShaderModule, ShaderModuleDescriptor, ShaderRuntimeChecks,
-    ShaderSource,
+    DeviceDescriptor, ExperimentalFeatures, Features, MapMode, PipelineCompilationOptions, PollType, Queue,
+    ShaderModule, ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource,
 };
 
 use super::adapter::Checks;
@@ -68,6 +68,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn invalid(what: String) -> GpuError {
     GpuError::Invalid(what)
+}
+
+/// What has to be asked of an adapter for shaders to use what it offers.
+pub fn descriptor(offered: Offered) -> DeviceDescriptor<'static> {
+    let mut required_features = Features::empty();
+    required_features.set(Features::SUBGROUP, offered.subgroups.is_some());
+    required_features.set(Features::EXPERIMENTAL_COOPERATIVE_MATRIX, offered.cooperative);
+    let experimental_features = match offered.cooperative {
+        // wgpu has cooperative matrices as an experiment, which may still have bugs that its validation does not catch. The texts
+        // that use them are ours, in workgroup memory alone, and held against the definition of the op wherever tests find an
+        // adapter that offers them.
+        #[allow(unsafe_code)]
+        true => unsafe { ExperimentalFeatures::enabled() },
+        false => ExperimentalFeatures::disabled(),
+    };
+    DeviceDescriptor { required_features, experimental_features, ..DeviceDescriptor::default() }
 }
 
 impl Native {
@@ -149,8 +165,8 @@ impl Native {
         }
         let refused = |why: String| GpuError::Shader { symbol: symbol.into(), why };
         let (shader, entry) = shaders::find(symbol).ok_or_else(|| refused("it does not ship".into()))?;
-        if let Some(need) = self.offered.lacks(symbol) {
-            return Err(refused(format!("it needs {}, which the adapter does not offer", need.name())));
+        if let Some(needs) = self.offered.lacks(symbol) {
+            return Err(refused(format!("it needs {needs}, which the adapter does not offer")));
         }
         let module = held.modules.entry(shader.name).or_insert_with(|| self.module(shader));
         let pipeline = self.device.create_compute_pipeline(&ComputePipelineDescriptor {

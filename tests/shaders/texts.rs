@@ -26,9 +26,11 @@ const GROUPS: u32 = 65535;
 /// Parses and validates on what an adapter has that offers no more than what the text enables; a fault is shown with its
 /// place.
 fn validated(text: &str) -> Result<(Module, ModuleInfo), String> {
-    let subgroups = if text.starts_with("enable subgroups;") { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let mut enabled = Capabilities::empty();
+    enabled.set(Capabilities::SUBGROUP, text.contains("enable subgroups;"));
+    enabled.set(Capabilities::COOPERATIVE_MATRIX, text.contains("enable wgpu_cooperative_matrix;"));
     let module = wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    let info = Validator::new(ValidationFlags::all(), subgroups).validate(&module);
+    let info = Validator::new(ValidationFlags::all(), enabled).validate(&module);
     let info = info.map_err(|error| error.emit_to_string(text))?;
     Ok((module, info))
 }
