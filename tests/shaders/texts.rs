@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use g2d::base::DType;
-use g2d::kernels::shaders::{self, SHADERS};
+use g2d::kernels::shaders::{self, Form, SHADERS};
 use g2d::ops::{LARGE, REGISTRY};
 use g2d::program::device::ALIGNMENT;
 use g2d::program::{Precision, ShaderCall, ShaderIo, Size};
@@ -111,6 +111,34 @@ fn every_shader_is_valid() {
         }
         // Buffers are bound with guards behind them where shaders are tried.
         assert!(!shader.text.contains("arrayLength"), "kernels/{}.wgsl asks how long a buffer is", shader.name);
+    }
+}
+
+/// How many instructions of SPIR-V have that code.
+#[cfg(target_os = "linux")]
+fn instructions(text: &str, code: u32) -> usize {
+    use wgpu::naga::back::spv;
+    let (module, info) = validated(text).expect("it is valid");
+    let options = spv::Options { lang_version: (1, 6), ..spv::Options::default() };
+    let words = spv::write_vec(&module, &info, &options, None).expect("it can be written");
+    let (mut at, mut found) = (5, 0);
+    while at < words.len() {
+        found += usize::from(words[at] & 0xffff == code);
+        at += (words[at] >> 16).max(1) as usize;
+    }
+    found
+}
+
+/// Drivers are few that have cooperative matrices; what they would be given is looked at everywhere.
+#[cfg(target_os = "linux")]
+#[test]
+fn cooperative_products_reach_the_driver_as_such() {
+    const MULTIPLY_ADD: u32 = 4459; // OpCooperativeMatrixMulAddKHR
+    let (cooperative, others): (Vec<_>, Vec<_>) = SHADERS.iter().partition(|shader| shader.form == Form::Cooperative);
+    for shader in cooperative {
+        assert_eq!(instructions(shader.text, MULTIPLY_ADD), 16, "{}", shader.name);
+        let file = others.iter().find(|other| other.form == Form::Plain && other.file == shader.file);
+        assert_eq!(file.map(|plain| instructions(plain.text, MULTIPLY_ADD)), Some(0), "{}", shader.file);
     }
 }
 
