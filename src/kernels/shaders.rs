@@ -102,11 +102,11 @@ macro_rules! shaders {
         pub static SHADERS: &[Shader] = &[
             $(shader!($plain, $plain, Plain, "", "tree", "products"),)*
             $(shader!(
-                concat!($sums, "_subgroups"), $sums, Subgroups, "enable subgroups;\n", "subgroups", "products"
+                concat!($sums, "_subgroups"), $sums, Subgroups, "", "subgroups", "products"
             ),)*
             $(shader!(
                 concat!($products, "_cooperative"), $products, Cooperative,
-                "enable subgroups;\nenable wgpu_cooperative_matrix;\n", "subgroups", "cooperative"
+                "enable wgpu_cooperative_matrix;\n", "subgroups", "cooperative"
             ),)*
         ];
     };

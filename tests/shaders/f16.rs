@@ -53,7 +53,9 @@ fn gradients_leave_the_range_of_f16_and_forward_operands_do_not() {
         launch_by_launch: false,
     };
     let mut stepper = Stepper::open(&work).unwrap();
-    (0..4).for_each(|_| drop(stepper.step().unwrap()));
+    for _ in 0..4 {
+        stepper.step().unwrap();
+    }
     let session = stepper.session();
     let plan = session.step_plan();
     let mut kept: BTreeMap<&str, Kept> = BTreeMap::new();
