@@ -121,8 +121,9 @@ fn put(first: u32, own: f32, thread: u32) {
 fn attend(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let head = flat(group, groups);
     if head >= p.images * p.heads {
         return;
@@ -141,14 +142,14 @@ fn attend(
     for (var token = thread; token < p.tokens; token += WIDTH) {
         highest = max(highest, of_tokens[token]);
     }
-    highest = group_max(highest, thread);
+    highest = group_max(highest, me);
     var sum = 0.0;
     for (var token = thread; token < p.tokens; token += WIDTH) {
         let share = exponential(of_tokens[token] - highest);
         of_tokens[token] = share;
         sum += share;
     }
-    sum = group_sum(sum, thread);
+    sum = group_sum(sum, me);
     for (var token = thread; token < p.tokens; token += WIDTH) {
         let share = of_tokens[token] / sum;
         of_tokens[token] = share;
@@ -180,8 +181,9 @@ fn share(head: u32, token: u32) -> f32 {
 fn attend_bwd(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let head = flat(group, groups);
     if head >= p.images * p.heads {
         return;
@@ -200,7 +202,7 @@ fn attend_bwd(
     for (var token = thread; token < p.tokens; token += WIDTH) {
         mean += share(head, token) * of_tokens[token];
     }
-    mean = group_sum(mean, thread);
+    mean = group_sum(mean, me);
     for (var token = thread; token < p.tokens; token += WIDTH) {
         of_tokens[token] = share(head, token) * (of_tokens[token] - mean) / p.root;
     }

@@ -52,8 +52,9 @@ fn similarity(row: u32, column: u32) -> f32 {
 fn normalise(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let row = flat(group, groups);
     if row >= p.rows {
         return;
@@ -63,7 +64,7 @@ fn normalise(
     for (var at = thread; at < p.features; at += WIDTH) {
         square += x[first + at] * x[first + at];
     }
-    let root = sqrt(group_sum(square, thread));
+    let root = sqrt(group_sum(square, me));
     let norm = select(root, SMALLEST_NORM, root < SMALLEST_NORM); // NaN stays NaN
     for (var at = thread; at < p.features; at += WIDTH) {
         units[first + at] = x[first + at] / norm;
@@ -79,8 +80,9 @@ fn normalise(
 fn softmax(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let number = flat(group, groups);
     if number >= p.count {
         return;
@@ -94,25 +96,25 @@ fn softmax(
         highest = max(highest, vec2(by_row, similarity(other, own)));
         before += select(0.0, 1.0, by_row > same || !is_finite(by_row) || !is_finite(same));
     }
-    let row_highest = group_max(highest.x, thread);
-    let column_highest = group_max(highest.y, thread);
+    let row_highest = group_max(highest.x, me);
+    let column_highest = group_max(highest.y, me);
     var sum = vec2<f32>();
     for (var other = thread; other < p.rows; other += WIDTH) {
         sum.x += exponential(similarity(own, other) - row_highest);
         sum.y += exponential(similarity(other, own) - column_highest);
     }
-    let row_sum = group_sum(sum.x, thread);
-    let column_sum = group_sum(sum.y, thread);
-    before = group_sum(before, thread);
+    sum = group_sums(sum, me, WIDTH);
+    before = group_sum(before, me);
     if thread == 0u {
-        statistics[3u * number] = row_highest + logarithm(row_sum);
-        statistics[3u * number + 1u] = column_highest + logarithm(column_sum);
+        statistics[3u * number] = row_highest + logarithm(sum.x);
+        statistics[3u * number + 1u] = column_highest + logarithm(sum.y);
         statistics[3u * number + 2u] = before;
     }
 }
 
 @compute @workgroup_size(WIDTH)
-fn finish(@builtin(local_invocation_index) thread: u32) {
+fn finish(me: Thread) {
+    let thread = me.index;
     var losses = vec2<f32>();
     var hits = vec2<f32>();
     for (var number = thread; number < p.count; number += WIDTH) {
@@ -121,14 +123,12 @@ fn finish(@builtin(local_invocation_index) thread: u32) {
         losses += vec2(statistics[at], statistics[at + 1u]) - similarity(own, own);
         hits += select(vec2(0.0), vec2(1.0), vec2(statistics[at + 2u]) < vec2(1.0, 5.0));
     }
-    let image_to_text = group_sum(losses.x, thread) / f32(p.count);
-    let text_to_image = group_sum(losses.y, thread) / f32(p.count);
-    let first = group_sum(hits.x, thread) / f32(p.count);
-    let among_five = group_sum(hits.y, thread) / f32(p.count);
+    losses = group_sums(losses, me, WIDTH) / f32(p.count);
+    hits = group_sums(hits, me, WIDTH) / f32(p.count);
     if thread == 0u {
-        loss[0] = p.weight_0 * image_to_text + p.weight_1 * text_to_image;
-        top1[0] = first;
-        top5[0] = among_five;
+        loss[0] = p.weight_0 * losses.x + p.weight_1 * losses.y;
+        top1[0] = hits.x;
+        top5[0] = hits.y;
     }
 }
 
@@ -162,8 +162,9 @@ fn d_similarities(
 fn bwd(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let row = flat(group, groups);
     if row >= p.rows {
         return;
@@ -173,7 +174,7 @@ fn bwd(
     for (var at = thread; at < p.features; at += WIDTH) {
         dot += units[first + at] * d_units[first + at];
     }
-    dot = group_sum(dot, thread);
+    dot = group_sum(dot, me);
     let norm = norms[row];
     dot = select(dot, 0.0, norm == SMALLEST_NORM);
     for (var at = thread; at < p.features; at += WIDTH) {

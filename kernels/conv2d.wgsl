@@ -100,22 +100,22 @@ fn fill_windows(thread: u32) {
     let k = thread % STEP;
     let tap = steps[k];
     for (var quad = thread / STEP; quad < TILE / 4u; quad += THREADS / STEP) {
-        tile_a[k * PITCH + quad] = vec4(
+        put_a(k, quad, vec4(
             gathered(lines[4u * quad], tap),
             gathered(lines[4u * quad + 1u], tap),
             gathered(lines[4u * quad + 2u], tap),
             gathered(lines[4u * quad + 3u], tap),
-        );
+        ));
     }
 }
 
 /// Writes the thread's sums of the lines' pixels.
-fn write_pixels(thread: u32, sums: ptr<function, Sums>, column: u32) {
+fn write_pixels(me: Thread, sums: ptr<function, Sums>, column: u32) {
     for (var vector = 0u; vector < 16u; vector++) {
-        let at = lines[sums_line(thread, vector)].w;
-        let four = next(sums);
+        let at = lines[sums_line(me, 0u, vector)].w;
+        let four = next(me, sums);
         for (var i = 0u; i < 4u; i++) {
-            let to = column + sums_column(thread, vector) + i;
+            let to = column + sums_column(me, 0u, vector) + i;
             if at >= 0 && to < p.columns {
                 out[u32(at) * p.columns + to] = four[i];
             }
@@ -145,8 +145,9 @@ fn biases(column: u32) -> vec4<f32> {
 fn fwd(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let across = (p.columns + TILE - 1u) / TILE;
     let first = flat(group, groups) / across * TILE;
     let column = flat(group, groups) % across * TILE;
@@ -166,26 +167,26 @@ fn fwd(
         fill_windows(thread);
         for (var quad = thread / STEP; quad < TILE / 4u; quad += THREADS / STEP) {
             let output = column + 4u * quad;
-            tile_b[k * PITCH + quad] = vec4(
+            put_b(k, quad, vec4(
                 weight(output, place + k, places),
                 weight(output + 1u, place + k, places),
                 weight(output + 2u, place + k, places),
                 weight(output + 3u, place + k, places),
-            );
+            ));
         }
         workgroupBarrier();
         if thread < STEP {
             steps[thread] = window(place + STEP + thread);
         }
-        multiply(thread, &sums);
+        multiply(me, 0u, &sums);
     }
     if p.with_bias != 0u {
         for (var vector = 0u; vector < 16u; vector++) {
-            sums[0] += biases(column + sums_column(thread, vector));
-            next(&sums);
+            sums[0] += biases(column + sums_column(me, 0u, vector));
+            next(me, &sums);
         }
     }
-    write_pixels(thread, &sums, column);
+    write_pixels(me, &sums, column);
 }
 
 /// Which taps along one axis reach pixels of a class, and from where.
@@ -246,8 +247,9 @@ fn pixel_of_class(at: u32, class_at: vec2<u32>, extent: vec2<u32>) -> vec4<i32> 
 fn dgrad(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let across = (p.columns + TILE - 1u) / TILE;
     let tile = flat(group, groups) % p.tiles;
     let class_id = flat(group, groups) / p.tiles;
@@ -277,20 +279,20 @@ fn dgrad(
         for (var k = thread / (TILE / 4u); k < STEP; k += THREADS / (TILE / 4u)) {
             let at = column + 4u * quad;
             let step = steps[k];
-            tile_b[k * PITCH + quad] = vec4(
+            put_b(k, quad, vec4(
                 turned_weight(at, step),
                 turned_weight(at + 1u, step),
                 turned_weight(at + 2u, step),
                 turned_weight(at + 3u, step),
-            );
+            ));
         }
         workgroupBarrier();
         if thread < STEP {
             steps[thread] = turned(down, right, place + STEP + thread);
         }
-        multiply(thread, &sums);
+        multiply(me, 0u, &sums);
     }
-    write_pixels(thread, &sums, column);
+    write_pixels(me, &sums, column);
 }
 
 fn gradient_of_y(output: u32, at: u32, end: u32) -> f32 {
@@ -304,8 +306,9 @@ fn gradient_of_y(output: u32, at: u32, end: u32) -> f32 {
 fn wgrad(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let across = (p.columns + TILE - 1u) / TILE;
     let tile = flat(group, groups) % p.tiles;
     let part = flat(group, groups) / p.tiles;
@@ -325,30 +328,30 @@ fn wgrad(
         workgroupBarrier();
         for (var k = thread / (TILE / 4u); k < STEP; k += THREADS / (TILE / 4u)) {
             let output = first + 4u * quad;
-            tile_a[k * PITCH + quad] = vec4(
+            put_a(k, quad, vec4(
                 gradient_of_y(output, at + k, end),
                 gradient_of_y(output + 1u, at + k, end),
                 gradient_of_y(output + 2u, at + k, end),
                 gradient_of_y(output + 3u, at + k, end),
-            );
-            tile_b[k * PITCH + quad] = vec4(
+            ));
+            put_b(k, quad, vec4(
                 gathered(steps[k], lines[4u * quad]),
                 gathered(steps[k], lines[4u * quad + 1u]),
                 gathered(steps[k], lines[4u * quad + 2u]),
                 gathered(steps[k], lines[4u * quad + 3u]),
-            );
+            ));
         }
         workgroupBarrier();
         if thread < STEP {
             steps[thread] = pixel_of_y(at + STEP + thread, end);
         }
-        multiply(thread, &sums);
+        multiply(me, 0u, &sums);
     }
     for (var vector = 0u; vector < 16u; vector++) {
-        let output = first + sums_line(thread, vector);
-        let four = next(&sums);
+        let output = first + sums_line(me, 0u, vector);
+        let four = next(me, &sums);
         for (var i = 0u; i < 4u; i++) {
-            let to = column + sums_column(thread, vector) + i;
+            let to = column + sums_column(me, 0u, vector) + i;
             if output < p.outputs && to < p.columns {
                 out[(part * p.outputs + output) * p.columns + to] = four[i];
             }

@@ -51,12 +51,13 @@ fn fwd(
 }
 
 @compute @workgroup_size(WIDTH)
-fn finish(@builtin(local_invocation_index) thread: u32) {
+fn finish(me: Thread) {
+    let thread = me.index;
     var sum = 0.0;
     for (var row = thread; row < p.rows; row += WIDTH) {
         sum += losses[row];
     }
-    sum = group_sum(sum, thread);
+    sum = group_sum(sum, me);
     if thread == 0u {
         loss[0] = sum / f32(p.rows);
     }

@@ -29,19 +29,13 @@ struct DiceLoss {
 
 const PART: u32 = 2048u;
 
-/// Each of three sums over all threads.
-fn group_sums(sum: vec3<f32>, thread: u32) -> vec3<f32> {
-    let share_in_mask = group_sum(sum.x, thread);
-    let share = group_sum(sum.y, thread);
-    return vec3(share_in_mask, share, group_sum(sum.z, thread));
-}
-
 @compute @workgroup_size(WIDTH)
 fn fwd(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let part = flat(group, groups);
     if part >= p.parts {
         return;
@@ -51,7 +45,7 @@ fn fwd(
         let share = sigmoid(logits[at]);
         sum += vec3(share * mask[at], share, mask[at]);
     }
-    sum = group_sums(sum, thread);
+    sum = vec3(group_sums(sum.xy, me, WIDTH), group_sum(sum.z, me));
     if thread == 0u {
         partials[3u * part] = sum.x;
         partials[3u * part + 1u] = sum.y;
@@ -60,12 +54,13 @@ fn fwd(
 }
 
 @compute @workgroup_size(WIDTH)
-fn finish(@builtin(local_invocation_index) thread: u32) {
+fn finish(me: Thread) {
+    let thread = me.index;
     var sum = vec3<f32>();
     for (var part = thread; part < p.parts; part += WIDTH) {
         sum += vec3(partials[3u * part], partials[3u * part + 1u], partials[3u * part + 2u]);
     }
-    sum = group_sums(sum, thread);
+    sum = vec3(group_sums(sum.xy, me, WIDTH), group_sum(sum.z, me));
     if thread == 0u {
         sums[0] = sum.x;
         sums[1] = sum.y;

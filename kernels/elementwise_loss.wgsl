@@ -67,8 +67,9 @@ fn slope(at: u32) -> f32 {
 fn fwd(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let part = flat(group, groups);
     if part >= p.parts {
         return;
@@ -78,19 +79,20 @@ fn fwd(
     for (var at = first + thread; at < min(first + WIDTH * EACH, p.count); at += WIDTH) {
         sum += weight(at) * loss(at);
     }
-    sum = group_sum(sum, thread);
+    sum = group_sum(sum, me);
     if thread == 0u {
         out[part] = sum;
     }
 }
 
 @compute @workgroup_size(WIDTH)
-fn finish(@builtin(local_invocation_index) thread: u32) {
+fn finish(me: Thread) {
+    let thread = me.index;
     var sum = 0.0;
     for (var at = thread; at < p.parts; at += WIDTH) {
         sum += x[at];
     }
-    sum = group_sum(sum, thread);
+    sum = group_sum(sum, me);
     if thread == 0u {
         out[0] = sum / f32(p.count);
     }

@@ -31,8 +31,9 @@ const NUMBERS: u32 = 4096u; // of a piece
 fn piece(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let index = flat(group, groups);
     if index >= (p.count + NUMBERS - 1u) / NUMBERS {
         return;
@@ -45,23 +46,22 @@ fn piece(
         squares += x * x;
         bad += select(1.0, 0.0, is_finite(x));
     }
-    squares = group_sum(squares, thread);
-    bad = group_sum(bad, thread);
+    let sums = group_sums(vec2(squares, bad), me, WIDTH);
     if thread == 0u {
-        partials[p.first + index] = vec2(select(0.0, squares, p.summed != 0u), bad);
+        partials[p.first + index] = vec2(select(0.0, sums.x, p.summed != 0u), sums.y);
     }
 }
 
 @compute @workgroup_size(WIDTH)
-fn finish(@builtin(local_invocation_index) thread: u32) {
+fn finish(me: Thread) {
+    let thread = me.index;
     var sums = vec2(0.0, 0.0);
     for (var at = thread; at < all.pieces; at += WIDTH) {
         sums += partials[at];
     }
-    let squares = group_sum(sums.x, thread);
-    let bad = group_sum(sums.y, thread);
+    sums = group_sums(sums, me, WIDTH);
     if thread == 0u {
-        out[0] = squares;
-        out[1] = bad;
+        out[0] = sums.x;
+        out[1] = sums.y;
     }
 }

@@ -83,8 +83,9 @@ fn put(at: u32, x: f32) {
 fn bytes(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let film = flat(group, groups);
     if film >= p.films {
         return;
@@ -100,8 +101,8 @@ fn bytes(
         darkest = min(darkest, x);
         brightest = max(brightest, x);
     }
-    brightest = group_max(brightest, thread);
-    darkest = -group_max(-darkest, thread);
+    brightest = group_max(brightest, me);
+    darkest = -group_max(-darkest, me);
 
     let stretch = augmentation[numbers + 11u] != 0.0 && darkest < brightest;
     let brightness = augmentation[numbers + 9u];
@@ -115,7 +116,7 @@ fn bytes(
         plane[first + at] = x;
         sum += x;
     }
-    let mean = group_sum(sum, thread) / f32(count);
+    let mean = group_sum(sum, me) / f32(count);
 
     let contrast = augmentation[numbers + 10u];
     for (var at = thread; at < count; at += WIDTH) {

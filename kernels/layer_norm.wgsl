@@ -58,20 +58,6 @@ fn real_rows(thread: u32) -> u32 {
     return workgroupUniformLoad(&extent);
 }
 
-/// The sums over the threads of a row, for all of them.
-fn row_sums(part: vec2<f32>, thread: u32) -> vec2<f32> {
-    workgroupBarrier(); // whatever lies there is read
-    pairs[thread] = part;
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            pairs[thread] += pairs[thread + half];
-        }
-        workgroupBarrier();
-    }
-    return pairs[0];
-}
-
 @compute @workgroup_size(WIDTH)
 fn add(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -88,8 +74,9 @@ fn add(
 fn fwd(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let row = flat(group, groups);
     if row >= real_rows(thread) {
         return;
@@ -100,13 +87,13 @@ fn fwd(
     for (var at = first; at < end; at += LANES) {
         sum += s[at];
     }
-    let m = row_sums(vec2(sum, 0.0), thread).x / f32(p.channels);
+    let m = group_sums(vec2(sum, 0.0), me, LANES).x / f32(p.channels);
     var squares = 0.0;
     for (var at = first; at < end; at += LANES) {
         let centred = s[at] - m;
         squares += centred * centred;
     }
-    let r = 1.0 / sqrt(row_sums(vec2(squares, 0.0), thread).x / f32(p.channels) + p.eps);
+    let r = 1.0 / sqrt(group_sums(vec2(squares, 0.0), me, LANES).x / f32(p.channels) + p.eps);
     for (var channel = thread; channel < p.channels; channel += LANES) {
         let at = row * p.channels + channel;
         out[at] = gamma[channel] * (s[at] - m) * r + beta[channel];
@@ -121,8 +108,9 @@ fn fwd(
 fn bwd(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let row = flat(group, groups);
     if row >= real_rows(thread) {
         return;
@@ -135,7 +123,7 @@ fn bwd(
         let g = out[at] * gamma[channel];
         part += vec2(g, g * ((s[at] - m) * r));
     }
-    let means = row_sums(part, thread) / f32(p.channels);
+    let means = group_sums(part, me, LANES) / f32(p.channels);
     for (var channel = thread; channel < p.channels; channel += LANES) {
         let at = row * p.channels + channel;
         out[at] = r * (out[at] * gamma[channel] - means.x - (s[at] - m) * r * means.y);

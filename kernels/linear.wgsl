@@ -10,7 +10,7 @@
 //   bias      [columns], unread unless `bias`
 //   offsets   [batch + 1], unread unless `packed`: the last is how many rows are real; the others are neither read nor
 //             written, and add nothing
-//   dispatch  fwd, dgrad, wgrad: a workgroup of 64 to 64 lines and 64 columns of the product, columns first; wgrad: all of
+//   dispatch  fwd, dgrad, wgrad: a workgroup of THREADS to 64 lines and 64 columns of the product, columns first; wgrad: all of
 //             these for each part; columns: a workgroup of 256 to `across` columns, all of these for each part; all folded
 //   Sums: in order of i, o or r, two products at a time, the bias last. Of columns every 256 / across-th row by a
 //   thread, then threads by a tree.
@@ -37,6 +37,7 @@ struct Linear {
 @group(0) @binding(5) var<storage, read_write> bias: array<f32>;
 
 var<workgroup> extent: u32;
+var<workgroup> of_threads: array<f32, WIDTH>;
 
 /// How many rows are real, alike for all threads.
 fn real_rows(thread: u32) -> u32 {
@@ -86,12 +87,12 @@ fn fill_a_lines(thread: u32, first: u32, rows: u32, start: u32) {
     let k = thread % STEP;
     for (var quad = thread / STEP; quad < TILE / 4u; quad += THREADS / STEP) {
         let line = first + 4u * quad;
-        tile_a[k * PITCH + quad] = vec4(
+        put_a(k, quad, vec4(
             a_line(line, rows, start + k),
             a_line(line + 1u, rows, start + k),
             a_line(line + 2u, rows, start + k),
             a_line(line + 3u, rows, start + k),
-        );
+        ));
     }
 }
 
@@ -99,12 +100,12 @@ fn fill_b_lines(thread: u32, first: u32, start: u32) {
     let k = thread % STEP;
     for (var quad = thread / STEP; quad < TILE / 4u; quad += THREADS / STEP) {
         let column = first + 4u * quad;
-        tile_b[k * PITCH + quad] = vec4(
+        put_b(k, quad, vec4(
             b_line(column, start + k),
             b_line(column + 1u, start + k),
             b_line(column + 2u, start + k),
             b_line(column + 3u, start + k),
-        );
+        ));
     }
 }
 
@@ -112,12 +113,12 @@ fn fill_a_columns(thread: u32, first: u32, start: u32, end: u32) {
     let quad = thread % (TILE / 4u);
     let line = first + 4u * quad;
     for (var k = thread / (TILE / 4u); k < STEP; k += THREADS / (TILE / 4u)) {
-        tile_a[k * PITCH + quad] = vec4(
+        put_a(k, quad, vec4(
             a_column(line, start + k, end),
             a_column(line + 1u, start + k, end),
             a_column(line + 2u, start + k, end),
             a_column(line + 3u, start + k, end),
-        );
+        ));
     }
 }
 
@@ -125,26 +126,37 @@ fn fill_b_columns(thread: u32, first: u32, start: u32, end: u32) {
     let quad = thread % (TILE / 4u);
     let column = first + 4u * quad;
     for (var k = thread / (TILE / 4u); k < STEP; k += THREADS / (TILE / 4u)) {
-        tile_b[k * PITCH + quad] = vec4(
+        put_b(k, quad, vec4(
             b_column(column, start + k, end),
             b_column(column + 1u, start + k, end),
             b_column(column + 2u, start + k, end),
             b_column(column + 3u, start + k, end),
-        );
+        ));
     }
 }
 
-/// Writes the thread's sums of lines below `lines`, to where `at` says that the result begins.
-fn write(thread: u32, sums: ptr<function, Sums>, at: u32, first: u32, lines: u32, column: u32) {
-    for (var vector = 0u; vector < 16u; vector++) {
-        let line = first + sums_line(thread, vector);
-        let four = next(sums);
-        for (var i = 0u; i < 4u; i++) {
-            let to = column + sums_column(thread, vector) + i;
-            if line < lines && to < p.columns {
-                out[at + line * p.columns + to] = four[i];
-            }
+/// What a tile's result is: where it begins in `out`, its first line and column, and how many lines there are.
+struct Result {
+    at: u32,
+    first: u32,
+    column: u32,
+    lines: u32,
+}
+
+/// Writes four numbers of a line.
+fn put(to: Result, line: u32, column: u32, four: vec4<f32>) {
+    for (var i = 0u; i < 4u; i++) {
+        if line < to.lines && column + i < p.columns {
+            out[to.at + line * p.columns + column + i] = four[i];
         }
+    }
+}
+
+/// Writes the sums of a turn.
+fn write(me: Thread, turn: u32, sums: ptr<function, Sums>, to: Result) {
+    for (var vector = 0u; vector < 16u; vector++) {
+        let column = to.column + sums_column(me, turn, vector);
+        put(to, to.first + sums_line(me, turn, vector), column, next(me, sums));
     }
 }
 
@@ -159,12 +171,21 @@ fn biases(column: u32) -> vec4<f32> {
     return four;
 }
 
+/// Writes the sums of a turn with the bias.
+fn write_biased(me: Thread, turn: u32, sums: ptr<function, Sums>, to: Result) {
+    for (var vector = 0u; vector < 16u; vector++) {
+        let column = to.column + sums_column(me, turn, vector);
+        put(to, to.first + sums_line(me, turn, vector), column, next(me, sums) + biases(column));
+    }
+}
+
 @compute @workgroup_size(THREADS)
 fn fwd(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let across = (p.columns + TILE - 1u) / TILE;
     let first = flat(group, groups) / across * TILE;
     let column = flat(group, groups) % across * TILE;
@@ -172,29 +193,31 @@ fn fwd(
     if first >= rows {
         return;
     }
-    var sums = Sums();
-    for (var k = 0u; k < p.depth; k += STEP) {
-        fill_a_lines(thread, first, rows, k);
-        fill_b_lines(thread, column, k);
-        workgroupBarrier();
-        multiply(thread, &sums);
-        workgroupBarrier();
-    }
-    if p.bias != 0u {
-        for (var vector = 0u; vector < 16u; vector++) {
-            sums[0] += biases(column + sums_column(thread, vector));
-            next(&sums);
+    let all = turns(me);
+    for (var turn = 0u; turn < all; turn++) {
+        var sums = Sums();
+        for (var k = 0u; k < p.depth; k += STEP) {
+            workgroupBarrier();
+            fill_a_lines(thread, first, rows, k);
+            fill_b_lines(thread, column, k);
+            workgroupBarrier();
+            multiply(me, turn, &sums);
+        }
+        if p.bias != 0u {
+            write_biased(me, turn, &sums, Result(0u, first, column, rows));
+        } else {
+            write(me, turn, &sums, Result(0u, first, column, rows));
         }
     }
-    write(thread, &sums, 0u, first, rows, column);
 }
 
 @compute @workgroup_size(THREADS)
 fn dgrad(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let across = (p.columns + TILE - 1u) / TILE;
     let first = flat(group, groups) / across * TILE;
     let column = flat(group, groups) % across * TILE;
@@ -202,23 +225,27 @@ fn dgrad(
     if first >= rows {
         return;
     }
-    var sums = Sums();
-    for (var k = 0u; k < p.depth; k += STEP) {
-        fill_a_lines(thread, first, rows, k);
-        fill_b_columns(thread, column, k, p.depth);
-        workgroupBarrier();
-        multiply(thread, &sums);
-        workgroupBarrier();
+    let all = turns(me);
+    for (var turn = 0u; turn < all; turn++) {
+        var sums = Sums();
+        for (var k = 0u; k < p.depth; k += STEP) {
+            workgroupBarrier();
+            fill_a_lines(thread, first, rows, k);
+            fill_b_columns(thread, column, k, p.depth);
+            workgroupBarrier();
+            multiply(me, turn, &sums);
+        }
+        write(me, turn, &sums, Result(0u, first, column, rows));
     }
-    write(thread, &sums, 0u, first, rows, column);
 }
 
 @compute @workgroup_size(THREADS)
 fn wgrad(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let across = (p.columns + TILE - 1u) / TILE;
     let tiles = (p.lines + TILE - 1u) / TILE * across;
     let part = flat(group, groups) / tiles;
@@ -229,15 +256,18 @@ fn wgrad(
     let first = tile / across * TILE;
     let column = tile % across * TILE;
     let end = min((part + 1u) * p.part, real_rows(thread));
-    var sums = Sums();
-    for (var row = part * p.part; row < end; row += STEP) {
-        fill_a_columns(thread, first, row, end);
-        fill_b_columns(thread, column, row, end);
-        workgroupBarrier();
-        multiply(thread, &sums);
-        workgroupBarrier();
+    let all = turns(me);
+    for (var turn = 0u; turn < all; turn++) {
+        var sums = Sums();
+        for (var row = part * p.part; row < end; row += STEP) {
+            workgroupBarrier();
+            fill_a_columns(thread, first, row, end);
+            fill_b_columns(thread, column, row, end);
+            workgroupBarrier();
+            multiply(me, turn, &sums);
+        }
+        write(me, turn, &sums, Result(part * p.lines * p.columns, first, column, p.lines));
     }
-    write(thread, &sums, part * p.lines * p.columns, first, p.lines, column);
 }
 
 @compute @workgroup_size(WIDTH)
@@ -259,15 +289,15 @@ fn columns(
             sum += a[row * p.columns + column];
         }
     }
-    tree[thread] = sum;
+    of_threads[thread] = sum;
     workgroupBarrier();
     for (var half = WIDTH / 2u; half >= p.across; half /= 2u) {
         if thread < half {
-            tree[thread] += tree[thread + half];
+            of_threads[thread] += of_threads[thread + half];
         }
         workgroupBarrier();
     }
     if thread < p.across && column < p.columns {
-        out[part * p.columns + column] = tree[thread];
+        out[part * p.columns + column] = of_threads[thread];
     }
 }

@@ -86,8 +86,9 @@ fn belongs(a: Component, b: Component, z: f32) -> vec2<f32> {
 fn find(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    me: Thread,
 ) {
+    let thread = me.index;
     let image = flat(group, groups);
     if image >= p.images {
         return;
@@ -101,13 +102,13 @@ fn find(
         sum += cells[at];
         others += select(0.0, 1.0, is_nan(cells[at]) || cells[at] != some);
     }
-    let mean = group_sum(sum, thread) / f32(p.count);
-    let equal = group_sum(others, thread) == 0.0;
+    let mean = group_sum(sum, me) / f32(p.count);
+    let equal = group_sum(others, me) == 0.0;
     var squares = 0.0;
     for (var at = first + thread; at < end; at += WIDTH) {
         squares += (cells[at] - mean) * (cells[at] - mean);
     }
-    let deviation = sqrt(group_sum(squares, thread) / f32(p.count));
+    let deviation = sqrt(group_sum(squares, me) / f32(p.count));
     // What is not used is computed all the same: barriers stand where all threads come by.
     var a = Component(-1.0, 1.0, 0.5);
     var b = Component(1.0, 1.0, 0.5);
@@ -120,14 +121,14 @@ fn find(
             presence += each;
             weighted += each * z;
         }
-        presence = vec2(group_sum(presence.x, thread), group_sum(presence.y, thread)) + PRESENCE;
-        let means = vec2(group_sum(weighted.x, thread), group_sum(weighted.y, thread)) / presence;
+        presence = group_sums(presence, me, WIDTH) + PRESENCE;
+        let means = group_sums(weighted, me, WIDTH) / presence;
         var spread = vec2(0.0, 0.0);
         for (var at = first + thread; at < end; at += WIDTH) {
             let z = (cells[at] - mean) / deviation;
             spread += belongs(a, b, z) * (z - means) * (z - means);
         }
-        let variances = vec2(group_sum(spread.x, thread), group_sum(spread.y, thread)) / presence + VARIANCE;
+        let variances = group_sums(spread, me, WIDTH) / presence + VARIANCE;
         a = Component(means.x, variances.x, presence.x / f32(p.count));
         b = Component(means.y, variances.y, presence.y / f32(p.count));
     }

@@ -74,7 +74,8 @@ fn fwd(
 }
 
 @compute @workgroup_size(WIDTH)
-fn finish(@builtin(local_invocation_index) thread: u32) {
+fn finish(me: Thread) {
+    let thread = me.index;
     var dice = 0.0;
     var entropy = 0.0;
     for (var image = thread; image < p.images; image += WIDTH) {
@@ -88,10 +89,9 @@ fn finish(@builtin(local_invocation_index) thread: u32) {
         dice += 1.0 - (2.0 * sum.x + SMOOTH) / (sum.y + sum.z + SMOOTH);
         entropy += sum.w;
     }
-    dice = group_sum(dice, thread) / f32(p.images);
-    entropy = group_sum(entropy, thread) / f32(p.images * p.pixels);
+    let all = group_sums(vec2(dice, entropy), me, WIDTH);
     if thread == 0u {
-        loss[0] = p.dice_weight * dice + p.bce_weight * entropy;
+        loss[0] = p.dice_weight * (all.x / f32(p.images)) + p.bce_weight * (all.y / f32(p.images * p.pixels));
     }
 }
 

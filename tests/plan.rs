@@ -8,6 +8,7 @@ use std::path::Path;
 use common::ledger;
 use g2d::base::{DType, Rng, Shape};
 use g2d::cpu::{self, Memory};
+use g2d::kernels::shaders::Offered;
 use g2d::model::batch::{Shapes, Source, TextBatch};
 use g2d::model::config::{Config, RECIPES};
 use g2d::model::g2d::{Phase, record_step};
@@ -506,7 +507,8 @@ fn every_recipe_has_a_plan_on_every_device() {
             for (kernels, precision) in [
                 (Kernels::Cuda, Precision::Exact),
                 (Kernels::Cuda, Precision::Mixed),
-                (Kernels::Wgsl, Precision::Exact),
+                (Kernels::Wgsl(Offered::default()), Precision::Exact),
+                (Kernels::Wgsl(Offered { subgroups: Some([4, 128]), cooperative: true }), Precision::Exact),
             ] {
                 let states = StateLayout::of(&program, precision);
                 let planned = plan(program.clone(), &states, kernels);

@@ -237,7 +237,7 @@ fn kernels(verified: &[Verified]) -> String {
     }
     for shader in SHADERS {
         let (name, entries) = (shader.name, shader.entries().count());
-        let source = format!("kernels/{name}.wgsl");
+        let source = format!("kernels/{}.wgsl", shader.file);
         table += &format!("| {name} | WGSL | [{source}]({source}) | {entries} | lavapipe | no |\n");
     }
     table + "\n"

@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::doctor::devices::{Backend, Processor, backends, processor};
 use crate::error::Error;
+use crate::kernels::shaders::{Form, files};
 use crate::wgpu::Adapter;
 use crate::wgpu::gpu::{Features, Limits};
 
@@ -74,5 +75,15 @@ fn lines(adapter: &Adapter) -> Vec<String> {
     let features: Vec<String> = features.into_iter().flatten().collect();
     let features = if features.is_empty() { "none that not every adapter has".to_owned() } else { features.join(", ") };
     let more = adapter.more.iter().map(|what| format!("for more: {what}"));
-    [limits, format!("features: {features}")].into_iter().chain(more).collect()
+    [limits, format!("features: {features}"), kernels(adapter)].into_iter().chain(more).collect()
+}
+
+/// Which kernels plans for the adapter take because of what it offers.
+fn kernels(adapter: &Adapter) -> String {
+    let forms = [(Form::Subgroups, "sums by subgroups"), (Form::Cooperative, "products by cooperative matrices")];
+    let of = |(form, what)| match adapter.offered.lacks_for(form) {
+        None => format!("{what} in {}", files(form).join(", ")),
+        Some(needs) => format!("no {what}, which need {needs}"),
+    };
+    format!("kernels: {}", forms.map(of).join("; "))
 }

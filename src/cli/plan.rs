@@ -6,9 +6,10 @@ use clap::Args;
 
 use super::model::Model;
 use crate::error::Error;
+use crate::kernels::shaders::Offered;
 use crate::model::batch::{Shapes, Source};
-use crate::program::{Checked, Kernels};
-use crate::train::{Device, Options, session};
+use crate::program::{Checked, Kernels, refused};
+use crate::train::{Capacity, Device, Options, session};
 use crate::wgpu::Adapter;
 
 /// Prints the plan of a training step: one line per launch, then memory by class. Needs no weights and no device; with
@@ -16,7 +17,8 @@ use crate::wgpu::Adapter;
 #[derive(Args)]
 #[command(
     after_help = "A line: position, scope, op/kernel, outputs with type, shape and address <- addresses of inputs, GFLOP, MiB.\n\
-    Addresses are slab+offset: w weights, g gradients, m v moments, f frozen, s statistics, i inputs, a arena.\n\n\
+    Addresses are slab+offset: w weights, g gradients, m v moments, f frozen, s statistics, i inputs, a arena. Behind them: kernels\n\
+    that would be better and were not taken, and why.\n\n\
     Example:\n  g2d plan --preset full --batch 64 --text-len 256"
 )]
 pub struct Plan {
@@ -36,10 +38,15 @@ impl Plan {
         let (device, precision) = (self.model.device(), self.model.precision());
         let adapter = device.adapter()?;
         let plan = match &adapter {
-            None => Arc::new(session::step_plan(&config, &shapes, precision, device.kernels(Kernels::Best))?),
+            None => Arc::new(session::step_plan(
+                &config,
+                &shapes,
+                precision,
+                device.kernels(Kernels::Best, Offered::default()),
+            )?),
             Some(adapter) => {
                 let options = Options { device, precision, ..Options::new(config, self.model.batch, text_len) };
-                session::plan_in_pieces(&options, usize::try_from(adapter.piece).unwrap_or(usize::MAX))?
+                session::plan_within(&options, Capacity::new(adapter.piece, adapter.offered))?
             }
         };
         if self.json {
@@ -52,10 +59,16 @@ impl Plan {
                 "flops": work.flops,
                 "bytes": work.bytes,
                 "adapter": adapter,
+                "refused": refused(&plan).into_iter().map(|((kernel, why), launches)| {
+                    serde_json::json!({ "kernel": kernel, "why": why, "launches": launches })
+                }).collect::<Vec<_>>(),
             });
             println!("{summary}");
         } else {
             print!("{}{}", **plan, held(device, adapter.as_ref(), &plan));
+            for ((kernel, why), launches) in refused(&plan) {
+                println!("not taken for {launches} launches: {kernel}: {why}");
+            }
         }
         Ok(())
     }

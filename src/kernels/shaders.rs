@@ -1,54 +1,158 @@
-//! The shaders that ship: every `kernels/NAME.wgsl`, as text.
+//! The shaders that ship: every `kernels/NAME.wgsl`, as text; some also in a form for adapters that offer more.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::Serialize;
 
 /// One shader.
 #[derive(Debug)]
 pub struct Shader {
-    /// Its file in `kernels/`, without the ending.
+    /// What stands before the dot of its symbols.
     pub name: &'static str,
-    /// The prelude and the text of the file.
+    /// Its file in `kernels/`, without the ending.
+    pub file: &'static str,
+    /// Which of the forms of that file.
+    pub form: Form,
+    /// What is included, then the text of the file.
     pub text: &'static str,
 }
 
-macro_rules! shaders {
-    ($($name:literal,)*) => {
-        /// Every shader.
-        pub static SHADERS: &[Shader] = &[$(Shader {
+/// What a file is completed by: the same functions, in terms of what an adapter offers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// By what every adapter has.
+    Plain,
+    /// Sums over a workgroup by its subgroups.
+    Subgroups,
+    /// Products of matrices by cooperative matrices.
+    Cooperative,
+}
+
+/// What an adapter offers beyond what every adapter has, as far as shaders make use of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Offered {
+    /// Threads of a subgroup, fewest and most; `None` where there are no subgroups.
+    pub subgroups: Option<[u32; 2]>,
+    /// Products of cooperative matrices of 8 x 8 x 8, f32 throughout.
+    pub cooperative: bool,
+}
+
+impl Offered {
+    /// What the shader of that symbol needs and is not offered.
+    pub fn lacks(&self, symbol: &str) -> Option<&'static str> {
+        find(symbol).and_then(|(shader, _)| self.lacks_for(shader.form))
+    }
+
+    /// What a form needs and is not offered.
+    pub fn lacks_for(&self, form: Form) -> Option<&'static str> {
+        match form {
+            Form::Plain => None,
+            _ if self.subgroups.is_none() => Some("subgroups"),
+            Form::Cooperative if !self.cooperative => Some("cooperative matrices of f32, 8 x 8 x 8"),
+            _ => None,
+        }
+    }
+}
+
+/// Name, within an op, of the kernels that are its plain ones in [`Form::Subgroups`].
+pub const SUBGROUPS: &str = "subgroups";
+/// The same in [`Form::Cooperative`].
+pub const COOPERATIVE: &str = "cooperative";
+
+/// Symbols of other forms, by the kernel's name and the plain symbol.
+static IN_FORM: LazyLock<BTreeMap<(&str, String), String>> = LazyLock::new(|| {
+    let entries = SHADERS.iter().flat_map(|shader| shader.entries().map(move |entry| (shader, entry)));
+    let in_form = entries.filter_map(|(shader, entry)| {
+        let kernel = match shader.form {
+            Form::Plain => return None,
+            Form::Subgroups => SUBGROUPS,
+            Form::Cooperative => COOPERATIVE,
+        };
+        Some(((kernel, format!("{}.{entry}", shader.file)), format!("{}.{entry}", shader.name)))
+    });
+    in_form.collect()
+});
+
+/// The symbol of the same entry in the form of the kernel of that name; itself, if there is none.
+pub fn in_form(kernel: &'static str, symbol: &'static str) -> &'static str {
+    IN_FORM.get(&(kernel, symbol.to_owned())).map_or(symbol, String::as_str)
+}
+
+macro_rules! shader {
+    ($name:expr, $file:literal, $form:ident, $enabled:literal, $sums:literal, $products:literal) => {
+        Shader {
             name: $name,
+            file: $file,
+            form: Form::$form,
             text: concat!(
+                $enabled,
                 include_str!("../../kernels/include/prelude.wgsl"),
-                include_str!(concat!("../../kernels/", $name, ".wgsl")),
+                include_str!(concat!("../../kernels/include/", $sums, ".wgsl")),
+                include_str!(concat!("../../kernels/include/", $products, ".wgsl")),
+                include_str!(concat!("../../kernels/", $file, ".wgsl")),
             ),
-        },)*];
+        }
+    };
+}
+
+macro_rules! shaders {
+    (plain: $($plain:literal)* subgroups: $($sums:literal)* cooperative: $($products:literal)*) => {
+        /// Every shader.
+        pub static SHADERS: &[Shader] = &[
+            $(shader!($plain, $plain, Plain, "", "tree", "products"),)*
+            $(shader!(
+                concat!($sums, "_subgroups"), $sums, Subgroups, "", "subgroups", "products"
+            ),)*
+            $(shader!(
+                concat!($products, "_cooperative"), $products, Cooperative,
+                "enable wgpu_cooperative_matrix;\n", "subgroups", "cooperative"
+            ),)*
+        ];
     };
 }
 
 shaders! {
-    "accumulate",
-    "adamw",
-    "attention",
-    "attention_pool",
-    "batch_norm",
-    "body_mask",
-    "ceilings",
-    "clip_loss",
-    "conv2d",
-    "cross_entropy",
-    "dice_loss",
-    "elementwise_loss",
-    "embed",
-    "finite",
-    "gelu",
-    "ingest",
-    "layer_norm",
-    "leaky_relu",
-    "linear",
-    "mask_threshold",
-    "max_pool",
-    "memory",
-    "pseudo_mask",
-    "rows",
-    "segmentation_loss",
-    "spatial_mean",
+    plain:
+    "accumulate"
+    "adamw"
+    "attention"
+    "attention_pool"
+    "batch_norm"
+    "body_mask"
+    "ceilings"
+    "clip_loss"
+    "conv2d"
+    "cross_entropy"
+    "dice_loss"
+    "elementwise_loss"
+    "embed"
+    "finite"
+    "gelu"
+    "ingest"
+    "layer_norm"
+    "leaky_relu"
+    "linear"
+    "mask_threshold"
+    "max_pool"
+    "memory"
+    "pseudo_mask"
+    "rows"
+    "segmentation_loss"
+    "spatial_mean"
+    subgroups:
+    "attention_pool"
+    "clip_loss"
+    "finite"
+    "layer_norm"
+    "mask_threshold"
+    cooperative:
+    "linear"
+}
+
+/// Files that come in a form, in order.
+pub fn files(form: Form) -> Vec<&'static str> {
+    SHADERS.iter().filter(|shader| shader.form == form).map(|shader| shader.file).collect()
 }
 
 impl Shader {
@@ -68,7 +172,7 @@ pub fn find(symbol: &str) -> Option<(&'static Shader, &'static str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SHADERS, find};
+    use super::{COOPERATIVE, Form, Offered, SUBGROUPS, files, find, in_form};
 
     #[test]
     fn entries_are_found_by_name() {
@@ -78,12 +182,28 @@ mod tests {
     }
 
     #[test]
+    fn what_an_adapter_does_not_offer_is_lacking() {
+        let none = Offered::default();
+        let subgroups = Offered { subgroups: Some([8, 8]), ..none };
+        let all = Offered { cooperative: true, ..subgroups };
+        let lacking = |symbol| [none, subgroups, all].map(|offered| offered.lacks(symbol).is_some());
+        let by = |kernel| in_form(kernel, "linear.fwd");
+        assert_eq!(
+            (by("tiles"), by(SUBGROUPS), by(COOPERATIVE)),
+            ("linear.fwd", "linear.fwd", "linear_cooperative.fwd")
+        );
+        assert_eq!(lacking("linear.fwd"), [false; 3]);
+        assert_eq!(lacking(in_form(SUBGROUPS, "layer_norm.fwd")), [true, false, false]);
+        assert_eq!(lacking(by(COOPERATIVE)), [true, true, false]);
+    }
+
+    #[test]
     fn every_file_is_in_the_table() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
         let files = std::fs::read_dir(folder).expect("the folder of kernels").flatten();
         let names = files.filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".wgsl")?.to_owned()));
         let mut names: Vec<String> = names.collect();
         names.sort();
-        assert_eq!(names, SHADERS.iter().map(|shader| shader.name).collect::<Vec<_>>());
+        assert_eq!(names, files(Form::Plain));
     }
 }

@@ -95,10 +95,13 @@ macro_rules! registry {
                 match self { $(Self::$op(op) => op.wgsl(),)* }
             }
 
-            /// See [`Operation::run_wgsl`]; what no shader takes is refused before.
+            /// See [`Operation::run_wgsl`]; what no shader takes is refused before. Kernels named after a form of shaders ask for
+            /// the shaders of that form.
             pub fn run_wgsl(&self, kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
                 io.check()?;
-                match self { $(Self::$op(op) => op.run_wgsl(kernel, io),)* }
+                match self { $(Self::$op(op) => op.run_wgsl(kernel, io),)* }?;
+                io.in_form(kernel);
+                Ok(())
             }
         }
     };

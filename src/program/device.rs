@@ -127,6 +127,11 @@ impl<C> DeviceIo<C> {
         self.calls.push(call);
     }
 
+    /// The kernels asked for so far.
+    pub(super) fn calls_mut(&mut self) -> impl Iterator<Item = &mut C> {
+        self.calls.iter_mut()
+    }
+
     /// What came of it.
     pub fn finish(self) -> DeviceCalls<C> {
         DeviceCalls { calls: self.calls, workspace_bytes: self.workspace_bytes, constants: self.constants }
@@ -136,7 +141,7 @@ impl<C> DeviceIo<C> {
 impl DeviceIo {
     /// Says of the last kernel that blocks of each y add up so many rows; see [`KernelCall::part`].
     pub fn partial(&mut self, part: usize) {
-        self.calls.iter_mut().last().into_iter().for_each(|call| call.part = part);
+        self.calls_mut().last().into_iter().for_each(|call| call.part = part);
     }
 }
 

@@ -10,6 +10,7 @@ pub mod pass;
 mod placed;
 pub mod plan;
 pub mod record;
+mod refused;
 mod shader_call;
 
 pub use check::Checked;
@@ -22,4 +23,5 @@ pub use pass::precision::Precision;
 pub use placed::Placed;
 pub use plan::{Kernels, Plan, plan};
 pub use record::{Program, Recorder, Value};
+pub use refused::refused;
 pub use shader_call::{Binding, ShaderCall};

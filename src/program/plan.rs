@@ -13,6 +13,7 @@ use super::pass::precision::{Precision, precision};
 use super::pass::prune::prune;
 use super::record::{Node, Origin, Program, Value};
 use crate::base::{DType, Spec};
+use crate::kernels::shaders::Offered;
 use crate::ops::Op;
 
 /// A class of memory, one allocation each.
@@ -107,8 +108,8 @@ pub enum Kernels {
     Reference,
     /// The best legal CUDA kernel of each op.
     Cuda,
-    /// The best legal WGSL kernel of each op.
-    Wgsl,
+    /// The best WGSL kernel of each op that is legal on an adapter which offers this.
+    Wgsl(Offered),
 }
 
 /// What replays a plan.
@@ -118,8 +119,8 @@ pub enum Backend {
     Cpu,
     /// [`crate::cuda`].
     Cuda,
-    /// [`mod@crate::wgpu`].
-    Wgpu,
+    /// [`mod@crate::wgpu`], on an adapter that offers this.
+    Wgpu(Offered),
 }
 
 impl Backend {
@@ -128,16 +129,16 @@ impl Backend {
         match self {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
-            Self::Wgpu => "wgpu",
+            Self::Wgpu(_) => "wgpu",
         }
     }
 
     /// Names of a device's kernels for an op, best first; none for the processor.
-    fn kernels(self, op: &Op) -> &'static [&'static str] {
+    pub(super) fn kernels(self, op: &Op) -> &'static [&'static str] {
         match self {
             Self::Cpu => &[],
             Self::Cuda => op.cuda(),
-            Self::Wgpu => op.wgsl(),
+            Self::Wgpu(_) => op.wgsl(),
         }
     }
 }
@@ -148,7 +149,7 @@ impl Kernels {
         match self {
             Self::Best | Self::Reference => Backend::Cpu,
             Self::Cuda => Backend::Cuda,
-            Self::Wgsl => Backend::Wgpu,
+            Self::Wgsl(offered) => Backend::Wgpu(offered),
         }
     }
 }
@@ -415,7 +416,7 @@ fn choose(program: &Program, node: &Node, precision: Precision, kernels: Kernels
     let (kernel, workspace) = match kernels {
         Kernels::Reference => (REFERENCE, 0),
         Kernels::Best => (candidates(&node.op, &in_specs).iter().find(|c| legal(c)).map_or(REFERENCE, |c| c.name), 0),
-        Kernels::Cuda | Kernels::Wgsl => {
+        Kernels::Cuda | Kernels::Wgsl(_) => {
             let backend = kernels.backend();
             device_kernel(backend, &node.op, &inputs, &outputs).map_err(|why| PlanError::NoKernel {
                 scope: node.scope.clone(),
@@ -456,10 +457,13 @@ pub fn try_kernel(
     inputs: &[(Spec, DType)],
     outputs: &[(Spec, DType)],
 ) -> Result<usize, Misfit> {
-    if backend == Backend::Wgpu {
+    if let Backend::Wgpu(offered) = backend {
         let mut io = ShaderIo::unplaced(inputs, outputs);
         op.run_wgsl(kernel, &mut io)?;
-        return Ok(io.finish().workspace_bytes);
+        let asked = io.finish();
+        let lacking = asked.calls.iter().find_map(|call| offered.lacks(call.symbol));
+        let refused = |needs| Err(Misfit::new(format!("it needs {needs}, which the adapter does not offer")));
+        return lacking.map_or(Ok(asked.workspace_bytes), refused);
     }
     let mut io = DeviceIo::unplaced(inputs, outputs);
     op.run_cuda(kernel, &mut io)?;

@@ -2,6 +2,7 @@
 
 use super::device::{DeviceBuffer, ShaderIo, count, exact};
 use super::op::Misfit;
+use crate::kernels::shaders;
 
 /// Workgroups along one dimension of a dispatch that every adapter takes.
 const MOST_GROUPS: u32 = 65535;
@@ -47,6 +48,11 @@ impl ShaderIo {
         if numbers > 0 {
             self.launch(ShaderCall::linear(symbol, numbers.div_ceil(256), bindings, parameters));
         }
+    }
+
+    /// Asks for the same of the shaders in the form of the kernel of that name, where there are such.
+    pub fn in_form(&mut self, kernel: &'static str) {
+        self.calls_mut().for_each(|call| call.symbol = shaders::in_form(kernel, call.symbol));
     }
 
     /// [`workspace`](ShaderIo::workspace) of at least one byte, as a shader sees it.

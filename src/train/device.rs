@@ -8,6 +8,7 @@ use crate::cuda::driver::emulated::{Completion, Emulated, Options};
 #[cfg(feature = "cuda")]
 use crate::cuda::driver::nvidia::Nvidia;
 use crate::cuda::driver::{Driver, DriverError};
+use crate::kernels::shaders::Offered;
 use crate::program::Kernels;
 #[cfg(feature = "wgpu")]
 use crate::wgpu::adapter;
@@ -107,13 +108,36 @@ impl Device {
         }
     }
 
-    /// The kernels that a plan for it takes, where `host` are those of the processor.
-    pub fn kernels(self, host: Kernels) -> Kernels {
+    /// The kernels that a plan for it takes, where `host` are those of the processor, and an adapter offers this.
+    pub fn kernels(self, host: Kernels, offered: Offered) -> Kernels {
         match self {
             Self::Cpu => host,
             Self::Cuda(_) | Self::CudaEmulated(_) => Kernels::Cuda,
-            Self::Wgpu(_) => Kernels::Wgsl,
+            Self::Wgpu(_) => Kernels::Wgsl(offered),
         }
+    }
+}
+
+/// What of a device decides which plan it gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capacity {
+    /// Bytes of a slab that lie in one buffer: no value may cross a multiple of them.
+    pub piece: usize,
+    /// What shaders may use.
+    pub offered: Offered,
+}
+
+impl Default for Capacity {
+    /// Of a device that holds each slab whole, and runs no shaders.
+    fn default() -> Self {
+        Self { piece: usize::MAX, offered: Offered::default() }
+    }
+}
+
+impl Capacity {
+    /// Of an adapter.
+    pub fn new(piece: u64, offered: Offered) -> Self {
+        Self { piece: usize::try_from(piece).unwrap_or(usize::MAX), offered }
     }
 }
 

@@ -62,8 +62,9 @@ impl Engine {
     /// If the device is not there, or too small.
     pub fn open(on: &Resources, whole: Program, programs: Vec<Program>) -> Result<(Self, Vec<Arc<Checked>>), Error> {
         let device = Opened::of(on.device)?;
-        let states = StateLayout::in_pieces(&whole, on.precision, device.piece());
-        let kernels = on.device.kernels(on.kernels);
+        let capacity = device.capacity();
+        let states = StateLayout::in_pieces(&whole, on.precision, capacity.piece);
+        let kernels = on.device.kernels(on.kernels, capacity.offered);
         let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
         let plans: Vec<_> = programs.into_iter().map(planned).collect::<Result<_, _>>()?;
         Ok((Self::hold(on, device, whole, states, &plans)?, plans))

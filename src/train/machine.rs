@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::device::Device;
+use super::device::{Capacity, Device};
 use crate::base::ceilings::Ceilings;
 use crate::cpu::{self, Memory};
 use crate::cuda::Replay;
@@ -44,11 +44,11 @@ impl Opened {
         })
     }
 
-    /// Bytes of a slab that lie in one buffer: no value may cross a multiple of them.
-    pub fn piece(&self) -> usize {
+    /// What decides which plan it gets.
+    pub fn capacity(&self) -> Capacity {
         match self {
-            Self::Host | Self::Cuda(_) => usize::MAX,
-            Self::Wgpu(gpu) => usize::try_from(gpu.piece()).unwrap_or(usize::MAX),
+            Self::Host | Self::Cuda(_) => Capacity::default(),
+            Self::Wgpu(gpu) => Capacity::new(gpu.piece(), gpu.offered()),
         }
     }
 

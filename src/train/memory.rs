@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::device::Capacity;
 use super::session::{Options, Planned};
 use crate::cuda::driver::DriverError;
 use crate::cuda::replay;
@@ -46,10 +47,10 @@ impl Room {
     }
 }
 
-/// An error of opening a session on a device with such pieces; if it is one of memory, with the batch that fits.
-pub(super) fn explained(error: Error, options: &Options, piece: usize) -> Error {
+/// An error of opening a session on a device of such capacity; if it is one of memory, with the batch that fits.
+pub(super) fn explained(error: Error, options: &Options, capacity: Capacity) -> Error {
     match Room::of(&error) {
-        Some(room) => with_batch(error, options, piece, |plans| room.holds(plans)),
+        Some(room) => with_batch(error, options, capacity, |plans| room.holds(plans)),
         None => error,
     }
 }
@@ -58,13 +59,13 @@ pub(super) fn explained(error: Error, options: &Options, piece: usize) -> Error 
 pub(super) fn with_batch(
     error: Error,
     options: &Options,
-    piece: usize,
+    capacity: Capacity,
     fits: impl Fn(&[Arc<Checked>]) -> bool,
 ) -> Error {
     let (mut fit, mut too_many) = (0, options.batch);
     while too_many - fit > 1 {
         let middle = fit + (too_many - fit) / 2;
-        let planned = Planned::of(options, middle, piece);
+        let planned = Planned::of(options, middle, capacity);
         if planned.is_ok_and(|planned| fits(&planned.plans)) { fit = middle } else { too_many = middle }
     }
     Error::Memory { source: Box::new(error), fits: fit }
@@ -88,18 +89,18 @@ mod tests {
     fn open(batch: usize, memory: u64) -> Result<(), Error> {
         let device = Arc::new(Emulated::default());
         device.set_memory(memory);
-        Replay::open(device, Library::shipped(), &Planned::of(&options(batch), batch, usize::MAX)?.plans)?;
+        Replay::open(device, Library::shipped(), &Planned::of(&options(batch), batch, Capacity::default())?.plans)?;
         Ok(())
     }
 
     fn bytes(batch: usize) -> u64 {
-        slabs(&Planned::of(&options(batch), batch, usize::MAX).unwrap().plans).values().sum()
+        slabs(&Planned::of(&options(batch), batch, Capacity::default()).unwrap().plans).values().sum()
     }
 
     #[test]
     fn the_largest_batch_that_fits_is_told_and_fits() {
         let memory = bytes(5) + bytes(5) / 20;
-        let error = explained(open(64, memory).unwrap_err(), &options(64), usize::MAX);
+        let error = explained(open(64, memory).unwrap_err(), &options(64), Capacity::default());
         let Error::Memory { fits, .. } = &error else { panic!("{error}") };
         assert!((4..=5).contains(fits) && bytes(6) > memory, "{error}");
         open(*fits, memory).unwrap();
@@ -110,15 +111,17 @@ mod tests {
 
     #[test]
     fn a_model_that_never_fits_is_told_as_such() {
-        let error = explained(open(64, 4096).unwrap_err(), &options(64), usize::MAX).to_string();
+        let error = explained(open(64, 4096).unwrap_err(), &options(64), Capacity::default()).to_string();
         assert!(error.contains("not even a batch of 1 fits"), "{error}");
     }
 
     #[test]
     fn a_value_that_no_buffer_holds_is_told_with_the_batch_whose_values_fit() {
-        let planned = |batch, piece| Planned::of(&options(batch), batch, piece).map(|planned| planned.plans[0].clone());
-        let whole = planned(5, usize::MAX).unwrap();
+        let planned =
+            |batch, capacity| Planned::of(&options(batch), batch, capacity).map(|planned| planned.plans[0].clone());
+        let whole = planned(5, Capacity::default()).unwrap();
         let largest = whole.buffers.iter().map(|buffer| buffer.bytes().next_multiple_of(256)).max().unwrap();
+        let largest = Capacity { piece: largest, ..Capacity::default() };
         let error = explained(planned(64, largest).unwrap_err(), &options(64), largest);
         let Error::Memory { fits, .. } = &error else { panic!("{error}") };
         assert!(planned(*fits, largest).is_ok() && planned(fits + 1, largest).is_err(), "{error}");
@@ -127,7 +130,7 @@ mod tests {
 
     #[test]
     fn other_errors_stay_as_they_are() {
-        let error = explained(Error::Usage("no".into()), &options(64), usize::MAX);
+        let error = explained(Error::Usage("no".into()), &options(64), Capacity::default());
         assert_eq!(error.to_string(), "no");
     }
 }

@@ -18,6 +18,6 @@ pub mod schedule;
 pub mod session;
 pub mod validate;
 
-pub use device::Device;
+pub use device::{Capacity, Device};
 pub use engine::{Engine, Resources};
 pub use session::{Options, Session};

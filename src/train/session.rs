@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::device::Device;
+use super::device::{Capacity, Device};
 use super::engine::{Engine, Resources};
 use super::footprint::Footprint;
 use super::groups::{self, Rule};
@@ -168,14 +168,14 @@ pub fn step_plan(config: &Config, shapes: &Shapes, precision: Precision, kernels
     Ok(plan(program, &states, kernels)?)
 }
 
-/// The plan of the whole step in a session with these options, on a device that holds slabs in pieces of so many bytes.
+/// The plan of the whole step in a session with these options, on a device of such capacity.
 ///
 /// # Errors
 /// As [`Session::open`]: a value that no piece holds is told with the batch whose values fit.
-pub fn plan_in_pieces(options: &Options, piece: usize) -> Result<Arc<Checked>, Error> {
+pub fn plan_within(options: &Options, capacity: Capacity) -> Result<Arc<Checked>, Error> {
     options.config.validate()?;
-    let planned = Planned::of(options, options.batch, piece);
-    Ok(planned.map_err(|error| memory::explained(error, options, piece))?.plans.swap_remove(0))
+    let planned = Planned::of(options, options.batch, capacity);
+    Ok(planned.map_err(|error| memory::explained(error, options, capacity))?.plans.swap_remove(0))
 }
 
 /// A model in memory. Two sessions share nothing; one session is used by one thread at a time.
@@ -204,13 +204,13 @@ pub(super) struct Planned {
 }
 
 impl Planned {
-    /// For a batch of another size than that of the options, perhaps, on a device that holds slabs in such pieces.
-    pub fn of(options: &Options, batch: usize, piece: usize) -> Result<Self, Error> {
+    /// For a batch of another size than that of the options, perhaps, on a device of such capacity.
+    pub fn of(options: &Options, batch: usize, capacity: Capacity) -> Result<Self, Error> {
         let shapes = Shapes { batch, text_len: options.text_length, source: options.source };
         let (program, groups) = Session::record(options, &shapes, Phase::Full)?;
         let (warmup, _) = Session::record(options, &shapes, Phase::Warmup)?;
-        let states = StateLayout::in_pieces(&program, options.precision, piece);
-        let kernels = options.device.kernels(options.kernels);
+        let states = StateLayout::in_pieces(&program, options.precision, capacity.piece);
+        let kernels = options.device.kernels(options.kernels, capacity.offered);
         let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
         let evaluate = g2d::record_validate(&options.config, &shapes)?.finish();
         let evaluate = planned(evaluate)?;
@@ -235,13 +235,14 @@ impl Session {
     pub fn open(options: Options) -> Result<Self, Error> {
         options.config.validate()?;
         let device = Opened::of(options.device)?;
-        let piece = device.piece();
-        let planned = Planned::of(&options, options.batch, piece);
-        let explained = |error| memory::explained(error, &options, piece);
+        let capacity = device.capacity();
+        let planned = Planned::of(&options, options.batch, capacity);
+        let explained = |error| memory::explained(error, &options, capacity);
         let Planned { program, groups, states, plans } = planned.map_err(explained)?;
         if options.device == Device::Cpu {
             let check = |plans: &[Arc<Checked>]| Footprint::of(&plans[0]).check();
-            check(&plans).map_err(|error| memory::with_batch(error, &options, piece, |plans| check(plans).is_ok()))?;
+            check(&plans)
+                .map_err(|error| memory::with_batch(error, &options, capacity, |plans| check(plans).is_ok()))?;
         }
         let engine = Engine::hold(&options.resources(), device, program, states, &plans).map_err(explained)?;
         let mut session = Self {

@@ -17,7 +17,7 @@ use crate::cuda::Modules;
 use crate::cuda::driver::{Attributes, DriverError};
 use crate::error::Error;
 use crate::kernels::Library;
-use crate::kernels::shaders::{SHADERS, Shader};
+use crate::kernels::shaders::{Offered, SHADERS, Shader};
 use crate::ops::{Op, REGISTRY};
 use crate::program::{Case, Size};
 use crate::train::Device;
@@ -154,7 +154,9 @@ impl Suite {
             Device::CudaEmulated(number) => Some(number),
             _ => None,
         };
-        match (self.device.driver()?, self.device.gpu()?) {
+        let (driver, gpu) = (self.device.driver()?, self.device.gpu()?);
+        let offered = gpu.as_ref().map_or(Offered::default(), |gpu| gpu.offered());
+        match (driver, gpu) {
             // A GPU is one; its kernels are compiled once.
             (Some(driver), _) if schedule.is_none() => {
                 let mut modules = Modules::new(driver, self.library.clone());
@@ -170,13 +172,13 @@ impl Suite {
         }
         let mut report = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).1;
         if self.ops.is_empty() {
-            report.untried = self.entries().filter(|symbol| !report.entries.contains_key(symbol)).collect();
+            report.untried = self.entries(offered).filter(|symbol| !report.entries.contains_key(symbol)).collect();
         }
         Ok(report)
     }
 
-    /// Names of everything that the cases of all ops must launch.
-    fn entries(&self) -> Box<dyn Iterator<Item = String> + '_> {
+    /// Names of everything that the cases of all ops must launch, on an adapter that offers this.
+    fn entries(&self, offered: Offered) -> Box<dyn Iterator<Item = String> + '_> {
         match self.device {
             Device::Cpu => Box::new(std::iter::empty()),
             Device::Cuda(_) | Device::CudaEmulated(_) => {
@@ -184,10 +186,11 @@ impl Suite {
                 Box::new(entries.map(|entry| entry.symbol.clone()))
             }
             Device::Wgpu(_) => {
-                let of_op = |shader: &&Shader| REGISTRY.iter().any(|&(op, _)| op == shader.name);
+                let of_op = |shader: &&Shader| REGISTRY.iter().any(|&(op, _)| op == shader.file);
                 let entries =
                     |shader: &'static Shader| shader.entries().map(|entry| format!("{}.{entry}", shader.name));
-                Box::new(SHADERS.iter().filter(of_op).flat_map(entries))
+                let symbols = SHADERS.iter().filter(of_op).flat_map(entries);
+                Box::new(symbols.filter(move |symbol| offered.lacks(symbol).is_none()))
             }
         }
     }

@@ -140,6 +140,9 @@ impl Target for Shaders {
     }
 
     fn launch(&mut self, call: &ShaderCall) -> Result<(), Failure> {
+        if let Some(needs) = self.gpu.offered().lacks(call.symbol) {
+            return Err(Misfit::new(format!("{} needs {needs}", call.symbol)).into());
+        }
         let recording = self.gpu.record(&[self.guarded(call)])?;
         self.asked.insert(call.symbol);
         let done = self.gpu.submit(&[recording]);

@@ -10,7 +10,8 @@ use std::thread::{self, Thread};
 use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
 
 use super::gpu::{Adapter, Features, Gpu, GpuError, Limits};
-use super::native::Native;
+use super::native::{self, Native};
+use crate::kernels::shaders::Offered;
 use crate::program::device::ALIGNMENT;
 
 /// Whether wgpu writes checks into shaders: of bounds, divisors and loops; and clears their workgroup memory.
@@ -24,6 +25,9 @@ pub enum Checks {
 
 /// For tests of what becomes of a run whose GPU is lost: the device is destroyed behind so many submissions.
 const LOSE: &str = "G2D_LOSE_GPU";
+/// Where this is set, adapters offer plans nothing that not every adapter has: for tests, and for drivers whose subgroups are
+/// faulty.
+const PLAIN: &str = "G2D_WGPU_PLAIN";
 
 /// All adapters; `wgpu:N` is the one at position N.
 pub fn list() -> Vec<Adapter> {
@@ -61,11 +65,12 @@ pub fn open(number: u32, checks: Checks) -> Result<Arc<dyn Gpu>, GpuError> {
     let adapters = adapters();
     let described = || adapters.iter().map(describe).collect::<Vec<_>>();
     let adapter = adapters.get(number as usize).ok_or_else(|| missing(number, &described()))?;
-    let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
+    let offered = offered(adapter);
+    let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..native::descriptor(offered) };
     let opened = wait(adapter.request_device(&descriptor));
     let (device, queue) = opened.map_err(|why| GpuError::Absent(format!("{}: {why}", describe(adapter).name)))?;
     let lost_behind = std::env::var(LOSE).ok().and_then(|submissions| submissions.parse().ok());
-    Ok(Arc::new(Native::new(device, queue, piece(&adapter.limits()), checks, lost_behind)))
+    Ok(Arc::new(Native::new(device, queue, (piece(&adapter.limits()), offered), checks, lost_behind)))
 }
 
 /// Real adapters first, discrete ones before others; those alike as the system lists them.
@@ -106,7 +111,21 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
         },
         more: more(software, &features),
         features,
+        offered: offered(adapter),
     }
+}
+
+/// What plans for it make use of.
+fn offered(adapter: &wgpu::Adapter) -> Offered {
+    if std::env::var_os(PLAIN).is_some() {
+        return Offered::default();
+    }
+    let of_f32 = |made: &wgpu::CooperativeMatrixProperties| {
+        let f32 = wgpu::CooperativeScalarType::F32;
+        [made.m_size, made.n_size, made.k_size] == [8; 3] && [made.ab_type, made.cr_type] == [f32; 2]
+    };
+    let cooperative = adapter.cooperative_matrix_properties().iter().any(of_f32);
+    Offered { subgroups: features(adapter).subgroups, cooperative }
 }
 
 fn features(adapter: &wgpu::Adapter) -> Features {

@@ -7,6 +7,7 @@
 
 use serde::Serialize;
 
+use crate::kernels::shaders::Offered;
 use crate::program::ShaderCall;
 
 /// What a GPU refuses or reports.
@@ -62,8 +63,10 @@ pub struct Adapter {
     pub piece: u64,
     /// What else it allows.
     pub limits: Limits,
-    /// What it offers beyond what every adapter has. No shader needs any of it.
+    /// What it offers beyond what every adapter has.
     pub features: Features,
+    /// What of that plans make use of; kernels that every adapter runs take its place where it is not offered.
+    pub offered: Offered,
     /// What could be installed for more; empty where nothing is known.
     pub more: Vec<String>,
 }
@@ -104,6 +107,9 @@ pub struct Recording(pub u64);
 pub trait Gpu: Send + Sync {
     /// Bytes of one buffer and of one binding, at most: a multiple of the alignment.
     fn piece(&self) -> u64;
+
+    /// What shaders may use beyond what every GPU has.
+    fn offered(&self) -> Offered;
 
     /// Memory of `bytes` bytes, zeroed; its address.
     fn allocate(&self, bytes: u64) -> Result<u64, GpuError>;

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferDescriptor,
     BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor, ComputePipeline, ComputePipelineDescriptor, Device,
-    MapMode, PipelineCompilationOptions, PollType, Queue, ShaderModule, ShaderModuleDescriptor, ShaderRuntimeChecks,
-    ShaderSource,
+    DeviceDescriptor, ExperimentalFeatures, Features, MapMode, PipelineCompilationOptions, PollType, Queue,
+    ShaderModule, ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource,
 };
 
 use super::adapter::Checks;
 use super::gpu::{Gpu, GpuError, Recording};
-use crate::kernels::shaders::{self, Shader};
+use crate::kernels::shaders::{self, Offered, Shader};
 use crate::program::device::ALIGNMENT;
 use crate::program::{Binding, ShaderCall};
 
@@ -26,6 +26,7 @@ pub struct Native {
     device: Device,
     queue: Queue,
     piece: u64,
+    offered: Offered,
     checks: Checks,
     /// Submissions until the device is destroyed, if it shall be.
     left: Option<AtomicU64>,
@@ -69,9 +70,32 @@ fn invalid(what: String) -> GpuError {
     GpuError::Invalid(what)
 }
 
+/// What has to be asked of an adapter for shaders to use what it offers.
+pub fn descriptor(offered: Offered) -> DeviceDescriptor<'static> {
+    let mut required_features = Features::empty();
+    required_features.set(Features::SUBGROUP, offered.subgroups.is_some());
+    required_features.set(Features::EXPERIMENTAL_COOPERATIVE_MATRIX, offered.cooperative);
+    let experimental_features = match offered.cooperative {
+        // wgpu has cooperative matrices as an experiment, which may still have bugs that its validation does not catch. The texts
+        // that use them are ours, in workgroup memory alone, and held against the definition of the op wherever tests find an
+        // adapter that offers them.
+        #[allow(unsafe_code)]
+        true => unsafe { ExperimentalFeatures::enabled() },
+        false => ExperimentalFeatures::disabled(),
+    };
+    DeviceDescriptor { required_features, experimental_features, ..DeviceDescriptor::default() }
+}
+
 impl Native {
-    /// On a device that takes buffers and bindings of `piece` bytes, and which is lost behind so many submissions, if any.
-    pub fn new(device: Device, queue: Queue, piece: u64, checks: Checks, lost_behind: Option<u64>) -> Self {
+    /// On a device that takes buffers and bindings of so many bytes and offers this, and which is lost behind so many
+    /// submissions, if any.
+    pub fn new(
+        device: Device,
+        queue: Queue,
+        (piece, offered): (u64, Offered),
+        checks: Checks,
+        lost_behind: Option<u64>,
+    ) -> Self {
         let faults = Arc::new(Mutex::new(Faults::default()));
         let reported = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -83,7 +107,7 @@ impl Native {
             lock(&reported).lost.get_or_insert(why);
         });
         let left = lost_behind.map(AtomicU64::new);
-        Self { device, queue, piece, checks, left, faults, held: Mutex::default() }
+        Self { device, queue, piece, offered, checks, left, faults, held: Mutex::default() }
     }
 
     /// What was reported since the last time, made into an error by `of`; a lost device is that and nothing else.
@@ -141,6 +165,9 @@ impl Native {
         }
         let refused = |why: String| GpuError::Shader { symbol: symbol.into(), why };
         let (shader, entry) = shaders::find(symbol).ok_or_else(|| refused("it does not ship".into()))?;
+        if let Some(needs) = self.offered.lacks(symbol) {
+            return Err(refused(format!("it needs {needs}, which the adapter does not offer")));
+        }
         let module = held.modules.entry(shader.name).or_insert_with(|| self.module(shader));
         let pipeline = self.device.create_compute_pipeline(&ComputePipelineDescriptor {
             label: Some(symbol),
@@ -184,6 +211,10 @@ impl Native {
 impl Gpu for Native {
     fn piece(&self) -> u64 {
         self.piece
+    }
+
+    fn offered(&self) -> Offered {
+        self.offered
     }
 
     fn allocate(&self, bytes: u64) -> Result<u64, GpuError> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use g2d::base::Spec;
+use g2d::kernels::shaders::Offered;
 use g2d::ops::gelu::Gelu;
 use g2d::program::{Binding, Kernels, Precision, Recorder, ShaderCall, StateLayout, plan};
 use g2d::verify::Shaders;
@@ -90,6 +91,10 @@ impl Gpu for Losing {
         self.gpu.piece()
     }
 
+    fn offered(&self) -> Offered {
+        self.gpu.offered()
+    }
+
     fn allocate(&self, bytes: u64) -> Result<u64, GpuError> {
         self.gpu.allocate(bytes)
     }
@@ -137,7 +142,7 @@ fn a_gpu_that_is_lost_ends_the_replay_with_the_place_and_what_to_do() {
     recorder.output("y", value);
     let program = recorder.finish();
     let states = StateLayout::of(&program, Precision::Exact);
-    let plan = Arc::new(plan(program, &states, Kernels::Wgsl).unwrap());
+    let plan = Arc::new(plan(program, &states, Kernels::Wgsl(gpu.offered())).unwrap());
     let mut replay =
         Replay::open(Arc::new(Losing { gpu, left: AtomicUsize::new(1) }), std::slice::from_ref(&plan)).unwrap();
     for (_, at) in &plan.inputs {

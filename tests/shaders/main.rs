@@ -6,7 +6,10 @@
 mod common;
 
 mod adapter;
+mod f16;
 #[cfg(feature = "cli")]
 mod lost;
+#[cfg(feature = "cli")]
+mod offered;
 mod ops;
 mod texts;

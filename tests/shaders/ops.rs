@@ -35,6 +35,16 @@ fn kernels_agree_with_the_reference() {
     assert!(failures.is_empty(), "{} kernels fail on {}:\n{}", failures.len(), adapter.name, failures.join("\n"));
     assert!(report.uncovered.is_empty(), "no shader does {:?}", report.uncovered);
     assert!(report.untried.is_empty(), "no case dispatches {:?}", report.untried);
+    let passed = |kernel: &str| report.kernels.iter().any(|(name, line)| name.ends_with(kernel) && line.passed > 0);
+    if only.is_empty() {
+        assert_eq!(passed("/subgroups"), adapter.offered.subgroups.is_some());
+        assert_eq!(passed("/cooperative"), adapter.offered.cooperative);
+    }
+    if !adapter.offered.cooperative {
+        let what =
+            format!("{} offers no cooperative matrices of f32: shaders with them are validated, not run", adapter.name);
+        ledger::skipped("cooperative", what, "a driver that has them, such as lavapipe of Mesa 25.2 or later");
+    }
     let (kernels, entries) = (report.kernels.len(), report.entries.len());
     ledger::ran("wgpu", format!("{kernels} kernels of ops ({entries} entries) on {}", adapter.name));
 }

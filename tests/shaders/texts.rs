@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use g2d::base::DType;
-use g2d::kernels::shaders::{self, SHADERS};
+use g2d::kernels::shaders::{self, Form, SHADERS, Shader};
 use g2d::ops::{LARGE, REGISTRY};
 use g2d::program::device::ALIGNMENT;
 use g2d::program::{Precision, ShaderCall, ShaderIo, Size};
@@ -23,17 +23,22 @@ const WORKGROUP_BYTES: u32 = 16384;
 /// Workgroups along one dimension, at most.
 const GROUPS: u32 = 65535;
 
-/// Parses and validates; a fault is shown with its place.
-fn validated(text: &str) -> Result<(Module, ModuleInfo), String> {
+/// Parses and validates on an adapter that offers no more than what the form needs; a fault is shown with its place.
+fn validated(text: &str, form: Form) -> Result<(Module, ModuleInfo), String> {
+    let offered = match form {
+        Form::Plain => Capabilities::empty(),
+        Form::Subgroups => Capabilities::SUBGROUP,
+        Form::Cooperative => Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX,
+    };
     let module = wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module);
+    let info = Validator::new(ValidationFlags::all(), offered).validate(&module);
     let info = info.map_err(|error| error.emit_to_string(text))?;
     Ok((module, info))
 }
 
 /// Whether a call gives its entry what it declares and uses.
-fn fits(text: &str, entry: &str, call: &ShaderCall) -> Result<(), String> {
-    let (module, info) = validated(text)?;
+fn fits((text, form): (&str, Form), entry: &str, call: &ShaderCall) -> Result<(), String> {
+    let (module, info) = validated(text, form)?;
     let found = module.entry_points.iter().position(|point| point.name == entry);
     let at = found.ok_or_else(|| format!("there is no entry {entry}"))?;
     let (mut storage, mut uniform, mut shared) = (Vec::new(), 0, 0);
@@ -102,11 +107,39 @@ fn calls() -> BTreeMap<String, ShaderCall> {
 #[test]
 fn every_shader_is_valid() {
     for shader in SHADERS {
-        if let Err(what) = validated(shader.text) {
-            panic!("kernels/{}.wgsl, behind the prelude: {what}", shader.name);
+        if let Err(what) = validated(shader.text, shader.form) {
+            panic!("{}, from kernels/{}.wgsl: {what}", shader.name, shader.file);
         }
         // Buffers are bound with guards behind them where shaders are tried.
         assert!(!shader.text.contains("arrayLength"), "kernels/{}.wgsl asks how long a buffer is", shader.name);
+    }
+}
+
+/// How many instructions of SPIR-V have that code.
+#[cfg(target_os = "linux")]
+fn instructions(shader: &Shader, code: u32) -> usize {
+    use wgpu::naga::back::spv;
+    let (module, info) = validated(shader.text, shader.form).expect("it is valid");
+    let options = spv::Options { lang_version: (1, 6), ..spv::Options::default() };
+    let words = spv::write_vec(&module, &info, &options, None).expect("it can be written");
+    let (mut at, mut found) = (5, 0);
+    while at < words.len() {
+        found += usize::from(words[at] & 0xffff == code);
+        at += (words[at] >> 16).max(1) as usize;
+    }
+    found
+}
+
+/// Drivers are few that have cooperative matrices; what they would be given is looked at everywhere.
+#[cfg(target_os = "linux")]
+#[test]
+fn cooperative_products_reach_the_driver_as_such() {
+    const MULTIPLY_ADD: u32 = 4459; // OpCooperativeMatrixMulAddKHR
+    let (cooperative, others): (Vec<_>, Vec<_>) = SHADERS.iter().partition(|shader| shader.form == Form::Cooperative);
+    for shader in cooperative {
+        assert_eq!(instructions(shader, MULTIPLY_ADD), 16, "{}", shader.name);
+        let file = others.iter().find(|other| other.form == Form::Plain && other.file == shader.file);
+        assert_eq!(file.map(|plain| instructions(plain, MULTIPLY_ADD)), Some(0), "{}", shader.file);
     }
 }
 
@@ -123,7 +156,7 @@ fn calls_give_entries_what_they_declare() {
     }
     for (form, call) in &calls {
         let found = shaders::find(call.symbol).ok_or_else(|| "it does not ship".to_owned());
-        if let Err(what) = found.and_then(|(shader, entry)| fits(shader.text, entry, call)) {
+        if let Err(what) = found.and_then(|(shader, entry)| fits((shader.text, shader.form), entry, call)) {
             faults.push(format!("{form}: {what}"));
         }
     }
@@ -135,7 +168,7 @@ fn calls_and_shaders_that_do_not_fit_are_found() {
     let calls = calls();
     let call = calls.values().find(|call| call.symbol == "gelu.fwd").expect("gelu has a kernel");
     let (shader, entry) = shaders::find(call.symbol).expect("it ships");
-    fits(shader.text, entry, call).expect("the shader that ships fits");
+    fits((shader.text, shader.form), entry, call).expect("the shader that ships fits");
     for (from, to) in [
         ("storage, read_write> x", "storage, read> x"),
         ("batch: u32", "batch: u32, more: u32"),
@@ -146,13 +179,13 @@ fn calls_and_shaders_that_do_not_fit_are_found() {
     ] {
         assert!(shader.text.contains(from), "{from}");
         let text = shader.text.replace(from, to).replace("1.0 * distribution(x[at])", "1.0");
-        assert!(fits(&text, entry, call).is_err(), "{from} replaced by {to}");
+        assert!(fits((&text, Form::Plain), entry, call).is_err(), "{from} replaced by {to}");
     }
     let mut fewer = call.clone();
     fewer.bindings.pop();
     let longer = ShaderCall { parameters: [&call.parameters[..], &[0; 4]].concat(), ..call.clone() };
     let wide = ShaderCall { groups: [65536, 1, 1], ..call.clone() };
     for call in [fewer, longer, wide] {
-        assert!(fits(shader.text, entry, &call).is_err(), "{call:?}");
+        assert!(fits((shader.text, shader.form), entry, &call).is_err(), "{call:?}");
     }
 }

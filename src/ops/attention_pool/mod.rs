@@ -17,6 +17,7 @@ mod reference;
 mod wgsl;
 
 use crate::base::{Kind, Number, Rng, Spec};
+use crate::kernels::shaders::SUBGROUPS;
 use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value};
 
 /// See the [module](self).
@@ -169,7 +170,7 @@ impl Operation for AttentionPool {
     }
 
     fn wgsl(&self) -> &'static [&'static str] {
-        &[wgsl::KERNEL]
+        &[SUBGROUPS, wgsl::KERNEL]
     }
 
     fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {

@@ -18,6 +18,7 @@ mod wgsl;
 pub(super) use reference::log_sum_exp;
 
 use crate::base::{Number, Real, Rng, Spec};
+use crate::kernels::shaders::SUBGROUPS;
 use crate::program::{
     Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Pass, Recorder, ShaderIo, Size, Value,
 };
@@ -145,7 +146,7 @@ impl Operation for ClipLoss {
     }
 
     fn wgsl(&self) -> &'static [&'static str] {
-        &[wgsl::KERNEL]
+        &[SUBGROUPS, wgsl::KERNEL]
     }
 
     fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {

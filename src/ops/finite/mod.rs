@@ -9,6 +9,7 @@ mod tests;
 mod wgsl;
 
 use crate::base::{Kind, Number, Rng, Spec};
+use crate::kernels::shaders::SUBGROUPS;
 use crate::program::{Case, DeviceIo, HostIo, Misfit, Operation, Outputs, ShaderIo, Size};
 
 /// See the [module](self).
@@ -57,7 +58,7 @@ impl Operation for Finite {
     }
 
     fn wgsl(&self) -> &'static [&'static str] {
-        &[wgsl::KERNEL]
+        &[SUBGROUPS, wgsl::KERNEL]
     }
 
     fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {

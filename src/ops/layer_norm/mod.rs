@@ -16,6 +16,7 @@ mod reference;
 mod wgsl;
 
 use crate::base::{Number, Real, Rng, Spec};
+use crate::kernels::shaders::SUBGROUPS;
 use crate::ops::rows::{self, Packing};
 use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value};
 
@@ -137,7 +138,7 @@ impl Operation for LayerNorm {
     }
 
     fn wgsl(&self) -> &'static [&'static str] {
-        &[wgsl::KERNEL]
+        &[SUBGROUPS, wgsl::KERNEL]
     }
 
     fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {

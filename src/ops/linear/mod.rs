@@ -16,6 +16,7 @@ mod reference;
 pub mod wgsl;
 
 use crate::base::{Kind, Number, Rng, Spec};
+use crate::kernels::shaders::COOPERATIVE;
 use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value};
 
 /// What is computed.
@@ -192,7 +193,7 @@ impl Operation for Linear {
     }
 
     fn wgsl(&self) -> &'static [&'static str] {
-        &[wgsl::KERNEL]
+        if self.pass == Pass::BiasGrad { &[wgsl::KERNEL] } else { &[COOPERATIVE, wgsl::KERNEL] }
     }
 
     fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {

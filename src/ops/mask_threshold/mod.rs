@@ -25,6 +25,7 @@ mod tests;
 mod wgsl;
 
 use crate::base::{Number, Rng, Spec};
+use crate::kernels::shaders::SUBGROUPS;
 use crate::program::{
     Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value,
 };
@@ -126,7 +127,7 @@ impl Operation for MaskThreshold {
     }
 
     fn wgsl(&self) -> &'static [&'static str] {
-        &[wgsl::KERNEL]
+        &[SUBGROUPS, wgsl::KERNEL]
     }
 
     fn run_wgsl(&self, _kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {

@@ -89,7 +89,7 @@ fn recorded(gpu: &Arc<dyn Gpu>, record: impl FnOnce(&mut Recorder) -> Result<Vec
     }
     let program = recorder.finish();
     let states = StateLayout::in_pieces(&program, Precision::Exact, gpu.piece() as usize);
-    let plan: Arc<Checked> = Arc::new(plan(program, &states, Kernels::Wgsl)?);
+    let plan: Arc<Checked> = Arc::new(plan(program, &states, Kernels::Wgsl(gpu.offered()))?);
     let mut replay = Replay::open(gpu.clone(), &[plan.clone()])?;
     let mut rng = Rng::new(0, 0, 0);
     for (_, at) in &plan.inputs {
