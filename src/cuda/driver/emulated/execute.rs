@@ -34,6 +34,8 @@ pub(super) enum Flow {
     Changed,
     /// The fragment goes on with the next instruction, after others.
     Yield,
+    /// The fragment comes back to this instruction, after others.
+    Again,
     /// The fragment goes on with the next instruction, after the CTA's barriers have been settled.
     Pause,
 }
@@ -97,6 +99,7 @@ impl Context<'_, '_> {
         let Fragment { mut pc, mask, .. } = self.warp.fragments[index];
         let alone = self.warp.fragments.len() == 1;
         let watches = self.checks().registers && !function.watched.names.is_empty();
+        let follows = self.checks().products;
         loop {
             let instr = function.code.get(pc).ok_or_else(|| without_end(mask))?;
             self.warp.pc = pc;
@@ -104,6 +107,13 @@ impl Context<'_, '_> {
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
             if watches && let Some(touch) = &function.watched.touches[pc] {
                 self.follow(touch, mask, active)?;
+            }
+            if let Some(Some(touch)) = function.products.touches.get(pc)
+                && follows
+                && active != 0
+                && !matches!(instr.op, Op::Wgmma(_))
+            {
+                self.follow_products(touch)?;
             }
             match &instr.op {
                 Op::Scalar(scalar) => {
@@ -139,8 +149,8 @@ impl Context<'_, '_> {
                         self.warp.fragments[index].pc = pc + 1;
                         return Ok(false);
                     }
-                    Flow::Yield => {
-                        self.warp.fragments[index].pc = pc + 1;
+                    flow @ (Flow::Yield | Flow::Again) => {
+                        self.warp.fragments[index].pc = pc + usize::from(flow == Flow::Yield);
                         self.warp.fragments[index].spin(true);
                         return Ok(true);
                     }
@@ -221,12 +231,20 @@ impl Context<'_, '_> {
             }
             Op::Mbarrier(mbarrier) => self.mbarrier(mbarrier, active)?,
             Op::Fence(order) => self.fence(*order, active),
+            Op::Bulk(bulk) => self.bulk(bulk, active)?,
+            Op::BulkTensor(copy) => self.bulk_tensor(copy, active)?,
+            Op::BulkCommit => self.warp.stores.commit(active),
+            Op::BulkWait(youngest) => self.wait_stores(active, *youngest)?,
+            Op::FenceProxy => self.warp.fence_proxy(self.block.serial, active),
+            Op::FenceMbarriers => self.fence_mbarriers(active),
             Op::Prefetch(..) => {}
             Op::Discard(space, address) => self.discard(*space, address, active)?,
             Op::ReadClock(to, clock) => self.read_clock(*to, *clock, active),
             Op::Yield => return Ok(Flow::Yield),
             Op::Trap => return Err(Finding::new(Check::Trap, active.trailing_zeros() as usize, "the kernel traps")),
             Op::Exit => {
+                self.leave_copies(active)?;
+                self.leave_products(active)?;
                 self.block.live -= active.count_ones();
                 self.warp.fragments[index].pc = self.warp.pc + 1;
                 self.warp.exit(index, active);
@@ -268,6 +286,13 @@ impl Context<'_, '_> {
         if !matches!(order, Order::Acquire(_)) {
             self.release(scope, active);
         }
+    }
+
+    /// `fence.mbarrier_init` (9.7.13.4).
+    fn fence_mbarriers(&mut self, active: u32) {
+        self.block.mbarriers.show(active, self.warp.stamp(false));
+        self.warp.clocks.tick(self.warp.index);
+        self.warp.settle_floor();
     }
 
     fn discard(&mut self, space: Space, address: &super::instr::Address, active: u32) -> Outcome {
@@ -329,11 +354,13 @@ fn class(op: &Op) -> Class {
         Op::Branch(_) | Op::BranchIndexed(..) | Op::Exit | Op::Trap => Class::Control,
         Op::Barrier(_) | Op::WarpSync(_) | Op::Fence(_) | Op::Mbarrier(_) => Class::Synchronization,
         Op::CpAsyncCommit | Op::CpAsyncWait(_) | Op::CpAsyncWaitAll => Class::Synchronization,
+        Op::BulkCommit | Op::BulkWait(_) | Op::FenceProxy | Op::FenceMbarriers => Class::Synchronization,
+        Op::WgmmaFence | Op::WgmmaCommit | Op::WgmmaWait(_) => Class::Synchronization,
         Op::Shuffle(_) | Op::Vote(..) | Op::MatchAny(..) | Op::MatchAll(..) => Class::Collective,
         Op::Redux(..) | Op::Elect(..) | Op::ActiveMask(_) => Class::Collective,
-        Op::CpAsync(_) => Class::Copy,
-        Op::Mma(_) => Class::Matrix,
-        Op::Yield | Op::Prefetch(..) | Op::ReadClock(..) => Class::Other,
+        Op::CpAsync(_) | Op::Bulk(_) | Op::BulkTensor(_) => Class::Copy,
+        Op::Mma(_) | Op::Wgmma(_) => Class::Matrix,
+        Op::SetRegisters(_) | Op::Yield | Op::Prefetch(..) | Op::ReadClock(..) => Class::Other,
     }
 }
 

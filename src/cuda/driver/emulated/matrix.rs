@@ -20,7 +20,7 @@ const COLUMNS: usize = 8;
 const ROW_BYTES: usize = 16;
 
 /// The NaN that matrix units give.
-const NAN: u32 = 0x7fff_ffff;
+pub(super) const NAN: u32 = 0x7fff_ffff;
 
 impl Context<'_, '_> {
     /// Offsets of the rows: lane 8 i + r names row r of matrix i; lanes beyond the last matrix name nothing.
@@ -152,24 +152,24 @@ fn operands(
 }
 
 #[inline(always)]
-fn brain(word: u32) -> [f32; 2] {
+pub(super) fn brain(word: u32) -> [f32; 2] {
     [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
 }
 
 #[inline(always)]
-fn half(word: u32) -> [f32; 2] {
+pub(super) fn half(word: u32) -> [f32; 2] {
     [f16::from_bits(word as u16).to_f32(), f16::from_bits((word >> 16) as u16).to_f32()]
 }
 
 /// The low 13 bits do not count.
 #[inline(always)]
-fn tf32(word: u32) -> [f32; 2] {
+pub(super) fn tf32(word: u32) -> [f32; 2] {
     [f32::from_bits(word & 0xffff_e000), 0.0]
 }
 
 /// Row and first column of each of C's and D's pairs of elements: registers 0 and 1, then 2 and 3.
 #[inline(always)]
-fn pair(lane: usize, high: usize) -> (usize, usize) {
+pub(super) fn pair(lane: usize, high: usize) -> (usize, usize) {
     (lane / 4 + 8 * high, 2 * (lane % 4))
 }
 
