@@ -98,22 +98,14 @@ impl Context<'_, '_> {
         let function: &Function = self.grid.function;
         let Fragment { mut pc, mask, .. } = self.warp.fragments[index];
         let alone = self.warp.fragments.len() == 1;
-        let watches = self.checks().registers && !function.watched.names.is_empty();
-        let follows = self.checks().products;
+        let watches = self.watches(function);
         loop {
             let instr = function.code.get(pc).ok_or_else(|| without_end(mask))?;
             self.warp.pc = pc;
             self.grid.tick(self.block, self.warp, mask)?;
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
-            if watches && let Some(touch) = &function.watched.touches[pc] {
-                self.follow(touch, mask, active)?;
-            }
-            if let Some(Some(touch)) = function.products.touches.get(pc)
-                && follows
-                && active != 0
-                && !matches!(instr.op, Op::Wgmma(_))
-            {
-                self.follow_products(touch)?;
+            if watches != [false; 2] {
+                self.follow_registers(watches, mask, active)?;
             }
             match &instr.op {
                 Op::Scalar(scalar) => {
@@ -168,6 +160,25 @@ impl Context<'_, '_> {
         if active != 0 {
             self.grid.count(scalar.class().into());
             scalar::execute(scalar, &mut self.warp.registers, active);
+        }
+    }
+
+    /// Whether registers that may not have been written are followed, and those of products.
+    fn watches(&self, function: &Function) -> [bool; 2] {
+        let Checks { registers, products, .. } = *self.checks();
+        [registers && !function.watched.names.is_empty(), products && !function.products.names.is_empty()]
+    }
+
+    /// Follows registers that may not have been written, and those of products, as far as these are watched.
+    fn follow_registers(&mut self, [written, products]: [bool; 2], mask: u32, active: u32) -> Outcome {
+        let (function, pc): (&Function, usize) = (self.grid.function, self.warp.pc);
+        if written && let Some(touch) = &function.watched.touches[pc] {
+            self.follow(touch, mask, active)?;
+        }
+        let product = matches!(function.code[pc].op, Op::Wgmma(_));
+        match &function.products.touches.get(pc) {
+            Some(Some(touch)) if products && active != 0 && !product => self.follow_products(touch),
+            _ => Ok(()),
         }
     }
 

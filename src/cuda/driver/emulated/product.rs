@@ -3,12 +3,14 @@
 //! Products are exact and sums rounded in order of k, as those of `mma.sync` here are, or taken as tensor cores do
 //! ([`sums`](super::sums)).
 
+use std::rc::Rc;
+
 use super::asynchronous::{Left, Wgmma};
 use super::descriptor::CHUNK;
 use super::execute::Context;
 use super::instr::MmaType;
 use super::matrix::{NAN, brain, half, pair, tf32};
-use super::registers::LANES;
+use super::registers::{LANES, Word};
 use super::report::Outcome;
 use super::scalar::rows::vectorised;
 use super::sums::fused;
@@ -23,21 +25,33 @@ const DEPTH: usize = 16;
 /// Elements of a chunk at most.
 const ELEMENTS: usize = 8;
 
-/// The factors of one warp's part, by row of A and by depth of B.
-struct Factors {
-    a: [[f32; DEPTH]; ROWS],
-    b: Box<[[f32; COLUMNS]; DEPTH]>,
+/// What a product of a warpgroup read in shared memory: A, unless it is in registers, by row, and B by depth.
+#[derive(Debug)]
+pub struct Factors {
+    a: [[f32; DEPTH]; WARPS * ROWS],
+    b: [[f32; COLUMNS]; DEPTH],
 }
 
 impl Context<'_, '_> {
     /// Adds a product to the accumulators of this warp, or writes it there.
     pub(super) fn multiply(&mut self, wgmma: &Wgmma, product: &Product) -> Outcome {
-        let mut factors = Factors { a: [[0.0; DEPTH]; ROWS], b: Box::new([[0.0; COLUMNS]; DEPTH]) };
-        match wgmma.a {
-            Left::Registers(registers) => self.left_from_registers(wgmma, &registers, &mut factors.a),
-            Left::Shared(_) => self.left_from_shared(wgmma, product.a, &mut factors.a)?,
-        }
-        self.right(wgmma, product.b, &mut factors.b)?;
+        let factors = match self.block.warpgroups.read_factors(self.warp.index, product.number) {
+            Some(factors) => factors,
+            None => {
+                let factors = Rc::new(self.factors(wgmma, product)?);
+                self.block.warpgroups.keep_factors(self.warp.index, product.number, &factors);
+                factors
+            }
+        };
+        let first = self.warp.index % WARPS * ROWS;
+        let own;
+        let a = match wgmma.a {
+            Left::Registers(registers) => {
+                own = self.left_from_registers(wgmma, &registers);
+                &own[..]
+            }
+            Left::Shared(_) => &factors.a[first..first + ROWS],
+        };
         let columns = usize::from(wgmma.columns);
         let mut sums = Box::new([[0.0; COLUMNS]; ROWS]);
         if product.adds {
@@ -45,7 +59,7 @@ impl Context<'_, '_> {
         }
         let (exact, depth) = (self.grid.options.exact_sums, wgmma.depth());
         if exact {
-            for (row, sums) in factors.a.iter().zip(sums.iter_mut()) {
+            for (row, sums) in a.iter().zip(sums.iter_mut()) {
                 for (column, sum) in sums.iter_mut().take(columns).enumerate() {
                     *sum = fused(*sum, (0..depth).map(|k| (row[k], factors.b[k][column])));
                 }
@@ -53,7 +67,7 @@ impl Context<'_, '_> {
         } else {
             vectorised(
                 #[inline(always)]
-                || accumulate(&factors, &mut sums, columns, depth),
+                || accumulate(a, &factors.b, &mut sums, columns, depth),
             );
         }
         self.store_sums(wgmma, &sums);
@@ -61,12 +75,8 @@ impl Context<'_, '_> {
     }
 
     /// A from registers: as that of `mma.sync`, rows `l / 4` and 8 further, two 16-bit elements or one of tf32 a register.
-    fn left_from_registers(
-        &self,
-        wgmma: &Wgmma,
-        registers: &[super::registers::Word; 4],
-        a: &mut [[f32; DEPTH]; ROWS],
-    ) {
+    fn left_from_registers(&self, wgmma: &Wgmma, registers: &[Word; 4]) -> [[f32; DEPTH]; ROWS] {
+        let mut a = [[0.0; DEPTH]; ROWS];
         let each = if wgmma.kind == MmaType::Tf32 { 1 } else { 2 };
         let sign = if wgmma.negated[0] { -1.0 } else { 1.0 };
         for (number, register) in registers.iter().enumerate() {
@@ -79,21 +89,20 @@ impl Context<'_, '_> {
                 }
             }
         }
+        a
     }
 
-    fn left_from_shared(&self, wgmma: &Wgmma, bits: u64, a: &mut [[f32; DEPTH]; ROWS]) -> Outcome {
-        let first = self.warp.index % WARPS * ROWS;
-        let sign = if wgmma.negated[0] { -1.0 } else { 1.0 };
-        self.each_element(wgmma, bits, wgmma.transposed[0], first..first + ROWS, |i, k, value| {
-            a[i - first][k] = sign * value;
-        })
-    }
-
-    fn right(&self, wgmma: &Wgmma, bits: u64, b: &mut [[f32; COLUMNS]; DEPTH]) -> Outcome {
-        let sign = if wgmma.negated[1] { -1.0 } else { 1.0 };
-        self.each_element(wgmma, bits, wgmma.transposed[1], 0..wgmma.columns.into(), |j, k, value| {
-            b[k][j] = sign * value
-        })
+    /// Reads what lies in shared memory, for all warps of the warpgroup at once: when one of them has waited, it may change.
+    fn factors(&self, wgmma: &Wgmma, product: &Product) -> Outcome<Factors> {
+        let mut factors = Factors { a: [[0.0; DEPTH]; WARPS * ROWS], b: [[0.0; COLUMNS]; DEPTH] };
+        let [sign_a, sign_b] = wgmma.negated.map(|negated| if negated { -1.0 } else { 1.0 });
+        if let Left::Shared(_) = wgmma.a {
+            let (a, transposed) = (&mut factors.a, wgmma.transposed[0]);
+            self.each_element(wgmma, product.a, transposed, 0..WARPS * ROWS, |i, k, value| a[i][k] = sign_a * value)?;
+        }
+        let (b, columns) = (&mut factors.b, wgmma.columns.into());
+        self.each_element(wgmma, product.b, wgmma.transposed[1], 0..columns, |j, k, value| b[k][j] = sign_b * value)?;
+        Ok(factors)
     }
 
     /// Visits the elements of a factor in shared memory: line, depth, value.
@@ -170,10 +179,16 @@ fn values(kind: MmaType, bytes: &[u8]) -> [f32; ELEMENTS] {
 }
 
 #[inline(always)]
-fn accumulate(factors: &Factors, sums: &mut [[f32; COLUMNS]; ROWS], columns: usize, depth: usize) {
-    for (row, sums) in factors.a.iter().zip(sums.iter_mut()) {
+fn accumulate(
+    a: &[[f32; DEPTH]],
+    b: &[[f32; COLUMNS]; DEPTH],
+    sums: &mut [[f32; COLUMNS]; ROWS],
+    columns: usize,
+    depth: usize,
+) {
+    for (row, sums) in a.iter().zip(sums.iter_mut()) {
         let sums = &mut sums[..columns];
-        for (factor, others) in row.iter().zip(factors.b.iter()).take(depth) {
+        for (factor, others) in row.iter().zip(b.iter()).take(depth) {
             for (sum, other) in sums.iter_mut().zip(others) {
                 *sum += factor * other;
             }

@@ -5,7 +5,8 @@
 //! nor may what it reads be changed. It ends for the warpgroup as a whole: a wait for it ends when all four warps have begun
 //! it, and then what it read may be written by whoever knows that any of them has waited.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use super::asynchronous::{Accumulate, Left, Wgmma};
 use super::clocks::Agent;
@@ -13,6 +14,7 @@ use super::descriptor::{CHUNK, Descriptor};
 use super::execute::{Context, Flow};
 use super::function::{Function, ProductTouch};
 use super::instr::Op;
+use super::product::Factors;
 use super::registers::LANES;
 use super::report::{Check, Finding, Outcome, Place};
 use super::shared::Reader;
@@ -48,6 +50,8 @@ struct Group {
     done: [u32; WARPS],
     /// Registers that it was last given by `setmaxnreg`.
     registers: Option<u32>,
+    /// What products read in shared memory, by step, with the warps that have yet to take it up.
+    factors: BTreeMap<u32, (Rc<Factors>, usize)>,
 }
 
 /// The warpgroups of a CTA.
@@ -91,6 +95,23 @@ impl Warpgroups {
         self.groups.get(warp / WARPS).is_some_and(|group| number < group.first)
     }
 
+    /// What a product read when it took effect for another warp.
+    pub fn read_factors(&mut self, warp: usize, number: u32) -> Option<Rc<Factors>> {
+        let kept = &mut self.of(warp).factors;
+        let (factors, left) = kept.get_mut(&number)?;
+        *left -= 1;
+        let (factors, last) = (Rc::clone(factors), *left == 0);
+        if last {
+            kept.remove(&number);
+        }
+        Some(factors)
+    }
+
+    /// Keeps what a product read for the other warps.
+    pub fn keep_factors(&mut self, warp: usize, number: u32, factors: &Rc<Factors>) {
+        self.of(warp).factors.insert(number, (Rc::clone(factors), WARPS - 1));
+    }
+
     /// A step to which not all warps came: warpgroup, instruction, the warps that did.
     fn incomplete(&self) -> Option<(usize, usize, u8)> {
         let mut groups = self.groups.iter().enumerate();
@@ -107,6 +128,8 @@ struct Use {
     /// Products under way that sum into it, and that read it.
     sums: u16,
     inputs: u16,
+    /// The last product that sums into it.
+    last: usize,
 }
 
 /// A product that a warp has begun.
@@ -114,7 +137,7 @@ struct Use {
 pub struct Product {
     pc: usize,
     /// Its step in the warpgroup.
-    number: u32,
+    pub number: u32,
     group: u32,
     /// Descriptor of A, unless that is in registers.
     pub a: u64,
@@ -182,11 +205,12 @@ impl Context<'_, '_> {
     fn use_registers(&mut self, touch: &ProductTouch) -> Outcome {
         let function: &Function = self.grid.function;
         let own = &function.code[self.warp.pc].op;
-        let alike = |product: &Product| {
-            let other = &function.code[product.pc].op;
+        let alike = |other: usize| {
+            let other = &function.code[other].op;
             matches!((own, other), (Op::Wgmma(own), Op::Wgmma(other)) if own.d == other.d && own.kind == other.kind)
         };
-        let sums_alike = self.warp.products.pending.iter().all(alike);
+        // The accumulators of a product mostly have the same history, so that of the first is looked up once.
+        let (here, mut alike_with) = (self.warp.pc, None);
         let names = &function.products.names;
         let fault = |slot: u16, what: &str| {
             let text = format!("`{}` {what}", names[usize::from(slot)]);
@@ -213,10 +237,12 @@ impl Context<'_, '_> {
             if looks && (it.read || it.written) {
                 return fault(slot, unfenced);
             }
-            if looks && (it.inputs > 0 || it.sums > 0 && !sums_alike) {
+            let unlike = it.sums > 0 && alike_with != Some(it.last) && !alike(it.last);
+            if looks && (it.inputs > 0 || unlike) {
                 return fault(slot, "is summed into, and a product of another shape, or as a factor, still uses it");
             }
-            it.sums += 1;
+            alike_with = if it.sums > 0 { Some(it.last) } else { alike_with };
+            (it.sums, it.last) = (it.sums + 1, here);
         }
         Ok(())
     }

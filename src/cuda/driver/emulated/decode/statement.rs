@@ -125,14 +125,19 @@ impl<'m> Decoder<'m> {
             gaps: 0,
         };
         decoder.function(entry, places)?;
-        decoder.guard = None;
-        decoder.push(Op::Exit);
-        let (end, align) = (SHARED_BASE + decoder.out.shared_bytes, decoder.dynamic_align);
-        let gaps = if end == SHARED_BASE { 0 } else { widened(decoder.gaps, align) };
-        decoder.out.dynamic_shared = end.next_multiple_of(align) + gaps;
-        decoder.out.watched = assigned::watched(&decoder.out, &decoder.names);
-        decoder.out.products = products::products(&decoder.out, &decoder.names);
-        Ok(decoder.out)
+        Ok(decoder.finish())
+    }
+
+    /// What was decoded, with what follows from the whole.
+    fn finish(mut self) -> Function {
+        self.guard = None;
+        self.push(Op::Exit);
+        let (end, align) = (SHARED_BASE + self.out.shared_bytes, self.dynamic_align);
+        let gaps = if end == SHARED_BASE { 0 } else { widened(self.gaps, align) };
+        self.out.dynamic_shared = end.next_multiple_of(align) + gaps;
+        self.out.watched = assigned::watched(&self.out, &self.names);
+        self.out.products = products::products(&self.out, &self.names);
+        self.out
     }
 
     /// Decodes the statements of a function into the code.
