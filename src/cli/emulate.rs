@@ -60,6 +60,9 @@ pub struct Emulate {
     /// Let lanes of a warp see each other's accesses without bar.warp.sync.
     #[arg(long)]
     lockstep: bool,
+    /// Sum in matrix instructions as Hopper's tensor cores do, bit for bit, instead of rounding in order; slower.
+    #[arg(long)]
+    exact_sums: bool,
     /// Leave out these checkers. Without deadlock, threads may spin until --limit; where nothing can go on the launch still
     /// ends.
     #[arg(long, value_name = "CHECKER", value_delimiter = ',',
@@ -84,8 +87,18 @@ impl Emulate {
         let checks =
             Checks::without(self.off.iter().map(String::as_str)).map_err(|error| Error::Usage(error.to_string()))?;
         let checks = Checks { lockstep: self.lockstep, ..checks };
-        let (kernel, completion, limit) = (&self.kernel, self.completion, Some(self.limit));
-        let trial = Trial { file: &file, ptx: &ptx, kernel, launch, arguments, checks, seeds, completion, limit };
+        let trial = Trial {
+            file: &file,
+            ptx: &ptx,
+            kernel: &self.kernel,
+            launch,
+            arguments,
+            checks,
+            seeds,
+            completion: self.completion,
+            limit: Some(self.limit),
+            exact_sums: self.exact_sums,
+        };
         let outcome = trial.run().map_err(|error| Error::Usage(error.to_string()))?;
         print!("{}", text(&outcome, &kinds));
         Ok(())
@@ -103,6 +116,9 @@ fn text(outcome: &Outcome, kinds: &[Kind]) -> String {
         "global memory: {} bytes asked for in {} sectors, {} bytes touched; shared memory: {} conflicts\n",
         counters.global_bytes, counters.global_sectors, counters.global_unique_bytes, counters.shared_conflicts
     );
+    if counters.bulk_bytes > 0 {
+        text += &format!("bulk copies: {} bytes, {} of the sectors\n", counters.bulk_bytes, counters.bulk_sectors);
+    }
     if counters.tensor_flops > 0 {
         text += &format!("matrices: {} floating-point operations\n", counters.tensor_flops);
     }

@@ -89,21 +89,31 @@ fn forms_that_do_not_exist_are_named_with_their_line() {
 }
 
 #[test]
-fn hopper_forms_are_refused_by_name() {
+fn forms_of_clusters_and_others_of_hopper_are_refused_by_name() {
     for statement in [
-        "mbarrier.arrive.expect_tx.shared::cta.b64 %d1, [%r1], %r2;",
-        "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%r1], %r2;",
-        "mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], %r2;",
-        "cp.async.bulk.commit_group;",
-        "wgmma.fence.sync.aligned;",
-        "fence.proxy.async.shared::cta;",
-        "fence.mbarrier_init.release.cluster;",
         "barrier.cluster.arrive.aligned;",
-        "setmaxnreg.inc.sync.aligned.u32 232;",
         "griddepcontrol.wait;",
+        "griddepcontrol.launch_dependents;",
         "mapa.shared::cluster.u32 %r1, %r2, %r3;",
         "mov.u32 %r1, %cluster_ctarank;",
         "ld.shared::cluster.u32 %r1, [%r2];",
+        "mbarrier.arrive.shared::cluster.b64 _, [%r1];",
+        "setmaxnreg.inc.sync.aligned.u32 236;",
+        "setmaxnreg.dec.sync.aligned.u32 16;",
+        "fence.proxy.alias;",
+        "fence.proxy.tensormap::generic.release.gpu;",
+        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%r1], [%d1, \
+         {%r2, %r3}], [%r4], %h1;",
+        "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r1], [%r2], 16, [%r3];",
+        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r1], [%d1, {%r2}], [%r4];",
+        "cp.async.bulk.tensor.2d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%r1], [%d1, {%r2, %r3}], [%r4], {};",
+        "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.bf16 [%d1], [%r1], 16;",
+        "wgmma.mma_async.sync.aligned.m64n8k16.f16.f16.f16 {%r1, %r2}, %d1, %d2, 1, 1, 1, 0, 0;",
+        "wgmma.mma_async.sync.aligned.m64n8k32.f32.e4m3.e4m3 {%f1, %f2, %f3, %f1}, %d1, %d2, 1, 1, 1;",
+        "wgmma.mma_async.sync.aligned.m64n12k16.f32.bf16.bf16 {%f1, %f2, %f3, %f1}, %d1, %d2, 1, 1, 1, 0, 0;",
+        "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f1, %f2, %f3}, %d1, %d2, 1, 1, 1, 0, 0;",
+        "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f1, %f2, %f3, %f1}, %d1, %d2, 1, 1, 2, 0, 0;",
+        "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%f1, %f2, %f3, %f1}, %d1, %d2, 1, 1, 1, 0, 0;",
     ] {
         let message = refused("sm_90a", statement);
         let form = statement.split([' ', ';']).next().expect("a form");
@@ -121,6 +131,26 @@ fn forms_need_their_architecture() {
         "stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r1], {%r2};",
         "cvt.rn.tf32.f32 %r1, %f1;",
         "mbarrier.arrive.shared.b64 _, [%r1], 2;",
+    ] {
+        assert!(decoded(&module("sm_90", statement)).is_ok(), "{statement}");
+        refused("sm_80", statement);
+    }
+    for statement in [
+        "wgmma.fence.sync.aligned;",
+        "wgmma.wait_group.sync.aligned 1;",
+        "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f1, %f2, %f3, %f1}, %d1, %d2, 1, 1, 1, 0, 0;",
+        "setmaxnreg.inc.sync.aligned.u32 232;",
+    ] {
+        assert!(decoded(&module("sm_90a", statement)).is_ok(), "{statement}");
+        assert!(refused("sm_90", statement).contains("needs the target sm_90a"), "{statement}");
+    }
+    for statement in [
+        "mbarrier.arrive.expect_tx.shared::cta.b64 %d1, [%r1], %r2;",
+        "mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], %r2;",
+        "cp.async.bulk.commit_group;",
+        "fence.proxy.async.shared::cta;",
+        "fence.mbarrier_init.release.cluster;",
+        "prefetch.tensormap [%d1];",
     ] {
         assert!(decoded(&module("sm_90", statement)).is_ok(), "{statement}");
         refused("sm_80", statement);

@@ -1,17 +1,23 @@
 //! Runs a small kernel on the emulated device.
 //!
 //! Every kernel has the parameters a, b, c (pointers) and n, and finds them in registers, with its thread number `%tx`,
-//! its number in the grid `%gx`, and `%ta`, `%tb`, `%tc`: the addresses of word `%gx` of a, b and c.
+//! its number in the grid `%gx`, and `%ta`, `%tb`, `%tc`: the addresses of word `%gx` of a, b and c. Tensor maps follow as
+//! parameters `map0`, `map1`, …
+//!
+//! With `G2D_ASSEMBLE` set to the path of `ptxas`, every text for sm_90a that runs is assembled too.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 use g2d::cuda::driver::emulated::{Check, Checks, Completion, Counters, Emulated, Options, Report};
-use g2d::cuda::driver::{Driver, DriverError, Launch, Stream};
+use g2d::cuda::driver::{Address, Driver, DriverError, Launch, Stream, TensorMapSpec};
 
 const HEAD: &str = "
 .version 8.0
 .target TARGET
 .address_size 64
 MODULE
-.visible .entry kernel(.param .u64 a, .param .u64 b, .param .u64 c, .param .u32 n)
+.visible .entry kernel(.param .u64 a, .param .u64 b, .param .u64 c, .param .u32 nMAPS)
 {
     .reg .pred %p<16>;
     .reg .b16 %h<16>;
@@ -46,6 +52,14 @@ pub struct Case {
     pub c: usize,
     pub n: u32,
     pub launch: Launch,
+    pub maps: Vec<(Buffer, u64, TensorMapSpec)>,
+}
+
+/// A buffer that a tensor map describes.
+#[derive(Clone, Copy, Debug)]
+pub enum Buffer {
+    A,
+    B,
 }
 
 /// What a run left.
@@ -67,6 +81,7 @@ impl Case {
             c: 256,
             n: 256,
             launch: Launch::linear(1, 32),
+            maps: Vec::new(),
         }
     }
 
@@ -90,17 +105,26 @@ impl Case {
         self.launch(Launch::linear(1, threads))
     }
 
+    /// Adds a tensor map of a buffer from a byte on; the address in `spec` does not count.
+    pub fn map(mut self, of: Buffer, at: u64, spec: TensorMapSpec) -> Self {
+        self.maps.push((of, at, spec));
+        self
+    }
+
     pub fn launch(self, launch: Launch) -> Self {
         Self { launch, ..self }
     }
 
     pub fn ptx(&self) -> String {
-        let head = HEAD.replace("TARGET", self.target).replace("MODULE", &self.module);
+        let maps: String = (0..self.maps.len()).map(|at| format!(", .param .align 64 .b8 map{at}[128]")).collect();
+        let head =
+            HEAD.replace("TARGET", self.target).replace("MODULE", &self.module).replace("nMAPS", &format!("n{maps}"));
         format!("{head}\n{}\n    ret;\n}}\n", self.body)
     }
 
     /// Runs on a device with these options.
     pub fn run(&self, options: Options) -> Result<Ran, Box<Report>> {
+        self.assemble();
         let device = Emulated::new(options);
         let stream = Stream::DEFAULT;
         let (a, b, c) = (
@@ -116,6 +140,12 @@ impl Case {
         device.allow_shared(kernel, 100 << 10).expect("shared memory");
         let mut parameters: Vec<u8> = [a, b, c].iter().flat_map(|at| at.0.to_le_bytes()).collect();
         parameters.extend(self.n.to_le_bytes());
+        for (of, at, spec) in &self.maps {
+            let buffer = [a, b][*of as usize];
+            let map = device.tensor_map(&TensorMapSpec { address: buffer.offset(*at), ..spec.clone() }).expect("a map");
+            parameters.resize(parameters.len().next_multiple_of(64), 0);
+            parameters.extend(map.0.iter().flat_map(|word| word.to_le_bytes()));
+        }
         match device.launch(kernel, self.launch, &parameters, stream) {
             Ok(()) => {}
             Err(DriverError::Fault { .. }) => return Err(Box::new(device.report().expect("a fault has a report"))),
@@ -127,7 +157,23 @@ impl Case {
         Ok(Ran { b: words.collect(), counters: device.counters() })
     }
 
-    fn memory(&self, device: &Emulated, name: &str, words: usize) -> g2d::cuda::driver::Address {
+    /// Has the vendor's assembler take the text, where it is at hand, once.
+    fn assemble(&self) {
+        static DONE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        let Some(ptxas) = std::env::var_os("G2D_ASSEMBLE").filter(|_| self.target == "sm_90a") else { return };
+        let text = self.ptx();
+        let mut done = DONE.lock().expect("no other test has failed in here");
+        if !done.insert(text.clone()) {
+            return;
+        }
+        let path = std::env::temp_dir().join(format!("g2d-{}-assembled.ptx", std::process::id()));
+        std::fs::write(&path, &text).expect("the folder of temporary files can be written");
+        let assembled = std::process::Command::new(ptxas).args(["-arch=sm_90a", "-o", "/dev/null"]).arg(&path).output();
+        let assembled = assembled.expect("the assembler runs");
+        assert!(assembled.status.success(), "{}\n{text}", String::from_utf8_lossy(&assembled.stderr));
+    }
+
+    fn memory(&self, device: &Emulated, name: &str, words: usize) -> Address {
         let at = device.allocate(4 * words as u64).expect("memory");
         assert!(device.label(at, name));
         at

@@ -1,10 +1,10 @@
 //! Small kernels of the kinds that ship, each with every synchronisation that it needs and the words that it must give.
 
 use g2d::base::Rng;
-use g2d::cuda::driver::Launch;
+use g2d::cuda::driver::{Address, Launch, Swizzle, TensorMapSpec, TensorType, Window};
 use half::bf16;
 
-use crate::harness::Case;
+use crate::harness::{Buffer, Case};
 
 /// A kernel, its name, and what b must hold from word 0 on.
 pub struct Kernel {
@@ -42,6 +42,7 @@ pub fn all() -> Vec<Kernel> {
         tickets(),
         full_and_empty(),
         copies_that_arrive(),
+        warp_specialised_product(),
     ]
 }
 
@@ -277,4 +278,74 @@ fn copies_that_arrive() -> Kernel {
         st.global.u32 [%tb], %r3;"
     );
     kernel("copies that arrive", &body, 64, (0..64).map(|thread| thread ^ 33))
+}
+
+/// Its text: thread 128 brings tiles, threads 0 to 127 multiply.
+const SPECIALISED: &str = "mov.u32 %r0, s; mov.u32 %r1, m; mov.u64 %rd7, map0; cvta.param.u64 %rd7, %rd7; mov.u64 %rd8, map1;
+        cvta.param.u64 %rd8, %rd8; mov.u64 %rd9, map2; cvta.param.u64 %rd9, %rd9; setp.ne.u32 %p1, %tx, 0; @%p1 bra made;
+        mbarrier.init.shared::cta.b64 [%r1], 1; mbarrier.init.shared::cta.b64 [%r1+8], 1;
+        mbarrier.init.shared::cta.b64 [%r1+16], 1; mbarrier.init.shared::cta.b64 [%r1+24], 1;
+        fence.mbarrier_init.release.cluster;
+        made: bar.sync 0; mov.u32 %r2, 0; setp.ge.u32 %p2, %tx, 128; @%p2 bra producer;
+        mov.f32 %f0, 0f00000000; mov.f32 %f1, %f0; mov.f32 %f2, %f0; mov.f32 %f3, %f0; mov.f32 %f4, %f0; mov.f32 %f5, %f0;
+        mov.f32 %f6, %f0; mov.f32 %f7, %f0; setmaxnreg.inc.sync.aligned.u32 232;
+        multiply: and.b32 %r3, %r2, 1; shr.u32 %r4, %r2, 1; and.b32 %r4, %r4, 1; shl.b32 %r5, %r3, 3; add.u32 %r5, %r1, %r5;
+        full: mbarrier.try_wait.parity.shared::cta.b64 %p3, [%r5], %r4; @!%p3 bra full;
+        shl.b32 %r6, %r3, 12; add.u32 %r6, %r0, %r6; shr.u32 %r7, %r6, 4; cvt.u64.u32 %rd1, %r7;
+        or.b64 %rd1, %rd1, 0xc000001000010000; add.u64 %rd2, %rd1, 128; wgmma.fence.sync.aligned;
+        wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%f0, %f1, %f2, %f3, %f4, %f5, %f6, %f7}, %rd1, %rd2, 1, 1, 1, 0, 0;
+        wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;
+        @!%p1 mbarrier.arrive.shared::cta.b64 _, [%r5+16];
+        add.u32 %r2, %r2, 1; setp.lt.u32 %p4, %r2, 4; @%p4 bra multiply;
+        shr.u32 %r8, %tx, 5; shl.b32 %r8, %r8, 4; and.b32 %r9, %tx, 31; shr.u32 %r10, %r9, 2; add.u32 %r8, %r8, %r10;
+        and.b32 %r9, %r9, 3; shl.b32 %r8, %r8, 6; mad.lo.u32 %r8, %r9, 8, %r8; add.u32 %r8, %r0, %r8;
+        st.shared.v2.f32 [%r8+8192], {%f0, %f1}; st.shared.v2.f32 [%r8+8704], {%f2, %f3};
+        st.shared.v2.f32 [%r8+8224], {%f4, %f5}; st.shared.v2.f32 [%r8+8736], {%f6, %f7};
+        fence.proxy.async.shared::cta; bar.sync 1, 128; @%p1 bra done;
+        cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%rd9, {0, 0}], [%r0+8192];
+        cp.async.bulk.commit_group; cp.async.bulk.wait_group.read 0; bra done;
+        producer: setmaxnreg.dec.sync.aligned.u32 40; setp.ne.u32 %p5, %tx, 128; @%p5 bra done;
+        bring: and.b32 %r3, %r2, 1; shr.u32 %r4, %r2, 1; and.b32 %r4, %r4, 1; xor.b32 %r4, %r4, 1; shl.b32 %r5, %r3, 3;
+        add.u32 %r5, %r1, %r5; shl.b32 %r6, %r3, 12; add.u32 %r6, %r0, %r6; shl.b32 %r7, %r2, 4;
+        empty: mbarrier.try_wait.parity.shared::cta.b64 %p3, [%r5+16], %r4; @!%p3 bra empty;
+        mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r5], 2560;
+        cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r6], [%rd7, {%r7, 0}], [%r5];
+        cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r6+2048], [%rd8, {%r7, 0}], [%r5];
+        add.u32 %r2, %r2, 1; setp.lt.u32 %p4, %r2, 4; @%p4 bra bring;
+        done:";
+
+/// A [64, 64] times B [16, 64] transposed: one warpgroup multiplies what a thread of the other brings in two stages, and the
+/// result goes through shared memory as a box of a tensor.
+fn warp_specialised_product() -> Kernel {
+    const ROWS: usize = 64;
+    const COLUMNS: usize = 16;
+    const DEPTH: usize = 64;
+    let mut rng = Rng::new(13, 0, 0);
+    let mut whole = |count: usize| (0..count).map(|_| rng.below(7) as f32 - 3.0).collect::<Vec<_>>();
+    let (a, b) = (whole(ROWS * DEPTH), whole(COLUMNS * DEPTH));
+    let words = a.chunks(2).chain(b.chunks(2)).map(|pair| {
+        let [low, high] = [pair[0], pair[1]].map(|value| u32::from(bf16::from_f32(value).to_bits()));
+        low | high << 16
+    });
+    let map = |dtype, inner: usize, outer: usize, side: u32, swizzle| TensorMapSpec {
+        dtype,
+        address: Address(0),
+        sizes: vec![inner as u64, outer as u64],
+        strides: vec![inner as u64 * u64::from(dtype.bytes())],
+        window: Window::Tile(vec![side, outer as u32]),
+        steps: vec![1, 1],
+        swizzle,
+    };
+    let dot = |at: usize| -> f32 {
+        let (a, b) = (&a[at / COLUMNS * DEPTH..][..DEPTH], &b[at % COLUMNS * DEPTH..][..DEPTH]);
+        a.iter().zip(b).map(|(a, b)| a * b).sum()
+    };
+    let module = ".shared .align 1024 .b8 s[12288]; .shared .align 8 .b64 m[4];";
+    let case = Case::new(SPECIALISED).module(module).target("sm_90a").threads(256).a(words.collect::<Vec<_>>());
+    let case = Case { b: ROWS * COLUMNS, ..case }
+        .map(Buffer::A, 0, map(TensorType::Bf16, DEPTH, ROWS, 16, Swizzle::B32))
+        .map(Buffer::A, (2 * ROWS * DEPTH) as u64, map(TensorType::Bf16, DEPTH, COLUMNS, 16, Swizzle::B32))
+        .map(Buffer::B, 0, map(TensorType::F32, COLUMNS, ROWS, 16, Swizzle::None));
+    let expected = (0..ROWS * COLUMNS).map(|at| dot(at).to_bits()).collect();
+    Kernel { name: "warp-specialised product", case, expected }
 }

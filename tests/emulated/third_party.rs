@@ -240,6 +240,7 @@ impl Kernel {
             seeds: 0..4,
             completion: None,
             limit: None,
+            exact_sums: false,
         };
         let outcome = trial.run().unwrap_or_else(|error| panic!("{}: {error}", self.name));
         assert!(outcome.difference.is_none(), "{}: seeds differ: {:?}", self.name, outcome.difference);

@@ -15,6 +15,7 @@ fn trial<'a>(ptx: &'a str, arguments: &[Argument]) -> Trial<'a> {
         seeds: 0..6,
         completion: None,
         limit: None,
+        exact_sums: false,
     }
 }
 

@@ -10,6 +10,7 @@ pub mod emulated;
 pub mod nvidia;
 #[cfg(feature = "cuda")]
 mod refusal;
+mod tensor_map;
 
 /// An address in device memory. Arithmetic on it is the caller's; address 0 belongs to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, bytemuck::Pod, bytemuck::Zeroable)]

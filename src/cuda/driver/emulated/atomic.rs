@@ -108,7 +108,7 @@ fn apply(
 }
 
 /// The value that takes the place of `old`; only its low bytes count.
-fn combine(op: AtomicOp, kind: AtomicType, old: u64, operand: u64, swap: u64, global: bool) -> u64 {
+pub(super) fn combine(op: AtomicOp, kind: AtomicType, old: u64, operand: u64, swap: u64, global: bool) -> u64 {
     let low = u64::MAX >> (64 - 8 * kind.bytes());
     let operand = operand & low;
     match op {

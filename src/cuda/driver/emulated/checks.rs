@@ -26,6 +26,10 @@ pub struct Checks {
     pub global_races: bool,
     /// Accesses to what an asynchronous copy is still writing.
     pub pending_copies: bool,
+    /// What a thread wrote, or an mbarrier that it made, used by the async proxy without a proxy fence between.
+    pub proxies: bool,
+    /// Registers of matrix products of warpgroups: used before the wait for the product, or by it without `wgmma.fence`.
+    pub products: bool,
     /// Barriers used with different or impossible thread counts or numbers, or reached by a part of a warp.
     pub barriers: bool,
     /// Warp-wide instructions that not all named lanes execute, and shuffles from lanes outside their members.
@@ -44,7 +48,7 @@ pub struct Checks {
 type Switch = fn(&mut Checks) -> &mut bool;
 
 /// Every checker by the name of its field.
-const SWITCHES: [(&str, Switch); 11] = [
+const SWITCHES: [(&str, Switch); 13] = [
     ("bounds", |checks| &mut checks.bounds),
     ("alignment", |checks| &mut checks.alignment),
     ("initialized", |checks| &mut checks.initialized),
@@ -52,6 +56,8 @@ const SWITCHES: [(&str, Switch); 11] = [
     ("shared_races", |checks| &mut checks.shared_races),
     ("global_races", |checks| &mut checks.global_races),
     ("pending_copies", |checks| &mut checks.pending_copies),
+    ("proxies", |checks| &mut checks.proxies),
+    ("products", |checks| &mut checks.products),
     ("barriers", |checks| &mut checks.barriers),
     ("collectives", |checks| &mut checks.collectives),
     ("deadlock", |checks| &mut checks.deadlock),
@@ -101,6 +107,8 @@ impl Checks {
             shared_races: on,
             global_races: on,
             pending_copies: on,
+            proxies: on,
+            products: on,
             barriers: on,
             collectives: on,
             deadlock: on,
@@ -166,6 +174,8 @@ pub struct Options {
     pub seed: u64,
     /// Warp instructions after which a launch is given up; no limit if none.
     pub limit: Option<u64>,
+    /// Whether matrix instructions sum as Hopper's tensor cores are known to, bit for bit, instead of rounding in order of k.
+    pub exact_sums: bool,
 }
 
 impl fmt::Display for Options {
@@ -180,6 +190,9 @@ impl fmt::Display for Options {
         }
         if self.checks.lockstep {
             write!(to, " --lockstep")?;
+        }
+        if self.exact_sums {
+            write!(to, " --exact-sums")?;
         }
         self.limit.map_or(Ok(()), |limit| write!(to, " --limit {limit}"))
     }
@@ -243,8 +256,9 @@ mod tests {
     fn options_are_written_as_the_command_takes_them() {
         assert_eq!(Options::default().to_string(), "--seed 0 --completion late");
         let checks = Checks { lockstep: true, ..Checks::without(["bounds", "deadlock"]).expect("checkers") };
-        let options = Options { checks, completion: Completion::Random, seed: 7, limit: Some(900) };
-        assert_eq!(options.to_string(), "--seed 7 --completion random --off bounds,deadlock --lockstep --limit 900");
+        let options = Options { checks, completion: Completion::Random, seed: 7, limit: Some(900), exact_sums: true };
+        let text = "--seed 7 --completion random --off bounds,deadlock --lockstep --exact-sums --limit 900";
+        assert_eq!(options.to_string(), text);
     }
 
     #[test]

@@ -53,15 +53,33 @@ impl Clocks {
     }
 }
 
-/// Who made an access: warp, lane and the warp's count, with the instruction. One word, so that shadow memory is dense.
+/// Who made an access: warp, lane and the warp's count, with the instruction; or, of what the async proxy did by itself, an
+/// [agent](Agent) and its count. One word, so that shadow memory is dense.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Zeroable)]
 pub struct Stamp(u64);
 
 impl Stamp {
-    /// Bits 0-4 lane, 5-9 warp, 10 strong, 11 strong between CTAs, 12-33 instruction, 34-63 count.
+    /// Bits 0-4 lane, 5-9 warp, 10 strong, 11 strong between CTAs, 12-32 instruction, 33 unset, 34-63 count.
     pub fn new(clock: u32, warp: usize, lane: usize, strong: bool, pc: usize) -> Self {
-        let pc = (pc as u64).min(0x3f_ffff);
+        let pc = (pc as u64).min(0x1f_ffff);
         Self(u64::from(clock) << 34 | pc << 12 | u64::from(strong) << 10 | (warp as u64 & 31) << 5 | lane as u64 & 31)
+    }
+
+    /// Bits 0-15 agent, 16-32 instruction, 33 set, 34-63 count.
+    pub fn of_agent(Agent(agent): Agent, count: u32, pc: usize) -> Self {
+        Self(u64::from(count) << 34 | ASYNCHRONOUS | (pc as u64).min(0x1_ffff) << 16 | u64::from(agent))
+    }
+
+    /// Who in the async proxy made the access; none if a thread did.
+    #[inline]
+    pub fn agent(self) -> Option<Agent> {
+        (self.0 & ASYNCHRONOUS != 0).then_some(Agent(self.0 as u16))
+    }
+
+    /// Whether it may not be ordered before one whose floor this is.
+    #[inline]
+    pub fn above(self, floor: u32) -> bool {
+        self.clock() > floor || self.0 & ASYNCHRONOUS != 0
     }
 
     /// The same by another lane.
@@ -102,18 +120,49 @@ impl Stamp {
     /// Whether the access is atomic, volatile or otherwise strong (8.4): two such accesses do not race.
     #[inline]
     pub fn strong(self) -> bool {
-        self.0 >> 10 & 1 == 1
+        self.0 & (ASYNCHRONOUS | 1 << 10) == 1 << 10
     }
 
     /// Whether it is strong at a scope that takes in other CTAs.
     #[inline]
     pub fn wide(self) -> bool {
-        self.0 >> 11 & 1 == 1
+        self.0 & (ASYNCHRONOUS | 1 << 11) == 1 << 11
     }
 
     /// Index of the instruction.
     pub fn pc(self) -> usize {
-        (self.0 >> 12 & 0x3f_ffff) as usize
+        match self.agent() {
+            Some(_) => (self.0 >> 16 & 0x1_ffff) as usize,
+            None => (self.0 >> 12 & 0x1f_ffff) as usize,
+        }
+    }
+}
+
+/// Marks the stamps of agents.
+const ASYNCHRONOUS: u64 = 1 << 33;
+
+/// Who accesses memory in the async proxy (8.3) and when that is complete: the copies into shared memory that one mbarrier
+/// counts, phase by phase; the bulk groups of one thread; the matrix products of one warpgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Agent(u16);
+
+const THREADS: u16 = 0x8000;
+const WARPGROUPS: u16 = 0x8400;
+
+impl Agent {
+    /// The copies that an mbarrier at this offset of shared memory counts.
+    pub fn of_mbarrier(offset: usize) -> Self {
+        Self((offset / 8) as u16 & (THREADS - 1))
+    }
+
+    /// The bulk groups of a thread.
+    pub fn of_thread(warp: usize, lane: usize) -> Self {
+        Self(THREADS | (warp as u16 & 31) << 5 | lane as u16 & 31)
+    }
+
+    /// The matrix products of a warpgroup.
+    pub fn of_warpgroup(number: usize) -> Self {
+        Self(WARPGROUPS | number as u16)
     }
 }
 
@@ -126,7 +175,12 @@ mod tests {
         let stamp = Stamp::new((1 << 30) - 1, 31, 17, true, 123_456);
         assert_eq!((stamp.clock(), stamp.warp(), stamp.lane()), ((1 << 30) - 1, 31, 17));
         assert!(stamp.with_wide(true).wide() && !stamp.wide() && stamp.with_wide(true).pc() == 123_456);
-        assert!(stamp.strong() && stamp.pc() == 123_456 && stamp.with_lane(3).lane() == 3);
+        assert!(stamp.strong() && stamp.pc() == 123_456 && stamp.with_lane(3).lane() == 3 && stamp.agent().is_none());
+        for agent in [Agent::of_mbarrier(232_440), Agent::of_thread(31, 30), Agent::of_warpgroup(7)] {
+            let stamp = Stamp::of_agent(agent, 77, 99_999);
+            assert_eq!((stamp.agent(), stamp.clock(), stamp.pc()), (Some(agent), 77, 99_999));
+            assert!(!stamp.strong() && !stamp.wide() && stamp.above(1000));
+        }
     }
 
     #[test]

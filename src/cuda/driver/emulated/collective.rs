@@ -22,8 +22,14 @@ impl Context<'_, '_> {
             _ => self.ready_warp(active)?,
         };
         let together = self.warp.assemble(index, active, ready);
-        if ready != 0 {
-            self.act(op, ready)?;
+        match op {
+            _ if ready == 0 => {}
+            Op::WgmmaWait(youngest) => {
+                if self.wait_products(*youngest)? == Flow::Again {
+                    return Ok(Flow::Again);
+                }
+            }
+            op => self.act(op, ready)?,
         }
         Ok(if together { Flow::Next } else { Flow::Changed })
     }
@@ -70,6 +76,10 @@ impl Context<'_, '_> {
             Op::LoadMatrix(matrices) => self.load_matrix(matrices)?,
             Op::StoreMatrix(matrices) => self.store_matrix(matrices)?,
             Op::Mma(mma) => self.mma(mma),
+            Op::Wgmma(wgmma) => self.wgmma(wgmma)?,
+            Op::WgmmaFence => self.warp.products.fence(),
+            Op::WgmmaCommit => self.warp.products.commit(),
+            Op::SetRegisters(count) => self.set_registers(*count)?,
             _ => {}
         }
         Ok(())

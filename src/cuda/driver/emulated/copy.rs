@@ -13,7 +13,7 @@ use super::report::{Check, Finding, Outcome, Place};
 use crate::base::Rng;
 
 /// What destinations hold while a copy is under way: NaN in every float format.
-const POISON: u8 = 0xff;
+pub(super) const POISON: u8 = 0xff;
 
 /// Bytes that one lane copies at most.
 const MOST: usize = 16;

@@ -1,5 +1,6 @@
 //! What a launch did, counted: hints about cost, not timings.
 
+use super::memory::SECTOR;
 use super::registers::LANES;
 use super::scalar::ScalarClass;
 
@@ -84,6 +85,10 @@ pub struct Counters {
     pub global_unique_bytes: u64,
     /// Bytes that the lanes asked for in global memory.
     pub global_bytes: u64,
+    /// Bytes that bulk copies and copies of tensors moved, those of boxes outside their tensor included.
+    pub bulk_bytes: u64,
+    /// Of the sectors of global memory those that bulk copies asked for.
+    pub bulk_sectors: u64,
     /// Passes through the 32 banks of shared memory beyond what the bytes of each access need.
     pub shared_conflicts: u64,
 }
@@ -92,6 +97,14 @@ impl Counters {
     /// Instructions of one class.
     pub fn instructions(&self, class: Class) -> u64 {
         self.warp_instructions[class as usize]
+    }
+
+    /// How often a sector of global memory was asked for on average, which the L2 cache must serve; 0 if none was.
+    pub fn global_rereads(&self) -> f64 {
+        match self.global_unique_bytes {
+            0 => 0.0,
+            bytes => (self.global_sectors * SECTOR as u64) as f64 / bytes as f64,
+        }
     }
 
     /// Instructions of all classes.

@@ -23,6 +23,7 @@ use super::registers::LANES;
 use super::report::Report;
 use super::schedule::{Grid, Shape};
 use super::staged::Staged;
+use super::tensor_map;
 use crate::cuda::ptx;
 
 /// Bytes of global memory.
@@ -488,10 +489,8 @@ impl Driver for Emulated {
         self.state().submit(stream, Command::Launch { function, launch, parameters: parameters.into() })
     }
 
-    fn tensor_map(&self, _spec: &TensorMapSpec) -> Result<TensorMap, DriverError> {
-        let text =
-            "tensor maps serve instructions of sm_90a, which the emulated device refuses when a module is loaded";
-        Err(DriverError::Invalid(text.to_owned()))
+    fn tensor_map(&self, spec: &TensorMapSpec) -> Result<TensorMap, DriverError> {
+        tensor_map::encode(spec)
     }
 
     fn stream(&self) -> Result<Stream, DriverError> {

@@ -34,6 +34,8 @@ pub(super) enum Flow {
     Changed,
     /// The fragment goes on with the next instruction, after others.
     Yield,
+    /// The fragment comes back to this instruction, after others.
+    Again,
     /// The fragment goes on with the next instruction, after the CTA's barriers have been settled.
     Pause,
 }
@@ -96,14 +98,14 @@ impl Context<'_, '_> {
         let function: &Function = self.grid.function;
         let Fragment { mut pc, mask, .. } = self.warp.fragments[index];
         let alone = self.warp.fragments.len() == 1;
-        let watches = self.checks().registers && !function.watched.names.is_empty();
+        let watches = self.watches(function);
         loop {
             let instr = function.code.get(pc).ok_or_else(|| without_end(mask))?;
             self.warp.pc = pc;
             self.grid.tick(self.block, self.warp, mask)?;
             let active = instr.guard.map_or(mask, |guard| self.guarded(guard, mask));
-            if watches && let Some(touch) = &function.watched.touches[pc] {
-                self.follow(touch, mask, active)?;
+            if watches != [false; 2] {
+                self.follow_registers(watches, mask, active)?;
             }
             match &instr.op {
                 Op::Scalar(scalar) => {
@@ -139,8 +141,8 @@ impl Context<'_, '_> {
                         self.warp.fragments[index].pc = pc + 1;
                         return Ok(false);
                     }
-                    Flow::Yield => {
-                        self.warp.fragments[index].pc = pc + 1;
+                    flow @ (Flow::Yield | Flow::Again) => {
+                        self.warp.fragments[index].pc = pc + usize::from(flow == Flow::Yield);
                         self.warp.fragments[index].spin(true);
                         return Ok(true);
                     }
@@ -158,6 +160,25 @@ impl Context<'_, '_> {
         if active != 0 {
             self.grid.count(scalar.class().into());
             scalar::execute(scalar, &mut self.warp.registers, active);
+        }
+    }
+
+    /// Whether registers that may not have been written are followed, and those of products.
+    fn watches(&self, function: &Function) -> [bool; 2] {
+        let Checks { registers, products, .. } = *self.checks();
+        [registers && !function.watched.names.is_empty(), products && !function.products.names.is_empty()]
+    }
+
+    /// Follows registers that may not have been written, and those of products, as far as these are watched.
+    fn follow_registers(&mut self, [written, products]: [bool; 2], mask: u32, active: u32) -> Outcome {
+        let (function, pc): (&Function, usize) = (self.grid.function, self.warp.pc);
+        if written && let Some(touch) = &function.watched.touches[pc] {
+            self.follow(touch, mask, active)?;
+        }
+        let product = matches!(function.code[pc].op, Op::Wgmma(_));
+        match &function.products.touches.get(pc) {
+            Some(Some(touch)) if products && active != 0 && !product => self.follow_products(touch),
+            _ => Ok(()),
         }
     }
 
@@ -221,12 +242,20 @@ impl Context<'_, '_> {
             }
             Op::Mbarrier(mbarrier) => self.mbarrier(mbarrier, active)?,
             Op::Fence(order) => self.fence(*order, active),
+            Op::Bulk(bulk) => self.bulk(bulk, active)?,
+            Op::BulkTensor(copy) => self.bulk_tensor(copy, active)?,
+            Op::BulkCommit => self.warp.stores.commit(active),
+            Op::BulkWait(youngest) => self.wait_stores(active, *youngest)?,
+            Op::FenceProxy => self.warp.fence_proxy(self.block.serial, active),
+            Op::FenceMbarriers => self.fence_mbarriers(active),
             Op::Prefetch(..) => {}
             Op::Discard(space, address) => self.discard(*space, address, active)?,
             Op::ReadClock(to, clock) => self.read_clock(*to, *clock, active),
             Op::Yield => return Ok(Flow::Yield),
             Op::Trap => return Err(Finding::new(Check::Trap, active.trailing_zeros() as usize, "the kernel traps")),
             Op::Exit => {
+                self.leave_copies(active)?;
+                self.leave_products(active)?;
                 self.block.live -= active.count_ones();
                 self.warp.fragments[index].pc = self.warp.pc + 1;
                 self.warp.exit(index, active);
@@ -268,6 +297,13 @@ impl Context<'_, '_> {
         if !matches!(order, Order::Acquire(_)) {
             self.release(scope, active);
         }
+    }
+
+    /// `fence.mbarrier_init` (9.7.13.4).
+    fn fence_mbarriers(&mut self, active: u32) {
+        self.block.mbarriers.show(active, self.warp.stamp(false));
+        self.warp.clocks.tick(self.warp.index);
+        self.warp.settle_floor();
     }
 
     fn discard(&mut self, space: Space, address: &super::instr::Address, active: u32) -> Outcome {
@@ -329,11 +365,13 @@ fn class(op: &Op) -> Class {
         Op::Branch(_) | Op::BranchIndexed(..) | Op::Exit | Op::Trap => Class::Control,
         Op::Barrier(_) | Op::WarpSync(_) | Op::Fence(_) | Op::Mbarrier(_) => Class::Synchronization,
         Op::CpAsyncCommit | Op::CpAsyncWait(_) | Op::CpAsyncWaitAll => Class::Synchronization,
+        Op::BulkCommit | Op::BulkWait(_) | Op::FenceProxy | Op::FenceMbarriers => Class::Synchronization,
+        Op::WgmmaFence | Op::WgmmaCommit | Op::WgmmaWait(_) => Class::Synchronization,
         Op::Shuffle(_) | Op::Vote(..) | Op::MatchAny(..) | Op::MatchAll(..) => Class::Collective,
         Op::Redux(..) | Op::Elect(..) | Op::ActiveMask(_) => Class::Collective,
-        Op::CpAsync(_) => Class::Copy,
-        Op::Mma(_) => Class::Matrix,
-        Op::Yield | Op::Prefetch(..) | Op::ReadClock(..) => Class::Other,
+        Op::CpAsync(_) | Op::Bulk(_) | Op::BulkTensor(_) => Class::Copy,
+        Op::Mma(_) | Op::Wgmma(_) => Class::Matrix,
+        Op::SetRegisters(_) | Op::Yield | Op::Prefetch(..) | Op::ReadClock(..) => Class::Other,
     }
 }
 

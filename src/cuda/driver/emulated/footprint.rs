@@ -22,6 +22,8 @@ impl Footprint {
                 Op::Load(load) => (load.space, usize::from(load.bytes) * usize::from(load.count)),
                 Op::Store(store) => (store.space, usize::from(store.bytes) * usize::from(store.count)),
                 Op::Atomic(atomic) => (atomic.space, atomic.kind.bytes()),
+                // A row of a tensor may end at any element; in shared memory what lies around it is the same copy's.
+                Op::BulkTensor(_) => (Space::Global, 2),
                 _ => continue,
             };
             let shift = bytes.trailing_zeros().min(2);

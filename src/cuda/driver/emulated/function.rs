@@ -36,6 +36,8 @@ pub struct Function {
     pub required_threads: Option<[u32; 3]>,
     /// Registers that may be read before they are written.
     pub watched: Watched,
+    /// Registers of matrix products of warpgroups.
+    pub products: Products,
     /// Files that [`Source::file`] indexes, by `.file` (11.5.3); empty without line information.
     pub files: Vec<String>,
 }
@@ -47,6 +49,24 @@ pub struct Watched {
     pub names: Vec<String>,
     /// By instruction, what it does to them, as indices into `names`.
     pub touches: Vec<Option<Box<Touch>>>,
+}
+
+/// What instructions do to the registers of matrix products of warpgroups; empty if there are none.
+#[derive(Clone, Debug, Default)]
+pub struct Products {
+    /// The registers' names.
+    pub names: Vec<String>,
+    /// By instruction, what it does to them, as indices into `names`.
+    pub touches: Vec<Option<Box<ProductTouch>>>,
+}
+
+/// What an instruction does to registers of products. A product reads factors, and writes accumulators.
+#[derive(Clone, Debug)]
+pub struct ProductTouch {
+    /// What it reads.
+    pub reads: Vec<u16>,
+    /// What it writes.
+    pub writes: Vec<u16>,
 }
 
 /// What an instruction does to watched registers. What every path has written by then is left out.

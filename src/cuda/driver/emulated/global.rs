@@ -201,7 +201,7 @@ impl Context<'_, '_> {
         Ok(())
     }
 
-    fn party(&self, access: Access) -> Party<'_> {
+    pub(super) fn party(&self, access: Access) -> Party<'_> {
         Party {
             first: self.grid.first,
             owner: self.block.serial,
@@ -215,7 +215,7 @@ impl Context<'_, '_> {
     }
 
     #[cold]
-    fn global_race(
+    pub(super) fn global_race(
         &self,
         does: &str,
         segment: usize,

@@ -15,6 +15,7 @@
 //! Registers of at most 16 bits live in 32-bit planes, zero-extended; whoever writes one keeps the upper half zero.
 //! Section numbers are those of the PTX ISA manual, version 9.0.
 
+use super::asynchronous::{Bulk, BulkTensor, Wgmma};
 pub use super::function::{Function, LaneOrder, Param, SharedVariable, Source, Special, Variable};
 use super::registers::{Predicate, Register, Wide, Word};
 use super::scalar::Scalar;
@@ -371,10 +372,16 @@ pub enum MbarrierOp {
         drops: bool,
         /// Whether it may be the last arrival of a phase (without `.noComplete`).
         completes: bool,
+        /// Bytes that it announces first (`.expect_tx`).
+        expects: Option<Word>,
     },
-    /// `mbarrier.test_wait`: whether the phase of a state is complete.
+    /// `mbarrier.expect_tx`: the phase lacks so many bytes more.
+    ExpectBytes(Word),
+    /// `mbarrier.complete_tx`: so many bytes have come, in the place of a copy.
+    CompleteBytes(Word),
+    /// `mbarrier.test_wait`, `mbarrier.try_wait`: whether the phase of a state is complete.
     TestState(Predicate, Wide),
-    /// `mbarrier.test_wait.parity`: whether the phase of this parity, the current one or that before, is complete.
+    /// The same with `.parity`: whether the phase of this parity, the current one or that before, is complete.
     TestParity(Predicate, Word),
     /// `cp.async.mbarrier.arrive`: an arrival when all earlier copies of the thread are complete.
     ArriveCopies {
@@ -507,6 +514,28 @@ pub enum Op {
     StoreMatrix(MatrixMove),
     /// `mma.sync`.
     Mma(Mma),
+    /// `cp.async.bulk`, `cp.reduce.async.bulk`.
+    Bulk(Box<Bulk>),
+    /// `cp.async.bulk.tensor`, `cp.reduce.async.bulk.tensor`.
+    BulkTensor(Box<BulkTensor>),
+    /// `cp.async.bulk.commit_group`.
+    BulkCommit,
+    /// `cp.async.bulk.wait_group n`, with `.read` or without: all but the n youngest groups are complete.
+    BulkWait(u32),
+    /// `fence.proxy.async`: what is known by then, the async proxy sees.
+    FenceProxy,
+    /// `fence.mbarrier_init`: the async proxy sees the mbarriers that were made.
+    FenceMbarriers,
+    /// `wgmma.mma_async`.
+    Wgmma(Box<Wgmma>),
+    /// `wgmma.fence`: registers are as other instructions left them.
+    WgmmaFence,
+    /// `wgmma.commit_group`.
+    WgmmaCommit,
+    /// `wgmma.wait_group n`: all but the n youngest groups are complete.
+    WgmmaWait(u32),
+    /// `setmaxnreg`: registers of each thread of the warpgroup.
+    SetRegisters(u32),
     /// `prefetch`, `prefetchu` (9.7.9.15): a hint; the address need not be valid.
     Prefetch(Space, Address),
     /// `discard.global.L2` (9.7.9.17): the 128 bytes there lose their value.

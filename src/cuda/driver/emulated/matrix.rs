@@ -2,7 +2,7 @@
 //!
 //! Products are exact in f32 (8, 11 or 11 bits of precision a factor); sums are taken in f32, k ascending, from the
 //! addend on, rounded to nearest. Hardware aligns and truncates instead, so sums agree to K · 2^-24 · Σ|a·b|, and
-//! exactly where all partial sums are.
+//! exactly where all partial sums are; unless [`exact_sums`](super::Options::exact_sums) asks for what it does.
 
 use half::f16;
 
@@ -12,6 +12,7 @@ use super::instr::{MatrixMove, Mma, MmaType, Space};
 use super::registers::{LANES, Registers, Word};
 use super::report::{Check, Finding, Outcome};
 use super::scalar::rows::vectorised;
+use super::sums::fused;
 
 const ROWS: usize = 16;
 const COLUMNS: usize = 8;
@@ -20,7 +21,7 @@ const COLUMNS: usize = 8;
 const ROW_BYTES: usize = 16;
 
 /// The NaN that matrix units give.
-const NAN: u32 = 0x7fff_ffff;
+pub(super) const NAN: u32 = 0x7fff_ffff;
 
 impl Context<'_, '_> {
     /// Offsets of the rows: lane 8 i + r names row r of matrix i; lanes beyond the last matrix name nothing.
@@ -92,17 +93,17 @@ impl Context<'_, '_> {
 
     /// `mma.sync` (9.7.14.5.14).
     pub(super) fn mma(&mut self, mma: &Mma) {
-        let registers = &mut self.warp.registers;
+        let (registers, exact) = (&mut self.warp.registers, self.grid.options.exact_sums);
         vectorised(
             #[inline(always)]
-            || multiply(registers, mma),
+            || multiply(registers, mma, exact),
         );
         self.grid.counters.tensor_flops += 2 * (ROWS * COLUMNS * usize::from(mma.k)) as u64;
     }
 }
 
 #[inline(always)]
-fn multiply(registers: &mut Registers, mma: &Mma) {
+fn multiply(registers: &mut Registers, mma: &Mma, exact: bool) {
     let k = usize::from(mma.k);
     let (a, b) = match mma.kind {
         MmaType::Bf16 => operands(registers, mma, k, 8, brain),
@@ -110,6 +111,14 @@ fn multiply(registers: &mut Registers, mma: &Mma) {
         MmaType::Tf32 => operands(registers, mma, k, 4, tf32),
     };
     let mut sum = addend(registers, mma);
+    if exact {
+        for (sums, row) in sum.iter_mut().zip(&a) {
+            for (column, sum) in sums.iter_mut().enumerate() {
+                *sum = fused(*sum, (0..k).map(|at| (row[at], b[at][column])));
+            }
+        }
+        return store_sum(registers, mma, &sum);
+    }
     for (sums, row) in sum.iter_mut().zip(&a) {
         let mut total = *sums;
         for (factor, column) in row.iter().zip(&b).take(k) {
@@ -152,24 +161,24 @@ fn operands(
 }
 
 #[inline(always)]
-fn brain(word: u32) -> [f32; 2] {
+pub(super) fn brain(word: u32) -> [f32; 2] {
     [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
 }
 
 #[inline(always)]
-fn half(word: u32) -> [f32; 2] {
+pub(super) fn half(word: u32) -> [f32; 2] {
     [f16::from_bits(word as u16).to_f32(), f16::from_bits((word >> 16) as u16).to_f32()]
 }
 
 /// The low 13 bits do not count.
 #[inline(always)]
-fn tf32(word: u32) -> [f32; 2] {
+pub(super) fn tf32(word: u32) -> [f32; 2] {
     [f32::from_bits(word & 0xffff_e000), 0.0]
 }
 
 /// Row and first column of each of C's and D's pairs of elements: registers 0 and 1, then 2 and 3.
 #[inline(always)]
-fn pair(lane: usize, high: usize) -> (usize, usize) {
+pub(super) fn pair(lane: usize, high: usize) -> (usize, usize) {
     (lane / 4 + 8 * high, 2 * (lane % 4))
 }
 

@@ -1,4 +1,5 @@
-//! Barriers in shared memory (PTX ISA 9.7.13.15): phases, arrivals, waits, and copies that arrive when they are complete.
+//! Barriers in shared memory (PTX ISA 9.7.13.15): phases, arrivals, transactions, waits, and copies that arrive when they are
+//! complete.
 //!
 //! What an mbarrier holds is kept beside shared memory; its 8 bytes there are marked, since nothing but these instructions
 //! may touch them. An arrival releases to those who find its phase complete. What a thread wrote before it asked for an
@@ -7,20 +8,23 @@
 use std::collections::BTreeMap;
 
 use super::access::{Access, Offsets};
-use super::clocks::Stamp;
+use super::clocks::{Agent, Stamp};
 use super::copy::Pending;
 use super::execute::{Context, lanes};
 use super::instr::{Mbarrier, MbarrierOp, Scope, Space};
 use super::order::{Locations, Released};
 use super::registers::Word;
 use super::report::{Check, Finding, Outcome};
-use super::shared::Shared;
+use super::shared::{Shared, unordered};
 
 /// Bytes of an mbarrier.
 pub const MBARRIER_BYTES: usize = 8;
 
 /// Most arrivals of a phase.
 const MOST: u32 = (1 << 20) - 1;
+
+/// Most bytes that a phase lacks, or has too many of.
+const MOST_BYTES: i64 = (1 << 20) - 1;
 
 /// A state: arrivals that the phase lacked in the low half, where the mbarrier lies (in units of its size), the phase.
 const PLACE_BIT: u32 = 32;
@@ -35,10 +39,16 @@ struct Object {
     lacks: u32,
     /// Arrivals of the next phase.
     expected: u32,
+    /// Bytes of transactions that the phase lacks; fewer than none before they are announced.
+    bytes: i64,
     /// Whether somebody has arrived in this phase.
     begun: bool,
+    /// Number of the phase among those of all mbarriers of the CTA.
+    epoch: u32,
     /// Who made it.
     made: Stamp,
+    /// Who showed it to the async proxy by `fence.mbarrier_init`.
+    fenced: Option<Stamp>,
 }
 
 impl Object {
@@ -69,6 +79,8 @@ pub struct Arriving {
 pub struct Mbarriers {
     objects: BTreeMap<usize, Object>,
     arriving: Vec<Arriving>,
+    /// Phases begun so far.
+    epochs: u32,
 }
 
 /// Where arrivals of a phase publish, and those who find it complete look: phases take turns.
@@ -90,7 +102,8 @@ impl Mbarriers {
     /// For reports: what is missing, if an mbarrier lies there.
     pub fn describe(&self, offset: usize) -> String {
         self.objects.get(&offset).map_or_else(String::new, |object| {
-            format!(", an mbarrier whose phase {} lacks {} arrivals", object.phase, object.lacks)
+            let bytes = if object.bytes == 0 { String::new() } else { format!(" and {} bytes", object.bytes) };
+            format!(", an mbarrier whose phase {} lacks {} arrivals{bytes}", object.phase, object.lacks)
         })
     }
 
@@ -109,11 +122,42 @@ impl Mbarriers {
         object.begun = true;
         object.expected = object.expected.saturating_sub(if drops { count } else { 0 });
         object.lacks = object.lacks.saturating_sub(count);
-        if object.lacks == 0 {
-            let phase = object.phase.wrapping_add(1);
-            *object = Object { phase, lacks: object.expected, begun: false, ..*object };
-        }
+        self.advance(offset);
         state
+    }
+
+    /// Bytes are announced, or (below none) have come; a phase that lacks nothing more is complete.
+    fn transact(&mut self, offset: usize, bytes: i64) {
+        if let Some(object) = self.objects.get_mut(&offset) {
+            object.bytes += bytes;
+            self.advance(offset);
+        }
+    }
+
+    fn advance(&mut self, offset: usize) {
+        let Some(object) = self.objects.get_mut(&offset) else { return };
+        if object.lacks == 0 && object.bytes == 0 {
+            let phase = object.phase.wrapping_add(1);
+            self.epochs += 1;
+            *object = Object { phase, lacks: object.expected, begun: false, epoch: self.epochs, ..*object };
+        }
+    }
+
+    /// A copy is complete: its bytes have come, which those who find the phase complete know.
+    fn complete_copy(&mut self, offset: usize, bytes: u32, released: &Released, to: &mut Locations) {
+        if let Some(object) = self.objects.get_mut(&offset) {
+            to.publish(location(offset, object.phase), released, object.begun, false);
+            object.begun = true;
+            self.transact(offset, -i64::from(bytes));
+        }
+    }
+
+    /// `fence.mbarrier_init` by some lanes of a warp: the async proxy sees what they have made.
+    pub fn show(&mut self, active: u32, stamp: Stamp) {
+        let made_here = |made: Stamp| made.warp() == stamp.warp() && active >> made.lane() & 1 == 1;
+        for object in self.objects.values_mut().filter(|object| object.fenced.is_none() && made_here(object.made)) {
+            object.fenced = Some(stamp.with_lane(object.made.lane()));
+        }
     }
 }
 
@@ -133,6 +177,8 @@ impl Context<'_, '_> {
                 MbarrierOp::Init(count) => this.init_mbarriers(&at, mask, count),
                 MbarrierOp::Invalidate => this.invalidate_mbarriers(&at, mask),
                 MbarrierOp::Arrive { .. } => this.arrive(&at, mask, mbarrier.op),
+                MbarrierOp::ExpectBytes(bytes) => this.transact(&at, mask, bytes, 1),
+                MbarrierOp::CompleteBytes(bytes) => this.transact(&at, mask, bytes, -1),
                 MbarrierOp::TestState(..) | MbarrierOp::TestParity(..) => this.test_wait(&at, mask, mbarrier.op),
                 MbarrierOp::ArriveCopies { expected } => this.arrive_copies(&at, mask, expected),
             }
@@ -173,7 +219,10 @@ impl Context<'_, '_> {
             self.block.shared.write(&actor, lane, offset, MBARRIER_BYTES, false)?;
             self.block.shared.mark_barrier(offset, MBARRIER_BYTES, true);
             let made = self.warp.stamp(false).with_lane(lane);
-            let object = Object { phase: 0, lacks: count, expected: count, begun: false, made };
+            self.block.mbarriers.epochs += 1;
+            let (epoch, fenced) = (self.block.mbarriers.epochs, None);
+            let object =
+                Object { phase: 0, lacks: count, expected: count, bytes: 0, begun: false, epoch, made, fenced };
             self.block.mbarriers.objects.insert(offset, object);
             self.grid.changes += 1;
         }
@@ -185,7 +234,9 @@ impl Context<'_, '_> {
             let offset = at[lane];
             self.used(offset, lane)?;
             let comes = |arriving: &Arriving| lanes(arriving.mask).any(|lane| arriving.at[lane] == offset);
-            if self.checks().barriers && self.block.mbarriers.arriving.iter().any(comes) {
+            let comes = self.block.mbarriers.arriving.iter().any(comes)
+                || self.block.transfers.iter().any(|transfer| transfer.mbarrier == offset);
+            if self.checks().barriers && comes {
                 return self.misuse(offset, lane, "mbarrier.inval while copies are still to arrive".into());
             }
             self.block.mbarriers.objects.remove(&offset);
@@ -210,18 +261,74 @@ impl Context<'_, '_> {
     }
 
     fn arrive(&mut self, at: &Offsets, mask: u32, op: MbarrierOp) -> Outcome {
-        let MbarrierOp::Arrive { state, count, drops, completes } = op else { return Ok(()) };
+        let MbarrierOp::Arrive { state, count, drops, completes, expects } = op else { return Ok(()) };
         self.release(Scope::Cta, mask);
         for lane in self.lane_order().into_iter().filter(|lane| mask >> lane & 1 == 1) {
             let (offset, count) = (at[lane], self.warp.registers.word(count)[lane]);
             let object = self.used(offset, lane)?;
             self.check_arrivals(offset, lane, object, count, completes)?;
+            if let Some(bytes) = expects {
+                let bytes = self.warp.registers.word(bytes)[lane].into();
+                self.check_bytes(offset, lane, object.bytes + bytes)?;
+                self.block.mbarriers.transact(offset, bytes);
+            }
             let (released, locations) = (self.warp.learning.released(), &mut self.block.locations);
             let before = self.block.mbarriers.arrive(offset, count, drops, released, locations);
             self.warp.registers.set_lane(state, lane, before);
             self.grid.changes += 1;
         }
         Ok(())
+    }
+
+    /// Looks for more bytes than a phase can lack.
+    fn check_bytes(&self, offset: usize, lane: usize, bytes: i64) -> Outcome {
+        if self.checks().barriers && bytes.abs() > MOST_BYTES {
+            return self.misuse(
+                offset,
+                lane,
+                format!("it would lack {bytes} bytes; at most {MOST_BYTES} can be counted"),
+            );
+        }
+        Ok(())
+    }
+
+    /// `mbarrier.expect_tx`, `mbarrier.complete_tx`.
+    fn transact(&mut self, at: &Offsets, mask: u32, bytes: Word, sign: i64) -> Outcome {
+        for lane in lanes(mask) {
+            let bytes = sign * i64::from(self.warp.registers.word(bytes)[lane]);
+            let object = self.used(at[lane], lane)?;
+            self.check_bytes(at[lane], lane, object.bytes + bytes)?;
+            self.block.mbarriers.transact(at[lane], bytes);
+            self.grid.changes += 1;
+        }
+        Ok(())
+    }
+
+    /// Looks whether the copy engine can use an mbarrier on behalf of a lane: it is there, and the async proxy sees it.
+    pub(super) fn check_proxy_mbarrier(&mut self, offset: usize, lane: usize) -> Outcome {
+        let Object { made, fenced, .. } = self.used(offset, lane)?;
+        let actor = self.warp.actor(false, self.block.serial);
+        let shown = fenced.is_some_and(|fenced| !unordered(&actor, fenced, 1 << lane));
+        if !self.checks().proxies || shown || actor.learning.proxies(1 << lane, actor.owner, made) {
+            return Ok(());
+        }
+        let text = format!(
+            "the copy engine uses the mbarrier at {}, and neither fence.mbarrier_init nor fence.proxy.async lies between \
+             its mbarrier.init and this",
+            self.block.shared.describe_byte(offset)
+        );
+        Err(Finding::new(Check::Proxy, lane, text).against(made.pc()))
+    }
+
+    /// A copy of so many bytes is complete; the agent and its count of which that is a part.
+    pub(super) fn complete_copy(&mut self, offset: usize, lane: usize, bytes: u32) -> Outcome<(Agent, u32)> {
+        let shared = &self.block.shared;
+        let object = *self.block.mbarriers.get(offset, lane, shared)?;
+        self.check_bytes(offset, lane, object.bytes - i64::from(bytes))?;
+        let (agent, count, serial) = (Agent::of_mbarrier(offset), object.epoch, self.block.serial);
+        let released = Released::of_agent(serial, agent, count);
+        self.block.mbarriers.complete_copy(offset, bytes, &released, &mut self.block.locations);
+        Ok((agent, count))
     }
 
     fn test_wait(&mut self, at: &Offsets, mask: u32, op: MbarrierOp) -> Outcome {
@@ -257,6 +364,7 @@ impl Context<'_, '_> {
         // Copies may take until somebody waits for them.
         for lane in lanes(mask & !complete) {
             self.deliver(|offset| offset == at[lane])?;
+            self.finish_transfers(at[lane])?;
         }
         Ok(())
     }

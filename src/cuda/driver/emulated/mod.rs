@@ -12,12 +12,16 @@
 //! | registers and arithmetic | [`registers`], [`scalar`] |
 //! | memories | `memory` (global, or `made` when touched), `shared`, with who wrote what in `clocks` and `order` |
 //! | one warp | `warp` (divergence), `execute` (the loop), `access`, `consecutive`, `global`, `atomic`, `collective`, `copy`, `matrix` |
+//! | async proxy | [`asynchronous`], `bulk` with `boxes` and `tensor_map` (copies), `warpgroup` with `descriptor`, `product`, `sums` |
 //! | CTA and grid | `sync` (barriers), `mbarrier` (those in shared memory), `schedule` (turns, seeds, deadlock) |
 //! | staging memory of the host | `staged` |
 //! | what comes out | [`report`] (memory by name in `whereabouts`), [`counters`] |
 
 mod access;
+pub mod asynchronous;
 mod atomic;
+mod boxes;
+mod bulk;
 pub mod checks;
 mod clocks;
 mod collective;
@@ -25,6 +29,7 @@ mod consecutive;
 mod copy;
 pub mod counters;
 pub mod decode;
+mod descriptor;
 mod device;
 mod execute;
 mod footprint;
@@ -38,15 +43,19 @@ mod mbarrier;
 mod memory;
 pub mod operands;
 mod order;
+mod product;
 pub mod registers;
 pub mod report;
 pub mod scalar;
 mod schedule;
 mod shared;
 mod staged;
+mod sums;
 mod sync;
+mod tensor_map;
 pub mod trial;
 mod warp;
+mod warpgroup;
 mod whereabouts;
 
 pub use checks::{Checks, Completion, Options, UnknownChecker, UnknownCompletion};

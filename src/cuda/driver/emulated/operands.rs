@@ -1,5 +1,6 @@
 //! Which registers an instruction reads and writes.
 
+use super::asynchronous::{Accumulate, Left, Way, Wgmma};
 use super::instr::{
     Address, Atomic, Barrier, BarrierKind, Base, CpAsync, Guard, Mbarrier, MbarrierOp, Mma, MmaType, Op, Shuffle,
     VoteKind,
@@ -66,13 +67,43 @@ impl Operands {
                 self.address(&matrices.address).reads(matrices.registers.into_iter().take(matrices.count.into()));
             }
             Op::Mma(mma) => self.mma(mma),
+            Op::Bulk(bulk) => {
+                self.way(bulk.way).address(&bulk.shared).address(&bulk.global).reads([bulk.bytes]);
+            }
+            Op::BulkTensor(copy) => {
+                self.way(copy.way).address(&copy.shared).address(&copy.map).reads(copy.coordinates);
+                self.reads(copy.offsets.into_iter().flatten());
+            }
+            Op::Wgmma(wgmma) => self.wgmma(wgmma),
             Op::Prefetch(_, address) | Op::Discard(_, address) => {
                 self.address(address);
             }
             Op::ReadClock(to, _) => self.writes([*to]),
             Op::Branch(_) | Op::Exit | Op::Trap | Op::Yield | Op::Fence(_) => {}
-            Op::CpAsyncCommit | Op::CpAsyncWait(_) | Op::CpAsyncWaitAll => {}
+            Op::CpAsyncCommit | Op::CpAsyncWait(_) | Op::CpAsyncWaitAll | Op::BulkCommit | Op::BulkWait(_) => {}
+            Op::FenceProxy | Op::FenceMbarriers | Op::SetRegisters(_) => {}
+            Op::WgmmaFence | Op::WgmmaCommit | Op::WgmmaWait(_) => {}
         }
+    }
+
+    fn way(&mut self, way: Way) -> &mut Self {
+        match way {
+            Way::Load(mbarrier) => self.address(&mbarrier),
+            Way::Store | Way::Reduce(..) => self,
+        }
+    }
+
+    /// What accumulators hold counts only where it is surely added to.
+    fn wgmma(&mut self, wgmma: &Wgmma) {
+        match wgmma.a {
+            Left::Registers(registers) => self.reads(registers),
+            Left::Shared(descriptor) => self.reads([descriptor]),
+        }
+        match wgmma.accumulate {
+            Accumulate::Always => self.reads(wgmma.d.iter().copied()),
+            Accumulate::If(guard) => self.reads([guard.predicate]),
+        }
+        self.read(wgmma.b).writes(wgmma.d.iter().copied());
     }
 
     fn reads(&mut self, registers: impl IntoIterator<Item = impl Into<Register>>) {
@@ -137,8 +168,13 @@ impl Operands {
     fn mbarrier(&mut self, mbarrier: &Mbarrier) {
         self.address(&mbarrier.address);
         match mbarrier.op {
-            MbarrierOp::Init(count) => self.reads([count]),
-            MbarrierOp::Arrive { state, count, .. } => self.write(state).reads([count]),
+            MbarrierOp::Init(word) | MbarrierOp::ExpectBytes(word) | MbarrierOp::CompleteBytes(word) => {
+                self.reads([word])
+            }
+            MbarrierOp::Arrive { state, count, expects, .. } => {
+                self.reads(expects);
+                self.write(state).reads([count]);
+            }
             MbarrierOp::TestState(to, state) => self.write(to).reads([state]),
             MbarrierOp::TestParity(to, parity) => self.write(to).reads([parity]),
             MbarrierOp::Invalidate | MbarrierOp::ArriveCopies { .. } => {}

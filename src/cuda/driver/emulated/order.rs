@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use super::clocks::{Clocks, Stamp};
+use super::clocks::{Agent, Clocks, Stamp};
 
 /// Who wrote each granule of a segment last, by plain or strong writes, in the launches so far.
 #[derive(Debug, Default)]
@@ -99,7 +99,7 @@ impl Party<'_> {
     /// Whether an earlier write may not be touched yet.
     #[inline]
     fn unordered(&self, owner: u32, stamp: Stamp, lane: usize) -> bool {
-        let learned = || self.learning.covers(lane, owner, stamp);
+        let learned = || self.learning.covers(1 << lane, owner, stamp);
         if owner < self.first {
             false
         } else if owner != self.owner {
@@ -114,21 +114,21 @@ impl Party<'_> {
     }
 }
 
-/// What is known of one CTA: up to where its warps' accesses are seen, and further for some lanes.
+/// Accesses of a CTA's threads: those of its warps up to a count, and further ones of some lanes.
 #[derive(Clone, Debug)]
-pub struct Known {
+struct Extent {
     clocks: Clocks,
-    /// Warp and lanes whose accesses are seen up to this count.
+    /// Warp and lanes whose accesses belong to it up to this count.
     lanes: BTreeMap<(usize, u32), u32>,
 }
 
-impl Known {
-    /// All that a warp knows of its own CTA when `lanes` of it release: of the others what precedes `synced`.
-    pub fn of_lanes(clocks: &Clocks, warp: usize, lanes: u32, synced: u32) -> Self {
-        let now = clocks.of(warp);
-        Self { clocks: clocks.with(warp, now.min(synced - 1)), lanes: BTreeMap::from([((warp, lanes), now)]) }
+impl Default for Extent {
+    fn default() -> Self {
+        Self { clocks: Clocks::new(0), lanes: BTreeMap::new() }
     }
+}
 
+impl Extent {
     fn covers(&self, stamp: Stamp) -> bool {
         let of_lane = |((warp, lanes), count): (&(usize, u32), &u32)| {
             *warp == stamp.warp() && lanes >> stamp.lane() & 1 == 1 && stamp.clock() <= *count
@@ -147,6 +147,55 @@ impl Known {
     }
 }
 
+/// What is known of one CTA.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The accesses of its threads that are seen.
+    seen: Extent,
+    /// Those that the async proxy sees too, by `fence.proxy.async`.
+    proxied: Extent,
+    /// Up to where the accesses of agents are complete.
+    agents: BTreeMap<Agent, u32>,
+}
+
+impl Known {
+    /// All that a warp knows of its own CTA when `lanes` of it release: of the others what precedes `synced`.
+    pub fn of_lanes(clocks: &Clocks, warp: usize, lanes: u32, synced: u32) -> Self {
+        let now = clocks.of(warp);
+        let seen =
+            Extent { clocks: clocks.with(warp, now.min(synced - 1)), lanes: BTreeMap::from([((warp, lanes), now)]) };
+        Self { seen, ..Self::default() }
+    }
+
+    /// What an agent did up to a count is complete.
+    fn of_agent(agent: Agent, count: u32) -> Self {
+        Self { agents: BTreeMap::from([(agent, count)]), ..Self::default() }
+    }
+
+    fn covers(&self, stamp: Stamp) -> bool {
+        match stamp.agent() {
+            Some(agent) => self.agents.get(&agent).is_some_and(|count| *count >= stamp.clock()),
+            None => self.seen.covers(stamp),
+        }
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.seen.join(&other.seen);
+        self.proxied.join(&other.proxied);
+        for (agent, count) in &other.agents {
+            let held = self.agents.entry(*agent).or_default();
+            *held = (*held).max(*count);
+        }
+    }
+
+    /// That the async proxy sees what is seen, and nothing else.
+    fn fenced(&self) -> Self {
+        let mut proxied = self.proxied.clone();
+        proxied.join(&self.seen);
+        Self { proxied, ..Self::default() }
+    }
+}
+
 /// What is known of CTAs.
 #[derive(Clone, Debug, Default)]
 pub struct Knowledge {
@@ -157,6 +206,15 @@ impl Knowledge {
     /// Whether an access is seen.
     pub fn covers(&self, owner: u32, stamp: Stamp) -> bool {
         self.blocks.get(&owner).is_some_and(|known| known.covers(stamp))
+    }
+
+    /// Whether the async proxy sees an access of a thread.
+    fn proxies(&self, owner: u32, stamp: Stamp) -> bool {
+        self.blocks.get(&owner).is_some_and(|known| known.proxied.covers(stamp))
+    }
+
+    fn of(owner: u32, known: Known) -> Rc<Self> {
+        Rc::new(Self { blocks: BTreeMap::from([(owner, known)]) })
     }
 
     fn learn(&mut self, owner: u32, more: &Known) {
@@ -192,6 +250,11 @@ pub struct Released {
 }
 
 impl Released {
+    /// What the completion of an agent's accesses tells the CTA.
+    pub fn of_agent(owner: u32, agent: Agent, count: u32) -> Self {
+        Self { all: None, block: Some((owner, Knowledge::of(owner, Known::of_agent(agent, count)))) }
+    }
+
     fn is_empty(&self) -> bool {
         self.all.is_none() && self.block.is_none()
     }
@@ -277,10 +340,40 @@ pub struct Learning {
 }
 
 impl Learning {
-    /// Whether an access is seen by a lane.
-    pub fn covers(&self, lane: usize, owner: u32, stamp: Stamp) -> bool {
-        let apart = || self.apart.0.iter().any(|(lanes, known)| lanes >> lane & 1 == 1 && known.covers(owner, stamp));
-        self.learned.covers(owner, stamp) || apart()
+    /// Whether an access is seen by all of these lanes.
+    pub fn covers(&self, lanes: u32, owner: u32, stamp: Stamp) -> bool {
+        self.all_know(lanes, |known| known.covers(owner, stamp))
+    }
+
+    /// Whether the async proxy sees an access of a thread, as all of these lanes know.
+    pub fn proxies(&self, lanes: u32, owner: u32, stamp: Stamp) -> bool {
+        self.all_know(lanes, |known| known.proxies(owner, stamp))
+    }
+
+    fn all_know(&self, lanes: u32, knows: impl Fn(&Knowledge) -> bool) -> bool {
+        let apart = || self.apart.0.iter().filter(|(_, known)| knows(known)).fold(0, |all, (lanes, _)| all | lanes);
+        knows(&self.learned) || lanes & !apart() == 0
+    }
+
+    /// `fence.proxy.async` by some lanes: what they know of, the async proxy sees.
+    pub fn fence_proxy(&mut self, owner: u32, lanes: u32, live: u32, known: &Known) {
+        let mut all = self.learned.with(owner, known);
+        self.tell(lanes, &mut all);
+        let blocks = all.blocks.iter().map(|(owner, known)| (*owner, known.fenced())).collect();
+        self.add(lanes, live, &Rc::new(Knowledge { blocks }));
+    }
+
+    /// Some lanes have waited for what an agent did up to a count.
+    pub fn learn_agent(&mut self, owner: u32, lanes: u32, live: u32, agent: Agent, count: u32) {
+        self.add(lanes, live, &Knowledge::of(owner, Known::of_agent(agent, count)));
+    }
+
+    /// Some lanes learn; what all of `live` know holds for the warp.
+    fn add(&mut self, lanes: u32, live: u32, knowledge: &Rc<Knowledge>) {
+        match live & !lanes {
+            0 => self.learned.join(knowledge),
+            _ => self.apart.add(lanes, knowledge),
+        }
     }
 
     /// Adds what some lanes know.
@@ -316,12 +409,7 @@ impl Learning {
         if wide {
             seen.extend(self.seen.take(lanes));
         }
-        for (lanes, knowledge) in seen {
-            match live & !lanes {
-                0 => self.learned.join(&knowledge),
-                _ => self.apart.add(lanes, &knowledge),
-            }
-        }
+        seen.iter().for_each(|(lanes, knowledge)| self.add(*lanes, live, knowledge));
     }
 
     /// A strong read by some lanes saw a location.
@@ -377,7 +465,7 @@ mod tests {
         let mut warp = Learning::default();
         warp.see(0b10, [Some(&told), None], true);
         warp.acquire(0b10, 0b11, true);
-        let known = |warp: &Learning| [0, 1].map(|lane| warp.covers(lane, 1, stamp));
+        let known = |warp: &Learning| [0, 1].map(|lane| warp.covers(1 << lane, 1, stamp));
         assert_eq!(known(&warp), [false, true]);
         let mut other = Learning::default();
         for lanes in [0b01, 0b10] {

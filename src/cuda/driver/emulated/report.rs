@@ -22,6 +22,10 @@ pub enum Check {
     GlobalRace,
     /// Access to the destination of a copy that no wait has covered.
     PendingCopy,
+    /// Access of the async proxy to what a thread wrote, without a proxy fence between.
+    Proxy,
+    /// Register of a matrix product of a warpgroup used before a wait for it, or changed without `wgmma.fence` before it.
+    Product,
     /// Misuse of a barrier.
     Barrier,
     /// Divergence in a warp-wide instruction.
@@ -44,6 +48,8 @@ impl Check {
             Self::SharedRace => "race in shared memory",
             Self::GlobalRace => "race in global memory",
             Self::PendingCopy => "copy not waited for",
+            Self::Proxy => "missing proxy fence",
+            Self::Product => "register of a matrix product",
             Self::Barrier => "barrier misuse",
             Self::Collective => "divergence in a warp-wide instruction",
             Self::Deadlock => "deadlock",

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::super::Launch;
 use super::access::resolve;
+use super::bulk::Transfer;
 use super::checks::{Options, STREAM_BLOCKS, STREAM_WARPS, order, permuted};
 use super::counters::{Class, Counters};
 use super::execute::{Context, Stop, lanes};
@@ -21,6 +22,7 @@ use super::report::{Check, Finding, Outcome, Place, Report};
 use super::shared::{Shared, Watch};
 use super::sync::{BARRIERS, BarrierState, settle};
 use super::warp::{Fragment, State, Warp, thread_index};
+use super::warpgroup::Warpgroups;
 
 /// CTAs that are resident at once at most: two on each of 132 multiprocessors.
 const RESIDENT: usize = 264;
@@ -103,6 +105,10 @@ pub struct Block {
     pub barriers: [BarrierState; BARRIERS],
     /// Barriers in shared memory.
     pub mbarriers: Mbarriers,
+    /// Bulk copies into shared memory that are under way.
+    pub transfers: Vec<Transfer>,
+    /// What its warpgroups do together.
+    pub warpgroups: Warpgroups,
     /// Barriers at which some have arrived, bit by bit.
     pub begun: u32,
     /// Threads that have not exited.
@@ -255,6 +261,7 @@ impl Grid<'_> {
                 races: checks.shared_races,
                 pending: checks.pending_copies,
                 barriers: checks.barriers,
+                proxies: checks.proxies,
             };
             let (shift, variables) = (self.footprint.shared_shift, &self.function.shared);
             let warps = (0..shape.warps).map(|index| Warp::new(self.function, &shape, index));
@@ -270,6 +277,8 @@ impl Grid<'_> {
             locations: Locations::default(),
             barriers: Default::default(),
             mbarriers: Mbarriers::default(),
+            transfers: Vec::new(),
+            warpgroups: Warpgroups::default(),
             begun: 0,
             live: self.shape.threads as u32,
         };

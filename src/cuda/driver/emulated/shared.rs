@@ -2,7 +2,12 @@
 //!
 //! Each granule (the size of the kernel's smallest access to shared memory, so that neighbours never blame each other)
 //! has the stamp of its last write and, per warp, the count and lane of its last read. Counts never start again, so a
-//! new CTA inherits the tables without clearing them: what lies before its first count is nobody's.
+//! new CTA inherits the tables without clearing them: what lies before its first count is nobody's. What the async proxy does
+//! is in [`proxy`]; its counts do start again, so tables that it used are cleared.
+
+mod proxy;
+
+pub use proxy::Reader;
 
 use super::clocks::{Clocks, Stamp};
 use super::instr::{SHARED_BASE, SharedVariable};
@@ -33,6 +38,8 @@ pub struct Watch {
     pub pending: bool,
     /// Accesses to mbarriers by other instructions.
     pub barriers: bool,
+    /// Accesses of the async proxy to what threads wrote, without a proxy fence.
+    pub proxies: bool,
 }
 
 /// Who makes an access.
@@ -60,6 +67,10 @@ pub struct Shared {
     fresh: Vec<u8>,
     writes: Vec<Stamp>,
     reads: Vec<u32>,
+    /// Reads by the async proxy, per granule: those of each warpgroup's matrix products, and of bulk copies. Made when needed.
+    proxy_reads: Vec<u32>,
+    /// Whether the async proxy has done anything since the tables were last cleared.
+    proxied: bool,
     shift: u32,
     warps: usize,
     watch: Watch,
@@ -82,6 +93,8 @@ impl Shared {
             fresh,
             writes: vec![Stamp::default(); tables.max(if watch.pending { cells } else { 0 })],
             reads: vec![0; tables * warps],
+            proxy_reads: Vec::new(),
+            proxied: false,
             shift,
             warps,
             watch,
@@ -93,6 +106,10 @@ impl Shared {
     pub fn restart(&mut self, base: u32) -> u32 {
         self.data.fill(u8::MAX);
         self.state.copy_from_slice(&self.fresh);
+        if std::mem::take(&mut self.proxied) {
+            self.writes.fill(Stamp::default());
+            self.proxy_reads.fill(0);
+        }
         if base < RESTART {
             return base;
         }
@@ -140,8 +157,8 @@ impl Shared {
         }
         for cell in cells {
             let write = self.writes[cell];
-            if write.clock() > actor.floor && unordered(actor, write, lane) {
-                return Err(self.race(cell, lane, "reads", "wrote", write.party()).against(write.pc()));
+            if write.above(actor.floor) && unordered(actor, write, 1 << lane) {
+                return Err(self.race(cell, lane, "reads", "wrote", write));
             }
             // A strong read races with plain writes only, and those look at stamps.
             if actor.stamp.strong() {
@@ -174,8 +191,8 @@ impl Shared {
         if self.watch.races {
             let cells = self.cells(offset, bytes);
             // Those who used it since may have known; this lane must know too.
-            if made.clock() > actor.floor && unordered(actor, made, lane) {
-                return Err(self.race(cells.start, lane, "uses", "made", made.party()).against(made.pc()));
+            if made.above(actor.floor) && unordered(actor, made, 1 << lane) {
+                return Err(self.race(cells.start, lane, "uses", "made", made));
             }
             for cell in cells.clone() {
                 self.check_write(actor, lane, cell, false)?;
@@ -222,8 +239,11 @@ impl Shared {
     #[inline]
     fn check_write(&self, actor: &Actor<'_>, lane: usize, cell: usize, same: bool) -> Outcome {
         let write = self.writes[cell];
-        if write.clock() > actor.floor && !same && unordered(actor, write, lane) {
-            return Err(self.race(cell, lane, "writes", "wrote", write.party()).against(write.pc()));
+        if write.above(actor.floor) && !same && unordered(actor, write, 1 << lane) {
+            return Err(self.race(cell, lane, "writes", "wrote", write));
+        }
+        if !self.proxy_reads.is_empty() {
+            self.check_proxy_reads(actor, lane, cell)?;
         }
         let reads = &self.reads[cell * self.warps..(cell + 1) * self.warps];
         if reads.iter().fold(0, |latest, entry| latest.max(*entry)) >> 6 > actor.floor {
@@ -238,7 +258,7 @@ impl Shared {
         for (warp, entry) in self.reads[cell * self.warps..(cell + 1) * self.warps].iter().enumerate() {
             let (count, reader, several) = (entry >> 6, (entry & 31) as usize, entry & SEVERAL != 0);
             let read = Stamp::new(count, warp, reader, false, 0);
-            let learned = || !several && actor.learning.covers(lane, actor.owner, read);
+            let learned = || !several && actor.learning.covers(1 << lane, actor.owner, read);
             let races = match warp == own {
                 true => count >= actor.synced && (several || reader != lane) && !learned(),
                 false => count > actor.clocks.of(warp) && !learned(),
@@ -252,8 +272,8 @@ impl Shared {
                     let text = format!("writes {}, which other lanes of warp {warp} read", self.describe(cell));
                     Finding::new(Check::SharedRace, lane, text + ", and nothing orders the two")
                 }
-                true => self.race(cell, lane, "writes", "and other lanes read", (warp, reader)),
-                false => self.race(cell, lane, "writes", "read", (warp, reader)),
+                true => self.conflict(cell, lane, "writes", &format!("warp {warp} lane {reader} and other lanes read")),
+                false => self.conflict(cell, lane, "writes", &format!("warp {warp} lane {reader} read")),
             });
         }
         Ok(())
@@ -287,10 +307,19 @@ impl Shared {
         }
     }
 
+    /// The race of an access with an earlier write.
     #[cold]
-    fn race(&self, cell: usize, lane: usize, does: &str, did: &str, (warp, other): (usize, usize)) -> Box<Finding> {
-        let place = self.describe(cell);
-        let text = format!("{does} {place}, which warp {warp} lane {other} {did}, and nothing orders the two");
+    fn race(&self, cell: usize, lane: usize, does: &str, did: &str, write: Stamp) -> Box<Finding> {
+        let who = match write.agent() {
+            Some(_) => "an asynchronous copy wrote (this thread has not waited for its mbarrier)".to_owned(),
+            None => format!("warp {} lane {} {did}", write.warp(), write.lane()),
+        };
+        self.conflict(cell, lane, does, &who).against(write.pc())
+    }
+
+    #[cold]
+    fn conflict(&self, cell: usize, lane: usize, does: &str, who_did: &str) -> Box<Finding> {
+        let text = format!("{does} {}, which {who_did}, and nothing orders the two", self.describe(cell));
         Finding::new(Check::SharedRace, lane, text)
     }
 
@@ -357,14 +386,19 @@ fn gaps(variables: &[SharedVariable]) -> Vec<std::ops::Range<usize>> {
     pairs.map(|((_, end), (next, _))| (end - SHARED_BASE) as usize..(next - SHARED_BASE) as usize).collect()
 }
 
+/// Whether an earlier write may come after an access that these lanes make together.
 #[inline]
-fn unordered(actor: &Actor<'_>, write: Stamp, lane: usize) -> bool {
-    if actor.stamp.strong() && write.strong() {
+pub(super) fn unordered(actor: &Actor<'_>, write: Stamp, lanes: u32) -> bool {
+    let unseen = |lanes: u32| !actor.learning.covers(lanes, actor.owner, write);
+    if write.agent().is_some() {
+        unseen(lanes)
+    } else if actor.stamp.strong() && write.strong() {
         false
     } else if write.warp() == actor.stamp.warp() {
-        write.lane() != lane && write.clock() >= actor.synced && !actor.learning.covers(lane, actor.owner, write)
+        let others = lanes & !(1 << write.lane());
+        others != 0 && write.clock() >= actor.synced && unseen(others)
     } else {
-        write.clock() > actor.clocks.of(write.warp()) && !actor.learning.covers(lane, actor.owner, write)
+        write.clock() > actor.clocks.of(write.warp()) && unseen(lanes)
     }
 }
 
@@ -372,7 +406,8 @@ fn unordered(actor: &Actor<'_>, write: Stamp, lane: usize) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: Watch = Watch { bounds: true, initialized: true, races: true, pending: true, barriers: true };
+    const ALL: Watch =
+        Watch { bounds: true, initialized: true, races: true, pending: true, barriers: true, proxies: true };
 
     fn actor(clocks: &Clocks, warp: usize, synced: u32) -> Actor<'_> {
         let stamp = Stamp::new(clocks.of(warp), warp, 0, false, 9);

@@ -76,6 +76,8 @@ pub struct Trial<'a> {
     pub completion: Option<Completion>,
     /// Warp instructions after which a launch is given up.
     pub limit: Option<u64>,
+    /// Whether matrix instructions sum as tensor cores do.
+    pub exact_sums: bool,
 }
 
 /// What a trial without a fault gives.
@@ -145,7 +147,8 @@ impl Trial<'_> {
         let mut first: Option<Outcome> = None;
         for seed in self.seeds.clone() {
             let completion = self.completion.unwrap_or_else(|| Completion::of_seed(seed));
-            let options = Options { checks: self.checks, seed, completion, limit: self.limit };
+            let (checks, limit, exact_sums) = (self.checks, self.limit, self.exact_sums);
+            let options = Options { checks, seed, completion, limit, exact_sums };
             let other = self.once(&offsets, end, options)?;
             match &mut first {
                 None => first = Some(other),

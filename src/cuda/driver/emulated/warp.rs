@@ -5,7 +5,8 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::clocks::{Clocks, Stamp};
+use super::bulk::Stores;
+use super::clocks::{Agent, Clocks, Stamp};
 use super::copy::Copies;
 use super::instr::{Function, LaneOrder, Special};
 use super::order::{Known, Learning};
@@ -13,6 +14,7 @@ use super::registers::{LANES, Register, Registers};
 use super::schedule::Shape;
 use super::shared::Actor;
 use super::sync::Waiting;
+use super::warpgroup::InFlight;
 
 /// Backward branches after which a fragment lets the other fragments of its warp go first.
 const PATIENCE: u32 = 256;
@@ -103,6 +105,10 @@ pub struct Warp {
     pub learning: Learning,
     /// Asynchronous copies it has started.
     pub copies: Copies,
+    /// Bulk copies out of shared memory that it has started.
+    pub stores: Stores,
+    /// Matrix products of its warpgroup that it takes part in.
+    pub products: InFlight,
     /// First and last instruction of the loop that it went round last.
     pub last_loop: Option<(usize, usize)>,
     /// Backward branches that it may take before it yields.
@@ -133,6 +139,8 @@ impl Warp {
             floor: 0,
             learning: Learning::default(),
             copies: Copies::default(),
+            stores: Stores::default(),
+            products: InFlight::default(),
             last_loop: None,
             slice: SLICE,
             warps: shape.warps,
@@ -163,6 +171,7 @@ impl Warp {
         self.synced = if lockstep { u32::MAX } else { base + 1 };
         self.floor = base;
         (self.learning, self.copies) = (Learning::default(), Copies::default());
+        (self.stores, self.products) = (Stores::default(), InFlight::new(function));
         (self.slice, self.yields, self.spins_since) = (SLICE, Default::default(), None);
         self.last_loop = None;
         self.load_specials(function, shape, block, |special| matches!(special, Special::Ctaid(_) | Special::SmId));
@@ -196,9 +205,8 @@ impl Warp {
 
     /// Acquires (8.8) by some lanes: what their strong reads saw holds; without `wide` only what the own CTA wrote.
     pub fn acquire(&mut self, active: u32, wide: bool) {
-        let in_step = self.synced == u32::MAX;
-        self.learning.acquire(active, if in_step { active } else { self.live }, wide);
-        if in_step {
+        self.learning.acquire(active, self.learners(active), wide);
+        if self.synced == u32::MAX {
             self.learning.unite();
         }
     }
@@ -210,6 +218,25 @@ impl Warp {
         self.learning.release(owner, active, &known, wide);
         self.clocks.tick(self.index);
         self.settle_floor();
+    }
+
+    /// `fence.proxy.async` by some lanes: what they did, or know of, the async proxy sees.
+    pub fn fence_proxy(&mut self, owner: u32, active: u32) {
+        let synced = if active == self.lanes { u32::MAX } else { self.synced };
+        let known = Known::of_lanes(&self.clocks, self.index, active, synced);
+        self.learning.fence_proxy(owner, active, self.learners(active), &known);
+        self.clocks.tick(self.index);
+        self.settle_floor();
+    }
+
+    /// Some lanes have waited for what an agent did up to a count.
+    pub fn learn_agent(&mut self, owner: u32, active: u32, agent: Agent, count: u32) {
+        self.learning.learn_agent(owner, active, self.learners(active), agent, count);
+    }
+
+    /// Those who know what the active lanes learn if they are among these: all that are there, but for lanes in step.
+    fn learners(&self, active: u32) -> u32 {
+        if self.synced == u32::MAX { active } else { self.live }
     }
 
     /// A synchronisation of all lanes: what follows is later than what was, for all lanes alike.

@@ -105,6 +105,8 @@ impl<'m> Decoder<'m> {
             "ldmatrix" => self.matrix_move(true),
             "stmatrix" => self.matrix_move(false),
             "mma" => self.mma(),
+            "wgmma" => self.wgmma(),
+            "setmaxnreg" => self.set_registers(),
             "bra" => self.branch(),
             "brx" => self.branch_indexed(),
             "call" => self.call(),

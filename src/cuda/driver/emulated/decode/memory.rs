@@ -56,7 +56,7 @@ impl<'m> Decoder<'m> {
     }
 
     /// A cache policy as the last operand, which changes no value.
-    fn cache_policy(&mut self, at: usize) -> Result<()> {
+    pub(super) fn cache_policy(&mut self, at: usize) -> Result<()> {
         if self.flag("L2::cache_hint") {
             self.wide(at, Kind::Bits(64))?;
         }
@@ -248,13 +248,19 @@ impl<'m> Decoder<'m> {
         }
     }
 
-    /// `cp.async` without bulk (9.7.9.25.3).
+    /// `cp.async`, `cp.reduce.async.bulk` (9.7.9.25).
     pub(super) fn cp_async(&mut self) -> Result<()> {
+        if self.flag("reduce") {
+            return self.bulk_reduce();
+        }
         if !self.flag("async") {
             return self.unsupported();
         }
         if self.flag("mbarrier") {
             return self.arrive_copies();
+        }
+        if self.flag("bulk") {
+            return self.bulk();
         }
         if self.flag("commit_group") {
             self.push(Op::CpAsyncCommit);
@@ -304,8 +310,15 @@ impl<'m> Decoder<'m> {
 
     /// `prefetch`, `prefetchu`, `applypriority`, `discard` (9.7.9.15 to 9.7.9.17).
     pub(super) fn hint(&mut self) -> Result<()> {
-        let space = self.take(&SPACES[..1]).unwrap_or(Space::Generic);
         let opcode = self.opcode_word();
+        if opcode == "prefetch" && self.flag("tensormap") {
+            self.needs(90)?;
+            let space = self.take(&[("param", Space::Param), ("const", Space::Const)]).unwrap_or(Space::Generic);
+            let (space, address) = self.address(0, space)?;
+            self.push(Op::Prefetch(space, address));
+            return Ok(());
+        }
+        let space = self.take(&SPACES[..1]).unwrap_or(Space::Generic);
         let levels: &[(&str, ())] = match opcode {
             "prefetch" => &[("L1", ()), ("L2", ()), ("L2::evict_last", ()), ("L2::evict_normal", ())],
             "prefetchu" => &[("L1", ())],
@@ -338,8 +351,22 @@ impl<'m> Decoder<'m> {
         self.push_move(to, policy)
     }
 
-    /// `fence`, `membar` (9.7.13.4), not of proxies.
+    /// `fence`, `membar` (9.7.13.4), not of proxies but the async one.
     pub(super) fn fence(&mut self) -> Result<()> {
+        if self.opcode_word() == "fence" && self.flag("mbarrier_init") {
+            self.needs(90)?;
+            self.require(&[("release", ())])?;
+            self.require(&[("cluster", ())])?;
+            self.push(Op::FenceMbarriers);
+            return Ok(());
+        }
+        if self.opcode_word() == "fence" && self.flag("proxy") {
+            self.require(&[("async", ())])?;
+            self.needs(90)?;
+            self.take(&[("global", ()), ("shared::cta", ()), ("shared::cluster", ())]);
+            self.push(Op::FenceProxy);
+            return Ok(());
+        }
         let order: fn(Scope) -> Order = if self.opcode_word() == "membar" {
             let scope = self.require(&[("cta", Scope::Cta), ("gl", Scope::Gpu), ("sys", Scope::System)])?;
             self.push(Op::Fence(Order::AcquireRelease(scope)));

@@ -6,6 +6,7 @@
 
 mod arithmetic;
 mod assigned;
+mod asynchronous;
 mod bits;
 mod compare;
 mod control;
@@ -14,6 +15,7 @@ mod kind;
 mod mbarrier;
 mod memory;
 mod operand;
+mod products;
 mod statement;
 mod warp;
 

@@ -263,13 +263,25 @@ impl<'m> Decoder<'m> {
 
     /// Operand `at` as an address in a space, and the space in which it really lies (parameters of calls are local).
     pub(super) fn address(&mut self, at: usize, space: Space) -> Result<(Space, Address)> {
+        let (place, rest) = self.address_and_rest(at, space)?;
+        if rest.is_empty() { Ok(place) } else { Err(self.fault("coordinates belong to tensors")) }
+    }
+
+    /// Operand `at` as a generic address of a tensor map, and what follows in its brackets: coordinates, innermost first.
+    pub(super) fn tensor(&mut self, at: usize) -> Result<(Address, &'m [Operand])> {
+        let ((_, address), rest) = self.address_and_rest(at, Space::Generic)?;
+        Ok((address, rest))
+    }
+
+    fn address_and_rest(&mut self, at: usize, space: Space) -> Result<((Space, Address), &'m [Operand])> {
         let Operand::Address { base, offset, rest } = self.operand(at)? else {
             return Err(self.fault(format!("operand {} is not an address", at + 1)));
         };
-        if !rest.is_empty() {
-            return Err(self.fault("coordinates of tensors are not supported"));
-        }
-        let name = match base.as_ref() {
+        Ok((self.address_of(base, offset, space)?, rest))
+    }
+
+    fn address_of(&mut self, base: &'m Operand, offset: &i64, space: Space) -> Result<(Space, Address)> {
+        let name = match base {
             Operand::Name(name) => name,
             Operand::Integer(value) => {
                 let offset = offset.wrapping_add(*value as i64);

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::DecodeError;
 use super::assigned;
 use super::kind::Kind;
-use crate::cuda::driver::emulated::function::Watched;
+use super::products;
+use crate::cuda::driver::emulated::function::{Products, Watched};
 use crate::cuda::driver::emulated::instr::{
     Function, Guard, Instr, Op, Param, SHARED_BASE, SharedVariable, Source, Space, Special,
 };
@@ -98,6 +99,7 @@ impl<'m> Decoder<'m> {
             max_threads,
             required_threads,
             watched: Watched::default(),
+            products: Products::default(),
             files: module.files.iter().map(|(_, name)| name.clone()).collect(),
         };
         let Some(statement) = entry.statements.first() else { return empty(out) };
@@ -123,13 +125,19 @@ impl<'m> Decoder<'m> {
             gaps: 0,
         };
         decoder.function(entry, places)?;
-        decoder.guard = None;
-        decoder.push(Op::Exit);
-        let (end, align) = (SHARED_BASE + decoder.out.shared_bytes, decoder.dynamic_align);
-        let gaps = if end == SHARED_BASE { 0 } else { widened(decoder.gaps, align) };
-        decoder.out.dynamic_shared = end.next_multiple_of(align) + gaps;
-        decoder.out.watched = assigned::watched(&decoder.out, &decoder.names);
-        Ok(decoder.out)
+        Ok(decoder.finish())
+    }
+
+    /// What was decoded, with what follows from the whole.
+    fn finish(mut self) -> Function {
+        self.guard = None;
+        self.push(Op::Exit);
+        let (end, align) = (SHARED_BASE + self.out.shared_bytes, self.dynamic_align);
+        let gaps = if end == SHARED_BASE { 0 } else { widened(self.gaps, align) };
+        self.out.dynamic_shared = end.next_multiple_of(align) + gaps;
+        self.out.watched = assigned::watched(&self.out, &self.names);
+        self.out.products = products::products(&self.out, &self.names);
+        self.out
     }
 
     /// Decodes the statements of a function into the code.
@@ -200,6 +208,14 @@ impl<'m> Decoder<'m> {
             return Ok(());
         }
         Err(self.fault(format!("needs sm_{target}, the module is for sm_{}", self.target)))
+    }
+
+    /// Refuses forms that only the architecture `sm_90a` has (11.1.2).
+    pub(super) fn needs_hopper(&self) -> Result<()> {
+        if self.module.target == "sm_90a" {
+            return Ok(());
+        }
+        Err(self.fault(format!("needs the target sm_90a, the module is for {}", self.module.target)))
     }
 
     pub(super) fn frame(&self) -> &Frame<'m> {
