@@ -40,11 +40,12 @@ fn known_work_is_counted() {
     let shipped = Library::shipped();
     for op in ["gelu.fwd", "gelu.bwd", "accumulate.add"] {
         for line in counted(op, &shipped).lines {
-            // Every byte once, in whole sectors.
+            // Every byte once, in whole sectors; beside these how many rows are real, which every warp reads.
             let sectors = line.floor_bytes.div_ceil(32);
             assert_eq!(line.calls.len(), 1, "{op}");
             let call = &line.calls[0];
-            assert!((sectors..sectors + 4).contains(&call.sectors), "{op}: {} sectors, floor {sectors}", call.sectors);
+            let most = sectors + sectors / 20 + 4;
+            assert!((sectors..=most).contains(&call.sectors), "{op}: {} sectors, floor {sectors}", call.sectors);
             assert_eq!((call.tensor_flops, call.conflicts, call.spilled), (0, 0, Some(0)), "{op}");
             assert_eq!(call.device_bytes, call.distinct_bytes, "{op}");
         }

@@ -1,6 +1,7 @@
 //! Sampled blocks of one kernel: what they count, which sectors of which values they touch, and what follows for all of
 //! its blocks.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::cuda::driver::Address;
@@ -12,6 +13,8 @@ use super::traffic::{Footprint, Traffic, Value};
 
 /// Blocks of a kernel that run whole, at least and at most: the middle one, the last, the first, then those between.
 const WHOLE: Range<usize> = 3..9;
+/// The most where the launch has many values, for its blocks are of all sizes then.
+const OF_MANY: usize = 257;
 /// Warp instructions after which no further block runs whole.
 const INSTRUCTIONS: u64 = 400_000;
 /// Blocks that are taken to run side by side: two on each of 132 multiprocessors.
@@ -62,7 +65,8 @@ pub fn count(opened: &Opened<'_>, machine: &mut Machine, at: usize) -> Result<Co
     let all = call.grid.iter().map(|&blocks| u64::from(blocks)).product::<u64>();
     let mut blocks: Vec<(u64, Block)> = Vec::new();
     let mut spent = 0;
-    for number in order(all) {
+    let most = if opened.bytes().count() > VALUES { OF_MANY } else { WHOLE.end };
+    for number in order(all, most) {
         if blocks.len() >= WHOLE.start && spent > INSTRUCTIONS {
             break;
         }
@@ -100,16 +104,19 @@ pub fn count(opened: &Opened<'_>, machine: &mut Machine, at: usize) -> Result<Co
     })
 }
 
-/// Numbers of blocks in the order in which they are tried: the middle one, the last, the first, then eighths.
-fn order(all: u64) -> Vec<u64> {
-    let mut numbers = Vec::new();
-    for eighth in [4, 8, 0, 2, 6, 1, 3, 5, 7] {
-        let number = (u128::from(all) * eighth / 8).min(u128::from(all - 1)) as u64;
-        if !numbers.contains(&number) {
-            numbers.push(number);
-        }
+/// Numbers of blocks in the order in which they are tried, at most so many: the middle one, the last, the first, then those
+/// half-way between.
+fn order(all: u64, most: usize) -> Vec<u64> {
+    let mut numbers = vec![all / 2, all - 1, 0];
+    let mut parts = 4;
+    while numbers.len() < most && parts <= 2 * most as u64 {
+        numbers
+            .extend((1..parts).step_by(2).map(|part| (u128::from(all) * u128::from(part) / u128::from(parts)) as u64));
+        parts *= 2;
     }
-    numbers.truncate(WHOLE.end);
+    let mut seen = HashSet::new();
+    numbers.retain(|&number| seen.insert(number));
+    numbers.truncate(most);
     numbers
 }
 
@@ -199,13 +206,13 @@ mod tests {
 
     #[test]
     fn blocks_stand_for_all_of_a_grid() {
-        assert_eq!(order(1), [0]);
-        assert_eq!(order(2), [1, 0]);
-        assert_eq!(order(1 << 40)[..3], [1 << 39, (1 << 40) - 1, 0]);
-        assert_eq!(order(1000).len(), 9);
+        assert_eq!(order(1, 9), [0]);
+        assert_eq!(order(2, 9), [1, 0]);
+        assert_eq!(order(1 << 40, 9)[..5], [1 << 39, (1 << 40) - 1, 0, 1 << 38, 3 << 38]);
+        assert_eq!((order(1000, 9).len(), order(1000, 257).len()), (9, 257));
         for all in [1, 2, 3, 5, 9, 1000] {
-            for some in 1..=order(all).len() {
-                let numbers = &order(all)[..some];
+            for some in 1..=order(all, 9).len() {
+                let numbers = &order(all, 9)[..some];
                 let sum: f64 = weights(all, numbers).iter().sum();
                 let whole = numbers.iter().any(|&number| number != 0 && number != all - 1);
                 assert!(!whole || (sum - all as f64).abs() < 1e-9, "{all}: {numbers:?} stand for {sum}");
