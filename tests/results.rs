@@ -8,11 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::ledger;
+use g2d::bench::counters::Step;
+use g2d::bench::counters::baseline;
 use g2d::kernels::shaders::SHADERS;
 use g2d::kernels::{MODULES, Origin};
 use serde::Deserialize;
 
 const BEGIN: &str = "<!-- made from benches/results by tests/results.rs -->\n";
+const COUNTS: &str = "<!-- made from the counters of benches/results by tests/results.rs -->\n";
 const KERNELS: &str = "<!-- made from ptx/ by tests/results.rs -->\n";
 const END: &str = "<!-- end -->\n";
 
@@ -144,6 +147,43 @@ fn table(files: &[(String, String)]) -> String {
     format!("{table}\nNot quoted, for the rules ask for more; `benches/peers/compare` measures again:\n\n{refused}\n")
 }
 
+/// The table of files of counts.
+fn counts(files: &[(String, String)]) -> String {
+    let mut table = String::from(
+        "\n| step, counted | bytes that must move | of these through device memory | through L1 | conflicts | kernels that spill | \
+         samples/s **predicted**, not measured | floor of this plan | counted |\n|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for (file, text) in files {
+        let (head, _) = baseline::read(text).unwrap_or_else(|why| panic!("benches/results/{file}: {why}"));
+        let totals = &head.totals;
+        let over = |bytes: u64| bytes as f64 / totals.floor_bytes as f64;
+        let rates = |of: fn(&Step) -> f64| {
+            let rate = |step: &Step| format!("{} {:.0}", step.chip.to_uppercase(), of(step));
+            totals.predicted.iter().map(rate).collect::<Vec<_>>().join(", ")
+        };
+        let revision = head.revision.as_deref().map_or("unknown", |revision| revision.get(..7).unwrap_or(revision));
+        let changed = head.revision.as_ref().is_some_and(|revision| revision.ends_with("-dirty"));
+        table += &format!(
+            "| `{}`, recipe `{}`, {} pairs, {} tokens, {} | {:.1} GB | {:.2} | {:.2} | {} | {} | {} | {} | {revision}{} of \
+             [{file}](benches/results/{file}) |\n",
+            head.preset,
+            head.recipe,
+            head.batch,
+            head.text_len,
+            head.precision,
+            totals.floor_bytes as f64 / 1e9,
+            over(totals.device_bytes),
+            over(totals.sector_bytes),
+            totals.conflicts,
+            totals.spilling,
+            rates(|step| step.samples_per_s),
+            rates(|step| step.floor_samples_per_s),
+            if changed { " with changes" } else { "" },
+        );
+    }
+    table + "\n"
+}
+
 /// A run of `g2d verify` on a GPU, as benches/gpu.sh records it.
 struct Verified {
     /// Path of the report in the repository.
@@ -254,8 +294,9 @@ fn with_table(text: &str, begin: &str, table: &str) -> Option<String> {
 fn the_readme_shows_what_was_measured_and_what_ships() {
     let path = root("README.md");
     let readme = fs::read_to_string(&path).expect("README.md can be read");
-    let files = results();
+    let (counted, files): (Vec<_>, Vec<_>) = results().into_iter().partition(|(file, _)| file.starts_with("counters-"));
     let made = with_table(&readme, BEGIN, &table(&files)).expect("README.md has both markers of the table of speeds");
+    let made = with_table(&made, COUNTS, &counts(&counted)).expect("README.md has both markers of the table of counts");
     let made =
         with_table(&made, KERNELS, &kernels(&verified())).expect("README.md has both markers of the table of kernels");
     if std::env::var_os("G2D_BLESS").is_some() {
@@ -310,6 +351,22 @@ fn what_ran_on_a_gpu_is_told_with_chip_and_date() {
     assert_eq!(run.executed("adamw", &["adamw_update"]), None);
     assert!(Verified::new("a", machine, &report.replace("cuda:0", "cuda-emulated")).is_none());
     assert!(Verified::new("a", "date: 2026-12-01\n", report).is_none(), "no GPU is named");
+}
+
+#[test]
+fn counts_are_shown_as_predictions() {
+    let predicted = r#"{"chip": "h200", "seconds": 0.5, "samples_per_s": 512.4, "floor_seconds": 0.25, "floor_samples_per_s": 1024}"#;
+    let head = format!(
+        r#"{{"preset": "full", "recipe": "official", "batch": 256, "text_len": 256, "precision": "mixed", "chip": "h200", "plan": "d",
+        "version": "0", "revision": "0123456789-dirty", "command": "c", "totals": {{"launches": 9, "different": 3, "kernels": 10,
+        "floor_bytes": 2000000000, "sector_bytes": 6000000000, "device_bytes": 3000000000, "floor_flops": 1, "tensor_flops": 1,
+        "flops": 1, "conflicts": 4, "spilling": 0, "predicted": [{predicted}]}}}}"#
+    );
+    let table = counts(&[("counters-a.json".to_owned(), head.replace('\n', " ") + "\n")]);
+    let row = "| `full`, recipe `official`, 256 pairs, 256 tokens, mixed | 2.0 GB | 1.50 | 3.00 | 4 | 0 | H200 512 | H200 1024 | \
+               0123456 with changes of [counters-a.json](benches/results/counters-a.json) |";
+    assert_eq!(table.lines().nth(3), Some(row), "{table}");
+    assert!(table.contains("**predicted**, not measured"));
 }
 
 #[test]

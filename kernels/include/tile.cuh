@@ -25,8 +25,12 @@ template <class T, int ROWS, bool K_MAJOR> struct Operand {
     static constexpr int TURN = THREADS / ACROSS; // lines that the block copies in one turn
     static constexpr int TURNS = (LINES + TURN - 1) / TURN;
 
-    // This thread's line of the first turn, the first of its numbers along the line, and where they go.
-    static __device__ __forceinline__ u32 line() { return threadIdx.x / ACROSS; }
+    // This thread's line of the first turn, the first of its numbers along the line, and where they go. Of lines of four
+    // pieces a quarter of a warp copies two; they lie four apart, as then the second has the banks that the first has not.
+    static __device__ __forceinline__ u32 line() {
+        const u32 at = threadIdx.x / ACROSS;
+        return ACROSS == 4 ? at / 8 * 8 + at % 2 * 4 + at % 8 / 2 : at;
+    }
     static __device__ __forceinline__ u32 along() { return threadIdx.x % ACROSS * PER<T>; }
     static __device__ __forceinline__ char *place(char *stage, int turn) {
         return stage + (line() + turn * TURN) * PITCH + threadIdx.x % ACROSS * 16;

@@ -1,7 +1,9 @@
 //! Measurements that a user can repeat: rates, times and the ceilings beside them.
 
+pub mod counters;
 pub mod kernels;
 pub mod loader;
+pub mod scaling;
 pub mod step;
 
 use serde::Serialize;

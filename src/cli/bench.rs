@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::model::Model;
+use super::{bench_counters, bench_scaling};
 use crate::base::ceilings::Ceilings;
 use crate::bench::kernels;
 use crate::bench::loader::{self, Synthetic};
@@ -17,7 +18,7 @@ use crate::error::Error;
 /// Measures how fast this machine trains, and where the time goes.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  g2d bench step --preset small\n  g2d bench kernels --device wgpu --preset small\n  g2d bench step --preset full --batch 2 --recipe official --text-len 256 --json\n  g2d bench loader\n  g2d bench loader --data shards --size 128"
+    after_help = "Examples:\n  g2d bench step --preset small\n  g2d bench kernels --device wgpu --preset small\n  g2d bench step --preset full --batch 2 --recipe official --text-len 256 --json\n  g2d bench loader\n  g2d bench loader --data shards --size 128\n  g2d bench counters --preset small --batch 8\n  g2d bench scaling --preset tiny --batches 2,4,8"
 )]
 pub struct Bench {
     #[command(subcommand)]
@@ -29,6 +30,8 @@ enum What {
     Step(Step),
     Kernels(Kernels),
     Loader(Loader),
+    Counters(bench_counters::Counters),
+    Scaling(bench_scaling::Scaling),
 }
 
 /// Times training steps on random films and reports, and every kind of launch within one.
@@ -107,6 +110,8 @@ impl Bench {
             What::Step(step) => step.run(),
             What::Kernels(kernels) => kernels.run(),
             What::Loader(loader) => loader.run(),
+            What::Counters(counters) => counters.run(),
+            What::Scaling(scaling) => scaling.run(),
         }
     }
 }
@@ -163,7 +168,8 @@ struct Line<'a> {
     report: &'a Report,
 }
 
-fn revision() -> Option<String> {
+/// See [`Line::revision`].
+pub fn revision() -> Option<String> {
     let manifest = std::fs::read_to_string("Cargo.toml").ok()?;
     manifest.lines().find(|line| *line == concat!("name = \"", env!("CARGO_PKG_NAME"), "\""))?;
     let git =

@@ -11,6 +11,8 @@ macro_rules! println {
 }
 
 mod bench;
+mod bench_counters;
+mod bench_scaling;
 mod device;
 mod devices;
 mod doctor;

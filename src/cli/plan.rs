@@ -8,7 +8,8 @@ use super::model::Model;
 use crate::error::Error;
 use crate::kernels::shaders::Offered;
 use crate::model::batch::{Shapes, Source};
-use crate::program::{Checked, Kernels, refused};
+use crate::program::plan::considered;
+use crate::program::{self, Checked, Kernels, refused};
 use crate::train::{Capacity, Device, Options, session};
 use crate::wgpu::Adapter;
 
@@ -19,11 +20,16 @@ use crate::wgpu::Adapter;
     after_help = "A line: position, scope, op/kernel, outputs with type, shape and address <- addresses of inputs, GFLOP, MiB.\n\
     Addresses are slab+offset: w weights, g gradients, m v moments, f frozen, s statistics, i inputs, a arena. Behind them: kernels\n\
     that would be better and were not taken, and why.\n\n\
-    Example:\n  g2d plan --preset full --batch 64 --text-len 256"
+    Examples:\n  g2d plan --preset full --batch 64 --text-len 256\n  \
+    g2d plan --device cuda-emulated --preset full --precision mixed --why"
 )]
 pub struct Plan {
     #[command(flatten)]
     model: Model,
+    /// Under each launch every other kernel that could do it, and why it was not chosen. Kernels of an op have an order, by
+    /// measurements and counts where they were written; the first that takes the shapes is chosen.
+    #[arg(long, conflicts_with = "json")]
+    why: bool,
     /// Print slabs, live bound and work as JSON instead.
     #[arg(long)]
     json: bool,
@@ -65,13 +71,35 @@ impl Plan {
             });
             println!("{summary}");
         } else {
-            print!("{}{}", **plan, held(device, adapter.as_ref(), &plan));
+            let text = if self.why { with_losers(&plan) } else { plan.to_string() };
+            print!("{text}{}", held(device, adapter.as_ref(), &plan));
             for ((kernel, why), launches) in refused(&plan) {
                 println!("not taken for {launches} launches: {kernel}: {why}");
             }
         }
         Ok(())
     }
+}
+
+/// The plan with a line for each kernel that was not chosen, under its launch.
+fn with_losers(plan: &program::Plan) -> String {
+    let printed = plan.to_string();
+    let mut lines = printed.lines();
+    let mut text = format!("{}\n", lines.next().unwrap_or_default());
+    for (launch, line) in plan.launches.iter().zip(lines.by_ref()) {
+        text += &format!("{line}\n");
+        let considered = considered(plan, launch);
+        let chosen = considered.iter().position(|candidate| candidate.name == launch.kernel);
+        for (at, loser) in considered.iter().enumerate().filter(|&(at, _)| Some(at) != chosen) {
+            let why = loser.refusal.clone().unwrap_or_else(|| match Some(at) > chosen {
+                true => format!("takes this, and stands behind {} in the op's order", launch.kernel),
+                false => "takes this, and was not asked for".into(),
+            });
+            text += &format!("     not {}: {why}\n", loser.name);
+        }
+    }
+    lines.for_each(|line| text += &format!("{line}\n"));
+    text
 }
 
 /// What the adapter that would be used makes of the slabs; nothing for devices that are not reached by wgpu.

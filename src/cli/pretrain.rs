@@ -120,7 +120,7 @@ impl Pretrain {
                 event => show(&bar, self.json, event, &mut last_line),
             }
         };
-let summary = run::run(&run, towers, &mut observe, cancelled);
+        let summary = run::run(&run, towers, &mut observe, cancelled);
         let page = pages.take(&bar, |reporter| reporter.finish()).flatten();
         bar.finish_and_clear();
         let (summary, repeated) = (summary?, repeated.transpose()?.unwrap_or_default());

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::compile::compile;
 use super::manifest;
 use super::write::{WriteError, assemble};
-use super::{MODULES, Origin, STALE};
+use super::{MODULES, Origin, STALE, resources};
 
 /// Checks what this program carries: every text listed as it is, none left out; where `root` is a checkout, that its ptx/
 /// holds the same. With an assembler each must assemble without spills or warnings, with a compiler each source of the
@@ -28,8 +28,12 @@ pub fn check(root: &Path, nvcc: Option<&OsStr>, ptxas: Option<&OsStr>) -> Result
     }
     match ptxas {
         Some(ptxas) => {
-            MODULES.iter().try_for_each(|module| assemble(module, ptxas))?;
-            said.push(format!("{} texts assemble without spills or warnings", MODULES.len()));
+            let assembled = MODULES.iter().map(|module| Ok((module, assemble(module, ptxas)?)));
+            let assembled: Vec<_> = assembled.collect::<Result<_, WriteError>>()?;
+            if resources::record(&assembled) != resources::record(&[]) {
+                return Err(WriteError::Resources);
+            }
+            said.push(format!("{} texts assemble without spills or warnings, as recorded", MODULES.len()));
         }
         None => said.push("not assembled: G2D_PTXAS names no assembler (kernels/toolchain.sh fetches one)".into()),
     }

@@ -159,11 +159,11 @@ pub fn sources(root: &Path) -> Result<Vec<Source>, ManifestError> {
     Ok(sources)
 }
 
-/// Paths in `ptx/` of everything that lies there but the manifest, sorted.
+/// Paths in `ptx/` of everything that lies there but the manifest and what kernels take, sorted.
 pub fn committed(root: &Path) -> Result<Vec<String>, ManifestError> {
     let folder = root.join("ptx");
     let inside = files(&folder)?.into_iter().map(|path| relative(&folder, &path));
-    Ok(inside.filter(|path| path != "MANIFEST").collect())
+    Ok(inside.filter(|path| path != "MANIFEST" && path != "RESOURCES").collect())
 }
 
 /// The path of a file inside a folder, with `/`.

@@ -5,6 +5,7 @@ mod check;
 mod compile;
 mod library;
 pub mod manifest;
+pub mod resources;
 pub mod shaders;
 mod write;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::manifest::{self, ManifestError};
-use super::{MODULES, Module, Origin, STALE};
+use super::{MODULES, Module, Origin, STALE, resources};
 
 /// Why `ptx/` was not written.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,9 @@ pub enum WriteError {
     /// A text that is not as the manifest lists it.
     #[error("ptx/{0} is not as ptx/MANIFEST lists it; run `g2d kernels --write`")]
     Unlisted(&'static str),
+    /// Kernels that take something else than what is recorded.
+    #[error("ptx/RESOURCES is not what the assembler says of ptx/; run `g2d kernels --write` with G2D_PTXAS set")]
+    Resources,
     /// A source that gives another text than the committed one.
     #[error("ptx/{0} is not what its source compiles to; build with G2D_NVCC set and run `g2d kernels --write`")]
     Differs(String),
@@ -41,7 +44,7 @@ pub enum WriteError {
 }
 
 /// Writes `ptx/` of the repository at `root`, after `ptxas` (if one is given) has assembled every text without spills.
-/// The paths in `ptx/` that were written; the manifest is one of them if it changed.
+/// The paths in `ptx/` that were written; the manifest and what kernels take are among them if they changed.
 pub fn write(root: &Path, ptxas: Option<&OsStr>) -> Result<Vec<String>, WriteError> {
     if !STALE.is_empty() {
         return Err(WriteError::Stale(STALE));
@@ -53,9 +56,11 @@ pub fn write(root: &Path, ptxas: Option<&OsStr>) -> Result<Vec<String>, WriteErr
             return Err(WriteError::Elsewhere(path));
         }
     }
-    if let Some(ptxas) = ptxas {
-        MODULES.iter().try_for_each(|module| assemble(module, ptxas))?;
-    }
+    let assembled = match ptxas {
+        Some(ptxas) => MODULES.iter().map(|module| Ok((module, assemble(module, ptxas)?))).collect(),
+        None => Ok::<_, WriteError>(Vec::new()),
+    };
+    let resources = resources::record(&assembled?);
     let mut written = Vec::new();
     for module in MODULES.iter().filter(|module| module.origin == Origin::Compiled) {
         save(&folder.join(module.path), module.text)?;
@@ -70,11 +75,16 @@ pub fn write(root: &Path, ptxas: Option<&OsStr>) -> Result<Vec<String>, WriteErr
         save(&folder.join("MANIFEST"), &new)?;
         written.push("MANIFEST".to_owned());
     }
+    if resources != manifest::read(&folder.join("RESOURCES"))? {
+        save(&folder.join("RESOURCES"), &resources)?;
+        written.push("RESOURCES".to_owned());
+    }
     Ok(written)
 }
 
-/// Whether the vendor's assembler takes the text and keeps everything in registers.
-pub(super) fn assemble(module: &'static Module, ptxas: &OsStr) -> Result<(), WriteError> {
+/// Whether the vendor's assembler takes the text and keeps everything in registers; what its kernels take, as
+/// [`resources`] records it.
+pub(super) fn assemble(module: &'static Module, ptxas: &OsStr) -> Result<String, WriteError> {
     let fault = |why: String| WriteError::Assembler { path: module.path, why };
     let text = std::env::temp_dir().join(format!("g2d-{}.ptx", std::process::id()));
     fs::write(&text, module.text).map_err(|error| WriteError::Unwritable(text.clone(), error))?;
@@ -90,9 +100,10 @@ pub(super) fn assemble(module: &'static Module, ptxas: &OsStr) -> Result<(), Wri
     match spills {
         _ if !output.status.success() => Err(fault(said.trim().to_owned())),
         Some(spills) => Err(fault(format!("spills: {}", spills.trim()))),
-        None => {
-            said.lines().find(|line| line.contains("warning")).map_or(Ok(()), |line| Err(fault(line.trim().into())))
-        }
+        None => match said.lines().find(|line| line.contains("warning")) {
+            Some(line) => Err(fault(line.trim().into())),
+            None => Ok(resources::lines(&said)),
+        },
     }
 }
 

@@ -51,6 +51,13 @@ impl Content {
         Self { law: Law::These(Arc::new([0.0])), seed: 0, stream: STREAM, dtype }
     }
 
+    /// Where the rows of each word begin in the order of the rows; `count` such numbers.
+    pub fn starts(texts: &TextBatch, count: usize) -> Self {
+        let words: Vec<i32> = texts.order.iter().map(|&row| texts.ids[row as usize]).collect();
+        let start = |word: usize| words.partition_point(|&other| (other as usize) < word) as f64;
+        Self { law: Law::These((0..count).map(start).collect()), seed: 0, stream: STREAM, dtype: DType::I32 }
+    }
+
     /// Other numbers of the same law; those of draw 0 are its own.
     pub fn drawn(&self, draw: u64) -> Self {
         Self { seed: self.seed.wrapping_add(draw << 32), ..self.clone() }

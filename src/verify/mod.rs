@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod device;
 pub mod golden;
 pub mod last_step;
+pub mod opened;
 mod places;
 pub mod restrict;
 pub mod sample;

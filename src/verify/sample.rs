@@ -8,29 +8,27 @@
 //!
 //! Launches of equal ops, kernels, shapes and stored types are one and run once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::cases::{self, Data, Values};
 use super::compare::{DRAWN, Storage, TILE, Yardstick, compare};
-use super::content::{Content, contents};
+use super::opened::{Machine, Opened, different};
 use super::places::{place_in, positions, product, thinned};
 use super::restrict::{Axes, Given, Less, Whole, view};
 use crate::base::{DType, Kind, Real, Rng, Shape, Spec};
-use crate::cuda::Modules;
-use crate::cuda::driver::emulated::{Emulated, Options};
-use crate::cuda::driver::{Address, Driver, DriverError, Stream};
+use crate::cuda::driver::emulated::Options;
+use crate::cuda::driver::{Address, Driver, Stream};
 use crate::kernels::Library;
 use crate::model::batch::TextBatch;
 use crate::ops::Op;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::linear::Linear;
-use crate::program::plan::{Launch, Plan};
-use crate::program::{DeviceBuffer, DeviceIo, KernelCall, Misfit};
+use crate::program::KernelCall;
+use crate::program::plan::Plan;
 
 /// Stream of the random blocks.
 const STREAM: u32 = 0x5a3b;
@@ -74,13 +72,6 @@ pub struct Sampled {
     pub failure: Option<String>,
 }
 
-/// A value of a launch: one of its inputs, outputs, or its workspace.
-#[derive(Clone)]
-struct Value {
-    spec: Spec,
-    content: Content,
-}
-
 /// One kernel of a launch, with what it computes: an op on values of the launch.
 struct Meaning {
     op: Op,
@@ -92,15 +83,6 @@ struct Meaning {
     part: usize,
 }
 
-/// Inputs, outputs and workspace of a launch, with its kernels.
-struct Opened<'a> {
-    sample: &'a Sample<'a>,
-    launch: &'a Launch,
-    values: Vec<Value>,
-    calls: Vec<KernelCall>,
-    workspace: usize,
-}
-
 /// What one block did.
 #[derive(Default)]
 struct Found {
@@ -110,27 +92,12 @@ struct Found {
     wrote: bool,
 }
 
-/// A device of a thread.
-struct Machine {
-    device: Arc<Emulated>,
-    modules: Modules,
-}
-
 impl Sample<'_> {
     /// Runs it. `observe` is told how many different launches are done, of how many.
     pub fn run(&self, observe: &(dyn Fn(usize, usize) + Sync)) -> Vec<Sampled> {
-        let mut groups: Vec<Vec<usize>> = Vec::new();
-        let mut known = HashMap::new();
-        for at in 0..self.plan.launches.len() {
-            let group = *known.entry(self.key(at)).or_insert(groups.len());
-            groups.resize(groups.len().max(group + 1), Vec::new());
-            groups[group].push(at);
-        }
+        let groups = different(self.plan);
         let done = std::sync::atomic::AtomicUsize::new(0);
-        let machine = || {
-            let device = Arc::new(Emulated::new(Options { seed: self.seed, ..Options::default() }));
-            Machine { modules: Modules::new(device.clone(), self.library.clone()), device }
-        };
+        let machine = || Machine::new(self.library, Options { seed: self.seed, ..Options::default() });
         let sampled = |machine: &mut Machine, group: &Vec<usize>| {
             let all = self.launch(machine, group);
             observe(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, groups.len());
@@ -140,20 +107,9 @@ impl Sample<'_> {
         nested.into_iter().flatten().collect()
     }
 
-    /// What makes two launches the same.
-    #[allow(clippy::type_complexity)]
-    fn key(&self, at: usize) -> (Op, &'static str, Vec<(Spec, DType)>, Vec<Option<(usize, bool)>>, Vec<&str>) {
-        let launch = &self.plan.launches[at];
-        let buffers = launch.inputs.iter().chain(&launch.outputs).map(|&buffer| &self.plan.buffers[buffer]);
-        let named = |buffer: usize| self.plan.inputs.iter().find(|(_, input)| *input == buffer);
-        let names = launch.inputs.iter().map(|&buffer| named(buffer).map_or("", |(name, _)| name));
-        let stored = buffers.map(|buffer| (buffer.spec, buffer.dtype)).collect();
-        (launch.op, launch.kernel, stored, launch.overwrites.clone(), names.collect())
-    }
-
     fn launch(&self, machine: &mut Machine, group: &[usize]) -> Vec<Sampled> {
         let launch = &self.plan.launches[group[0]];
-        let opened = Opened::new(self, launch);
+        let opened = Opened::new(self.plan, launch, self.texts, self.seed);
         let line = |kernel: &str, grid, failure| Sampled {
             launches: group.to_vec(),
             scope: launch.scope.clone(),
@@ -180,36 +136,17 @@ impl Sample<'_> {
                 .collect(),
         }
     }
-
-    /// Some blocks of a grid.
-    fn blocks(&self, [x, y, z]: [u32; 3]) -> BTreeSet<u64> {
-        let all = u64::from(x) * u64::from(y) * u64::from(z);
-        let mut rng = Rng::new(self.seed, STREAM, all);
-        let random = (0..RANDOM).map(|_| rng.below(all as usize) as u64);
-        random.chain([0, u64::from(x) - 1, all - 1]).collect()
-    }
 }
 
-impl<'a> Opened<'a> {
-    fn new(sample: &'a Sample<'a>, launch: &'a Launch) -> Result<Self, Misfit> {
-        let stored = |&buffer: &usize| (sample.plan.buffers[buffer].spec, sample.plan.buffers[buffer].dtype);
-        let [inputs, outputs] = [&launch.inputs, &launch.outputs].map(|of| of.iter().map(stored).collect::<Vec<_>>());
-        let mut io = DeviceIo::unplaced(&inputs, &outputs);
-        launch.op.run_cuda(launch.kernel, &mut io)?;
-        let needs = io.finish();
-        let contents = contents(sample.plan, launch, sample.texts, sample.seed);
-        let mut values: Vec<Value> =
-            inputs.iter().chain(&outputs).zip(contents).map(|(&(spec, _), content)| Value { spec, content }).collect();
-        let workspace = values.len();
-        let content = match launch.op {
-            // See `batch_norm_gradient`.
-            Op::BatchNorm(BatchNorm::Backward { .. }) => Content::zero(DType::F32),
-            _ => Content::normal(DType::F32, sample.seed, workspace as u32),
-        };
-        values.push(Value { spec: Spec::exact([needs.workspace_bytes / 4]), content });
-        Ok(Self { sample, launch, values, calls: needs.calls, workspace })
-    }
+/// Some blocks of a grid.
+fn blocks(seed: u64, [x, y, z]: [u32; 3]) -> BTreeSet<u64> {
+    let all = u64::from(x) * u64::from(y) * u64::from(z);
+    let mut rng = Rng::new(seed, STREAM, all);
+    let random = (0..RANDOM).map(|_| rng.below(all as usize) as u64);
+    random.chain([0, u64::from(x) - 1, all - 1]).collect()
+}
 
+impl Opened<'_> {
     /// What a kernel of the launch computes; or why that cannot be said of single elements.
     fn meaning(&self, at: usize) -> Result<Meaning, &'static str> {
         let (call, inputs) = (&self.calls[at], self.launch.inputs.len());
@@ -289,7 +226,7 @@ impl<'a> Opened<'a> {
         let meaning = self.meaning(at);
         let mut uncompared = BTreeSet::new();
         let mut wrote = false;
-        for block in self.sample.blocks(self.calls[at].grid) {
+        for block in blocks(self.seed, self.calls[at].grid) {
             let here = |what: String| format!("block {block}: {what}");
             let found = self.block(machine, at, block, &meaning).map_err(here)?;
             sampled.blocks += 1;
@@ -310,8 +247,9 @@ impl<'a> Opened<'a> {
         meaning: &Result<Meaning, &'static str>,
     ) -> Result<Found, String> {
         let mut taken = Vec::new();
-        let result = self.launched(machine, at, block, &mut taken);
-        let found = result.map_err(|error| error.to_string()).and_then(|addresses| {
+        let placed = self.place(&machine.device, at, &mut taken);
+        let run = placed.and_then(|(addresses, call)| machine.run(&call, vec![block]).map(|()| addresses));
+        let found = run.map_err(|error| error.to_string()).and_then(|addresses| {
             let meaning = match meaning {
                 Ok(meaning) => meaning,
                 Err(why) => {
@@ -321,59 +259,8 @@ impl<'a> Opened<'a> {
             };
             self.judge(machine, at, &addresses, meaning)
         });
-        for address in taken {
-            // After a fault the device may refuse; there is nobody left to tell.
-            let _ = machine.device.free(address);
-        }
+        machine.free(taken);
         found
-    }
-
-    /// Runs one block in memory of its own; the addresses of the values.
-    fn launched(
-        &self,
-        machine: &mut Machine,
-        at: usize,
-        block: u64,
-        taken: &mut Vec<Address>,
-    ) -> Result<Vec<Address>, DriverError> {
-        let (device, launch) = (machine.device.clone(), self.launch);
-        let inputs = launch.inputs.len();
-        let mut addresses: Vec<Address> = Vec::new();
-        for (index, value) in self.values.iter().enumerate() {
-            let output = index.checked_sub(inputs).and_then(|output| *launch.overwrites.get(output)?);
-            let bytes = (value.spec.shape.elements() * value.content.dtype.bytes()).max(1) as u64;
-            let address = match output {
-                Some((input, true)) => addresses[input],
-                // What a first kernel finds in its outputs and in the workspace nobody has written.
-                None if index >= inputs && at == 0 => device.allocate(bytes)?,
-                _ => device.allocate_made(bytes, value.content.make())?,
-            };
-            if !matches!(output, Some((_, true))) {
-                taken.push(address);
-            }
-            addresses.push(address);
-        }
-        let placed = |index: usize| {
-            let Value { spec, ref content } = self.values[index];
-            DeviceBuffer { spec, dtype: content.dtype, address: addresses[index].0 }
-        };
-        let room = addresses[self.workspace].0;
-        let asked = |constants: u64| {
-            let outputs = (inputs..self.workspace).map(placed).collect();
-            let mut io = DeviceIo::new((0..inputs).map(placed).collect(), outputs, room, constants);
-            launch.op.run_cuda(launch.kernel, &mut io).map(|()| io.finish())
-        };
-        let refused = |misfit: Misfit| DriverError::Invalid(misfit.to_string());
-        let mut calls = asked(0).map_err(refused)?;
-        if !calls.constants.is_empty() {
-            let constants = device.allocate(calls.constants.len() as u64)?;
-            taken.push(constants);
-            calls = asked(constants.0).map_err(refused)?;
-            device.upload(constants, &calls.constants, Stream::DEFAULT)?;
-        }
-        device.set_sample(Some(vec![block]));
-        machine.modules.launch(&calls.calls[at], Stream::DEFAULT)?;
-        Ok(addresses)
     }
 
     /// Holds all that a block wrote against the definition.
@@ -436,7 +323,7 @@ impl<'a> Opened<'a> {
         }
         let wanted = thinned(&meaning.op, &dims, &places);
         let outputs: Vec<Spec> = meaning.outputs.iter().map(|&(_, spec)| spec).collect();
-        let (op, texts) = (&meaning.op, self.sample.texts);
+        let (op, texts) = (&meaning.op, self.texts);
         let rows = rows.map(|rows| rows.start..rows.end.min(self.real_rows(meaning, rows.end)).max(rows.start));
         let chosen: Vec<usize> = places.iter().copied().filter(|&at| positions(&dims, &wanted, at).is_some()).collect();
         let got = self.read(machine, address, value, &chosen, part * size)?;
@@ -472,9 +359,7 @@ impl<'a> Opened<'a> {
     /// Of `rows` rows those that are real: all, unless they are packed.
     fn real_rows(&self, meaning: &Meaning, rows: usize) -> usize {
         match meaning.op {
-            Op::Linear(Linear { packed: true, .. }) => {
-                self.sample.texts.offsets.last().map_or(0, |&last| last as usize)
-            }
+            Op::Linear(Linear { packed: true, .. }) => self.texts.offsets.last().map_or(0, |&last| last as usize),
             _ => rows,
         }
     }

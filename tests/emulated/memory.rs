@@ -209,6 +209,12 @@ fn traffic_is_counted() {
     );
     let of = |class| sums.instructions(class);
     assert_eq!((of(Class::Float), of(Class::Special), of(Class::Conversion), of(Class::Double)), (1, 1, 1, 0));
+    assert_eq!((sums.flops, sums.tensor_flops), (2 * 32, 0), "an addition and an approximation");
+    let some = counters(
+        "mov.f32 %f1, 0f3F800000; setp.lt.u32 %p1, %tx, 5; @%p1 fma.rn.f32 %f2, %f1, %f1, %f1; neg.f32 %f3, %f1;
+        mov.b32 %r1, 0; fma.rn.bf16x2 %r2, %r1, %r1, %r1; mov.f64 %fd1, 0d3FF0000000000000; mul.f64 %fd2, %fd1, %fd1;",
+    );
+    assert_eq!(some.flops, 5 * 2 + 32 * 4 + 32, "lanes that run, two of a fused multiply-add, pairs, no sign");
     let strided = counters(
         "mul.wide.u32 %rd1, %tx, 32; add.u64 %rd1, %a, %rd1; ld.global.u32 %r1, [%rd1]; ld.global.u32 %r2, [%rd1];",
     );

@@ -43,7 +43,7 @@ impl Context<'_, '_> {
     fn atomic_global(&mut self, atomic: &Atomic, addresses: &Addresses, mask: u32, access: Access) -> Outcome {
         let mut rest = mask;
         while let Some((segment, offsets, found)) = self.global_spots(addresses, &mut rest, access)? {
-            self.count_global(segment, &offsets, found, access.bytes);
+            self.count_global(segment, &offsets, found, access.bytes, true);
             self.check_global_read(segment, &offsets, found, access, false)?;
             self.write_global(segment, &offsets, found, access, None)?;
             self.observe(addresses, found, access.wide);

@@ -210,7 +210,7 @@ impl Context<'_, '_> {
             if let Some(held) = self.grid.memory.segment_mut(spot.segment) {
                 held.reach(spot.offset, range.len());
             }
-            self.count_run(spot.segment, spot.offset, range.len());
+            self.count_run(spot.segment, spot.offset, range.len(), !loads);
             if loads {
                 self.check_bulk_read(spot.segment, spot.offset, range.len(), lane)?;
             }

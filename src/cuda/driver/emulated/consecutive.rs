@@ -35,13 +35,13 @@ impl Context<'_, '_> {
     }
 
     /// Counts the sectors of a run, as [`Self::count_global`] does those of lanes.
-    pub(super) fn count_run(&mut self, segment: usize, offset: usize, bytes: usize) {
+    pub(super) fn count_run(&mut self, segment: usize, offset: usize, bytes: usize, writes: bool) {
         let grid = &mut *self.grid;
         let Some(held) = grid.memory.segment_mut(segment) else { return };
         grid.counters.global_bytes += bytes as u64;
         for sector in offset / SECTOR..(offset + bytes - 1) / SECTOR + 1 {
             grid.counters.global_sectors += 1;
-            let new = held.touch(sector, grid.first);
+            let new = held.touch(sector, grid.first, writes);
             grid.counters.global_unique_bytes += if new { SECTOR as u64 } else { 0 };
         }
     }
@@ -60,7 +60,7 @@ impl Context<'_, '_> {
             return false;
         }
         scatter(&mut self.warp.registers, load, &held.data[run.offset..run.offset + bytes]);
-        self.count_run(run.segment, run.offset, bytes);
+        self.count_run(run.segment, run.offset, bytes, false);
         true
     }
 
@@ -92,7 +92,7 @@ impl Context<'_, '_> {
         let changed = *old != *new;
         old.copy_from_slice(new);
         self.grid.changes += u64::from(changed);
-        self.count_run(run.segment, run.offset, bytes);
+        self.count_run(run.segment, run.offset, bytes, true);
         true
     }
 

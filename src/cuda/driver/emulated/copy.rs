@@ -108,7 +108,7 @@ impl Context<'_, '_> {
             let access = Access::weak("copy from", usize::from(size));
             let mut left = alike;
             while let Some((segment, offsets, found)) = self.global_spots(from, &mut left, access)? {
-                self.count_global(segment, &offsets, found, access.bytes);
+                self.count_global(segment, &offsets, found, access.bytes, false);
                 self.check_global_read(segment, &offsets, found, access, false)?;
             }
         }

@@ -79,6 +79,9 @@ pub struct Counters {
     pub warp_instructions: [u64; 15],
     /// Floating-point operations of matrix instructions: a multiplication and an addition per element and step.
     pub tensor_flops: u64,
+    /// Floating-point operations of other instructions: one for each lane and number, two of a fused multiply-add; changes of
+    /// sign are none.
+    pub flops: u64,
     /// 32-byte sectors that accesses to global memory asked for, summed over warp instructions.
     pub global_sectors: u64,
     /// Bytes of the different sectors that were touched: what must move at least once.

@@ -142,6 +142,11 @@ impl Emulated {
         self.state().memory.written(at.0)
     }
 
+    /// The ranges of 32-byte sectors of an allocation that the last launch to touch it read, and those that it wrote, in order.
+    pub fn sectors(&self, at: Address) -> [Vec<std::ops::Range<usize>>; 2] {
+        self.state().memory.sectors(at.0)
+    }
+
     /// Names an allocation for reports; false if none begins there.
     pub fn label(&self, at: Address, name: &str) -> bool {
         let mut state = self.state();

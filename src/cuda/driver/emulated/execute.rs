@@ -159,6 +159,7 @@ impl Context<'_, '_> {
     fn scalar(&mut self, scalar: &scalar::Scalar, active: u32) {
         if active != 0 {
             self.grid.count(scalar.class().into());
+            self.grid.counters.flops += scalar.flops() * u64::from(active.count_ones());
             scalar::execute(scalar, &mut self.warp.registers, active);
         }
     }

@@ -54,7 +54,7 @@ impl Context<'_, '_> {
         let mut rest = mask;
         let mut done = 0;
         while let Some((segment, offsets, found)) = self.global_spots(addresses, &mut rest, access)? {
-            self.count_global(segment, &offsets, found, access.bytes);
+            self.count_global(segment, &offsets, found, access.bytes, false);
             self.check_global_read(segment, &offsets, found, access, load.non_coherent)?;
             if access.strong {
                 self.observe(addresses, found, access.wide);
@@ -75,7 +75,7 @@ impl Context<'_, '_> {
         }
         let mut rest = mask;
         while let Some((segment, offsets, found)) = self.global_spots(addresses, &mut rest, access)? {
-            self.count_global(segment, &offsets, found, access.bytes);
+            self.count_global(segment, &offsets, found, access.bytes, true);
             let mut bytes = [[0; 32]; LANES];
             gather(&self.warp.registers, store, &mut bytes, found);
             self.write_global(segment, &offsets, found, access, Some(&bytes))?;
@@ -88,7 +88,7 @@ impl Context<'_, '_> {
 
     /// Counts sectors, and those of them that the launch touches for the first time. What memory holds from the start is
     /// made there, for this comes before every access.
-    pub(super) fn count_global(&mut self, segment: usize, offsets: &Offsets, mask: u32, bytes: usize) {
+    pub(super) fn count_global(&mut self, segment: usize, offsets: &Offsets, mask: u32, bytes: usize, writes: bool) {
         let grid = &mut *self.grid;
         let Some(held) = grid.memory.segment_mut(segment) else { return };
         grid.counters.global_bytes += u64::from(mask.count_ones()) * bytes as u64;
@@ -111,7 +111,7 @@ impl Context<'_, '_> {
         let mut last = None;
         for sector in sectors.iter().copied().filter(|sector| last.replace(*sector) != Some(*sector)) {
             grid.counters.global_sectors += 1;
-            let new = held.touch(sector as usize, grid.first);
+            let new = held.touch(sector as usize, grid.first, writes);
             grid.counters.global_unique_bytes += if new { SECTOR as u64 } else { 0 };
         }
     }

@@ -32,8 +32,8 @@ pub struct Segment {
     pub constant: bool,
     /// Who wrote what in the current launch.
     pub trace: Trace,
-    /// Bit per sector touched in the launch `touched_in`.
-    touched: Vec<u64>,
+    /// Bit per sector that the launch `touched_in` read, and per sector that it wrote.
+    touched: [Vec<u64>; 2],
     touched_in: u32,
 }
 
@@ -47,7 +47,7 @@ impl Segment {
             made: None,
             constant: false,
             trace: Trace::default(),
-            touched: Vec::new(),
+            touched: Default::default(),
             touched_in: 0,
         }
     }
@@ -151,17 +151,33 @@ impl Segment {
         (self.trace, self.touched_in) = (Trace::default(), 0);
     }
 
-    /// Marks a sector as touched in a launch; says whether it was not before.
+    /// Marks a sector as read or written in a launch; says whether it was neither before.
     #[inline]
-    pub fn touch(&mut self, sector: usize, launch: u32) -> bool {
+    pub fn touch(&mut self, sector: usize, launch: u32, writes: bool) -> bool {
         if self.touched_in != launch {
             self.touched_in = launch;
-            self.touched = vec![0; self.data.len().div_ceil(SECTOR * 64)];
+            self.touched = [(); 2].map(|()| vec![0; self.data.len().div_ceil(SECTOR * 64)]);
         }
         let (word, bit) = (sector >> 6, 1u64 << (sector & 63));
-        let new = self.touched[word] & bit == 0;
-        self.touched[word] |= bit;
+        let new = (self.touched[0][word] | self.touched[1][word]) & bit == 0;
+        self.touched[usize::from(writes)][word] |= bit;
         new
+    }
+
+    /// The ranges of sectors that the last launch to touch it read, and those that it wrote, in order.
+    fn sectors(&self) -> [Vec<std::ops::Range<usize>>; 2] {
+        self.touched.each_ref().map(|touched| {
+            let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
+            for (word, &bits) in touched.iter().enumerate().filter(|(_, bits)| **bits != 0) {
+                for sector in (64 * word..).take(64).filter(|sector| bits >> (sector & 63) & 1 == 1) {
+                    match ranges.last_mut().filter(|range| range.end == sector) {
+                        Some(range) => range.end += 1,
+                        None => ranges.push(sector..sector + 1),
+                    }
+                }
+            }
+            ranges
+        })
     }
 }
 
@@ -213,6 +229,11 @@ impl Memory {
     /// The ranges of bytes that were written in an allocation, in order.
     pub fn written(&mut self, address: u64) -> Vec<std::ops::Range<usize>> {
         self.segment_of(address).map_or(Vec::new(), |segment| segment.written_ranges())
+    }
+
+    /// The sectors of an allocation that the last launch to touch it read, and those that it wrote.
+    pub fn sectors(&mut self, address: u64) -> [Vec<std::ops::Range<usize>>; 2] {
+        self.segment_of(address).map_or_else(Default::default, |segment| segment.sectors())
     }
 
     /// Makes what is there from the start, before the host reads it.
@@ -405,6 +426,20 @@ mod tests {
         let other = memory.allocate("b".into(), 100);
         memory.copy(other, at, 100).expect("in bounds");
         assert!(memory.require_written(Spot { segment: 1, offset: 51 }, 1, 0).is_err(), "gaps are copied");
+    }
+
+    #[test]
+    fn sectors_are_told_apart_by_what_was_done() {
+        let mut memory = Memory::default();
+        let at = memory.allocate("a".into(), 32 * 200);
+        assert_eq!(memory.sectors(at), [vec![], vec![]], "nothing has touched it");
+        let segment = memory.segment_mut(0).expect("there");
+        let touched = [(63, false), (64, false), (64, true), (65, false), (199, true), (3, false)];
+        let new = touched.map(|(sector, writes)| segment.touch(sector, 7, writes));
+        assert_eq!(new, [true, true, false, true, true, true]);
+        assert_eq!(memory.sectors(at), [vec![3..4, 63..66], vec![64..65, 199..200]]);
+        assert!(memory.segment_mut(0).expect("there").touch(3, 8, true));
+        assert_eq!(memory.sectors(at), [vec![], vec![3..4]], "only the last launch counts");
     }
 
     #[test]

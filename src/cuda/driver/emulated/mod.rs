@@ -62,4 +62,5 @@ pub use checks::{Checks, Completion, Options, UnknownChecker, UnknownCompletion}
 pub use counters::{Class, Counters};
 pub use device::Emulated;
 pub use made::Make;
+pub use memory::SECTOR;
 pub use report::{Check, Place, Report};

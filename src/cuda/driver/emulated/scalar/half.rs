@@ -70,6 +70,18 @@ pub struct HalfInstr {
     pub modifiers: HalfModifiers,
 }
 
+impl HalfInstr {
+    /// Floating-point operations of one lane.
+    pub fn flops(&self) -> u64 {
+        let of_one = match self.op {
+            HalfOp::Negate | HalfOp::Abs => 0,
+            HalfOp::Fused => 2,
+            _ => 1,
+        };
+        of_one << u32::from(self.kind.packed)
+    }
+}
+
 /// The f32 value of a 16-bit number.
 #[inline(always)]
 pub fn value(bits: u32, brain: bool) -> f32 {

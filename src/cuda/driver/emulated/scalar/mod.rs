@@ -118,6 +118,23 @@ impl Scalar {
     }
 }
 
+impl Scalar {
+    /// Floating-point operations of one lane; see [`Counters::flops`](super::counters::Counters::flops).
+    #[inline]
+    pub fn flops(&self) -> u64 {
+        match self {
+            Self::FloatUnary(float::Unary::Negate | float::Unary::Abs, ..)
+            | Self::Double(float::Double::Negate | float::Double::Abs | float::Double::CopySign, ..)
+            | Self::FloatBinary(float::Binary::CopySign, ..) => 0,
+            Self::FloatUnary(..) | Self::FloatBinary(..) => 1,
+            Self::FloatFused(..) => 2,
+            Self::Double(op, ..) => 1 + u64::from(*op == float::Double::Fused),
+            Self::Half(half, ..) => half.flops(),
+            _ => 0,
+        }
+    }
+}
+
 /// Executes one operation in the lanes of `mask`; other lanes keep their values.
 pub fn execute(op: &Scalar, r: &mut Registers, mask: u32) {
     vectorised(

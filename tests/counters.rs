@@ -1,0 +1,192 @@
+//! What `g2d bench counters` counts: known work, what is committed, and that a kernel which does more is caught.
+//! `G2D_BLESS=1 cargo test --release --test counters` writes benches/results/counters-small.json anew.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::ledger;
+use g2d::bench::counters::baseline::{self, grown};
+use g2d::bench::counters::roofline::Chip;
+use g2d::bench::counters::{Line, Report, Work, plan, run};
+use g2d::kernels::Library;
+use g2d::model::config::Config;
+use g2d::program::{Checked, Plan, Precision};
+
+/// What is committed of the plan that the default suite counts.
+const COMMITTED: &str = "benches/results/counters-small.json";
+
+fn micro() -> (Work, Checked) {
+    let config = Config { warmup_steps: 0, ..Config::preset("micro").expect("a preset") };
+    let chip = Chip::of("h200").expect("it is known");
+    let work = Work { config, batch: 4, text_length: 16, precision: Precision::Mixed, chip };
+    let plan = plan(&work).expect("it can be planned");
+    (work, plan)
+}
+
+/// Some launches of the smallest plan, with these kernels.
+fn counted(op: &str, library: &Library) -> Report {
+    let (work, whole) = micro();
+    let mut some = Plan::clone(&whole);
+    some.launches.retain(|launch| launch.op.name() == op);
+    assert!(!some.launches.is_empty(), "there is no {op}");
+    run(&work, &some, library, &|_, _| {}).expect("it can be counted")
+}
+
+#[test]
+fn known_work_is_counted() {
+    let shipped = Library::shipped();
+    for op in ["gelu.fwd", "gelu.bwd", "accumulate.add"] {
+        for line in counted(op, &shipped).lines {
+            // Every byte once, in whole sectors; beside these how many rows are real, which every warp reads.
+            let sectors = line.floor_bytes.div_ceil(32);
+            assert_eq!(line.calls.len(), 1, "{op}");
+            let call = &line.calls[0];
+            let most = sectors + sectors / 20 + 4;
+            assert!((sectors..=most).contains(&call.sectors), "{op}: {} sectors, floor {sectors}", call.sectors);
+            assert_eq!((call.tensor_flops, call.conflicts, call.spilled), (0, 0, Some(0)), "{op}");
+            assert_eq!(call.device_bytes, call.distinct_bytes, "{op}");
+        }
+    }
+    // AdamW's own formula has so many operations for a number (three of them divisions or roots).
+    let lines = counted("adamw", &shipped).lines;
+    let line = &lines[0];
+    let per_number = line.sum(|call| call.flops) as f64 / (line.floor_flops as f64);
+    assert!((0.5..2.0).contains(&per_number), "{per_number} of the definition's FLOP");
+}
+
+#[test]
+fn the_sums_are_those_of_the_launches() {
+    let (work, whole) = micro();
+    let mut some = Plan::clone(&whole);
+    some.launches.retain(|launch| launch.op.name().starts_with("layer_norm"));
+    let report = run(&work, &some, &Library::shipped(), &|_, _| {}).expect("it can be counted");
+    let sum =
+        |of: &dyn Fn(&Line) -> u64| report.lines.iter().map(|line| line.launches.len() as u64 * of(line)).sum::<u64>();
+    assert_eq!(report.totals.launches, some.launches.len());
+    assert_eq!(report.totals.floor_bytes, sum(&|line| line.floor_bytes));
+    assert_eq!(report.totals.device_bytes, sum(&|line| line.sum(|call| call.device_bytes)));
+    assert_eq!(report.totals.sector_bytes, 32 * sum(&|line| line.sum(|call| call.sectors)));
+    let predicted: f64 = report.lines.iter().map(|line| line.launches.len() as f64 * line.predicted_us()).sum();
+    let step = report.totals.predicted.iter().find(|step| step.chip == "h200").expect("every chip is told");
+    assert!((1e6 * step.seconds - predicted).abs() < 1e-2 * predicted, "{step:?} {predicted}");
+    assert!(step.seconds > step.floor_seconds);
+}
+
+/// A text of a kernel with every line that holds `what` twice.
+fn doubled(library: &Library, symbol: &str, what: &str) -> Library {
+    let (path, text) = library.find(symbol).map(|(text, _)| (text.path.clone(), text.ptx.clone())).expect(symbol);
+    let (before, kernel) = text.split_at(text.find(&format!(".entry {symbol}")).expect("its entry"));
+    let twice = |line: &str| if line.contains(what) { format!("{line}\n{line}\n") } else { format!("{line}\n") };
+    let doubled: String = kernel.lines().map(twice).collect();
+    let mut changed = library.clone();
+    changed.replace(&path, format!("{before}{doubled}")).expect("a text with more instructions");
+    changed
+}
+
+#[test]
+fn a_kernel_that_does_more_is_caught() {
+    let shipped = Library::shipped();
+    for (op, symbol, what, figure) in [
+        ("gelu.fwd", "gelu_fwd_bf16_eights_sm80", "ld.global", "sectors"),
+        ("gelu.fwd", "gelu_fwd_bf16_eights_sm80", "fma.rn", "FLOP"),
+        ("linear.fwd", "matmul_mma_bf16_64x64_sm80", "mma.sync", "tensor FLOP"),
+    ] {
+        let before = counted(op, &shipped).lines;
+        assert_eq!(grown(&before, &counted(op, &shipped).lines), [""; 0], "counts are the same every time");
+        let after = counted(op, &doubled(&shipped, symbol, what)).lines;
+        let worse = grown(&before, &after);
+        assert!(
+            worse.iter().any(|line| line.contains(symbol) && line.contains(figure)),
+            "{op}, {what} twice: {worse:?}"
+        );
+        assert_eq!(grown(&after, &before), [""; 0], "less is no step back");
+    }
+}
+
+#[test]
+fn a_file_that_does_not_fit_the_plan_is_told() {
+    let lines = counted("gelu.fwd", &Library::shipped()).lines;
+    let mut other = lines.clone();
+    other[0].calls[0].symbol = "another".into();
+    let worse = grown(&other, &lines).join("\n");
+    assert!(
+        worse.contains("not among the committed") && worse.contains("another") && worse.contains("no longer"),
+        "{worse}"
+    );
+    let mut spilled = lines.clone();
+    spilled[0].calls[0].spilled = Some(8);
+    spilled[0].calls[0].conflicts += 1;
+    let worse = grown(&lines, &spilled).join("\n");
+    assert!(worse.contains("8 bytes spilled, 0 are") && worse.contains("1 conflicts, 0 are"), "{worse}");
+    for (text, why) in [("", "it is empty"), ("{}\n", "line 1 is not"), ("no", "line 1 is not")] {
+        let error = baseline::read(text).expect_err("no counts").to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+/// Runs the command in the repository.
+fn command(line: &str) -> (Option<i32>, String, String) {
+    let done = Command::new(env!("CARGO_BIN_EXE_g2d"))
+        .args(line.split_whitespace())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("the command starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (done.status.code(), text(&done.stdout), text(&done.stderr))
+}
+
+/// By the command, as it is written down in the file.
+#[test]
+fn no_count_of_the_small_plan_has_grown() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(COMMITTED);
+    let line = "bench counters --preset small --batch 8 --text-len 64 --json";
+    if std::env::var_os("G2D_BLESS").is_some() {
+        let (code, out, errors) = command(line);
+        assert_eq!(code, Some(0), "{errors}");
+        return std::fs::write(&path, out).expect("the file can be written");
+    }
+    let (code, out, errors) = command(&format!("{line} --against {COMMITTED}"));
+    assert_eq!(code, Some(0), "{errors}\nG2D_BLESS=1 writes {COMMITTED} anew, if this is as it should be");
+    let (head, lines) = baseline::read(&out).expect("the command writes what it reads");
+    let kernels = lines.iter().map(|line| line.calls.len()).sum::<usize>();
+    ledger::ran(
+        "emulated",
+        format!("{} launches counted, none more than is committed ({kernels} kernels)", head.totals.launches),
+    );
+}
+
+#[test]
+fn what_cannot_be_counted_is_refused_in_one_sentence() {
+    for (line, words) in [
+        ("bench counters --preset micro --text-len 100000 --batch 1", "max_positions"),
+        ("bench counters --preset micro --batch 0", "batch"),
+        ("bench counters --preset micro --against no/such/file", "no/such/file"),
+        ("bench counters --preset micro --against Cargo.toml", "line 1 is not of a file of counts"),
+        ("bench counters --chip h300", "h300"),
+        ("bench scaling --preset micro --batches 2 --text-lens 100000", "max_positions"),
+    ] {
+        let (code, out, errors) = command(line);
+        assert_eq!((code, errors.trim_end().lines().count()), (Some(2), 1), "{line}: {out}{errors}");
+        assert!(errors.contains(words), "{line}: {errors}");
+    }
+}
+
+#[test]
+fn scaling_says_what_was_run_and_what_only_planned() {
+    let run = |line: &str| {
+        let (code, out, errors) = command(&format!("bench scaling --preset micro {line} --json"));
+        assert_eq!(code, Some(0), "{errors}");
+        out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<serde_json::Value>>()
+    };
+    let rows = run("--batches 2,4 --text-lens 8,16 --steps 1 --threads 1");
+    let sizes: Vec<_> = rows.iter().map(|row| (row["batch"].as_u64(), row["text_len"].as_u64())).collect();
+    assert_eq!(sizes, [(2, 8), (4, 8), (2, 16), (4, 16)].map(|(batch, length)| (Some(batch), Some(length))));
+    assert!(rows.iter().all(|row| row["measured"]["samples_per_s"].as_f64().is_some_and(|rate| rate > 0.0)));
+    let bytes = |row: &serde_json::Value| row["planned_bytes"].as_u64().expect("a number");
+    assert!(bytes(&rows[1]) > bytes(&rows[0]) && bytes(&rows[2]) > bytes(&rows[0]));
+    let rows = run("--batches 64 --plan-only");
+    assert!(rows[0]["measured"].is_null() && rows[0]["not_run"] == "planned only", "{rows:?}");
+}
