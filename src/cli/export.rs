@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
 
 use super::inspect::provenance;
+use crate::checkpoint::TensorFile;
 use crate::checkpoint::export::{self, Model};
-use crate::checkpoint::{TensorFile, folder};
 use crate::data::tokenizer::Tokenizer;
 use crate::downstream::Subject;
 use crate::error::Error;
@@ -58,13 +58,6 @@ enum FormatWord {
     Onnx,
 }
 
-/// What is exported, and where its parts lie.
-struct Opened {
-    weights: PathBuf,
-    config: Config,
-    tokenizer: PathBuf,
-}
-
 impl Export {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
@@ -76,9 +69,10 @@ impl Export {
             let what = "is no folder; make it first, or give another --out";
             return Err(Error::Usage(format!("{} {what}", folder.display())));
         }
-        let opened = open(&self.from)?;
-        let weights = TensorFile::open(&opened.weights)?;
-        let mut words: BTreeMap<String, String> = provenance(&opened.weights);
+        let opened = Subject::at(&self.from)?;
+        let path = opened.weights.clone().unwrap_or_default();
+        let weights = TensorFile::open(&path)?;
+        let mut words: BTreeMap<String, String> = provenance(&path);
         words.insert("g2d.weights_blake3".into(), weights.digest());
         let model = Model { weights: &weights, config: &opened.config, provenance: words };
         match self.format {
@@ -139,28 +133,4 @@ impl Export {
         };
         paths.into_iter().map(line).collect()
     }
-}
-
-/// Finds weights, configuration and tokenizer: of a run, or of what `g2d import` wrote.
-fn open(from: &Path) -> Result<Opened, Error> {
-    let of = |subject: Subject| Opened {
-        weights: subject.weights.unwrap_or_default(),
-        config: subject.config,
-        tokenizer: subject.tokenizer,
-    };
-    if from.join("manifest.json").is_file() {
-        return Subject::of_run(from).map(of);
-    }
-    let weights = if from.is_dir() { from.join(folder::WEIGHTS) } else { from.to_owned() };
-    let config = weights.with_file_name("config.json");
-    if Subject::run_of(&weights).is_some() || !config.is_file() {
-        return Subject::of_file(&weights).map(of);
-    }
-    let text = fs::read_to_string(&config).map_err(Error::io(&config))?;
-    let tokenizer = weights.with_file_name("tokenizer.json");
-    let foreign = |error| {
-        let what = "name a run, a file of weights in one, or a folder made by g2d import";
-        Error::Usage(format!("{} is no configuration of ours ({error}); {what}", config.display()))
-    };
-    Ok(Opened { config: Config::from_json(&text).map_err(foreign)?, tokenizer, weights })
 }

@@ -1,10 +1,12 @@
 //! What is evaluated: weights, the model they belong to and the tokenizer they were trained with.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::checkpoint::{self, Others, folder, names};
+use crate::data::record::MAX_TOKENS;
 use crate::error::Error;
 use crate::model::config::Config;
 use crate::program::{Checked, Program};
@@ -99,6 +101,42 @@ impl Subject {
         let step = weights.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         let name = format!("{} {}", run.display(), step.unwrap_or_default());
         Ok(Self { name, weights: Some(weights.into()), parts, ..Self::settings(run)? })
+    }
+
+    /// What lies at a path: the newest checkpoint of a run's folder; a checkpoint, or the file of weights in one; or the folder
+    /// of a model, as `g2d import` and [`Session::save`](crate::Session::save) write it, or the file of weights in that.
+    ///
+    /// # Errors
+    /// If there are no weights, or their model is not known.
+    pub fn at(path: &Path) -> Result<Self, Error> {
+        if path.join("manifest.json").is_file() {
+            return Self::of_run(path);
+        }
+        let weights = if path.is_dir() { path.join(folder::WEIGHTS) } else { path.to_owned() };
+        let config = weights.with_file_name("config.json");
+        if !config.is_file() && !weights.is_file() {
+            let what = "holds no weights; name a run, a file of weights in one, or a model's folder";
+            return Err(Error::Usage(format!("{} {what}", path.display())));
+        }
+        if Self::run_of(&weights).is_some() || !config.is_file() {
+            return Self::of_file(&weights);
+        }
+        let text = fs::read_to_string(&config).map_err(Error::io(&config))?;
+        let foreign = |error| {
+            let what = "name a run, a file of weights in one, or a folder made by g2d import";
+            Error::Usage(format!("{} is no configuration of ours ({error}); {what}", config.display()))
+        };
+        let model = Config::from_json(&text).map_err(foreign)?;
+        Ok(Self {
+            name: path.display().to_string(),
+            seed: 0,
+            text_length: model.max_positions.min(MAX_TOKENS),
+            tokenizer: weights.with_file_name("tokenizer.json"),
+            trained_on: PathBuf::new(),
+            parts: parts(&weights)?,
+            config: model,
+            weights: Some(weights),
+        })
     }
 
     /// Fresh weights of the model that the run in `folder` has, drawn by `seed`: what pre-training is compared with.

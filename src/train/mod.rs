@@ -12,6 +12,7 @@ mod memory;
 pub mod metrics;
 #[cfg(feature = "data")]
 pub mod quickstart;
+pub mod reader;
 pub mod run;
 pub mod schedule;
 pub mod session;
@@ -19,4 +20,5 @@ pub mod validate;
 
 pub use device::Device;
 pub use engine::{Engine, Resources};
+pub use reader::Reader;
 pub use session::{Options, Session};
