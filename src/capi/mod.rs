@@ -191,7 +191,10 @@ unsafe fn handed(place: *mut *mut g2d_session, open: impl FnOnce() -> Result<Ses
 pub unsafe extern "C" fn g2d_free(session: *mut g2d_session) {
     if !session.is_null() {
         // SAFETY: it came out of a box, and the caller gives it back.
-        call(|| Ok(drop(unsafe { Box::from_raw(session) })));
+        call(|| {
+            drop(unsafe { Box::from_raw(session) });
+            Ok(())
+        });
     }
 }
 
@@ -426,6 +429,7 @@ pub unsafe extern "C" fn g2d_ground(
 ///
 /// # Safety
 /// `session` is null or a session; `pixels`, `tokens` and `lengths` hold so many; `metrics` is null or has room for one.
+#[allow(clippy::too_many_arguments, reason = "C has no slices: each comes as a pointer and a length")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_step(
     session: *const g2d_session,
@@ -472,7 +476,7 @@ pub unsafe extern "C" fn g2d_step(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_save(session: *const g2d_session, folder: *const c_char) -> g2d_status {
     // SAFETY: as this function demands of its caller.
-    call(|| unsafe { with(session, |session| Ok(session.save(Path::new(text("folder", folder)?))?)) })
+    call(|| unsafe { with(session, |session| session.save(Path::new(text("folder", folder)?)).map_err(Failure::from)) })
 }
 
 /// Reads weights of the same model: a file of them, or what g2d_open takes. If they do not fit nothing is changed. What
@@ -483,7 +487,9 @@ pub unsafe extern "C" fn g2d_save(session: *const g2d_session, folder: *const c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_load(session: *const g2d_session, weights: *const c_char) -> g2d_status {
     // SAFETY: as this function demands of its caller.
-    call(|| unsafe { with(session, |session| Ok(session.load(Path::new(text("weights", weights)?))?)) })
+    call(|| unsafe {
+        with(session, |session| session.load(Path::new(text("weights", weights)?)).map_err(Failure::from))
+    })
 }
 
 /// Pixels of one film.

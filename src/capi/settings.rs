@@ -57,7 +57,8 @@ pub(super) fn open(text: &str) -> Result<Session, Failure> {
         None => Config::preset(&settings.preset).map_err(Error::from)?.vocab_size,
     };
     let start = Start::of(&settings.recipe, from.is_some());
-    let run = defaults::settings(&settings.preset, &settings.recipe, start, vocabulary, 0);
+    // The caller has a schedule of its own: nothing of one is used here.
+    let run = defaults::settings(&settings.preset, &settings.recipe, start, vocabulary, 1);
     let mut run = run.map_err(Error::from)?;
     if let Some(subject) = &from {
         run.model = subject.config.clone();

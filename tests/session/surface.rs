@@ -98,7 +98,7 @@ fn a_session_gives_what_eval_computes() {
 
 fn settings() -> (RunConfig, Tokenizer) {
     let tokenizer = Tokenizer::load(&world().join("shards/tokenizer.json"), false).unwrap();
-    let mut config = defaults::settings("micro", "default", Start::Scratch, tokenizer.vocab_size(), 0).unwrap();
+    let mut config = defaults::settings("micro", "default", Start::Scratch, tokenizer.vocab_size(), 1).unwrap();
     config.train.batch = 4;
     (config, tokenizer)
 }
