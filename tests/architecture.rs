@@ -39,7 +39,7 @@ const UNSAFE: &[&str] = &[
     "src/base/",
     "src/data/shard",
     "src/capi/",
-    "tests/fuzz.rs",
+    "tests/fuzz/",
 ];
 
 const RUST_LINES: usize = 600;
@@ -255,6 +255,51 @@ fn forbidden_words_are_found() {
     let fine = "// unsafe\nconst A: &str = \"todo!\"; fn print(plan: &Plan) { plan.print() }";
     assert_eq!(forbidden("src/model/unet.rs", fine), [""; 0]);
     assert_eq!(forbidden("src/cli/plan.rs", "println!(\"a\")"), [""; 0]);
+}
+
+/// Of every `unsafe` with its reason: the function around it, and the reason.
+fn reasons(source: &str) -> Vec<(String, String)> {
+    let (code, lines) = (code_only(source), source.lines().map(str::trim).collect::<Vec<_>>());
+    let known = functions(&code);
+    let text = |line: &str| line.trim_start_matches('/').trim().to_owned();
+    let mut found = Vec::new();
+    for start in (0..lines.len()).filter(|&at| text(lines[at]).starts_with("SAFETY:") && lines[at].starts_with("//")) {
+        let comment = lines[start..].iter().take_while(|line| line.starts_with("//")).count();
+        let reason: Vec<String> = lines[start..start + comment].iter().map(|line| text(line)).collect();
+        let end = start + comment + lines[start + comment..].iter().take_while(|line| line.starts_with('#')).count();
+        let around = known.iter().filter(|(_, first, count)| (*first..first + count).contains(&(end + 1)));
+        let name = around.min_by_key(|(_, _, count)| count).map_or(lines[end].trim_end_matches(" {"), |it| &it.0);
+        found.push((name.replace('|', "\\|"), reason.join(" ")["SAFETY:".len()..].trim().replace('|', "\\|")));
+    }
+    found
+}
+
+/// docs/unsafe.md is the list of all of them; `G2D_BLESS=1 cargo test --release --test architecture` writes it.
+#[test]
+fn every_unsafe_is_listed_with_its_reason() {
+    let mut text = "# Every `unsafe`, and why it is sound\n\nWritten by `G2D_BLESS=1 cargo test --release --test \
+                    architecture`, from the comments beside the code; in no other file does the word stand.\n"
+        .to_owned();
+    for (file, source) in sources(".rs").iter().filter(|(file, _)| file.starts_with("src/")) {
+        let (found, uses) = (reasons(source), words(&code_only(source), "unsafe").count());
+        assert!(found.len() >= uses.min(1) && uses <= 2 * found.len(), "{file}: {uses} uses, {} reasons", found.len());
+        let rows = found.iter().map(|(name, reason)| format!("| `{name}` | {reason} |\n"));
+        if uses > 0 {
+            text += &format!("\n## {file}\n\n| where | why it is sound |\n|---|---|\n{}", rows.collect::<String>());
+        }
+    }
+    if std::env::var_os("G2D_BLESS").is_some() {
+        fs::write(Path::new(ROOT).join("docs/unsafe.md"), &text).unwrap();
+    }
+    assert!(read("docs/unsafe.md") == text, "docs/unsafe.md is not what the code says; G2D_BLESS=1 writes it");
+}
+
+#[test]
+fn reasons_are_found() {
+    let source =
+        "fn a() {\n// SAFETY: one\n// and | two.\nunsafe { b() }\n}\n// SAFETY: three.\nunsafe impl Sync for A {}";
+    let expected = [("a", "one and \\| two."), ("unsafe impl Sync for A {}", "three.")];
+    assert_eq!(reasons(source), expected.map(|(name, why)| (name.to_owned(), why.to_owned())));
 }
 
 #[test]

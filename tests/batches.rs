@@ -103,7 +103,7 @@ fn batches_are_a_function_of_the_step() {
     let samples = dataset.select(None, true);
     let batches = Arc::new(Batches::new(dataset.clone(), samples.clone(), loader_options(4, 32)).unwrap());
     assert_eq!((samples.len(), batches.per_epoch()), (18, 4));
-    let expected: Vec<HostBatch> = (0..12).map(|step| batches.at(step)).collect();
+    let expected: Vec<HostBatch> = (0..12).map(|step| batches.at(step).unwrap()).collect();
     for epoch in 0..3 {
         let mut seen: Vec<_> = expected[epoch * 4..][..4].iter().flat_map(|batch| batch.samples.clone()).collect();
         seen.sort();
@@ -113,8 +113,11 @@ fn batches_are_a_function_of_the_step() {
     }
     assert_ne!(expected[0].samples, expected[4].samples);
     for (start, workers) in [(0, 1), (0, 3), (5, 2), (11, 4)] {
-        let loaded: Vec<_> =
-            Loader::start(batches.clone(), start, workers).unwrap().take(12 - start as usize).collect();
+        let loaded: Vec<_> = Loader::start(batches.clone(), start, workers)
+            .unwrap()
+            .take(12 - start as usize)
+            .map(Result::unwrap)
+            .collect();
         assert!(loaded == expected[start as usize..], "from {start} with {workers} workers");
     }
     let one = &expected[3];
@@ -136,7 +139,7 @@ fn smaller_images_are_area_averages() {
     let dataset = Arc::new(dataset("average", 6, 48));
     for size in [24, 32, 47, 1] {
         let batches = Batches::new(dataset.clone(), vec![0, 1], loader_options(1, size)).unwrap();
-        let pixels = batches.gather(&[1], 0).pixels;
+        let pixels = batches.gather(&[1], 0).unwrap().pixels;
         let ratio = 48.0 / size as f64;
         let overlap = |output: usize, input: usize| {
             let (from, to) = (output as f64 * ratio, (output + 1) as f64 * ratio);

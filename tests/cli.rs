@@ -476,7 +476,7 @@ fn a_terminated_run_saves_and_says_how_to_go_on() {
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(130), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("stopped after step") && text.contains("g2d pretrain --resume --out run"), "{text}");
     let steps = fs::read_to_string(&metrics).unwrap().matches("loss.total").count();
     assert!(folder.join(format!("run/checkpoints/step-{steps:08}/progress.json")).is_file());

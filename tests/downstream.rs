@@ -102,6 +102,8 @@ fn other_films_are_not_compared_silently() {
     eval("zero-shot --weights run --data other-shards --out there").done();
     let compared = g2d(folder, "eval --compare here.json there.json").done();
     assert!(compared.contains("warning: the splits differ"), "{compared}");
+    eval("retrieve --weights run --data shards --out another").done();
+    g2d(folder, "eval --compare here.json another.json").refused(&["zero-shot", "retrieve", "no figure in common"]);
 }
 
 /// A table of the drawn films with a column changed, packed.
@@ -196,6 +198,11 @@ fn requests_that_cannot_be_are_refused() {
     eval("zero-shot --weights random:x:run").refused(&["random:x", "SEED"]);
     eval("zero-shot --weights run --data nowhere").refused(&["nowhere"]);
     g2d(world(), "eval --compare run/config.json run/config.json").refused(&["config.json", "no report"]);
+    g2d(world(), "eval zero-shot --weights runs/99").refused(&["runs/99", "no such run"]);
+    let unknown = "title = \"t\"\ntasks = [\"probe\"]\n[grid]\nquantil = [0.5]\n";
+    fs::write(world().join("unknown.toml"), unknown).unwrap();
+    g2d(world(), "sweep unknown.toml --out never").refused(&["unknown.toml", "grid.quantil"]);
+    assert!(!world().join("never").exists());
     fs::write(world().join("prompts.toml"), "[Unicorn]\npositive = [\"a\"]\nnegative = [\"b\"]\n").unwrap();
     eval("zero-shot --weights run --data shards --prompts prompts.toml").refused(&["Unicorn", "no such class"]);
     fs::write(world().join("prompts.toml"), "[Effusion]\npositive = []\nnegative = [\"b\"]\n").unwrap();

@@ -1,7 +1,7 @@
-//! Processes that are killed (SIGKILL) at random moments of packing and training: nothing half-written looks finished,
-//! and what is taken up again ends in the same bytes as what was never disturbed.
+//! Processes that are killed (SIGKILL) at random moments of packing, of training on each device, and of exporting:
+//! nothing half-written looks finished, and what is taken up again ends in the same bytes as what was never disturbed.
 //!
-//! `G2D_KILLS=50 cargo test --release --test kill` kills each of the two 50 times at work; the default is a few.
+//! `G2D_KILLS=50 cargo test --release --test kill` kills each 50 times at work; the default is a few.
 #![cfg(feature = "cli")]
 
 mod common;
@@ -22,26 +22,23 @@ use g2d::data::Dataset;
 static TURN: Mutex<()> = Mutex::new(());
 
 const PACK: &str = "pack --pairs drawn/pairs.csv --boxes drawn/boxes.csv --size 128 --threads 2 --out";
-const TRAIN: &str = "pretrain --data shards --preset micro --batch 4 --steps 40 --set checkpoint_every=3 --set \
-                     validate_every=20 --threads 1 --out";
 
-/// How often packing, and training, are killed at work. A process that has ended before its moment does not count, and
-/// another moment is drawn.
-fn kills() -> usize {
+/// How often each is killed at work; `few` unless it is said. A process that has ended before its moment does not count,
+/// and another moment is drawn.
+fn kills(few: usize) -> usize {
     let wanted = std::env::var("G2D_KILLS").ok().map(|count| count.parse().expect("G2D_KILLS is a number"));
-    wanted.unwrap_or(5)
+    wanted.unwrap_or(few)
 }
 
 /// The next moment to kill at, and how many were drawn; they may not all miss.
-fn moment(rng: &mut Rng, whole: Duration, drawn: &mut usize) -> Duration {
+fn moment(rng: &mut Rng, whole: Duration, drawn: &mut usize, kills: usize) -> Duration {
     *drawn += 1;
-    assert!(*drawn <= 20 * kills(), "{drawn} processes were started, and too few of them met at work");
+    assert!(*drawn <= 20 * kills, "{drawn} processes were started, and too few of them met at work");
     whole.mul_f64(rng.unit())
 }
 
-fn note(what: String) {
-    let count = kills();
-    ledger::ran("kill", format!("{what} (G2D_KILLS={count} cargo test --release --test kill)"));
+fn note(what: String, kills: usize) {
+    ledger::ran("kill", format!("{what} (G2D_KILLS={kills} cargo test --release --test kill)"));
 }
 
 fn start(folder: &Path, line: &str) -> Child {
@@ -82,9 +79,10 @@ fn a_killed_pack_is_never_taken_for_whole_and_starts_over() {
     g2d(&folder, "phantom --count 100 --seed 6 --out drawn").done();
     // The first one also reads films that are not in memory yet.
     let whole = ["straight", "again"].map(|out| undisturbed(&folder, &format!("{PACK} {out}")))[1];
+    let kills = kills(5);
     let (mut rng, mut drawn, mut at_work, mut begun) = (Rng::new(6, 0, 0), 0, 0, 0);
-    while at_work < kills() {
-        if killed(start(&folder, &format!("{PACK} out")), moment(&mut rng, whole, &mut drawn)) {
+    while at_work < kills {
+        if killed(start(&folder, &format!("{PACK} out")), moment(&mut rng, whole, &mut drawn, kills)) {
             at_work += 1;
             begun += usize::from(folder.join("out").exists());
             // Whole, or refused.
@@ -93,7 +91,7 @@ fn a_killed_pack_is_never_taken_for_whole_and_starts_over() {
             }
         }
         // Killed twice in a row now and then; then packed to the end.
-        if (at_work % 3 != 2 || at_work == kills()) && !folder.join("out/dataset.json").exists() {
+        if (at_work % 3 != 2 || at_work == kills) && !folder.join("out/dataset.json").exists() {
             g2d(&folder, &format!("{PACK} out")).done();
         }
         if folder.join("out/dataset.json").exists() {
@@ -101,7 +99,7 @@ fn a_killed_pack_is_never_taken_for_whole_and_starts_over() {
             fs::remove_dir_all(folder.join("out")).unwrap();
         }
     }
-    note(format!("packing: {at_work} kills at work, {begun} with files begun; {drawn} moments drawn"));
+    note(format!("packing: {at_work} kills at work, {begun} with files begun; {drawn} moments drawn"), kills);
 }
 
 /// Every checkpoint that looks finished is.
@@ -124,45 +122,118 @@ fn metrics(run: &Path) -> Vec<serde_json::Value> {
     text.lines().map(line).collect()
 }
 
+/// Training, killed and resumed on one device.
+struct Training {
+    /// The device's name.
+    device: &'static str,
+    /// How many steps it takes, with a checkpoint every `every`.
+    steps: usize,
+    every: usize,
+    /// Kills unless more are asked for.
+    few: usize,
+}
+
+impl Training {
+    fn line(&self, out: &str, run: &Path) -> String {
+        let Self { device, steps, every, .. } = self;
+        let begin = if run.exists() {
+            "pretrain --resume".to_owned()
+        } else {
+            let half = steps / 2;
+            format!(
+                "pretrain --data shards --preset micro --batch 4 --set checkpoint_every={every} --set validate_every={half}"
+            )
+        };
+        format!("{begin} --steps {steps} --device {device} --threads 1 --out {out}")
+    }
+
+    fn kill(&self) {
+        let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (device, kills) = (self.device, kills(self.few));
+        let folder = empty(&format!("train-{device}"));
+        g2d(&folder, "phantom --count 40 --seed 7 --out drawn").done();
+        g2d(&folder, "pack --pairs drawn/pairs.csv --size 64 --out shards").done();
+        let whole = undisturbed(&folder, &self.line("straight", &folder.join("straight")));
+        let last = |run: &str| files(&folder.join(run).join(format!("checkpoints/step-{:08}", self.steps)));
+        let weights =
+            |run: &str| last(run).into_iter().filter(|(name, _)| name.extension() == Some("safetensors".as_ref()));
+        let straight: Vec<_> = weights("straight").collect();
+        assert_eq!(straight.len(), 2);
+        let run = folder.join("run");
+        let (mut rng, mut drawn, mut at_work, mut saved, mut finished, mut chain) = (Rng::new(7, 0, 0), 0, 0, 0, 0, 0);
+        while at_work < kills {
+            let hit = killed(start(&folder, &self.line("run", &run)), moment(&mut rng, whole, &mut drawn, kills));
+            if hit {
+                (at_work, chain) = (at_work + 1, chain + 1);
+                saved += usize::from(checkpoints_are_whole(&run) > 0);
+            }
+            // A chain ends after three kills, with a run that came to its end by itself, and with the last kill.
+            if !hit || chain == 3 || at_work == kills {
+                g2d(&folder, &self.line("run", &run)).done();
+                assert!(weights("run").eq(straight.iter().cloned()), "after kill {at_work}: other weights or moments");
+                assert_eq!(metrics(&run), metrics(&folder.join("straight")), "after kill {at_work}");
+                assert_eq!(checkpoints_are_whole(&run), folder::KEPT);
+                fs::remove_dir_all(&run).unwrap();
+                (finished, chain) = (finished + 1, 0);
+            }
+        }
+        let what = format!(
+            "training on {device}: {at_work} kills at work, {saved} with checkpoints, {finished} runs ended in the same \
+             bits; {drawn} moments drawn"
+        );
+        note(what, kills);
+    }
+}
+
 #[test]
 fn a_killed_run_loses_no_checkpoint_and_ends_in_the_same_bits() {
+    Training { device: "cpu", steps: 40, every: 3, few: 5 }.kill();
+}
+
+#[test]
+fn a_killed_run_on_the_emulated_device_ends_in_the_same_bits() {
+    Training { device: "cuda-emulated", steps: 4, every: 1, few: 1 }.kill();
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_killed_run_through_wgpu_ends_in_the_same_bits() {
+    if g2d::wgpu::adapter::list().is_empty() {
+        return ledger::skipped("wgpu", "there is no adapter: nothing is killed on one", ledger::VULKAN);
+    }
+    Training { device: "wgpu:0", steps: 12, every: 2, few: 2 }.kill();
+}
+
+#[test]
+fn a_killed_export_leaves_the_whole_file_or_none() {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let folder = empty("train");
-    g2d(&folder, "phantom --count 40 --seed 7 --out drawn").done();
+    let (folder, kills) = (empty("export"), kills(5));
+    g2d(&folder, "phantom --count 12 --seed 7 --out drawn").done();
     g2d(&folder, "pack --pairs drawn/pairs.csv --size 64 --out shards").done();
-    let whole = undisturbed(&folder, &format!("{TRAIN} straight"));
-    let last = |run: &str| files(&folder.join(run).join("checkpoints/step-00000040"));
-    let weights =
-        |run: &str| last(run).into_iter().filter(|(name, _)| name.extension() == Some("safetensors".as_ref()));
-    let straight: Vec<_> = weights("straight").collect();
-    assert_eq!(straight.len(), 2);
-    let run = folder.join("run");
-    let (mut rng, mut drawn, mut at_work, mut saved, mut finished, mut chain) = (Rng::new(7, 0, 0), 0, 0, 0, 0, 0);
-    let line = || {
-        if run.exists() {
-            "pretrain --resume --threads 1 --steps 40 --out run".to_owned()
+    g2d(&folder, "pretrain --data shards --preset micro --steps 1 --batch 4 --device cpu --out run").done();
+    let (mut rng, mut drawn, mut at_work, mut there) = (Rng::new(8, 0, 0), 0, 0, 0);
+    let formats = [("smp", "unet.safetensors"), ("hf", "bert"), ("onnx", "unet.onnx")];
+    let line = |format: &str, out: &str| format!("export run --format {format} --out {out}");
+    let mut whole = Duration::ZERO;
+    for (format, out) in formats {
+        whole = whole.max(undisturbed(&folder, &line(format, &format!("straight-{out}"))));
+    }
+    while at_work < kills {
+        let (format, out) = formats[drawn % formats.len()];
+        at_work += usize::from(killed(start(&folder, &line(format, out)), moment(&mut rng, whole, &mut drawn, kills)));
+        let (path, straight) = (folder.join(out), folder.join(format!("straight-{out}")));
+        there += usize::from(path.exists());
+        // What lies under the name is whole; what does not is made by the next call.
+        if !path.exists() {
+            g2d(&folder, &line(format, out)).done();
+        }
+        if path.is_dir() {
+            assert!(files(&path) == files(&straight), "{format} after kill {at_work}");
+            fs::remove_dir_all(&path).unwrap();
         } else {
-            format!("{TRAIN} run")
-        }
-    };
-    while at_work < kills() {
-        let hit = killed(start(&folder, &line()), moment(&mut rng, whole, &mut drawn));
-        if hit {
-            (at_work, chain) = (at_work + 1, chain + 1);
-            saved += usize::from(checkpoints_are_whole(&run) > 0);
-        }
-        // A chain ends after three kills, with a run that came to its end by itself, and with the last kill.
-        if !hit || chain == 3 || at_work == kills() {
-            g2d(&folder, &line()).done();
-            assert!(weights("run").eq(straight.iter().cloned()), "after kill {at_work}: other weights or moments");
-            assert_eq!(metrics(&run), metrics(&folder.join("straight")), "after kill {at_work}");
-            assert_eq!(checkpoints_are_whole(&run), folder::KEPT);
-            fs::remove_dir_all(&run).unwrap();
-            (finished, chain) = (finished + 1, 0);
+            assert!(fs::read(&path).unwrap() == fs::read(&straight).unwrap(), "{format} after kill {at_work}");
+            fs::remove_file(&path).unwrap();
         }
     }
-    note(format!(
-        "training: {at_work} kills at work, {saved} with checkpoints, {finished} runs ended in the same bits; {drawn} \
-         moments drawn"
-    ));
+    note(format!("exporting: {at_work} kills at work, {there} files or folders there; {drawn} moments drawn"), kills);
 }

@@ -91,21 +91,22 @@ fn start(work: &Work) -> Result<(Loader, usize), Error> {
 /// As [`open`].
 pub fn run(work: &Work, time: Duration) -> Result<Report, Error> {
     let (mut loader, films) = start(work)?;
+    let mut take = || loader.next().ok_or(Error::LoaderStopped)?.map_err(Error::from);
     for _ in 0..films / work.batch {
-        loader.next();
+        take()?;
     }
     let mut rate = || {
         let (start, mut batches) = (Instant::now(), 0);
         loop {
-            loader.next();
+            take()?;
             batches += 1;
             let passed = start.elapsed();
             if passed >= time / PARTS {
-                return (batches * work.batch) as f64 / passed.as_secs_f64();
+                return Ok((batches * work.batch) as f64 / passed.as_secs_f64());
             }
         }
     };
-    let samples_per_s = Spread::of((0..PARTS).map(|_| rate()).collect());
+    let samples_per_s = Spread::of((0..PARTS).map(|_| rate()).collect::<Result<_, Error>>()?);
     Ok(Report { samples_per_s, threads: work.workers(), batch: work.batch, image_size: work.image_size, films })
 }
 

@@ -94,12 +94,14 @@ pub struct g2d_metrics {
 }
 
 /// G2D_ABI of the library.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub extern "C" fn g2d_abi() -> u32 {
     G2D_ABI
 }
 
 /// The library's version, such as "0.1.0". It lives as long as the library.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub extern "C" fn g2d_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
@@ -107,6 +109,7 @@ pub extern "C" fn g2d_version() -> *const c_char {
 
 /// What went wrong in this thread's last call, one sentence in UTF-8; empty if it ended well. It lives until this thread's
 /// next call of a function that gives a status. Never null.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub extern "C" fn g2d_error() -> *const c_char {
     call::last()
@@ -117,15 +120,17 @@ pub extern "C" fn g2d_error() -> *const c_char {
 ///
 /// # Safety
 /// `json` has room for `capacity` bytes, `needed` for one number, or either is null.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_devices(json: *mut c_char, capacity: usize, needed: *mut usize) -> g2d_status {
     call(|| {
         room("needed", needed, 1, 1)?;
         let told = serde_json::json!({ "processor": processor(), "backends": backends() });
         let bytes: Vec<c_char> = told.to_string().bytes().chain([0]).map(|byte| byte as c_char).collect();
-        // SAFETY: both are looked at, and written as far as the caller gave room.
+        // SAFETY: it was looked at, and the caller has room there.
         unsafe { fill(needed, &[bytes.len()]) };
         room("json", json, capacity, bytes.len())?;
+        // SAFETY: so was this.
         unsafe { fill(json, &bytes) };
         Ok(())
     })
@@ -137,6 +142,7 @@ pub unsafe extern "C" fn g2d_devices(json: *mut c_char, capacity: usize, needed:
 ///
 /// # Safety
 /// The texts end in a zero byte; `session` has room for one pointer.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_open(
     weights: *const c_char,
@@ -164,6 +170,7 @@ pub unsafe extern "C" fn g2d_open(
 ///
 /// # Safety
 /// `settings` ends in a zero byte; `session` has room for one pointer.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_open_training(settings: *const c_char, session: *mut *mut g2d_session) -> g2d_status {
     // SAFETY: as this function demands of its caller.
@@ -179,6 +186,7 @@ unsafe fn handed(place: *mut *mut g2d_session, open: impl FnOnce() -> Result<Ses
     // SAFETY: it was looked at, and the caller has room there.
     unsafe { fill(place, &[ptr::null_mut()]) };
     let handle = Box::into_raw(Box::new(g2d_session(Mutex::new(open()?))));
+    // SAFETY: the same place.
     unsafe { fill(place, &[handle]) };
     Ok(())
 }
@@ -187,11 +195,12 @@ unsafe fn handed(place: *mut *mut g2d_session, open: impl FnOnce() -> Result<Ses
 ///
 /// # Safety
 /// `session` is null, or was made by g2d_open or g2d_open_training and not freed.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_free(session: *mut g2d_session) {
     if !session.is_null() {
-        // SAFETY: it came out of a box, and the caller gives it back.
         call(|| {
+            // SAFETY: it came out of a box, and the caller gives it back.
             drop(unsafe { Box::from_raw(session) });
             Ok(())
         });
@@ -202,6 +211,7 @@ pub unsafe extern "C" fn g2d_free(session: *mut g2d_session) {
 ///
 /// # Safety
 /// `session` is null or a session; `info` is null or has room for one.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_describe(session: *const g2d_session, info: *mut g2d_info) -> g2d_status {
     // SAFETY: as this function demands of its caller.
@@ -231,6 +241,7 @@ pub unsafe extern "C" fn g2d_describe(session: *const g2d_session, info: *mut g2
 ///
 /// # Safety
 /// `session` is null or a session; `path` ends in a zero byte; `pixels` has room for `capacity` bytes.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_film_file(
     session: *const g2d_session,
@@ -252,6 +263,7 @@ pub unsafe extern "C" fn g2d_film_file(
 ///
 /// # Safety
 /// `session` is null or a session; `bytes` holds `count` of them; `pixels` has room for `capacity` bytes.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_film_bytes(
     session: *const g2d_session,
@@ -275,6 +287,7 @@ pub unsafe extern "C" fn g2d_film_bytes(
 ///
 /// # Safety
 /// `session` is null or a session; `sentence` ends in a zero byte; `tokens` has room for `capacity` numbers, `count` for one.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_encode(
     session: *const g2d_session,
@@ -301,6 +314,7 @@ pub unsafe extern "C" fn g2d_encode(
 ///
 /// # Safety
 /// `session` is null or a session; `pixels` holds so many, and `embeddings` has room for `capacity` numbers.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_embed_films(
     session: *const g2d_session,
@@ -325,6 +339,7 @@ pub unsafe extern "C" fn g2d_embed_films(
 /// # Safety
 /// `session` is null or a session; `sentences` holds `texts` pointers to texts that end in a zero byte, and `embeddings` has
 /// room for `capacity` numbers.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_embed_texts(
     session: *const g2d_session,
@@ -349,6 +364,7 @@ pub unsafe extern "C" fn g2d_embed_texts(
 ///
 /// # Safety
 /// `session` is null or a session; `tokens` holds `count` numbers, `lengths` `texts`, and `embeddings` has room for `capacity`.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_embed_tokens(
     session: *const g2d_session,
@@ -374,6 +390,7 @@ pub unsafe extern "C" fn g2d_embed_tokens(
 ///
 /// # Safety
 /// `session` is null or a session; `pixels` holds films * side * side, and `masks` has room for `capacity` numbers.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_segment(
     session: *const g2d_session,
@@ -399,6 +416,7 @@ pub unsafe extern "C" fn g2d_segment(
 /// # Safety
 /// `session` is null or a session; `pixels` holds side * side, `phrase` ends in a zero byte, `map` has room for `capacity`
 /// numbers, `similarity` for one or is null.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_ground(
     session: *const g2d_session,
@@ -429,6 +447,7 @@ pub unsafe extern "C" fn g2d_ground(
 ///
 /// # Safety
 /// `session` is null or a session; `pixels`, `tokens` and `lengths` hold so many; `metrics` is null or has room for one.
+// SAFETY: nobody else's names begin so.
 #[allow(clippy::too_many_arguments, reason = "C has no slices: each comes as a pointer and a length")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_step(
@@ -473,6 +492,7 @@ pub unsafe extern "C" fn g2d_step(
 ///
 /// # Safety
 /// `session` is null or a session; `folder` ends in a zero byte.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_save(session: *const g2d_session, folder: *const c_char) -> g2d_status {
     // SAFETY: as this function demands of its caller.
@@ -484,6 +504,7 @@ pub unsafe extern "C" fn g2d_save(session: *const g2d_session, folder: *const c_
 ///
 /// # Safety
 /// `session` is null or a session; `weights` ends in a zero byte.
+// SAFETY: nobody else's names begin so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_load(session: *const g2d_session, weights: *const c_char) -> g2d_status {
     // SAFETY: as this function demands of its caller.

@@ -1,9 +1,9 @@
 //! Reads files of weights under published names, safetensors or `torch.save`'s, and writes safetensors.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensorError, View, serialize_to_file};
@@ -242,16 +242,21 @@ pub fn save(path: &Path, program: &Program, tensors: &[(usize, Numbers)]) -> Res
 pub(super) fn write<V: View>(
     path: &Path,
     tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + std::fmt::Display, V)>,
-    words: Option<HashMap<String, String>>,
+    words: Option<BTreeMap<String, String>>,
 ) -> Result<(), WeightsError> {
     let beside = super::beside(path);
     // The library makes a temporary file, which nobody else may read: it gets the permissions of any new file.
     let permissions = File::create(&beside).and_then(|file| Ok(file.metadata()?.permissions()));
     let written = permissions.and_then(|permissions| {
-        serialize_to_file(tensors, words, &beside).map_err(|error| match error {
+        let unordered: Option<HashMap<String, String>> =
+            words.as_ref().map(|words| words.clone().into_iter().collect());
+        serialize_to_file(tensors, unordered, &beside).map_err(|error| match error {
             SafeTensorError::IoError(error) => error,
             other => io::Error::other(other.to_string()),
         })?;
+        if let Some(words) = &words {
+            put_in_order(&beside, words)?;
+        }
         fs::set_permissions(&beside, permissions)?;
         File::open(&beside)?.sync_all()?;
         fs::rename(&beside, path)?;
@@ -262,6 +267,19 @@ pub(super) fn write<V: View>(
         let _ = fs::remove_file(&beside);
         WeightsError::File { path: path.into(), source }
     })
+}
+
+/// The library writes words in an order of chance. Writes them once more over themselves in theirs, so that the same weights
+/// are the same bytes.
+fn put_in_order(path: &Path, words: &BTreeMap<String, String>) -> io::Result<()> {
+    const BEFORE: &[u8] = b"{\"__metadata__\":";
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let mut head = [0; 8 + BEFORE.len()];
+    file.read_exact(&mut head)?;
+    if head[8..] != *BEFORE {
+        return Err(io::Error::other("words do not come first in its header"));
+    }
+    file.write_all(serde_json::to_string(words)?.as_bytes())
 }
 
 /// Makes a rename last; only Unix has directories that can be synced.

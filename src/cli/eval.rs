@@ -110,7 +110,7 @@ impl Eval {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
         if let Some([a, b]) = self.compare.as_deref() {
-            print!("{}", report::compare(&Report::read(a)?, &Report::read(b)?));
+            print!("{}", report::compare(&Report::read(a)?, &Report::read(b)?)?);
             return Ok(());
         }
         let cancelled = super::cancelled()?;

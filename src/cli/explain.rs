@@ -81,9 +81,14 @@ impl Explain {
     }
 }
 
+/// Pixels of a tile at least: what smaller models see is magnified, so that names fit and a finding can be seen.
+const TILE: usize = 192;
+
 /// All stages side by side, each under its name.
 fn strip(explained: &Explanation) -> RgbImage {
-    let (side, count) = (explained.side, explained.stages.len());
+    let (from, count) = (explained.side, explained.stages.len());
+    let magnified = TILE.div_ceil(from);
+    let side = from * magnified;
     let mut picture = RgbImage::from_pixel(
         (count * (side + GAP) + GAP) as u32,
         (side + CAPTION + 2 * GAP) as u32,
@@ -95,7 +100,8 @@ fn strip(explained: &Explanation) -> RgbImage {
         caption(&mut picture, left, side, &stage.name);
         for pixel in 0..side * side {
             let place = ((left + pixel % side) as u32, (GAP + CAPTION + pixel / side) as u32);
-            picture.put_pixel(place.0, place.1, colour(stage, film, pixel));
+            let (x, y) = (pixel % side / magnified, pixel / side / magnified);
+            picture.put_pixel(place.0, place.1, colour(stage, film, y * from + x));
         }
     }
     picture

@@ -103,7 +103,8 @@ enum Verb {
     Verify(verify::Verify),
 }
 
-/// Runs the command. Exit codes: 0 done, 2 input that cannot be used (one sentence on standard error).
+/// Runs the command. Exit codes: 0 done, 2 input that cannot be used (one sentence on standard error), 130 stopped by
+/// Ctrl-C or SIGTERM, what was done so far kept.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -136,6 +137,8 @@ pub fn main() -> ExitCode {
         Verb::Verify(verify) => verify.run(),
     };
     match result {
+        // What follows in a script shall not go on with half of it.
+        Ok(()) if CANCELLED.load(Ordering::SeqCst) => ExitCode::from(STOPPED),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -170,12 +173,15 @@ fn write_out(text: std::fmt::Arguments<'_>) {
     }
 }
 
+static CANCELLED: AtomicBool = AtomicBool::new(false);
+/// The exit code of what was stopped, as shells have it.
+const STOPPED: u8 = 130;
+
 /// Becomes true at Ctrl-C or SIGTERM; a second Ctrl-C ends the program at once.
 fn cancelled() -> Result<&'static AtomicBool, Error> {
-    static CANCELLED: AtomicBool = AtomicBool::new(false);
     ctrlc::set_handler(|| {
         if CANCELLED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+            std::process::exit(STOPPED.into());
         }
         eprintln!("stopping (once more to stop at once)");
     })

@@ -15,6 +15,7 @@ use crate::downstream::summary::{Cell, Summary};
 use crate::downstream::tasks::Task;
 use crate::downstream::trained;
 use crate::error::Error;
+use crate::train::defaults;
 
 /// Trains and evaluates every combination of settings in a file, with each seed, and sums up. What is finished is kept: started
 /// again, it goes on.
@@ -85,10 +86,16 @@ impl Plan {
         if plan.tasks.is_empty() || plan.seeds.is_empty() {
             return Err(fault("tasks and seeds must not be empty".into()));
         }
-        match plan.grid.iter().find(|(_, values)| values.is_empty()) {
-            Some((key, _)) => Err(fault(format!("grid.{key} has no values"))),
-            None => Ok(plan),
+        if let Some((key, _)) = plan.grid.iter().find(|(_, values)| values.is_empty()) {
+            return Err(fault(format!("grid.{key} has no values")));
         }
+        // A key or value that the last run would refuse is refused before the first.
+        for setting in plan.combinations().iter().flatten() {
+            let mut config = defaults::first_run(defaults::VOCABULARY, 1)?;
+            let (key, value) = setting.split_once('=').unwrap_or_default();
+            config.set(key, value).map_err(|why| fault(format!("grid.{key}: {why}")))?;
+        }
+        Ok(plan)
     }
 
     /// Every combination: settings as KEY=VALUE.
@@ -197,10 +204,7 @@ fn trained_run(plan: &Plan, settings: &[String], title: &str, seed: u64, out: &P
     } else {
         call.extend(arguments.clone());
     }
-    let summary: serde_json::Value = serde_json::from_str(&child(&call)?).unwrap_or_default();
-    if summary["interrupted"] != false {
-        return Err(Error::Usage("a run was stopped; the same sweep goes on from there".into()));
-    }
+    child(&call)?;
     let text = serde_json::to_string(&arguments).unwrap_or_default();
     crate::checkpoint::write_beside(&finished, text.as_bytes()).map_err(Error::io(&finished))?;
     Ok(run)

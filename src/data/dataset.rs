@@ -148,6 +148,14 @@ impl Dataset {
         shard.record(position)
     }
 
+    /// Looks whether the file that film `index` lies in was cut since it was opened, see [`Shard::uncut`].
+    ///
+    /// # Errors
+    /// If it was.
+    pub fn uncut(&self, index: usize) -> Result<(), Error> {
+        self.locate(index).0.uncut()
+    }
+
     /// Gray values [size, size] of film `index`, which is below [`Dataset::len`].
     pub fn pixels(&self, index: usize) -> &[u8] {
         let (shard, position) = self.locate(index);

@@ -88,14 +88,20 @@ impl Batches {
     }
 
     /// Batch number `step`, counted from 0 over all epochs.
-    pub fn at(&self, step: u64) -> HostBatch {
+    ///
+    /// # Errors
+    /// If a file was cut while in use.
+    pub fn at(&self, step: u64) -> Result<HostBatch, Error> {
         let (epoch, batch) = (step / self.per_epoch(), (step % self.per_epoch()) as usize);
         let order = self.order(epoch);
         self.gather(&order[batch * self.options.batch..][..self.options.batch], epoch)
     }
 
     /// A batch of the given films (any number, each below [`Dataset::len`]), augmented as in `epoch`.
-    pub fn gather(&self, samples: &[usize], epoch: u64) -> HostBatch {
+    ///
+    /// # Errors
+    /// If a file was cut while in use.
+    pub fn gather(&self, samples: &[usize], epoch: u64) -> Result<HostBatch, Error> {
         let LoaderOptions { image_size, text_len, seed, recipe, .. } = self.options;
         let mut batch = HostBatch {
             samples: samples.to_vec(),
@@ -106,6 +112,7 @@ impl Batches {
             lengths: Vec::with_capacity(samples.len()),
         };
         for &sample in samples {
+            self.dataset.uncut(sample)?;
             let film = self.dataset.pixels(sample);
             match &self.shrink {
                 Some(shrink) => shrink.append(film, &mut batch.pixels),
@@ -121,7 +128,7 @@ impl Batches {
             batch.tokens.extend(beginning.iter().chain(end).map(|&token| token as i32));
             batch.lengths.push(length);
         }
-        batch
+        Ok(batch)
     }
 
     /// Masks of the given films at the batch's size [films, image_size, image_size]: 255 where it is set, in between on
@@ -161,7 +168,7 @@ impl Batches {
 /// Makes batches ahead on threads of its own and hands them out in order; at most two per thread wait.
 pub struct Loader {
     /// Worker `i` makes batches `start + i`, `start + i + workers`, ...; so taking turns gives the order.
-    rings: Vec<Receiver<HostBatch>>,
+    rings: Vec<Receiver<Result<HostBatch, Error>>>,
     threads: Vec<JoinHandle<()>>,
     turn: usize,
 }
@@ -195,10 +202,10 @@ impl Loader {
 }
 
 impl Iterator for Loader {
-    type Item = HostBatch;
+    type Item = Result<HostBatch, Error>;
 
-    /// The next batch; there is always one.
-    fn next(&mut self) -> Option<HostBatch> {
+    /// The next batch, or why it could not be read; there is always one.
+    fn next(&mut self) -> Option<Self::Item> {
         let batch = self.rings[self.turn].recv().ok();
         self.turn = (self.turn + 1) % self.rings.len();
         batch

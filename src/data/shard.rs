@@ -203,6 +203,7 @@ impl ShardWriter {
 /// A shard that is open for reading. Opening checks every number that later reads rely on.
 pub struct Shard {
     path: PathBuf,
+    file: File,
     map: memmap2::Mmap,
     header: Header,
     layout: Layout,
@@ -219,7 +220,8 @@ impl Shard {
             return Err(Error::shard(path, "it is no file"));
         }
         // SAFETY: the map is only read. A packed file is never changed in place (it is written under another name
-        // and renamed), so the bytes stay what they are unless somebody truncates the file while it is in use.
+        // and renamed), so the bytes stay what they are unless somebody truncates the file while it is in use, for
+        // which `uncut` looks before films are read.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("read", path))?;
         let damaged = |what: String| Error::shard(path, what);
         let Some(header) = map.get(..size_of::<Header>()).map(bytemuck::pod_read_unaligned::<Header>) else {
@@ -239,7 +241,7 @@ impl Shard {
         let Some(layout) = layout else {
             return Err(damaged(format!("the file is truncated or its header damaged ({} bytes)", map.len())));
         };
-        let shard = Self { path: path.to_owned(), map, header, layout };
+        let shard = Self { path: path.to_owned(), file, map, header, layout };
         shard.check_tables(vocab_size)?;
         Ok(shard)
     }
@@ -316,6 +318,19 @@ impl Shard {
         self.plane(position, 0)
     }
 
+    /// Looks whether the file is as long as it was when it was opened: to read behind its end would kill the process.
+    ///
+    /// # Errors
+    /// If it was cut since.
+    pub fn uncut(&self) -> Result<(), Error> {
+        let now = self.file.metadata().map_err(Error::io("read", &self.path))?.len();
+        if now >= self.layout.end {
+            return Ok(());
+        }
+        let what = format!("it was cut to {now} of {} bytes while in use; pack again", self.layout.end);
+        Err(Error::shard(&self.path, what))
+    }
+
     fn plane(&self, position: usize, plane: usize) -> &[u8] {
         let bytes = self.size() * self.size();
         &self.map[ALIGN as usize + (position * self.header.planes as usize + plane) * bytes..][..bytes]
@@ -324,8 +339,9 @@ impl Shard {
     /// Film `position`, which is below [`Shard::len`], with all that is known about it.
     ///
     /// # Errors
-    /// If its description is damaged.
+    /// If its description is damaged, or the file was cut while in use.
     pub fn record(&self, position: usize) -> Result<Record<'_>, Error> {
+        self.uncut()?;
         let entry = &self.index()[position];
         let about = &self.map[self.layout.about as usize + entry.first_byte as usize..][..entry.bytes as usize];
         let mut record: Record = serde_json::from_slice(about)

@@ -91,7 +91,7 @@ impl Encoder {
         let values = Values::of(&self.engine)?;
         let film = self.cells().pow(2) * self.config().projection_dim;
         for (done, part) in samples.chunks(BATCH).enumerate() {
-            let pixels = batches.gather(part, 0).pixels;
+            let pixels = batches.gather(part, 0)?.pixels;
             let outputs = self.reader.films(&mut self.engine, &pixels, &names)?;
             let append = |numbers: &[f64], to: &mut Vec<f32>| to.extend(numbers.iter().map(|&number| number as f32));
             append(&outputs[0], &mut found.embedding);

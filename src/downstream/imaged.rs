@@ -64,7 +64,7 @@ impl Imaged {
         let films: Vec<usize> = now.into_iter().chain(next).skip(first % count).take(self.batch).collect();
         let augmentation: Vec<f32> =
             (0..self.batch).flat_map(|place| self.varied.draw(self.side, self.seed, step, place)).collect();
-        let batch = self.batches.gather(&films, 0);
+        let batch = self.batches.gather(&films, 0)?;
         engine.upload(plan, "pixels", &batch.pixels)?;
         engine.write(plan, "augmentation", &augmentation)?;
         Ok(Fed { films, augmentation })
@@ -104,7 +104,7 @@ pub fn predict(
     for part in films.chunks(batch) {
         let mut padded = part.to_vec();
         padded.resize(batch, part[0]); // what fills the last batch is not taken
-        let pixels = batches.gather(&padded, 0).pixels;
+        let pixels = batches.gather(&padded, 0)?.pixels;
         let outputs = learner.predict(names, |engine, plan| {
             engine.upload(plan, "pixels", &pixels)?;
             engine.write(plan, "augmentation", &plain)

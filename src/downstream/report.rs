@@ -174,7 +174,10 @@ pub fn named(path: &Path, extension: &str) -> PathBuf {
 }
 
 /// Two reports side by side, figure by figure, and what keeps them from being compared.
-pub fn compare(a: &Report, b: &Report) -> String {
+///
+/// # Errors
+/// If they have no figure in common.
+pub fn compare(a: &Report, b: &Report) -> Result<String, Error> {
     let mut text = format!("A: {}\nB: {}\n", a.head(), b.head());
     if a.splits != b.splits {
         text += "warning: the splits differ, so these figures are not of the same films and must not be compared\n";
@@ -197,11 +200,16 @@ pub fn compare(a: &Report, b: &Report) -> String {
         let cells = [task, setting, class, metric, &one.to_string(), &two.to_string(), &difference];
         rows.push(cells.map(|cell| cell.to_owned()));
     }
+    if rows.is_empty() {
+        let tasks = [a, b].map(|report| report.tasks().join(", "));
+        let what = "have no figure in common; compare reports of the same task";
+        return Err(Error::Usage(format!("these reports, of {} and of {}, {what}", tasks[0], tasks[1])));
+    }
     let only = |of: &Report, other: &Report| {
         of.figures.iter().filter(|figure| !other.figures.iter().any(|other| key(other) == key(figure))).count()
     };
     text += &aligned(["task", "setting", "class", "metric", "A", "B", "B - A"], &rows);
-    text + &format!("* the intervals do not overlap; {} figures only in A, {} only in B\n", only(a, b), only(b, a))
+    Ok(text + &format!("* the intervals do not overlap; {} figures only in A, {} only in B\n", only(a, b), only(b, a)))
 }
 
 /// A table with columns as wide as their widest cell.

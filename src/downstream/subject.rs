@@ -92,6 +92,10 @@ impl Subject {
     /// # Errors
     /// If it does not lie in a run, or cannot be read.
     pub fn of_file(weights: &Path) -> Result<Self, Error> {
+        if !weights.exists() {
+            let what = "there is no such run or file of weights; name a run's folder or a file in its checkpoints";
+            return Err(Error::Usage(format!("{}: {what}", weights.display())));
+        }
         let run = Self::run_of(weights).ok_or_else(|| {
             let what = "lies in no run, so its model is not known; put it into a run's folder beside config.json and \
                         manifest.json, or name a run";
@@ -114,10 +118,6 @@ impl Subject {
         }
         let weights = if path.is_dir() { path.join(folder::WEIGHTS) } else { path.to_owned() };
         let config = weights.with_file_name("config.json");
-        if !config.is_file() && !weights.is_file() {
-            let what = "holds no weights; name a run, a file of weights in one, or a model's folder";
-            return Err(Error::Usage(format!("{} {what}", path.display())));
-        }
         if Self::run_of(&weights).is_some() || !config.is_file() {
             return Self::of_file(&weights);
         }

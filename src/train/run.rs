@@ -219,7 +219,7 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     let mut loader = Loader::start(batches, session.steps(), 1)?;
     let mut last = None;
     while session.steps() < run.stop_at && !cancelled.load(Ordering::Relaxed) {
-        let batch = loader.next().ok_or(Error::LoaderStopped)?;
+        let batch = loader.next().ok_or(Error::LoaderStopped)??;
         let line = step(run, &mut session, &batch, &mut masks)?;
         files.line(&line)?;
         observe(Event::Step(&line));

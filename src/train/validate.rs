@@ -62,7 +62,7 @@ pub fn validate(
     for part in samples.chunks(batch) {
         let mut padded = part.to_vec();
         padded.resize(batch, part[0]); // what fills the last batch is not counted
-        let films = batches.gather(&padded, 0);
+        let films = batches.gather(&padded, 0)?;
         let config = session.options().config.clone();
         let text = TextBatch::pack(&films.tokens, &films.lengths, session.options().text_length, &config)?;
         let out = session.evaluate(Films::Bytes(&films.pixels, &films.augmentation), &text)?;

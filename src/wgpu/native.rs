@@ -125,7 +125,7 @@ impl Native {
         let descriptor = ShaderModuleDescriptor { label: Some(shader.name), source };
         match self.checks {
             Checks::On => self.device.create_shader_module(descriptor),
-            // Without the checks that wgpu writes into shaders, one that leaves a buffer, divides by zero or never ends does
+            // SAFETY: without the checks that wgpu writes into shaders, one that leaves a buffer, divides by zero or never ends does
             // whatever the driver makes of it. The texts are ours and not a user's, and without the checks, in memory guarded on
             // both sides, each stays within its buffers and gives the same bits (tests/shaders).
             #[allow(unsafe_code)]

@@ -109,7 +109,7 @@ fn documented(rust: &str) -> Vec<String> {
     for line in rust.lines().map(str::trim) {
         match line.strip_prefix("///") {
             Some(text) => above.push(text.trim().to_owned()),
-            None if line.starts_with("#[") => {}
+            None if line.starts_with("#[") || line.starts_with("// SAFETY") => {}
             None if line.starts_with("pub ") || line.starts_with("G2D_") => found.append(&mut above),
             None => above.clear(),
         }

@@ -56,20 +56,17 @@ def binary(scores, positive, threshold):
         both = int((called & positive).sum())
         return fractions.Fraction(2 * both, int(called.sum() + positive.sum()))
 
-    mcc = [sk.matthews_corrcoef(positive, scores >= one) for one in candidates]
     best_f1 = candidates[np.argmax([f1(one) for one in candidates])] if positive.any() else None
     return dict(
         scores=numbers(scores),
         positive=bits(positive),
         threshold=threshold,
         auc=None if one_class else sk.roc_auc_score(positive, scores),
-        average_precision=sk.average_precision_score(positive, scores) if positive.any() else None,
         f1=sk.f1_score(positive, called) if positive.any() else None,
         accuracy=sk.accuracy_score(positive, called),
         mcc=None if one_class else sk.matthews_corrcoef(positive, called),
         best_f1_threshold=best_f1,
         best_f1=None if best_f1 is None else sk.f1_score(positive, scores >= best_f1),
-        best_mcc=None if one_class else max(mcc),
     )
 
 
@@ -97,7 +94,6 @@ def classification(rng):
         scores=numbers(scores),
         positive=bits(labels),
         macro_auc=sk.roc_auc_score(labels, scores, average="macro"),
-        macro_average_precision=sk.average_precision_score(labels, scores, average="macro"),
         macro_f1=sk.f1_score(labels, scores >= 0.5, average="macro"),
     )
     scores = np.round(rng.normal(size=(43, 3)), 0) + 0.0

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use g2d::base::random::Rng;
 use g2d::checkpoint::folder;
@@ -283,4 +283,48 @@ fn imported_weights_survive_a_kill_before_the_first_checkpoint() {
     let [new, straight] = ["new", "straight"]
         .map(|run| fs::read(folder.join(run).join("checkpoints/step-00000004/weights.safetensors")).unwrap());
     assert!(new == straight);
+}
+
+#[test]
+fn a_shard_that_is_cut_while_in_use_ends_the_run_with_a_sentence_and_loses_nothing() {
+    let folder = copied("cut", false);
+    let line = PRETRAIN.replace("--steps 4", "--set schedule.steps=1000");
+    let (endless, shard) = (format!("{line} --steps 1000"), folder.join("shards/shard-00000.g2d"));
+    let words: Vec<&str> = endless.split_whitespace().collect();
+    let mut cut = command(&folder, &words).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_steps(&mut cut, &folder.join("new"), 3);
+    let whole = fs::read(&shard).unwrap();
+    fs::OpenOptions::new().write(true).open(&shard).unwrap().set_len(8192).unwrap();
+    let ended = cut.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&ended.stderr);
+    assert!(errors.contains("shard-00000.g2d") && errors.contains("was cut to 8192 of"), "{errors}");
+    assert_eq!(ended.status.code(), Some(2), "{errors}");
+    // Until the shard is back nothing goes on; then the run is the one that was never disturbed.
+    g2d(&folder, "pretrain --resume --out new").refused(&["shard-00000.g2d"]);
+    fs::write(&shard, whole).unwrap();
+    let step = |run: &str| -> u64 {
+        let newest = folder::newest(&folder.join(run)).unwrap().unwrap();
+        newest.file_name().unwrap().to_str().unwrap()["step-".len()..].parse().unwrap()
+    };
+    let steps = step("new") + 3;
+    g2d(&folder, &format!("pretrain --resume --steps {steps} --out new")).done();
+    g2d(&folder, &format!("{line} --steps {steps}").replace("--out new", "--out straight")).done();
+    let weights = |run: &str| fs::read(folder.join(format!("{run}/checkpoints/step-{steps:08}/weights.safetensors")));
+    assert!(weights("new").unwrap() == weights("straight").unwrap());
+}
+
+#[test]
+fn a_clock_that_is_set_back_changes_nothing() {
+    let folder = copied("clock", true);
+    // Everything that lies there was written in a century to come.
+    let later = SystemTime::now() + Duration::from_secs(100 * 365 * 86400);
+    for path in listing(&folder).into_iter().filter(|path| path.is_file()) {
+        fs::File::options().append(true).open(&path).unwrap().set_modified(later).unwrap();
+    }
+    g2d(&folder, "pretrain --resume --steps 4 --data shards --out run").done();
+    let line = PRETRAIN.replace("--steps 4 --set checkpoint_every=2", "--steps 2 --set checkpoint_every=1");
+    g2d(&folder, &line).done();
+    g2d(&folder, "pretrain --resume --steps 4 --out new").done();
+    let weights = |run: &str| fs::read(folder.join(format!("{run}/checkpoints/step-00000004/weights.safetensors")));
+    assert!(weights("run").unwrap() == weights("new").unwrap());
 }

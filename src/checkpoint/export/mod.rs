@@ -4,7 +4,7 @@ mod onnx;
 mod protobuf;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, View};
@@ -101,7 +101,7 @@ impl<'a> Model<'a> {
     }
 
     fn write(&self, tensors: Tensors<'_>, path: &Path) -> Result<(), WeightsError> {
-        let mut words: HashMap<String, String> = self.provenance.clone().into_iter().collect();
+        let mut words = self.provenance.clone();
         words.insert("format".into(), "pt".into()); // what transformers asks for
         weights::write(path, tensors, Some(words))
     }

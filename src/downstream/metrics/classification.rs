@@ -1,4 +1,4 @@
-//! Scores against labels: AUC, average precision, F1, accuracy, MCC and the thresholds they need.
+//! Scores against labels: AUC, F1, accuracy, MCC and the thresholds they need.
 //!
 //! A film is called positive if its score is at least the threshold.
 
@@ -17,24 +17,6 @@ pub fn auc(scores: &[f64], positive: &[bool]) -> Result<f64, Undefined> {
         above += found;
     }
     Ok(twice as f64 / (2 * positives * negatives) as f64)
-}
-
-/// Average precision: the precision at each threshold, weighted by the recall gained there; without interpolation.
-///
-/// `scores` and `positive` are `[films]`. Undefined without positives.
-pub fn average_precision(scores: &[f64], positive: &[bool]) -> Result<f64, Undefined> {
-    let positives = check(scores, positive)?;
-    if positives == 0 {
-        return Err(Undefined::NoPositives);
-    }
-    let (mut called, mut found, mut sum) = (0, 0, 0.0);
-    for tied in tied(&descending(scores), scores) {
-        let gained = count(tied, positive);
-        called += tied.len();
-        found += gained;
-        sum += gained as f64 * found as f64 / called as f64;
-    }
-    Ok(sum / positives as f64)
 }
 
 /// How many films were called what.
@@ -108,19 +90,10 @@ impl Confusion {
     }
 }
 
-/// What a threshold is chosen for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Criterion {
-    /// F1, as MedKLIP chooses it.
-    F1,
-    /// Matthews' correlation, as KAD chooses it.
-    Mcc,
-}
-
-/// The score that, taken as threshold, has the best `criterion`: among equally good ones the lowest.
+/// The score that, taken as threshold, has the best F1 (as MedKLIP chooses it): among equally good ones the lowest.
 ///
-/// `scores` and `positive` are `[films]`. Undefined where the criterion is.
-pub fn best_threshold(scores: &[f64], positive: &[bool], criterion: Criterion) -> Result<f64, Undefined> {
+/// `scores` and `positive` are `[films]`. Undefined without positives.
+pub fn best_threshold(scores: &[f64], positive: &[bool]) -> Result<f64, Undefined> {
     let positives = check(scores, positive)?;
     let mut counts =
         Confusion { false_negatives: positives, true_negatives: scores.len() - positives, ..Confusion::default() };
@@ -131,33 +104,12 @@ pub fn best_threshold(scores: &[f64], positive: &[bool], criterion: Criterion) -
         counts.false_negatives -= found;
         counts.false_positives += tied.len() - found;
         counts.true_negatives -= tied.len() - found;
-        let value = match criterion {
-            Criterion::F1 => counts.f1()?,
-            Criterion::Mcc => counts.mcc()?,
-        };
-        if value >= best.0 {
-            best = (value, scores[tied[0]]);
+        let f1 = counts.f1()?;
+        if f1 >= best.0 {
+            best = (f1, scores[tied[0]]);
         }
     }
     Ok(best.1)
-}
-
-/// A mean over classes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Macro {
-    /// The mean.
-    pub value: f64,
-    /// Classes that it is over: those that have a value.
-    pub classes: usize,
-}
-
-/// The mean over those classes that have a value. Without one, the first class's reason.
-pub fn macro_mean(classes: &[Result<f64, Undefined>]) -> Result<Macro, Undefined> {
-    let defined: Vec<f64> = classes.iter().filter_map(|class| class.ok()).collect();
-    if defined.is_empty() {
-        return Err(classes.iter().find_map(|class| class.err()).unwrap_or(Undefined::Empty));
-    }
-    Ok(Macro { value: defined.iter().sum::<f64>() / defined.len() as f64, classes: defined.len() })
 }
 
 /// For each film 1 if its highest score is that of its class, else 0; of equally high ones the first class counts.
@@ -226,25 +178,17 @@ mod tests {
     }
 
     #[test]
-    fn average_precision_by_hand() {
-        assert_eq!(average_precision(&SCORES, &POSITIVE), Ok((0.5 + 0.5) / 2.0));
-        assert_eq!(average_precision(&[0.3; 4], &[true, false, false, false]), Ok(0.25));
-        assert_eq!(average_precision(&[0.1, 0.2], &[true, true]), Ok(1.0));
-    }
-
-    #[test]
     fn thresholds_by_hand() {
         let at = Confusion::at(&SCORES, &POSITIVE, 0.4).unwrap();
         let expected = Confusion { true_positives: 2, false_positives: 2, true_negatives: 1, false_negatives: 0 };
         assert_eq!(at, expected);
         assert_eq!((at.f1(), at.accuracy()), (Ok(4.0 / 6.0), Ok(0.6)));
         assert!((at.mcc().unwrap() - 2.0 / 24f64.sqrt()).abs() < 1e-15);
-        assert_eq!(best_threshold(&SCORES, &POSITIVE, Criterion::F1), Ok(0.4));
-        assert_eq!(best_threshold(&SCORES, &POSITIVE, Criterion::Mcc), Ok(0.4));
+        assert_eq!(best_threshold(&SCORES, &POSITIVE), Ok(0.4));
         // In the second case 0.9 and 0.6 are equally good: the lower one.
         let positive = [true, false, true, false, false, false];
-        assert_eq!(best_threshold(&[0.9, 0.8, 0.7, 0.6, 0.5, 0.4], &positive, Criterion::F1), Ok(0.7));
-        assert_eq!(best_threshold(&[0.9, 0.8, 0.7, 0.6], &[true, false, false, true], Criterion::F1), Ok(0.6));
+        assert_eq!(best_threshold(&[0.9, 0.8, 0.7, 0.6, 0.5, 0.4], &positive), Ok(0.7));
+        assert_eq!(best_threshold(&[0.9, 0.8, 0.7, 0.6], &[true, false, false, true]), Ok(0.6));
         // Called all the same way.
         assert_eq!(Confusion::at(&SCORES, &POSITIVE, 2.0).unwrap().mcc(), Ok(0.0));
         assert_eq!(Confusion::at(&SCORES, &POSITIVE, 2.0).unwrap().f1(), Ok(0.0));
@@ -274,13 +218,7 @@ mod tests {
         let none: Result<f64, Undefined> = Err(Undefined::NoPositives);
         let found = [auc(&[0.2, 0.7], &[false; 2]), counts(false).mcc(), counts(false).f1()];
         assert_eq!(found, [none; 3]);
-        assert_eq!((average_precision(&[0.2, 0.7], &[false; 2]), counts(false).accuracy()), (none, Ok(0.5)));
-        assert_eq!(best_threshold(&[0.2], &[false], Criterion::F1), Err(Undefined::NoPositives));
-        assert_eq!(
-            macro_mean(&[Err(Undefined::Empty), Ok(0.25), none, Ok(0.75)]),
-            Ok(Macro { value: 0.5, classes: 2 })
-        );
-        assert_eq!(macro_mean(&[none, Err(Undefined::Empty)]), Err(Undefined::NoPositives));
-        assert_eq!(macro_mean(&[]), Err(Undefined::Empty));
+        assert_eq!(counts(false).accuracy(), Ok(0.5));
+        assert_eq!(best_threshold(&[0.2], &[false]), Err(Undefined::NoPositives));
     }
 }

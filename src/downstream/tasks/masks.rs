@@ -56,7 +56,7 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
         let mut padded = part.to_vec();
         padded.resize(BATCH, part[0]); // what fills the last batch is not kept
         let pixels: Vec<f32> =
-            batches.gather(&padded, 0).pixels.iter().map(|&value| f32::from(value) / 255.0).collect();
+            batches.gather(&padded, 0)?.pixels.iter().map(|&value| f32::from(value) / 255.0).collect();
         let (plain, noisy) = (maker.masks(&pixels)?, maker.masks(&noised(&pixels, done))?);
         let truth: Vec<bool> = batches.masks(part)?.iter().map(|&value| value > 127).collect();
         let side = subject.config.image_size;

@@ -5,7 +5,7 @@ use super::Task;
 use crate::base::{Estimate, Real, Spec};
 use crate::data::Split;
 use crate::downstream::classified::mean;
-use crate::downstream::cohort::fraction;
+use crate::downstream::cohort::{Cohort, fraction};
 use crate::downstream::evaluation::{Evaluation, figure, percent};
 use crate::downstream::imaged::{self, Imaged};
 use crate::downstream::learner::{self, Learner};
@@ -141,9 +141,27 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
             let overlaps: Vec<Vec<Overlap>> =
                 repeats.map(|seed| one(evaluation, &splits, transfer, part, seed)).collect::<Result<_, _>>()?;
             figures.extend(overlapping(&setting, &overlaps));
+            figures.extend(by_class(cohort, &splits[2], &setting, &overlaps));
         }
     }
     Ok(figures)
+}
+
+/// A measure of each film, the mean over repetitions.
+fn each(repeats: &[Vec<Overlap>], of: fn(&Overlap) -> f64) -> Vec<f64> {
+    let film = |film: usize| repeats.iter().map(|overlaps| of(&overlaps[film])).sum::<f64>() / repeats.len() as f64;
+    (0..repeats[0].len()).map(film).collect()
+}
+
+/// The Dice of the films with each class: the masks do not tell classes apart, so a film of two counts for both.
+fn by_class(cohort: &Cohort, films: &[usize], setting: &str, repeats: &[Vec<Overlap>]) -> Vec<Figure> {
+    let dice = each(repeats, Overlap::dice);
+    let of = |(class, name): (usize, &String)| {
+        let has = |at: usize| repeats[0][at].is_positive() && cohort.labels(films[at]).is_some_and(|has| has[class]);
+        let values: Vec<f64> = (0..films.len()).filter(|&at| has(at)).map(|at| dice[at]).collect();
+        Estimate::of_mean(&values).map(|it| figure(TASK, setting, name, "Dice", it))
+    };
+    cohort.classes.iter().enumerate().filter_map(of).collect()
 }
 
 /// Dice and IoU by both conventions, of each film the mean over repetitions; and the Dice that MGCA prints, the mean of its
@@ -152,8 +170,8 @@ fn overlapping(setting: &str, repeats: &[Vec<Overlap>]) -> Vec<Figure> {
     let mut figures = Vec::new();
     let films = &repeats[0];
     for (metric, of) in [("Dice", Overlap::dice as fn(&Overlap) -> f64), ("IoU", Overlap::iou)] {
-        let film = |film: usize| repeats.iter().map(|overlaps| of(&overlaps[film])).sum::<f64>() / repeats.len() as f64;
-        let every: Vec<f64> = (0..films.len()).map(film).collect();
+        let every = each(repeats, of);
+        let film = |film: usize| every[film];
         let positive: Vec<f64> = (0..films.len()).filter(|&at| films[at].is_positive()).map(film).collect();
         for (which, values) in [("films with a finding", &positive), ("all films, empty truth = 1", &every)] {
             figures.extend(Estimate::of_mean(values).map(|it| figure(TASK, setting, which, metric, it)));

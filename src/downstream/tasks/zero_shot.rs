@@ -11,7 +11,7 @@ use crate::downstream::classified::{Classified, mean};
 use crate::downstream::encoder::{Encoder, Features, normalise};
 use crate::downstream::evaluation::{Evaluation, figure};
 use crate::downstream::metrics::Undefined;
-use crate::downstream::metrics::classification::{Confusion, Criterion, best_threshold};
+use crate::downstream::metrics::classification::{Confusion, best_threshold};
 use crate::downstream::prompts::{Prompts, prompts};
 use crate::downstream::report::Figure;
 use crate::error::Error;
@@ -96,7 +96,7 @@ fn thresholded(tested: &Classified<'_>, tuned: &Classified<'_>, setting: &str) -
     let all = |of: &Classified<'_>| (0..of.films()).collect::<Vec<usize>>();
     let threshold = |class: usize| {
         let (scores, truth) = tuned.class(class, 0, &all(tuned));
-        best_threshold(&scores, &truth, Criterion::F1).ok().map(|threshold| (class, threshold))
+        best_threshold(&scores, &truth).ok().map(|threshold| (class, threshold))
     };
     let thresholds: Vec<(usize, f64)> = (0..tested.classes.len()).filter_map(threshold).collect();
     let measures: [(&str, Measure); 3] =
