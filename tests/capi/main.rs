@@ -153,7 +153,7 @@ fn the_examples_use_and_train_a_model() {
         let text = run(&train, &[&out]).done();
         let losses: Vec<f64> =
             text.lines().filter_map(|line| line.split_once("loss ")?.1.split(',').next()?.parse().ok()).collect();
-        assert!(losses.len() == 5 && losses.iter().all(|loss| loss.is_finite()) && losses[4] < losses[0], "{text}");
+        assert!(losses.len() == 8 && losses.iter().all(|loss| loss.is_finite()) && losses[7] < losses[0], "{text}");
         assert!(text.contains("64 of 64 numbers are the same"), "{text}");
         // The command reads what was saved.
         g2d(folder, &format!("export trained-{name} --format smp --out {name}.safetensors")).done();
