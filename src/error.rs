@@ -27,6 +27,15 @@ pub enum Error {
     #[cfg(feature = "data")]
     #[error(transparent)]
     Phantom(#[from] crate::data::phantom::Error),
+    /// A film that cannot be read.
+    #[cfg(feature = "data")]
+    #[error("{film}: {why}")]
+    Film {
+        /// Its file, or what it was given as.
+        film: String,
+        /// Why.
+        why: crate::data::decode::Fault,
+    },
     /// A checkpoint or run folder that cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::CheckpointError),

@@ -24,14 +24,17 @@
 //! ([`program::memory`]) and every node a kernel, and has the result proved sound ([`program::check`]); a backend
 //! replays it ([`mod@cpu::replay`]).
 //!
-//! To train from a program of one's own, start at [`train::Session`]: it holds a model in memory, takes batches and
-//! gives metrics, embeddings and masks. [`train::run`] is the loop around it that writes a run's folder.
+//! To use or train a model from a program of one's own, start at `g2d::Session` (feature `data`): films, sentences and
+//! batches in; embeddings, heat maps, masks and metrics out; `g2d::capi` is the same for C. Below it, and in the engine
+//! alone, lies [`train::Session`]; [`train::run`] is the loop around that which writes a run's folder.
 //!
 //! The library prints nothing, installs no signal handler and builds no global thread pool. Without the feature `cli`
 //! the command is absent; without `data` also what reads films and tables, and what remains is the engine.
 
 pub mod base;
 pub mod bench;
+#[cfg(feature = "capi")]
+pub mod capi;
 pub mod checkpoint;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -48,8 +51,12 @@ pub mod ops;
 pub mod program;
 #[cfg(feature = "data")]
 pub mod report;
+#[cfg(feature = "data")]
+pub mod session;
 pub mod train;
 pub mod verify;
 pub mod wgpu;
 
 pub use error::Error;
+#[cfg(feature = "data")]
+pub use session::Session;

@@ -25,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["model", "data", "checkpoint"],
     // The error of the library's surface names the errors of every layer below; training is part of that surface.
     &["train", "error"],
-    &["downstream", "report", "bench", "doctor", "verify"],
+    &["downstream", "report", "bench", "doctor", "verify", "session"],
     &["cli", "capi"],
 ];
 const BACKENDS: &[&str] = &["cpu", "wgpu", "cuda"];

@@ -22,7 +22,7 @@ fn example(name: &str, arguments: &[&Path]) -> String {
 }
 
 #[test]
-fn the_examples_train_and_segment() {
+fn the_examples_train_segment_and_ground() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("examples");
     let _ = fs::remove_dir_all(&folder);
     let text = example("train", &[&folder]);
@@ -38,5 +38,16 @@ fn the_examples_train_and_segment() {
     let mask = image::open(&mask).unwrap().into_luma8();
     assert_eq!(mask.dimensions(), (64, 64));
     assert!(mask.pixels().any(|pixel| pixel != mask.get_pixel(0, 0)), "the mask is the same everywhere");
-    ledger::ran("cpu", "three steps on phantoms, a film segmented from the checkpoint");
+
+    let text = example("embed", &[&folder.join("run"), &film, "pleural effusion".as_ref(), &folder]);
+    assert!(text.starts_with("similarity ") && text.contains("warmest at column"), "{text}");
+    // The other example's mask, and a heat map from coldest to warmest.
+    let picture = |name: &str| image::open(folder.join(name)).unwrap().into_luma8();
+    let heat = picture("heat.png");
+    assert!(picture("mask.png").pixels().zip(mask.pixels()).all(|(a, b)| a[0].abs_diff(b[0]) <= 1));
+    assert_eq!(
+        (heat.pixels().map(|pixel| pixel[0]).min(), heat.pixels().map(|pixel| pixel[0]).max()),
+        (Some(0), Some(255))
+    );
+    ledger::ran("cpu", "three steps on phantoms; a film segmented and a phrase grounded from the checkpoint");
 }

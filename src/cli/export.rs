@@ -70,9 +70,9 @@ impl Export {
             return Err(Error::Usage(format!("{} {what}", folder.display())));
         }
         let opened = Subject::of(&self.from)?;
-        let weights = opened.weights.as_deref().unwrap_or(&self.from);
-        let mut words: BTreeMap<String, String> = provenance(weights);
-        let weights = TensorFile::open(weights)?;
+        let path = opened.weights.clone().unwrap_or_default();
+        let weights = TensorFile::open(&path)?;
+        let mut words: BTreeMap<String, String> = provenance(&path);
         words.insert("g2d.weights_blake3".into(), weights.digest());
         let model = Model { weights: &weights, config: &opened.config, provenance: words };
         match self.format {

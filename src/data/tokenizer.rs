@@ -169,6 +169,11 @@ impl Tokenizer {
         Ok(std::iter::once(self.begin).chain(pieces).chain([self.end]).collect())
     }
 
+    /// Where it was read, or what it was made of.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Token ids are below this.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size

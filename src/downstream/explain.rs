@@ -8,7 +8,7 @@ use super::encoder::Encoder;
 use super::metrics::Undefined;
 use super::metrics::grid::Grid;
 use super::subject::{Part, Subject};
-use super::values::Values;
+use super::values::{Values, cosines};
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source};
 use crate::model::config::{Config, DecoderObjective, MaskAggregation, MaskUpsample};
@@ -190,11 +190,7 @@ fn grounded(
 ) -> Result<(Vec<f64>, f64), Error> {
     subject.needs("--text", &[Part::Text])?;
     let text = Encoder::open(subject, on)?.prompts(&[text])?;
-    let cosine = |row: &[f64]| {
-        let length = row.iter().map(|number| number * number).sum::<f64>().sqrt().max(1e-12);
-        row.iter().zip(&text).map(|(a, &b)| a * f64::from(b)).sum::<f64>() / length
-    };
-    Ok((cells.chunks_exact(text.len()).map(cosine).collect(), cosine(film)))
+    Ok((cosines(cells, &text), cosines(film, &text)[0]))
 }
 
 /// A grid at the film's size, from 0 where it is coldest to 1 where it is warmest: blended between cells, or as squares.

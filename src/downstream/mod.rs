@@ -20,6 +20,7 @@ mod imaged;
 mod learner;
 mod values;
 mod varied;
+mod words;
 mod yolo;
 
 pub use cohort::Cohort;
@@ -29,3 +30,5 @@ pub use learner::{Fit, Fitted, Learner};
 pub use report::{Figure, Report};
 pub use subject::{Part, Subject};
 pub use tasks::Task;
+pub(crate) use values::{Values, cosines};
+pub(crate) use words::Words;

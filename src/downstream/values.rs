@@ -59,6 +59,15 @@ impl Values {
     }
 }
 
+/// Cosine of each row of `rows` with a text of length 1.
+pub fn cosines(rows: &[f64], text: &[f32]) -> Vec<f64> {
+    let cosine = |row: &[f64]| {
+        let length = row.iter().map(|number| number * number).sum::<f64>().sqrt().max(1e-12);
+        row.iter().zip(text).map(|(a, &b)| a * f64::from(b)).sum::<f64>() / length
+    };
+    rows.chunks_exact(text.len()).map(cosine).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

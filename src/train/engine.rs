@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::device::Device;
+use super::footprint;
 use super::machine::{Machine, Opened};
 use crate::base::Kind;
 use crate::checkpoint::{self, Loaded, Numbers, Others};
@@ -12,7 +13,7 @@ use crate::model::batch::TextBatch;
 use crate::model::init;
 use crate::model::optimizer::Group;
 use crate::program::pass::layout::StatePlace;
-use crate::program::plan::{Buffer, Kernels, Plan};
+use crate::program::plan::{Buffer, Kernels, Plan, slabs};
 use crate::program::{Checked, Precision, Program, StateLayout, plan};
 
 /// What an engine computes on and how.
@@ -50,6 +51,7 @@ pub struct Engine {
     launch_by_launch: bool,
     program: Program,
     states: StateLayout,
+    memory: u64,
     pub(super) machine: Machine,
     pub(super) pool: rayon::ThreadPool,
 }
@@ -59,7 +61,7 @@ impl Engine {
     /// `programs`. States begin as zeros.
     ///
     /// # Errors
-    /// If the device is not there, or too small.
+    /// If the device is not there, or too small; on the processor, if there is too little memory.
     pub fn open(on: &Resources, whole: Program, programs: Vec<Program>) -> Result<(Self, Vec<Arc<Checked>>), Error> {
         let device = Opened::of(on.device)?;
         let capacity = device.capacity();
@@ -67,6 +69,9 @@ impl Engine {
         let kernels = on.device.kernels(on.kernels, capacity.offered);
         let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
         let plans: Vec<_> = programs.into_iter().map(planned).collect::<Result<_, _>>()?;
+        if on.device == Device::Cpu {
+            footprint::fits("the model", slabs(&plans).values().sum())?;
+        }
         Ok((Self::hold(on, device, whole, states, &plans)?, plans))
     }
 
@@ -80,8 +85,9 @@ impl Engine {
     ) -> Result<Self, Error> {
         let pool = crate::base::threads::pool(on.threads).map_err(Error::Threads)?;
         let machine = device.hold(plans)?;
+        let memory = slabs(plans).values().sum();
         let (precision, launch_by_launch) = (on.precision, on.launch_by_launch);
-        Ok(Self { precision, launch_by_launch, program, states, machine, pool })
+        Ok(Self { precision, launch_by_launch, program, states, memory, machine, pool })
     }
 
     /// Draws fresh numbers for every state.
@@ -109,6 +115,11 @@ impl Engine {
     /// The program whose states are held.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// Bytes of its slabs on the device.
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// Where every state lies.

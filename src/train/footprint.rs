@@ -35,15 +35,20 @@ impl Footprint {
     /// # Errors
     /// If more is needed than is available.
     pub fn check(&self) -> Result<(), Error> {
-        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        match available_memory() {
-            Some(available) if self.memory > available => Err(Error::Usage(format!(
-                "training needs about {:.1} GiB of memory and {:.1} GiB are available; g2d doctor says more",
-                gib(self.memory),
-                gib(available)
-            ))),
-            _ => Ok(()),
-        }
+        fits("training", self.memory)
+    }
+}
+
+/// Refuses what the machine has no memory for, as [`Footprint::check`] does.
+pub(super) fn fits(what: &str, bytes: u64) -> Result<(), Error> {
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    match available_memory() {
+        Some(available) if bytes > available => Err(Error::Usage(format!(
+            "{what} needs about {:.1} GiB of memory and {:.1} GiB are available; g2d doctor says more",
+            gib(bytes),
+            gib(available)
+        ))),
+        _ => Ok(()),
     }
 }
 

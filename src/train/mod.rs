@@ -13,6 +13,7 @@ mod memory;
 pub mod metrics;
 #[cfg(feature = "data")]
 pub mod quickstart;
+pub mod reader;
 pub mod run;
 pub mod schedule;
 pub mod session;
@@ -20,4 +21,5 @@ pub mod validate;
 
 pub use device::{Capacity, Device};
 pub use engine::{Engine, Resources};
+pub use reader::Reader;
 pub use session::{Options, Session};

@@ -13,12 +13,12 @@ use super::footprint::Footprint;
 use super::groups::{self, Rule};
 use super::machine::{Machine, Opened};
 use super::memory;
+use super::reader::Reader;
 use crate::base::Spec;
 use crate::base::ceilings::Ceilings;
 use crate::checkpoint::folder::{self, Progress};
 use crate::checkpoint::import::{Import, Report};
 use crate::checkpoint::{Loaded, Others, names};
-use crate::data::augment::Recipe;
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source, TextBatch};
 use crate::model::config::Config;
@@ -64,6 +64,11 @@ impl Options {
     fn resources(&self) -> Resources {
         let Self { device, precision, kernels, threads, launch_by_launch, .. } = *self;
         Resources { device, precision, kernels, threads, launch_by_launch }
+    }
+
+    /// Extents of its batches.
+    pub fn shapes(&self) -> Shapes {
+        Shapes { batch: self.batch, text_len: self.text_length, source: self.source }
     }
 
     /// A session that trains `config` on bytes, in f32, on all cores.
@@ -187,7 +192,7 @@ pub struct Session {
     warmup: Arc<Checked>,
     full: Arc<Checked>,
     evaluate: Arc<Checked>,
-    segment: Arc<Checked>,
+    reader: Reader,
     interference: Option<Arc<Checked>>,
     steps: u64,
     /// The last step's pseudo masks.
@@ -199,29 +204,26 @@ pub(super) struct Planned {
     program: Program,
     groups: Vec<(Group, f64)>,
     states: StateLayout,
-    /// Of a whole step, one of the warm-up, evaluation, segmentation and, if it is asked for, interference.
+    /// Of a whole step, one of the warm-up, evaluation, interference, if it is asked for, and those of [`Reader::programs`].
     pub plans: Vec<Arc<Checked>>,
 }
 
 impl Planned {
     /// For a batch of another size than that of the options, perhaps, on a device of such capacity.
     pub fn of(options: &Options, batch: usize, capacity: Capacity) -> Result<Self, Error> {
-        let shapes = Shapes { batch, text_len: options.text_length, source: options.source };
+        let shapes = Shapes { batch, ..options.shapes() };
         let (program, groups) = Session::record(options, &shapes, Phase::Full)?;
         let (warmup, _) = Session::record(options, &shapes, Phase::Warmup)?;
         let states = StateLayout::in_pieces(&program, options.precision, capacity.piece);
         let kernels = options.device.kernels(options.kernels, capacity.offered);
         let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
         let evaluate = g2d::record_validate(&options.config, &shapes)?.finish();
-        let evaluate = planned(evaluate)?;
-        // Where no decoder learns masks nothing is segmented, which needs no plan of its own.
-        let segment = match options.config.decoder_objective.segments() {
-            true => planned(g2d::record_segment(&options.config, &shapes)?.finish())?,
-            false => evaluate.clone(),
-        };
-        let mut plans = vec![planned(program.clone())?, planned(warmup)?, evaluate, segment];
+        let mut plans = vec![planned(program.clone())?, planned(warmup)?, planned(evaluate)?];
         if options.interference {
             plans.push(planned(interference::record_interference(&options.config, &shapes)?.finish())?);
+        }
+        for read in Reader::programs(&options.config, &shapes, true)? {
+            plans.push(planned(read)?);
         }
         Ok(Self { program, groups, states, plans })
     }
@@ -245,12 +247,13 @@ impl Session {
                 .map_err(|error| memory::with_batch(error, &options, capacity, |plans| check(plans).is_ok()))?;
         }
         let engine = Engine::hold(&options.resources(), device, program, states, &plans).map_err(explained)?;
+        let readers = plans[if options.interference { 4 } else { 3 }..].to_vec();
         let mut session = Self {
             full: plans[0].clone(),
             warmup: plans[1].clone(),
             evaluate: plans[2].clone(),
-            segment: plans[3].clone(),
-            interference: plans.get(4).cloned(),
+            interference: options.interference.then(|| plans[3].clone()),
+            reader: Reader::of(readers, &options.config, &options.shapes(), true),
             engine,
             steps: 0,
             mask: Vec::new(),
@@ -288,6 +291,11 @@ impl Session {
     /// What it was opened with.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Bytes of its slabs.
+    pub fn memory(&self) -> u64 {
+        self.engine.memory()
     }
 
     /// Where every state lies.
@@ -518,29 +526,17 @@ impl Session {
     }
 
     /// The predicted mask's probabilities [films, side, side] for stored pixels [films, side, side], by running
-    /// statistics; at most as many films as a step takes. Needs a session opened for bytes. Changes nothing.
+    /// statistics. Needs a session opened for bytes. Changes nothing.
     ///
     /// # Errors
-    /// If there is no decoder that learns masks, or other pixels are given than it takes.
+    /// If there is no decoder that learns masks, or these are no whole films.
     pub fn segment(&mut self, pixels: &[u8]) -> Result<Vec<f32>, Error> {
-        if !self.options.config.decoder_objective.segments() {
-            let why = "this model has no decoder that learned masks (its decoder_objective is none or reconstruction)";
-            return Err(Error::Usage(format!("{why}: segment with one trained by pseudo-segmentation")));
-        }
-        let (batch, side) = (self.options.batch, self.options.config.image_size);
-        let plane = side * side;
-        if !pixels.len().is_multiple_of(plane) || pixels.len() > batch * plane {
-            return Err(Error::Input { name: "pixels".into(), wanted: batch * plane, got: pixels.len() });
-        }
-        let mut films = pixels.to_vec();
-        films.resize(batch * plane, 0);
-        let plain = Recipe::None.draw(side, 0, 0, 0).repeat(batch);
-        let plan = self.segment.clone();
-        self.write_inputs(&plan, Films::Bytes(&films, &plain), None)?;
-        self.engine.replay(&plan)?;
-        let logits = self.output(&plan, "out.segmentation_logits")?.unwrap_or_default();
-        let probability = |&logit: &f64| (1.0 / (1.0 + (-logit).exp())) as f32;
-        Ok(logits[..pixels.len()].iter().map(probability).collect())
+        self.reader.masks(&mut self.engine, pixels)
+    }
+
+    /// The model in use: what it replays, and the states that it does so on.
+    pub fn reader(&mut self) -> (&Reader, &mut Engine) {
+        (&self.reader, &mut self.engine)
     }
 
     /// Shapes and kinds of what a step reads, by name.

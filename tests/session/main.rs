@@ -1,4 +1,12 @@
-//! Sessions that meet a number that is not finite: the step is refused and nothing is updated.
+//! Sessions that meet a number that is not finite: the step is refused and nothing is updated. And the surface for programs of
+//! one's own.
+
+#[cfg(feature = "cli")]
+#[path = "../common/command.rs"]
+#[allow(dead_code)]
+mod command;
+#[cfg(feature = "cli")]
+mod surface;
 
 use std::collections::BTreeMap;
 use std::fs;
