@@ -29,6 +29,8 @@ mod phantom;
 mod plan;
 mod plot;
 mod pretrain;
+#[cfg(feature = "serve")]
+mod serve;
 pub mod settings;
 mod step;
 mod study;
@@ -98,6 +100,8 @@ enum Verb {
     Export(export::Export),
     Import(import::Import),
     Inspect(inspect::Inspect),
+    #[cfg(feature = "serve")]
+    Serve(serve::Serve),
     Doctor(doctor::Doctor),
     Kernels(kernels::Kernels),
     Verify(verify::Verify),
@@ -131,6 +135,8 @@ pub fn main() -> ExitCode {
         Verb::Export(export) => export.run(),
         Verb::Import(import) => import.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        #[cfg(feature = "serve")]
+        Verb::Serve(serve) => serve.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Kernels(kernels) => kernels.run(),
         Verb::Verify(verify) => verify.run(),

@@ -13,6 +13,7 @@ pub mod subject;
 pub mod summary;
 pub mod tasks;
 pub mod trained;
+pub mod viewer;
 
 mod classified;
 mod encoder;
@@ -29,3 +30,4 @@ pub use learner::{Fit, Fitted, Learner};
 pub use report::{Figure, Report};
 pub use subject::{Part, Subject};
 pub use tasks::Task;
+pub use viewer::Viewer;

@@ -5,8 +5,7 @@ mod header;
 mod raster;
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{Cursor, Read, Seek};
 use std::path::Path;
 
 use dicom::Dicom;
@@ -114,8 +113,12 @@ pub struct Source {
     kind: Kind,
 }
 
+/// What the bytes of a film are read from.
+trait Input: Read + Seek {}
+impl<T: Read + Seek> Input for T {}
+
 enum Kind {
-    Raster(File, Header),
+    Raster(Box<dyn Input>, Header),
     Dicom(Box<Dicom>),
 }
 
@@ -125,7 +128,20 @@ impl Source {
     /// # Errors
     /// A [`Fault`], also if decoding would take more than [`MEMORY`].
     pub fn open(path: &Path) -> Result<Self, Fault> {
-        let (mut file, length) = file::open(path).map_err(|error| Fault::of(&error))?;
+        let (file, length) = file::open(path).map_err(|error| Fault::of(&error))?;
+        Self::of(Box::new(file), length)
+    }
+
+    /// A film whose bytes are in memory already; [`Source::need`] does not count these.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn of_bytes(bytes: Vec<u8>) -> Result<Self, Fault> {
+        let length = bytes.len() as u64;
+        Self::of(Box::new(Cursor::new(bytes)), length)
+    }
+
+    fn of(mut file: Box<dyn Input>, length: u64) -> Result<Self, Fault> {
         let kind = match dicom::start(&dicom::head(&mut file)?) {
             Some(start) => Kind::Dicom(Box::new(Dicom::open(file, start)?)),
             None => {

@@ -8,7 +8,6 @@ mod codec;
 mod elements;
 mod gray;
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -58,7 +57,7 @@ impl Dicom {
     /// # Errors
     /// [`Fault::Unsupported`] if it is no film in gray or its transfer syntax is not read, [`Fault::Damaged`] if
     /// elements are broken, missing or contradict each other.
-    pub fn open(file: File, start: u64) -> Result<Self, Fault> {
+    pub fn open(file: impl Read + Seek + 'static, start: u64) -> Result<Self, Fault> {
         let elements = Elements::read(file, start, PICTURE)?;
         let syntax = elements.syntax;
         let unread = || Fault::Unsupported(format!("transfer syntax {} ({})", syntax.uid(), syntax.name()));
@@ -179,9 +178,9 @@ pub fn identity(path: &Path) -> Result<Option<Identity>, Fault> {
 }
 
 /// The first bytes of a file, as many as tell what it is.
-pub(super) fn head(file: &mut File) -> Result<Vec<u8>, Fault> {
+pub(super) fn head(file: &mut (impl Read + Seek)) -> Result<Vec<u8>, Fault> {
     let mut head = Vec::new();
-    file.take(132).read_to_end(&mut head).map_err(|error| Fault::of(&error))?;
+    file.by_ref().take(132).read_to_end(&mut head).map_err(|error| Fault::of(&error))?;
     file.seek(SeekFrom::Start(0)).map_err(|error| Fault::of(&error))?;
     Ok(head)
 }
