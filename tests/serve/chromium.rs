@@ -71,6 +71,8 @@ impl Chromium {
         for domain in ["Runtime", "Log", "Page", "Network", "DOM"] {
             self.call(&format!("{domain}.enable"), json!({}));
         }
+        self.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true }));
+        self.call("Emulation.setScrollbarsHidden", json!({ "hidden": true })); // they would take from a picture's width
     }
 
     /// Calls a method and returns its result.

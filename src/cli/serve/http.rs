@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -77,17 +77,17 @@ const PAGES: &[(&str, &str, &str)] = &[
 ];
 
 /// With every answer: nothing is loaded from elsewhere, put into other pages, guessed or kept.
-const HEADERS: &[(HeaderName, &str)] = &[
+const HEADERS: &[(&str, &str)] = &[
     (
-        header::CONTENT_SECURITY_POLICY,
+        "content-security-policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
          form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
     ),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (header::CACHE_CONTROL, "no-store"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cache-control", "no-store"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
 ];
 
 /// Why a request is not met: one sentence.
@@ -95,7 +95,7 @@ const HEADERS: &[(HeaderName, &str)] = &[
 pub(super) struct Refusal {
     pub status: StatusCode,
     why: String,
-    header: Option<(HeaderName, &'static str)>,
+    header: Option<(&'static str, &'static str)>,
 }
 
 impl Refusal {
@@ -113,7 +113,7 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, why)
     }
 
-    fn with(self, name: HeaderName, value: &'static str) -> Self {
+    fn with(self, name: &'static str, value: &'static str) -> Self {
         Self { header: Some((name, value)), ..self }
     }
 
@@ -174,7 +174,7 @@ impl Site {
         };
         let mut response = Response::new(Full::new(body));
         *response.status_mut() = status;
-        for (name, value) in HEADERS.iter().cloned().chain([(header::CONTENT_TYPE, kind)]).chain(more) {
+        for (name, value) in HEADERS.iter().copied().chain([("content-type", kind)]).chain(more) {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response
@@ -194,7 +194,7 @@ impl Site {
         };
         if !allowed.split(", ").any(|method| head.method == method) {
             let why = format!("this page takes {allowed}");
-            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, why).with(header::ALLOW, allowed));
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, why).with("allow", allowed));
         }
         match (page, path) {
             (Some((_, kind, text)), _) => Ok((kind, Bytes::from_static(text.as_bytes()))),
@@ -212,7 +212,7 @@ impl Site {
         }
         let place = self.places.clone().try_acquire_owned().map_err(|_| {
             let why = format!("{} films are waiting already; try again in a few seconds", self.limits.films);
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).with(header::RETRY_AFTER, "5")
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).with("retry-after", "5")
         })?;
         let mut film = Vec::new();
         let received = timeout(self.limits.body, read(body, limit, |part| film.extend_from_slice(part))).await;

@@ -9,7 +9,7 @@ mod request;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 
 use base64::Engine;
@@ -19,7 +19,7 @@ use hyper::StatusCode;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use self::http::{Job, Limits, Refusal, Site};
+use self::http::{Limits, Refusal, Site};
 use super::DeviceWord;
 use super::eval::subject;
 use crate::data::Dataset;
