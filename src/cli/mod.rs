@@ -32,6 +32,8 @@ mod plan;
 mod plot;
 mod pretrain;
 mod report;
+#[cfg(feature = "serve")]
+mod serve;
 pub mod settings;
 mod step;
 mod study;
@@ -103,6 +105,8 @@ enum Verb {
     Export(export::Export),
     Import(import::Import),
     Inspect(inspect::Inspect),
+    #[cfg(feature = "serve")]
+    Serve(serve::Serve),
     Doctor(doctor::Doctor),
     Kernels(kernels::Kernels),
     Report(report::Report),
@@ -138,6 +142,8 @@ pub fn main() -> ExitCode {
         Verb::Export(export) => export.run(),
         Verb::Import(import) => import.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        #[cfg(feature = "serve")]
+        Verb::Serve(serve) => serve.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Kernels(kernels) => kernels.run(),
         Verb::Report(report) => report.run(),

@@ -64,73 +64,123 @@ pub struct Explanation {
     pub numbers: Numbers,
 }
 
+/// A model that explains one film after the other.
+pub struct Explainer {
+    engine: Engine,
+    plan: Arc<Checked>,
+    config: Config,
+}
+
+/// A text and its embedding [projection_dim], of length 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Phrase<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// What [`Encoder::prompts`] made of it.
+    pub embedding: &'a [f32],
+}
+
 /// Explains a film of gray values [side, side] at the model's size and, if a text is given, where the text is true on it.
 ///
 /// # Errors
 /// If weights or text do not fit.
 pub fn explain(subject: &Subject, on: &Resources, pixels: &[u8], text: Option<&str>) -> Result<Explanation, Error> {
-    let config = &Config {
-        decoder_objective: match subject.has(Part::Decoder) {
-            true => subject.config.decoder_objective,
-            false => DecoderObjective::None,
-        },
-        ..subject.config.clone()
-    };
-    let (side, cells) = (config.image_size, config.image_size / 32);
-    let (mut engine, plan) = opened(subject, config, on)?;
-    let plan = &plan;
-    let film: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
-    Films::Numbers(&film).write(&mut engine, plan)?;
-    engine.replay(plan)?;
-    let read = |name: &str| engine.output(plan, name);
-    let stage = |name: String, pixels: Vec<f64>, heat| Stage { name, pixels, heat };
-    let warm = |grid: &[f64], blended: bool| warm(grid, cells, side, blended);
-    let attention = read("out.attention_map")?.unwrap_or_default();
-    let heads: Vec<&[f64]> = attention.chunks_exact(cells * cells).collect();
-    let mean: Vec<f64> =
-        (0..cells * cells).map(|cell| heads.iter().map(|head| head[cell]).sum::<f64>() / heads.len() as f64).collect();
-    let mut stages = vec![stage("film".into(), film.iter().map(|&pixel| f64::from(pixel)).collect(), false)];
-    for (head, map) in heads.iter().enumerate() {
-        stages.push(stage(format!("head {}", head + 1), warm(map, false)?, true));
-    }
-    let (name, mean) = aggregated(config, &heads, mean);
-    stages.push(stage(name, warm(&mean, false)?, true));
-    let blended = config.mask_upsample == MaskUpsample::Bilinear;
-    stages.push(stage("upsampled".into(), warm(&mean, blended)?, true));
-    let body = read("out.body")?;
-    stages.extend(body.clone().map(|body| stage("body mask".into(), body, true)));
-    let (binary, mask) = (read("out.binary")?.unwrap_or_default(), read("out.pseudo_mask")?.unwrap_or_default());
-    stages.push(stage("binary".into(), binary.clone(), true));
-    stages.push(stage("smoothed".into(), mask.clone(), true));
-    let logits = read("out.segmentation_logits")?;
-    let predicted: Option<Vec<f64>> = logits.map(|logits| logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect());
-    stages.extend(predicted.clone().map(|predicted| stage("predicted mask".into(), predicted, true)));
-    let mut similarity = None;
-    if let Some(text) = text {
-        let cells = Values::of(&engine)?.apply(&read("out.cells")?.unwrap_or_default());
-        let (map, cosine) = grounded(subject, on, &cells, &read("out.image_embedding")?.unwrap_or_default(), text)?;
-        stages.push(stage(format!("\"{text}\""), warm(&map, true)?, true));
-        similarity = Some(cosine);
-    }
-    let maps = Maps {
-        heads: &heads,
-        mean: &mean,
-        body: body.as_deref(),
-        binary: &binary,
-        mask: &mask,
-        predicted: predicted.as_deref(),
-    };
-    let numbers = maps.numbers(cells, similarity);
-    Ok(Explanation { side, stages, numbers })
+    let mut explainer = Explainer::open(subject, on)?;
+    let Some(text) = text else { return explainer.explain(pixels, None) };
+    subject.needs("--text", &[Part::Text])?;
+    let embedding = Encoder::open(subject, on)?.prompts(&[text])?;
+    explainer.explain(pixels, Some(Phrase { text, embedding: &embedding }))
 }
 
-/// The model on one film, and its plan.
-fn opened(subject: &Subject, config: &Config, on: &Resources) -> Result<(Engine, Arc<Checked>), Error> {
-    subject.needs("explain", &[Part::Encoder, Part::ImageProjection])?;
-    let shapes = Shapes { batch: 1, text_len: 2, source: Source::Numbers };
-    let program = g2d::record_explain(config, &shapes)?.finish();
-    let (engine, plans) = subject.engine(on, program.clone(), vec![program])?;
-    Ok((engine, plans[0].clone()))
+impl Explainer {
+    /// The model of `subject` on one film at a time.
+    ///
+    /// # Errors
+    /// If the weights lack what makes an embedding of a film, or do not fit.
+    pub fn open(subject: &Subject, on: &Resources) -> Result<Self, Error> {
+        subject.needs("explain", &[Part::Encoder, Part::ImageProjection])?;
+        let decoder_objective =
+            if subject.has(Part::Decoder) { subject.config.decoder_objective } else { DecoderObjective::None };
+        let config = Config { decoder_objective, ..subject.config.clone() };
+        let shapes = Shapes { batch: 1, text_len: 2, source: Source::Numbers };
+        let program = g2d::record_explain(&config, &shapes)?.finish();
+        let (engine, plans) = subject.engine(on, program.clone(), vec![program])?;
+        Ok(Self { engine, plan: plans[0].clone(), config })
+    }
+
+    /// The model.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Explains a film of gray values [side, side] at the model's size and, if a phrase is given, where it is true on it.
+    ///
+    /// # Errors
+    /// If the film or the phrase are of another size, or the device refuses.
+    pub fn explain(&mut self, pixels: &[u8], phrase: Option<Phrase<'_>>) -> Result<Explanation, Error> {
+        let film: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
+        Films::Numbers(&film).write(&mut self.engine, &self.plan)?;
+        self.engine.replay(&self.plan)?;
+        let config = &self.config;
+        let (side, cells) = (config.image_size, config.image_size / 32);
+        let stage = |name: String, pixels: Vec<f64>, heat| Stage { name, pixels, heat };
+        let warm = |grid: &[f64], blended: bool| warm(grid, cells, side, blended);
+        let attention = self.read("out.attention_map")?.unwrap_or_default();
+        let heads: Vec<&[f64]> = attention.chunks_exact(cells * cells).collect();
+        let mean = |cell| heads.iter().map(|head| head[cell]).sum::<f64>() / heads.len() as f64;
+        let mut stages = vec![stage("film".into(), film.iter().map(|&pixel| f64::from(pixel)).collect(), false)];
+        for (head, map) in heads.iter().enumerate() {
+            stages.push(stage(format!("head {}", head + 1), warm(map, false)?, true));
+        }
+        let (name, mean) = aggregated(config, &heads, (0..cells * cells).map(mean).collect());
+        stages.push(stage(name, warm(&mean, false)?, true));
+        let blended = config.mask_upsample == MaskUpsample::Bilinear;
+        stages.push(stage("upsampled".into(), warm(&mean, blended)?, true));
+        let body = self.read("out.body")?;
+        stages.extend(body.clone().map(|body| stage("body mask".into(), body, true)));
+        let [binary, mask] = ["out.binary", "out.pseudo_mask"].map(|name| self.read(name));
+        let (binary, mask) = (binary?.unwrap_or_default(), mask?.unwrap_or_default());
+        stages.push(stage("binary".into(), binary.clone(), true));
+        stages.push(stage("smoothed".into(), mask.clone(), true));
+        let logits = self.read("out.segmentation_logits")?;
+        let predicted: Option<Vec<f64>> =
+            logits.map(|logits| logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect());
+        stages.extend(predicted.clone().map(|predicted| stage("predicted mask".into(), predicted, true)));
+        let mut similarity = None;
+        if let Some(phrase) = phrase {
+            let (map, cosine) = self.grounded(phrase.embedding)?;
+            stages.push(stage(format!("\"{}\"", phrase.text), warm(&map, true)?, true));
+            similarity = Some(cosine);
+        }
+        let maps = Maps {
+            heads: &heads,
+            mean: &mean,
+            body: body.as_deref(),
+            binary: &binary,
+            mask: &mask,
+            predicted: predicted.as_deref(),
+        };
+        let numbers = maps.numbers(cells, similarity);
+        Ok(Explanation { side, stages, numbers })
+    }
+
+    /// The embedding [projection_dim] of the film that was explained last, not normalised.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub fn embedding(&self) -> Result<Vec<f64>, Error> {
+        Ok(self.read("out.image_embedding")?.unwrap_or_default())
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<f64>>, Error> {
+        self.engine.output(&self.plan, name)
+    }
+
+    /// Cosine of each cell, as the pool would make it, with a text, and of the film's embedding with it.
+    fn grounded(&self, text: &[f32]) -> Result<(Vec<f64>, f64), Error> {
+        let cells = Values::of(&self.engine)?.apply(&self.read("out.cells")?.unwrap_or_default());
+        Ok((cosines(&cells, text), cosines(&self.embedding()?, text)[0]))
+    }
 }
 
 /// The map that the mask is made of, by the recipe's aggregation, and its name. Where each head has a mask of its own, it is
@@ -178,19 +228,6 @@ impl Maps<'_> {
             similarity,
         }
     }
-}
-
-/// Cosine of each cell, as the pool would make it, with a text, and of the film's embedding with it.
-fn grounded(
-    subject: &Subject,
-    on: &Resources,
-    cells: &[f64],
-    film: &[f64],
-    text: &str,
-) -> Result<(Vec<f64>, f64), Error> {
-    subject.needs("--text", &[Part::Text])?;
-    let text = Encoder::open(subject, on)?.prompts(&[text])?;
-    Ok((cosines(cells, &text), cosines(film, &text)[0]))
 }
 
 /// A grid at the film's size, from 0 where it is coldest to 1 where it is warmest: blended between cells, or as squares.

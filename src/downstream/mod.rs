@@ -13,6 +13,7 @@ pub mod subject;
 pub mod summary;
 pub mod tasks;
 pub mod trained;
+pub mod viewer;
 
 mod classified;
 mod encoder;
@@ -32,3 +33,4 @@ pub use subject::{Part, Subject};
 pub use tasks::Task;
 pub(crate) use values::{Values, cosines};
 pub(crate) use words::Words;
+pub use viewer::Viewer;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::encoder::{Encoder, normalise};
 use crate::error::Error;
 
 /// Templates for a class without sentences of its own; `{}` stands for its name in lower case. Each side is an ensemble:
@@ -45,4 +46,39 @@ pub fn prompts(classes: &[String], own: &BTreeMap<String, Prompts>) -> Result<Ve
         }
     }
     Ok(classes.iter().map(|class| own.get(class).cloned().unwrap_or_else(|| Prompts::of(class))).collect())
+}
+
+/// Embeddings [projection_dim] of the two sides of a class: of each the renormalised mean of its sentences'.
+#[derive(Clone, Debug)]
+pub struct Sides {
+    positive: Vec<f32>,
+    negative: Vec<f32>,
+}
+
+impl Sides {
+    /// What the text tower makes of them.
+    ///
+    /// # Errors
+    /// As [`Encoder::prompts`].
+    pub fn of(encoder: &mut Encoder, prompts: &Prompts) -> Result<Self, Error> {
+        let width = encoder.config().projection_dim;
+        let mut mean = |sentences: &[String]| -> Result<Vec<f32>, Error> {
+            let mut sum = vec![0.0; width];
+            for row in encoder.prompts(sentences)?.chunks_exact(width) {
+                sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += number);
+            }
+            normalise(&mut sum, width);
+            Ok(sum)
+        };
+        Ok(Self { positive: mean(&prompts.positive)?, negative: mean(&prompts.negative)? })
+    }
+}
+
+/// Scores [classes] of a film by its embedding [projection_dim]: exp(cos⁺) / (exp(cos⁺) + exp(cos⁻)).
+pub fn scores(film: &[f32], sides: &[Sides]) -> Vec<f64> {
+    let mut film = film.to_vec();
+    let width = film.len();
+    normalise(&mut film, width);
+    let cosine = |text: &[f32]| f64::from(film.iter().zip(text).map(|(a, b)| a * b).sum::<f32>());
+    sides.iter().map(|side| 1.0 / (1.0 + (cosine(&side.negative) - cosine(&side.positive)).exp())).collect()
 }

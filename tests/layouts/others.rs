@@ -67,7 +67,7 @@ fn chexpert_keeps_frontal_films_with_labels_and_draws_validation_by_patient() {
         train.is_disjoint(&val)
             && !val.is_empty()
             && test.len() == 8
-            && test.iter().all(|name| name > &"patient6".into())
+            && test.iter().all(|name| name.as_str() > "patient6")
     );
 }
 

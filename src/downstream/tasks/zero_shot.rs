@@ -8,11 +8,11 @@ use super::Task;
 use crate::base::Estimate;
 use crate::data::Split;
 use crate::downstream::classified::{Classified, mean};
-use crate::downstream::encoder::{Encoder, Features, normalise};
+use crate::downstream::encoder::Features;
 use crate::downstream::evaluation::{Evaluation, figure};
 use crate::downstream::metrics::Undefined;
 use crate::downstream::metrics::classification::{Confusion, best_threshold};
-use crate::downstream::prompts::{Prompts, prompts};
+use crate::downstream::prompts::{self, Sides, prompts};
 use crate::downstream::report::Figure;
 use crate::error::Error;
 
@@ -22,7 +22,8 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     let cohort = evaluation.cohort;
     super::need_classes(evaluation, TASK)?;
     let prompts = prompts(&cohort.classes, &evaluation.choices.prompts)?;
-    let sides = sides(evaluation.encoder()?, &prompts)?;
+    let sides =
+        prompts.iter().map(|prompts| Sides::of(evaluation.encoder()?, prompts)).collect::<Result<Vec<_>, _>>()?;
     let (known, tuning) = scored(evaluation, Split::Val, &sides)?;
     let (truth, scores) = scored(evaluation, Split::Test, &sides)?;
     let tested = Classified { classes: &cohort.classes, truth: &truth, scores: &[scores] };
@@ -47,11 +48,7 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
 }
 
 /// Truth and scores [films, classes] of the labelled films of a split.
-fn scored(
-    evaluation: &mut Evaluation<'_>,
-    split: Split,
-    sides: &[[Vec<f32>; 2]],
-) -> Result<(Vec<bool>, Vec<f64>), Error> {
+fn scored(evaluation: &mut Evaluation<'_>, split: Split, sides: &[Sides]) -> Result<(Vec<bool>, Vec<f64>), Error> {
     let (films, truth) = evaluation.cohort.labelled(split);
     if films.is_empty() {
         return Ok((truth, Vec::new()));
@@ -60,32 +57,10 @@ fn scored(
     Ok((truth, score(&features, &films, sides)))
 }
 
-/// For each class the embedding of its positive and its negative sentences.
-fn sides(encoder: &mut Encoder, prompts: &[Prompts]) -> Result<Vec<[Vec<f32>; 2]>, Error> {
-    let width = encoder.config().projection_dim;
-    let mut side = |sentences: &[String]| -> Result<Vec<f32>, Error> {
-        let rows = encoder.prompts(sentences)?;
-        let mut sum = vec![0.0; width];
-        for row in rows.chunks_exact(width) {
-            sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += number);
-        }
-        normalise(&mut sum, width);
-        Ok(sum)
-    };
-    prompts.iter().map(|prompts| Ok([side(&prompts.positive)?, side(&prompts.negative)?])).collect()
-}
-
 /// Scores [films, classes] of the films at these places.
-fn score(features: &Features, films: &[usize], sides: &[[Vec<f32>; 2]]) -> Vec<f64> {
+fn score(features: &Features, films: &[usize], sides: &[Sides]) -> Vec<f64> {
     let width = features.embedding.len() / features.films;
-    let mut scores = Vec::with_capacity(films.len() * sides.len());
-    for &film in films {
-        let mut image = features.embedding[film * width..][..width].to_vec();
-        normalise(&mut image, width);
-        let cosine = |text: &[f32]| f64::from(image.iter().zip(text).map(|(a, b)| a * b).sum::<f32>());
-        scores.extend(sides.iter().map(|[with, without]| 1.0 / (1.0 + (cosine(without) - cosine(with)).exp())));
-    }
-    scores
+    films.iter().flat_map(|&film| prompts::scores(&features.embedding[film * width..][..width], sides)).collect()
 }
 
 /// A measure of a classification.
