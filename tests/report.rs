@@ -198,18 +198,20 @@ fn a_run_that_was_cut_off_and_resumed_has_each_step_once() {
 
 #[test]
 fn training_goes_on_where_no_page_can_be_written() {
-    let folder = empty("unwritable");
-    fs::create_dir_all(folder.join("run")).unwrap();
-    let line = format!("{TRAIN} --steps 2").replace("shards", &made().join("shards").display().to_string());
-    // A folder in the place of the page.
-    let script = format!(
-        "\"$G2D\" {line} & while [ ! -e run/config.json ]; do :; done; mkdir -p run/report.html/taken; wait $!"
+    let folder = copied("unwritable", "run");
+    fs::remove_file(folder.join("run/report.html")).unwrap();
+    fs::create_dir(folder.join("run/report.html")).unwrap();
+    let ended = g2d(&folder, "pretrain --resume --out run --steps 14");
+    assert_eq!(ended.errors.matches("the run's page is not written any more").count(), 1, "{ended:?}");
+    assert!(!ended.out.contains("report: ") && ended.out.contains("14 steps"), "{ended:?}");
+    assert_eq!(ended.code, Some(0));
+    g2d(&folder, "report run").refused(&["report.html"]);
+    fs::remove_dir(folder.join("run/report.html")).unwrap();
+    g2d(&folder, "report run").done();
+    assert_eq!(
+        (columns(&page(&folder.join("run"))), scalars(&folder.join("run"))),
+        (vec![0, 4, 8, 12], written(&folder.join("run")))
     );
-    let ended = common::command::shell(&folder, &script);
-    if folder.join("run/report.html").is_dir() {
-        assert!(ended.errors.contains("the run's page is not written any more"), "{ended:?}");
-        assert!(ended.code == Some(0) && ended.out.contains("2 steps"), "{ended:?}");
-    }
 }
 
 /// Numbers of `metrics.jsonl` by tag and step.
@@ -315,7 +317,8 @@ const MEASURE: &str = "<script>addEventListener('load', () => parent.postMessage
     width: innerWidth, content: document.documentElement.scrollWidth, images: document.images.length,
     charts: [...document.querySelectorAll('figure svg')].filter(chart =>
         chart.getBoundingClientRect().height > 100 && chart.querySelector('.trend, .marks')).length,
-    letters: Math.min(...[...document.querySelectorAll('svg')].map(chart => 10.5 * chart.getBoundingClientRect().width / 400)),
+    letters: Math.min(...[...document.querySelectorAll('svg')].map(chart =>
+        parseFloat(getComputedStyle(chart).fontSize) * chart.getBoundingClientRect().width / chart.viewBox.baseVal.width)),
     broken: [...document.images].filter(image => !image.naturalWidth).length,
     requests: performance.getEntriesByType('resource').map(entry => entry.name).filter(name => !name.startsWith('data:')),
 }), '*'))</script></body>";

@@ -169,8 +169,10 @@ impl Page<'_> {
 
     fn gallery(&self) -> String {
         let Some(kept) = self.kept else {
-            let why =
-                "There are none: this run is not validated on films, or was made before there were pictures of them.";
+            let why = match self.table.validations.is_empty() {
+                true => "There are none: nothing has been validated yet.",
+                false => "There are none: this run is from before there were pictures of them, or they were removed.",
+            };
             return format!("<h2>Films</h2>\n<p>{why}</p>\n");
         };
         let mut html = String::from(
