@@ -32,5 +32,5 @@ pub use report::{Figure, Report};
 pub use subject::{Part, Subject};
 pub use tasks::Task;
 pub(crate) use values::{Values, cosines};
-pub(crate) use words::Words;
 pub use viewer::Viewer;
+pub(crate) use words::Words;
