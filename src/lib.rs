@@ -24,8 +24,14 @@
 //! ([`program::memory`]) and every node a kernel, and has the result proved sound ([`program::check`]); a backend
 //! replays it ([`mod@cpu::replay`]).
 //!
-//! To train from a program of one's own, start at [`train::Session`]: it holds a model in memory, takes batches and
-//! gives metrics, embeddings and masks. [`train::run`] is the loop around it that writes a run's folder.
+//! | to | start at | example |
+//! |---|---|---|
+//! | train from a program of one's own | [`train::Session`]: a model in memory, which takes batches and gives metrics, embeddings and masks; [`train::run`] is the loop around it that writes a run's folder | `examples/train.rs` |
+//! | use what was trained | [`checkpoint::folder`], [`train::Session`] | `examples/segment.rs` |
+//! | train another network | [`program::Recorder`], [`model::layer`], [`train::Engine`] | `examples/custom_model.rs` |
+//! | define an op elsewhere | [`program::Operation`], [`ops::Op::foreign`] | `examples/swiglu` |
+//! | hold a kernel against its definition | [`verify::suite::Suite::foreign`] | `examples/verify_my_kernel.rs` |
+//! | run PTX without a GPU | [`cuda::driver::emulated`] | |
 //!
 //! The library prints nothing, installs no signal handler and builds no global thread pool. Without the feature `cli`
 //! the command is absent; without `data` also what reads films and tables, and what remains is the engine.

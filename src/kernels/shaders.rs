@@ -1,13 +1,18 @@
 //! The shaders that ship: every `kernels/NAME.wgsl`, as text.
 
+use super::Brought;
+
 /// One shader.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Shader {
     /// Its file in `kernels/`, without the ending.
     pub name: &'static str,
-    /// The prelude and the text of the file.
+    /// The prelude and the text of the file; of one that an op of another crate brings along, its text alone.
     pub text: &'static str,
 }
+
+/// What stands before every shader: `WIDTH`, `flat`, sums of a workgroup, exact functions.
+pub const PRELUDE: &str = include_str!("../../kernels/include/prelude.wgsl");
 
 macro_rules! shaders {
     ($($name:literal,)*) => {
@@ -53,17 +58,27 @@ shaders! {
 
 impl Shader {
     /// Names of its entries: the functions behind `@compute`.
-    pub fn entries(&self) -> impl Iterator<Item = &'static str> {
+    pub fn entries(&self) -> impl Iterator<Item = &'static str> + use<> {
         let behind = self.text.split("@compute").skip(1);
         behind.filter_map(|text| text.split_once("fn ")?.1.split_once('(')).map(|(name, _)| name.trim())
+    }
+
+    /// The name of the entry that `symbol` names as `FILE.ENTRY`, if it is one of these.
+    pub fn entry(&self, symbol: &str) -> Option<&'static str> {
+        let (file, wanted) = symbol.split_once('.')?;
+        self.entries().find(|&entry| file == self.name && entry == wanted)
+    }
+}
+
+impl From<Brought> for Shader {
+    fn from(Brought { name, text }: Brought) -> Self {
+        Self { name, text }
     }
 }
 
 /// The shader and the name of the entry that `symbol` names as `FILE.ENTRY`; `None` if there is none.
 pub fn find(symbol: &str) -> Option<(&'static Shader, &'static str)> {
-    let (file, wanted) = symbol.split_once('.')?;
-    let shader = SHADERS.iter().find(|shader| shader.name == file)?;
-    shader.entries().find(|&entry| entry == wanted).map(|entry| (shader, entry))
+    SHADERS.iter().find_map(|shader| Some((shader, shader.entry(symbol)?)))
 }
 
 #[cfg(test)]
