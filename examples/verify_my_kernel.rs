@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use bytemuck::{Pod, Zeroable};
 use g2d::base::{Number, Rng, Spec};
-use g2d::kernels::{Library, manifest};
+use g2d::kernels::manifest;
 use g2d::program::device::{count, exact};
 use g2d::program::{Case, DeviceIo, HostIo, KernelCall, Misfit, Operation, Outputs, Size};
 use g2d::train::Device;
@@ -84,7 +84,6 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     ENTRIES.get_or_init(|| entries.collect());
 
     let mut suite = Suite::new(device);
-    suite.library = Library::shipped();
     suite.library.replace(file, text)?;
     let report = suite.foreign::<RowSum>()?;
     for (kernel, line) in &report.kernels {

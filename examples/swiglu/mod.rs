@@ -78,18 +78,17 @@ impl Operation for SwiGlu {
         let sigmoid = |a: N| N::ONE / (N::ONE + (-a).exp());
         if self.pass == Pass::Fwd {
             let (a, b) = (io.numbers(0), io.numbers(1));
-            let y = io.take(0);
-            for at in 0..y.len() {
-                y[at] = a[at] * sigmoid(a[at]) * b[at];
+            for (at, y) in io.take(0).iter_mut().enumerate() {
+                *y = a[at] * sigmoid(a[at]) * b[at];
             }
             return;
         }
         let (dy, a, b) = (io.numbers(0), io.numbers(1), io.numbers(2));
         let (da, db) = (io.take(0), io.take(1));
-        for at in 0..dy.len() {
+        for (at, &dy) in dy.iter().enumerate() {
             let s = sigmoid(a[at]);
-            da[at] = dy[at] * b[at] * s * (N::ONE + a[at] * (N::ONE - s));
-            db[at] = dy[at] * a[at] * s;
+            da[at] = dy * b[at] * s * (N::ONE + a[at] * (N::ONE - s));
+            db[at] = dy * a[at] * s;
         }
     }
 
