@@ -1,4 +1,4 @@
-//! Ops that are defined outside this crate: the same [contract](super::op) behind a pointer, so that [`Op`] holds them
+//! Ops that are defined outside this crate: the same [contract](super::op) behind a pointer, so that [`Op`](crate::ops::Op) holds them
 //! beside its own and stays a small value that can be copied, compared and printed.
 
 use std::any::{Any, TypeId};
@@ -12,8 +12,6 @@ use super::op::{Backward, Candidate, Misfit, Operation, Outputs};
 use super::record::{Recorder, Value};
 use crate::base::{Number, Spec};
 use crate::kernels::Brought;
-#[cfg(doc)]
-use crate::ops::Op;
 
 /// An op that is defined outside this crate, with its parameters. Two are equal if they are of one type and equal there.
 #[derive(Clone, Copy)]

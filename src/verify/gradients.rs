@@ -145,6 +145,9 @@ impl Recorded {
         let mut rng = Rng::new(12, 0, 0);
         for (&(input, _), gradient) in self.gradients.iter().zip(gradients) {
             let elements = gradient.len();
+            if elements == 0 {
+                continue;
+            }
             let largest =
                 self.data[input].numbers()[..elements].iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
             let step = relative_step * if largest > 0.0 { largest } else { 1.0 };
