@@ -24,9 +24,14 @@
 //! ([`program::memory`]) and every node a kernel, and has the result proved sound ([`program::check`]); a backend
 //! replays it ([`mod@cpu::replay`]).
 //!
-//! To use or train a model from a program of one's own, start at `g2d::Session` (feature `data`): films, sentences and
-//! batches in; embeddings, heat maps, masks and metrics out; `g2d::capi` is the same for C. Below it, and in the engine
-//! alone, lies [`train::Session`]; [`train::run`] is the loop around that which writes a run's folder.
+//! | to | start at | example |
+//! |---|---|---|
+//! | use or train a model from a program of one's own | `g2d::Session` (feature `data`): films, sentences and batches in; embeddings, heat maps, masks and metrics out; `g2d::capi` is the same for C | `examples/embed.rs`, `examples/c` |
+//! | train with the engine alone | [`train::Session`]: a model in memory, which takes batches and gives metrics, embeddings and masks; [`train::run`] is the loop around it that writes a run's folder | `examples/train.rs` |
+//! | train another network | [`program::Recorder`], [`model::layer`], [`train::Engine`] | `examples/custom_model.rs` |
+//! | define an op elsewhere | [`program::Operation`], [`ops::Op::foreign`] | `examples/swiglu` |
+//! | hold a kernel against its definition | [`verify::suite::Suite::foreign`] | `examples/verify_my_kernel.rs` |
+//! | run PTX without a GPU | [`cuda::driver::emulated`] | |
 //!
 //! The library prints nothing, installs no signal handler and builds no global thread pool. Without the feature `cli`
 //! the command is absent; without `data` also what reads films and tables, and what remains is the engine.

@@ -390,6 +390,7 @@ fn fixtures_stay_small() {
 fn commands(markdown: &str) -> Vec<(String, Vec<String>)> {
     let blocks = markdown.split("```").skip(1).step_by(2);
     let lines = blocks.flat_map(str::lines).map(|line| line.split('#').next().unwrap_or(line).trim());
+    let lines = lines.filter(|line| !line.contains(" --example ")); // run by tests/examples.rs
     let ours = lines.flat_map(|line| line.split("&&")).filter_map(|line| {
         let line = line.trim();
         line.strip_prefix("g2d ").or_else(|| Some(line.strip_prefix("cargo run ")?.split_once(" -- ")?.1))
@@ -427,7 +428,8 @@ fn commands_of_the_readme_exist() {
 #[test]
 fn commands_are_read_from_markdown() {
     let text = "g2d not this\n```sh\ncargo run --release -- pretrain --steps 5 # now\ncargo test --release\n\
-                g2d pack --pairs a.csv && g2d verify\ng2d pack mimic --out a\n```\n";
+                g2d pack --pairs a.csv && g2d verify\ng2d pack mimic --out a\n\
+                cargo run --example a -- --b\n```\n";
     let flags = |flags: &[&str]| flags.iter().map(|&flag| flag.to_owned()).collect::<Vec<_>>();
     let expected = [
         ("pretrain", flags(&["--steps"])),

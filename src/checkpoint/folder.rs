@@ -63,6 +63,24 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError {
 /// Writes a checkpoint of `run`: `fill` writes weights and moments into the folder it is given. Returns the finished
 /// folder and deletes the oldest ones. Nothing is left of a checkpoint that cannot be written.
 ///
+/// ```
+/// use g2d::checkpoint::CheckpointError;
+/// use g2d::checkpoint::folder::{self, MOMENTS, Progress, WEIGHTS};
+///
+/// let run = std::env::temp_dir().join(format!("g2d-run-{}", std::process::id()));
+/// let progress = Progress { version: "0.1.0".into(), step: 7, data_digest: "none".into(), history: 0.5 };
+/// let checkpoint = folder::save(&run, &progress, |to| {
+///     [WEIGHTS, MOMENTS].iter().for_each(|name| std::fs::write(to.join(name), "numbers").unwrap());
+///     Ok::<_, CheckpointError>(())
+/// })?;
+///
+/// folder::verify(&checkpoint)?; // every digest
+/// assert_eq!(folder::newest(&run)?, Some(checkpoint.clone()));
+/// assert_eq!(folder::progress::<f64>(&checkpoint)?, progress);
+/// # std::fs::remove_dir_all(&run).unwrap();
+/// # Ok::<(), CheckpointError>(())
+/// ```
+///
 /// # Errors
 /// If a file cannot be written.
 pub fn save<H: Serialize, E: From<CheckpointError>>(

@@ -230,6 +230,24 @@ impl View for Outgoing<'_> {
 
 /// Writes states (position and numbers) as f32, counts as i64, under their names. The file appears whole or not at
 /// all: it is written beside `path`, synced and renamed.
+///
+/// ```
+/// use g2d::checkpoint::{Numbers, Others, load, save, tensor_names};
+/// use g2d::program::Recorder;
+/// use g2d::program::record::Init;
+///
+/// let mut r = Recorder::new();
+/// r.scope("head", |r| r.parameter("bias", [3], Init::Constant(0.0)));
+/// let program = r.finish();
+/// let path = std::env::temp_dir().join(format!("g2d-weights-{}.safetensors", std::process::id()));
+/// let numbers = Numbers::Real(vec![1.0, 2.0, 3.0]);
+///
+/// save(&path, &program, &[(0, numbers.clone())])?;
+/// assert_eq!(tensor_names(&path)?, ["head.bias"]);
+/// assert_eq!(load(&path, &program, &[0], Others::Refused)?.tensors, [(0, numbers)]);
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), g2d::checkpoint::WeightsError>(())
+/// ```
 pub fn save(path: &Path, program: &Program, tensors: &[(usize, Numbers)]) -> Result<(), WeightsError> {
     let outgoing = tensors.iter().map(|(at, numbers)| {
         let state = &program.states[*at];

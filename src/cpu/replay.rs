@@ -15,6 +15,28 @@ use crate::program::plan::{Buffer, Launch, Plan, REFERENCE, SLABS, Slab};
 use crate::program::{Checked, Precision};
 
 /// Runs every launch. Inputs and states must have been written; threads are those of the current rayon pool.
+///
+/// ```
+/// use g2d::base::Spec;
+/// use g2d::cpu::{Memory, replay};
+/// use g2d::ops::leaky_relu::LeakyRelu;
+/// use g2d::program::{Kernels, Precision, Recorder, StateLayout, plan};
+///
+/// let mut r = Recorder::new();
+/// let x = r.input("x", Spec::activation([4]));
+/// let y = r.one(LeakyRelu::fwd(0.5), &[x])?;
+/// r.output("y", y);
+/// let program = r.finish();
+/// let states = StateLayout::of(&program, Precision::Exact);
+/// let plan = plan(program, &states, Kernels::Best)?;
+///
+/// let mut memory = Memory::default();
+/// memory.fit(&plan);
+/// memory.write(plan.input("x").unwrap(), [-4.0, -1.0, 0.0, 3.0].into_iter());
+/// replay(&plan, &mut memory);
+/// assert_eq!(memory.read(plan.output("y").unwrap()), [-2.0, -0.5, 0.0, 3.0]);
+/// # Ok::<(), g2d::Error>(())
+/// ```
 pub fn replay(plan: &Checked, memory: &mut Memory) {
     memory.fit(plan);
     for at in 0..plan.launches.len() {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::driver::{Driver, DriverError, Function, Launch, Module, Stream};
-use crate::kernels::Library;
+use crate::kernels::{Brought, Library};
 use crate::program::KernelCall;
 
 /// Bytes of dynamic shared memory that every launch may have.
@@ -29,6 +29,12 @@ impl Modules {
     /// A device on which kernels are taken from `library`.
     pub fn new(driver: Arc<dyn Driver>, library: Library) -> Self {
         Self { driver, library, modules: HashMap::new(), functions: HashMap::new() }
+    }
+
+    /// Takes kernels from these texts too; see [`Library::bring`].
+    pub fn bring(&mut self, texts: &[Brought]) -> Result<(), DriverError> {
+        let names = || texts.iter().map(|text| text.name).collect::<Vec<_>>().join(", ");
+        self.library.bring(texts).map_err(|error| DriverError::Load { module: names(), log: error.to_string() })
     }
 
     /// The kernels that were asked for, by name.

@@ -106,6 +106,9 @@ impl Replay {
             slots: None,
             graphed: false,
         };
+        for launch in plans.iter().flat_map(|plan| &plan.launches) {
+            replay.modules.bring(launch.op.ptx())?;
+        }
         let mut taken = 0;
         for (slab, bytes) in slabs(plans).into_iter().filter(|&(_, bytes)| bytes > 0) {
             let at = replay.allocate(bytes).map_err(|source| ReplayError::Memory { slab, bytes, taken, source })?;

@@ -82,6 +82,24 @@ impl Header {
 }
 
 /// Writes one shard. Films go straight to the file, the small tables are kept until [`ShardWriter::finish`].
+///
+/// ```
+/// use g2d::data::record::Record;
+/// use g2d::data::shard::{Shard, ShardWriter};
+///
+/// let path = std::env::temp_dir().join(format!("g2d-{}.shard", std::process::id()));
+/// let mut writer = ShardWriter::create(&path, 2, false)?;
+/// let film = Record { id: "film".into(), pixels: &[0, 80, 160, 255], tokens: &[2, 7, 3], ..Record::default() };
+/// writer.push(&film)?;
+/// let (_, digest) = writer.finish()?;
+///
+/// let shard = Shard::open(&path, 10)?; // of a vocabulary of 10
+/// assert_eq!((shard.len(), shard.digest()), (1, digest));
+/// assert_eq!(shard.record(0)?, film);
+/// # drop(shard);
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), g2d::data::Error>(())
+/// ```
 pub struct ShardWriter {
     path: PathBuf,
     file: BufWriter<File>,

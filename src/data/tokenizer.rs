@@ -28,6 +28,18 @@ const WORDS: usize = 1 << 19;
 const TEXTS: (usize, usize) = (1 << 12, 1 << 24);
 
 /// Turns text into `[CLS] ... [SEP]`.
+///
+/// ```
+/// use g2d::data::tokenizer::Tokenizer;
+///
+/// let reports = ["no pleural effusion", "small left pleural effusion", "no effusion"];
+/// let tokenizer = Tokenizer::trained(reports.iter(), true)?;
+/// let tokens = tokenizer.encode("No effusion")?;
+/// assert_eq!((tokens[0], tokens.last()), (2, Some(&3))); // [CLS], [SEP]
+/// assert_eq!(tokens, tokenizer.encode("no EFFUSION")?);
+/// assert!(tokens.iter().all(|&token| (token as usize) < tokenizer.vocab_size()));
+/// # Ok::<(), g2d::data::Error>(())
+/// ```
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use super::MODULES;
 use super::manifest::{self, Entry, ManifestError};
+use super::{Brought, MODULES};
 
 /// One PTX text of a library.
 #[derive(Clone, Debug)]
@@ -15,6 +15,12 @@ pub struct Text {
     pub ptx: Cow<'static, str>,
     /// Its kernels.
     pub entries: Vec<Entry>,
+}
+
+impl Text {
+    fn has(&self, symbol: &str) -> bool {
+        self.entries.iter().any(|entry| entry.symbol == symbol)
+    }
 }
 
 /// PTX texts from which kernels are taken by name.
@@ -63,6 +69,26 @@ impl Library {
         let entries = manifest::entries(&ptx)?;
         self.texts.retain(|text| text.path != path);
         self.texts.push(Text { path: path.into(), ptx: ptx.into(), entries });
+        Ok(())
+    }
+
+    /// Adds texts that an op brings along; what is there already stays.
+    ///
+    /// # Errors
+    /// If another text has that name, or a kernel of one of theirs.
+    pub fn bring(&mut self, texts: &[Brought]) -> Result<(), ManifestError> {
+        for &Brought { name, text: ptx } in texts {
+            if self.texts.iter().any(|text| text.path == name && text.ptx == ptx) {
+                continue;
+            }
+            let entries = manifest::entries(ptx)?;
+            let taken = |text: &&Text| text.path == name || entries.iter().any(|new| text.has(&new.symbol));
+            if let Some(text) = self.texts.iter().find(taken) {
+                let why = format!("{name} shares its name, or that of a kernel, with {}; give it another", text.path);
+                return Err(ManifestError::Wrong(why));
+            }
+            self.texts.push(Text { path: name.into(), ptx: ptx.into(), entries });
+        }
         Ok(())
     }
 

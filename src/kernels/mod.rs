@@ -43,6 +43,15 @@ pub enum Origin {
     Committed,
 }
 
+/// A text of kernels that an op of another crate brings along.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Brought {
+    /// What it is called: of PTX the path in a [`Library`], of a shader the `NAME` in `NAME.ENTRY`. No two texts may share it.
+    pub name: &'static str,
+    /// PTX, or WGSL without the [prelude](shaders::PRELUDE).
+    pub text: &'static str,
+}
+
 /// A kernel of a module.
 #[derive(Debug)]
 pub struct Entry {

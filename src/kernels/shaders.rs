@@ -5,8 +5,10 @@ use std::sync::LazyLock;
 
 use serde::Serialize;
 
+use super::Brought;
+
 /// One shader.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Shader {
     /// What stands before the dot of its symbols.
     pub name: &'static str,
@@ -14,9 +16,13 @@ pub struct Shader {
     pub file: &'static str,
     /// Which of the forms of that file.
     pub form: Form,
-    /// What is included, then the text of the file.
+    /// What is included, then the text of the file; of one that an op of another crate brings along, its text alone.
     pub text: &'static str,
 }
+
+/// What stands before a shader of another crate: `WIDTH`, `flat`, exact functions, sums of a workgroup.
+pub const PRELUDE: &str =
+    concat!(include_str!("../../kernels/include/prelude.wgsl"), include_str!("../../kernels/include/tree.wgsl"));
 
 /// What a file is completed by: the same functions, in terms of what an adapter offers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -157,17 +163,27 @@ pub fn files(form: Form) -> Vec<&'static str> {
 
 impl Shader {
     /// Names of its entries: the functions behind `@compute`.
-    pub fn entries(&self) -> impl Iterator<Item = &'static str> {
+    pub fn entries(&self) -> impl Iterator<Item = &'static str> + use<> {
         let behind = self.text.split("@compute").skip(1);
         behind.filter_map(|text| text.split_once("fn ")?.1.split_once('(')).map(|(name, _)| name.trim())
+    }
+
+    /// The name of the entry that `symbol` names as `FILE.ENTRY`, if it is one of these.
+    pub fn entry(&self, symbol: &str) -> Option<&'static str> {
+        let (file, wanted) = symbol.split_once('.')?;
+        self.entries().find(|&entry| file == self.name && entry == wanted)
+    }
+}
+
+impl From<Brought> for Shader {
+    fn from(Brought { name, text }: Brought) -> Self {
+        Self { name, file: name, form: Form::Plain, text }
     }
 }
 
 /// The shader and the name of the entry that `symbol` names as `FILE.ENTRY`; `None` if there is none.
 pub fn find(symbol: &str) -> Option<(&'static Shader, &'static str)> {
-    let (file, wanted) = symbol.split_once('.')?;
-    let shader = SHADERS.iter().find(|shader| shader.name == file)?;
-    shader.entries().find(|&entry| entry == wanted).map(|entry| (shader, entry))
+    SHADERS.iter().find_map(|shader| Some((shader, shader.entry(symbol)?)))
 }
 
 #[cfg(test)]

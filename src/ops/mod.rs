@@ -1,21 +1,25 @@
 //! The vocabulary: one folder per op, one line per op in the registry below.
 
 use crate::base::{Number, Rng, Spec};
+use crate::kernels::Brought;
 use crate::program::{
-    Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value,
+    Backward, Candidate, Case, DeviceIo, Foreign, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value,
 };
 
 macro_rules! registry {
     ($($folder:ident: $op:ident,)*) => {
         $(pub mod $folder;)*
 
-        /// Any op: a closed list, so that a plan can be printed, compared and stored.
+        /// Any op: those of this crate, a closed list, and whatever another crate defines, by its type and parameters; so that a
+        /// plan can be printed, compared and stored.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Op {
             $(
                 #[doc = concat!("See [`", stringify!($folder), "`].")]
                 $op($folder::$op),
             )*
+            /// Defined outside this crate; see [`Op::foreign`].
+            Foreign(Foreign),
         }
 
         $(
@@ -40,66 +44,118 @@ macro_rules! registry {
         }
 
         impl Op {
+            /// An op that is defined outside this crate, by the same contract. Where it is recorded often,
+            /// `impl From<Mine> for Op` lets [`Recorder::one`] take it as it is.
+            pub fn foreign<O: Operation>(op: O) -> Self {
+                Self::Foreign(Foreign::of(op))
+            }
+
+            /// See [`Operation::PTX`]; none for an op of this crate, whose kernels ship.
+            pub fn ptx(&self) -> &'static [Brought] {
+                if let Self::Foreign(op) = self { op.op().ptx() } else { &[] }
+            }
+
+            /// See [`Operation::WGSL`]; none for an op of this crate.
+            pub fn shaders(&self) -> &'static [Brought] {
+                if let Self::Foreign(op) = self { op.op().shaders() } else { &[] }
+            }
+
             /// `op` or `op.pass`.
             pub fn name(&self) -> &'static str {
-                match self { $(Self::$op(op) => op.name(),)* }
+                match self {
+                    $(Self::$op(op) => op.name(),)*
+                    Self::Foreign(op) => op.op().name(),
+                }
             }
 
             /// See [`Operation::infer`].
             pub fn infer(&self, inputs: &[Spec]) -> Result<Outputs, Misfit> {
-                match self { $(Self::$op(op) => op.infer(inputs),)* }
+                match self {
+                    $(Self::$op(op) => op.infer(inputs),)*
+                    Self::Foreign(op) => op.op().infer(inputs),
+                }
             }
 
             /// See [`Operation::vjp`].
             pub fn vjp(&self, r: &mut Recorder, at: &Backward<'_>) -> Result<Vec<Option<Value>>, Misfit> {
-                match self { $(Self::$op(op) => op.vjp(r, at),)* }
+                match self {
+                    $(Self::$op(op) => op.vjp(r, at),)*
+                    Self::Foreign(op) => op.op().vjp(r, at),
+                }
             }
 
             /// See [`Operation::flops`].
             pub fn flops(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
-                match self { $(Self::$op(op) => op.flops(inputs, outputs),)* }
+                match self {
+                    $(Self::$op(op) => op.flops(inputs, outputs),)*
+                    Self::Foreign(op) => op.op().flops(inputs, outputs),
+                }
             }
 
             /// See [`Operation::operands`].
             pub fn operands(&self) -> &'static [usize] {
-                match self { $(Self::$op(op) => op.operands(),)* }
+                match self {
+                    $(Self::$op(op) => op.operands(),)*
+                    Self::Foreign(op) => op.op().operands(),
+                }
             }
 
             /// See [`Operation::reference`].
             pub fn reference<N: Number>(&self, io: &mut HostIo<'_, N>) {
-                match self { $(Self::$op(op) => op.reference(io),)* }
+                match self {
+                    $(Self::$op(op) => op.reference(io),)*
+                    Self::Foreign(op) => op.reference(io),
+                }
             }
 
             /// See [`Operation::cpu`].
             pub fn cpu(&self, inputs: &[Spec]) -> Vec<Candidate> {
-                match self { $(Self::$op(op) => op.cpu(inputs),)* }
+                match self {
+                    $(Self::$op(op) => op.cpu(inputs),)*
+                    Self::Foreign(op) => op.op().cpu(inputs),
+                }
             }
 
             /// See [`Operation::run_cpu`].
             pub fn run_cpu<N: Number>(&self, kernel: &'static str, io: &mut HostIo<'_, N>) {
-                match self { $(Self::$op(op) => op.run_cpu(kernel, io),)* }
+                match self {
+                    $(Self::$op(op) => op.run_cpu(kernel, io),)*
+                    Self::Foreign(op) => op.run_cpu(kernel, io),
+                }
             }
 
             /// See [`Operation::cuda`].
             pub fn cuda(&self) -> &'static [&'static str] {
-                match self { $(Self::$op(op) => op.cuda(),)* }
+                match self {
+                    $(Self::$op(op) => op.cuda(),)*
+                    Self::Foreign(op) => op.op().cuda(),
+                }
             }
 
             /// See [`Operation::run_cuda`].
             pub fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
-                match self { $(Self::$op(op) => op.run_cuda(kernel, io),)* }
+                match self {
+                    $(Self::$op(op) => op.run_cuda(kernel, io),)*
+                    Self::Foreign(op) => op.op().run_cuda(kernel, io),
+                }
             }
 
             /// See [`Operation::wgsl`].
             pub fn wgsl(&self) -> &'static [&'static str] {
-                match self { $(Self::$op(op) => op.wgsl(),)* }
+                match self {
+                    $(Self::$op(op) => op.wgsl(),)*
+                    Self::Foreign(op) => op.op().wgsl(),
+                }
             }
 
             /// See [`Operation::run_wgsl`]; what no shader takes is refused before. Kernels named after a form of shaders ask for
             /// the shaders of that form.
             pub fn run_wgsl(&self, kernel: &'static str, io: &mut ShaderIo) -> Result<(), Misfit> {
                 io.check()?;
-                match self { $(Self::$op(op) => op.run_wgsl(kernel, io),)* }?;
+                match self {
+                    $(Self::$op(op) => op.run_wgsl(kernel, io),)*
+                    Self::Foreign(op) => op.op().run_wgsl(kernel, io),
+                }?;
                 io.in_form(kernel);
                 Ok(())
             }

@@ -40,6 +40,28 @@ impl<'a, N: Number> HostIo<'a, N> {
         Self { inputs, outputs }
     }
 
+    /// The same, where `M` is `N`, of which a compiler knows nothing.
+    pub(super) fn under_another_name<M: Number>(&mut self) -> HostIo<'_, M> {
+        let input = |&(shape, input): &(Shape, HostInput<'a, N>)| {
+            let input = match input {
+                HostInput::Numbers(numbers) => HostInput::Numbers(bytemuck::cast_slice(numbers)),
+                HostInput::Indices(indices) => HostInput::Indices(indices),
+                HostInput::Bytes(bytes) => HostInput::Bytes(bytes),
+            };
+            (shape, input)
+        };
+        let inputs = self.inputs.iter().map(input).collect();
+        let outputs = self.outputs.iter_mut().map(|(shape, output)| {
+            let output = match output {
+                HostOutput::Numbers(numbers) => HostOutput::Numbers(bytemuck::cast_slice_mut(numbers)),
+                HostOutput::Indices(indices) => HostOutput::Indices(indices),
+                HostOutput::Bytes(bytes) => HostOutput::Bytes(bytes),
+            };
+            (*shape, output)
+        });
+        HostIo { inputs, outputs: outputs.collect() }
+    }
+
     /// How many inputs there are.
     pub fn input_count(&self) -> usize {
         self.inputs.len()

@@ -1,6 +1,7 @@
 //! The language in which a step is written down: ops on typed values, their gradients, and what becomes of the list.
 pub mod check;
 pub mod device;
+mod foreign;
 pub mod grad;
 pub mod host;
 mod kernel_call;
@@ -15,6 +16,7 @@ mod shader_call;
 
 pub use check::Checked;
 pub use device::{DeviceBuffer, DeviceIo, ShaderIo};
+pub use foreign::Foreign;
 pub use host::{Case, HostIo};
 pub use kernel_call::KernelCall;
 pub use op::{Backward, Candidate, Cost, Misfit, Operation, Outputs, Pass, Size};

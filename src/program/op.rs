@@ -7,10 +7,12 @@ use super::device::{DeviceIo, ShaderIo};
 use super::host::{Case, HostIo};
 use super::record::{Recorder, Value};
 use crate::base::{Number, Rng, Shape, Spec};
+use crate::kernels::Brought;
 
 /// An op: what is computed, how its gradient is recorded, and which kernels can do it. One folder in `ops/`, one
-/// line in the registry. An op with several passes (forward, input gradient, ...) holds the pass as a field.
-pub trait Operation: Copy + Eq + Hash + Debug {
+/// line in the registry; or any type of another crate, which records it as [`Op::foreign`](crate::ops::Op::foreign). An op
+/// with several passes (forward, input gradient, ...) holds the pass as a field.
+pub trait Operation: Copy + Eq + Hash + Debug + Send + Sync + 'static {
     /// How many kinds of test cases [`Operation::case`] makes: at least one for each pass.
     const VARIANTS: usize;
 
@@ -20,6 +22,13 @@ pub trait Operation: Copy + Eq + Hash + Debug {
 
     /// Name of the CPU kernel that does whatever the op does, faster than the reference; most ops have one or none.
     const KERNEL: Option<&'static str> = None;
+
+    /// PTX that an op of another crate brings along: the entries that [`Operation::run_cuda`] launches.
+    const PTX: &'static [Brought] = &[];
+
+    /// Shaders that an op of another crate brings along: what [`Operation::run_wgsl`] dispatches as `NAME.ENTRY`. Before each
+    /// stands [`PRELUDE`](crate::kernels::shaders::PRELUDE), as before those that ship.
+    const WGSL: &'static [Brought] = &[];
 
     /// `op` or `op.pass`, as in kernel symbols: `conv2d.dgrad`.
     fn name(&self) -> &'static str;

@@ -13,6 +13,7 @@ use super::pass::precision::{Precision, precision};
 use super::pass::prune::prune;
 use super::record::{Node, Origin, Program, Value};
 use crate::base::{DType, Spec};
+use crate::kernels::manifest;
 use crate::kernels::shaders::Offered;
 use crate::ops::Op;
 
@@ -231,7 +232,26 @@ pub fn slabs<'p, P: std::ops::Deref<Target = Plan> + 'p>(
     sizes
 }
 
-/// Plans one program on slabs that hold `states`.
+/// Plans one program on slabs that hold `states`: passes, kernels, addresses, proof.
+///
+/// ```
+/// use g2d::base::Spec;
+/// use g2d::ops::leaky_relu::LeakyRelu;
+/// use g2d::program::{Kernels, Precision, Recorder, StateLayout, plan};
+///
+/// let mut r = Recorder::new();
+/// let x = r.input("x", Spec::activation([2, 3]));
+/// let y = r.scope("layer", |r| r.one(LeakyRelu::fwd(0.1), &[x]))?;
+/// r.output("y", y);
+/// let program = r.finish();
+/// let states = StateLayout::of(&program, Precision::Exact);
+///
+/// // For a GPU, on a machine that has none.
+/// let planned = plan(program, &states, Kernels::Cuda)?;
+/// assert_eq!(planned.launches.len(), 1);
+/// assert!(planned.to_string().contains("layer leaky_relu.fwd/eights"));
+/// # Ok::<(), g2d::Error>(())
+/// ```
 pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<Checked, PlanError> {
     let program = precision(prune(program), states.precision);
     let home = place(&program);
@@ -504,6 +524,16 @@ impl Plan {
         self.inputs.iter().find(|(input, _)| input == name).map(|&(_, buffer)| &self.buffers[buffer])
     }
 
+    /// Names and digests (blake3) of the texts from which its kernels come that ops of other crates bring along.
+    pub fn brought(&self) -> BTreeMap<&'static str, String> {
+        let texts = self.launches.iter().flat_map(|launch| match self.backend {
+            Backend::Cpu => &[],
+            Backend::Cuda => launch.op.ptx(),
+            Backend::Wgpu => launch.op.shaders(),
+        });
+        texts.map(|text| (text.name, manifest::digest(text.text))).collect()
+    }
+
     /// Work of all launches.
     pub fn cost(&self) -> Cost {
         self.launches.iter().fold(Cost::default(), |sum, launch| Cost {
@@ -528,7 +558,8 @@ fn address(buffer: &Buffer) -> String {
     format!("{slab}+{:x}", buffer.offset)
 }
 
-/// One line per launch (scope, kernel, outputs with their addresses, addresses of the inputs, GFLOP, MiB), then memory by class.
+/// One line per launch (scope, kernel, outputs with their addresses, addresses of the inputs, GFLOP, MiB), one per text of
+/// kernels that an op of another crate brings along, then memory by class.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 6;
@@ -565,6 +596,9 @@ impl fmt::Display for Plan {
                 launch.cost.flops as f64 / 1e9,
                 launch.cost.bytes as f64 / f64::from(1 << 20)
             )?;
+        }
+        for (name, digest) in self.brought() {
+            writeln!(f, "kernels of {name}, blake3 {digest}")?;
         }
         for (slab, bytes) in &self.slabs {
             writeln!(f, "{:14} {bytes:12} bytes", format!("{slab:?}"))?;

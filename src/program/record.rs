@@ -193,6 +193,42 @@ impl From<RecordError> for Misfit {
 }
 
 /// Writes a program down. Scopes become the prefixes of parameter names.
+///
+/// ```
+/// use g2d::base::Spec;
+/// use g2d::ops::cross_entropy::CrossEntropy;
+/// use g2d::ops::linear::Linear;
+/// use g2d::program::Recorder;
+/// use g2d::program::record::Init;
+///
+/// let mut r = Recorder::new();
+/// let x = r.input("x", Spec::activation([4, 8]));
+/// let classes = r.input("classes", Spec::index([4]));
+/// let logits = r.scope("head", |r| {
+///     let weight = r.parameter("weight", [3, 8], Init::Normal(0.1));
+///     r.one(Linear::fwd(), &[x, weight])
+/// })?;
+/// assert_eq!(r.shape(logits).dims(), [4, 3]);
+/// let loss = r.one(CrossEntropy::fwd(), &[logits, classes])?;
+/// r.differentiate(loss)?;
+///
+/// let program = r.finish();
+/// assert_eq!(program.states[0].name, "head.weight");
+/// assert_eq!(program.gradients.len(), 1);
+/// # Ok::<(), g2d::program::record::RecordError>(())
+/// ```
+///
+/// What does not fit is found here and told with its scope:
+///
+/// ```
+/// # use g2d::base::Spec;
+/// # use g2d::program::Recorder;
+/// # use g2d::ops::linear::Linear;
+/// let mut r = Recorder::new();
+/// let [x, w] = [[4, 8], [3, 7]].map(|shape| r.input("value", Spec::exact(shape)));
+/// let refused = r.scope("head", |r| r.one(Linear::fwd(), &[x, w])).unwrap_err();
+/// assert!(refused.to_string().starts_with("head: linear.fwd: "));
+/// ```
 #[derive(Debug)]
 pub struct Recorder {
     identity: u32,

@@ -184,6 +184,24 @@ pub fn plan_within(options: &Options, capacity: Capacity) -> Result<Arc<Checked>
 }
 
 /// A model in memory. Two sessions share nothing; one session is used by one thread at a time.
+///
+/// ```
+/// use g2d::model::batch::{Source, TextBatch};
+/// use g2d::model::config::Config;
+/// use g2d::train::session::{Films, Options, Session};
+///
+/// let config = Config { warmup_steps: 0, ..Config::preset("micro")? };
+/// let pixels = config.image_size * config.image_size;
+/// let mut session = Session::open(Options { source: Source::Numbers, ..Options::new(config.clone(), 2, 8) })?;
+///
+/// // Two films, and two reports of 5 and 3 tokens.
+/// let films: Vec<f32> = (0..2 * pixels).map(|at| (at % 97) as f32 / 97.0).collect();
+/// let reports = TextBatch::pack(&[2, 5, 6, 7, 3, 2, 9, 3], &[5, 3], 8, &config)?;
+/// let first = session.step(Films::Numbers(&films), &reports, 1e-3)?;
+/// let second = session.step(Films::Numbers(&films), &reports, 1e-3)?;
+/// assert!(first.total.is_finite() && second.total != first.total);
+/// # Ok::<(), g2d::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Session {
     options: Options,

@@ -145,6 +145,7 @@ pub type Values<N> = Vec<(Spec, Data<N>)>;
 /// Runs a case: rows behind its extent are poisoned, and what comes out must be written in full, finite, and untouched
 /// behind the extent.
 pub fn run<N: Number>(case: &Case<Op>, kernel: Kernel<'_, N>) -> Result<Values<N>, String> {
+    case.op.infer(&specs(case)).map_err(|misfit| format!("its own case does not fit: {misfit}"))?;
     run_by(case, |inputs, byte| Ok(launch(&case.op, kernel, inputs, byte)))
 }
 
@@ -315,7 +316,7 @@ pub fn case(position: usize, variant: usize, size: &Size, draw: u64) -> Case<Op>
 
 /// Sizes at which a device does what it does at no small one.
 pub fn large(position: usize, variant: usize) -> impl Iterator<Item = Size> {
-    ops::LARGE[position].iter().filter(move |&&(of, _)| of == variant).map(|&(_, size)| size)
+    super::Subject::from(position).large(variant)
 }
 
 /// A size at which nothing degenerates.

@@ -69,6 +69,9 @@ pub trait Target {
     /// Names of everything that was run, with what each takes of the device where that is known.
     fn asked(&self) -> Vec<(String, Option<Attributes>)>;
 
+    /// Takes kernels from the texts that an op brings along too.
+    fn bring(&mut self, op: &Op) -> Result<(), Failure>;
+
     /// Memory, at least one byte.
     fn allocate(&mut self, bytes: u64) -> Result<u64, Failure>;
 
@@ -178,6 +181,7 @@ pub(super) fn launch<T: Target>(
     precision: Precision,
     launched: &mut dyn FnMut(&str),
 ) -> Result<Values<f64>, Failure> {
+    target.bring(op)?;
     let specs: Vec<Spec> = inputs.iter().map(|&(spec, _)| spec).collect();
     let inferred = op.infer(&specs)?;
     let mut given = inputs.to_vec();

@@ -7,6 +7,8 @@ mod content;
 pub mod cpu;
 pub mod device;
 pub mod golden;
+pub mod gradients;
+pub mod interpret;
 pub mod last_step;
 pub mod opened;
 mod places;
@@ -23,14 +25,67 @@ pub use target::Shaders;
 use self::cases::Expected;
 use self::compare::Storage;
 use self::device::{Failure, Target, planned};
+use crate::base::Rng;
 use crate::ops::Op;
-use crate::program::{Case, Size};
+use crate::program::{Case, Operation, Size};
 
-/// Which case is tried: position and variant in the registry, the small numbers it is made of, and how it is stored.
+/// Whose cases are tried.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject {
+    /// An op of this crate, by its position in [`REGISTRY`](crate::ops::REGISTRY).
+    Registered(usize),
+    /// An op of another crate.
+    Foreign {
+        /// Makes its cases, as [`Operation::case`].
+        case: fn(usize, &Size, &mut Rng) -> Case<Op>,
+        /// See [`Operation::LARGE`].
+        large: &'static [(usize, Size)],
+    },
+}
+
+impl From<usize> for Subject {
+    fn from(position: usize) -> Self {
+        Self::Registered(position)
+    }
+}
+
+impl Subject {
+    /// Of an op of another crate.
+    pub fn foreign<O: Operation>() -> Self {
+        Self::Foreign { case: |variant, size, rng| O::case(variant, size, rng).map(Op::foreign), large: O::LARGE }
+    }
+
+    /// The case of that kind; `draw` names the numbers in it.
+    pub fn case(self, variant: usize, size: &Size, draw: u64) -> Case<Op> {
+        match self {
+            Self::Registered(position) => cases::case(position, variant, size, draw),
+            Self::Foreign { case, .. } => case(variant, size, &mut Rng::new(draw, self.stream(variant), 0)),
+        }
+    }
+
+    /// Sizes at which a device does what it does at no small one.
+    pub fn large(self, variant: usize) -> impl Iterator<Item = Size> {
+        let all = match self {
+            Self::Registered(position) => crate::ops::LARGE[position],
+            Self::Foreign { large, .. } => large,
+        };
+        all.iter().filter(move |&&(of, _)| of == variant).map(|&(_, size)| size)
+    }
+
+    /// The stream of random numbers of a kind of case.
+    fn stream(self, variant: usize) -> u32 {
+        match self {
+            Self::Registered(position) => (position * 64 + variant) as u32,
+            Self::Foreign { .. } => 0x8000_0000 + variant as u32,
+        }
+    }
+}
+
+/// Which case is tried: whose and which kind, the small numbers it is made of, and how it is stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Spot {
-    /// Position in [`REGISTRY`](crate::ops::REGISTRY).
-    pub position: usize,
+    /// Of which op.
+    pub subject: Subject,
     /// Kind of case.
     pub variant: usize,
     /// From which its shapes are made.
@@ -48,7 +103,7 @@ impl Spot {
     }
 
     fn drawn(&self, at: u64) -> Case<Op> {
-        planned(cases::case(self.position, self.variant, &self.size, self.draw.wrapping_add(at)), self.storage)
+        planned(self.subject.case(self.variant, &self.size, self.draw.wrapping_add(at)), self.storage)
     }
 
     /// What results are held against.

@@ -54,7 +54,7 @@ impl Scheduled {
 
 /// The two schedules of a case: the natural one and `asked`, or two drawn for the case if that is 0.
 pub fn pair(spot: &Spot, asked: u64) -> [u64; 2] {
-    let mut rng = Rng::new(spot.draw, STREAM, (spot.position * 64 + spot.variant) as u64);
+    let mut rng = Rng::new(spot.draw, STREAM, spot.subject.stream(spot.variant).into());
     // 0 is the natural one; an even and an odd number are two.
     let [even, odd] = [(u64::from(rng.next_u32()) + 1) << 1, u64::from(rng.next_u32()) << 1 | 1];
     if asked == 0 { [even, odd] } else { [0, asked] }
@@ -134,7 +134,7 @@ done:
     fn spot(draw: u64) -> Spot {
         let position = REGISTRY.iter().position(|&(name, _)| name == "finite").unwrap();
         let size = Size { batch: 3, side: 9, channels: 100, extra: 9 };
-        Spot { position, variant: 0, size, draw, storage: Storage::F32 }
+        Spot { subject: position.into(), variant: 0, size, draw, storage: Storage::F32 }
     }
 
     #[test]

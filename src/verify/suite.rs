@@ -11,15 +11,15 @@ use super::cases::{self, Expected};
 use super::compare::Storage;
 use super::device::{Failure, Target};
 use super::schedules::{self, Scheduled};
-use super::{Shaders, Spot, cpu};
+use super::{Shaders, Spot, Subject, cpu, gradients};
 use crate::base::Rng;
 use crate::cuda::Modules;
 use crate::cuda::driver::{Attributes, DriverError};
 use crate::error::Error;
-use crate::kernels::Library;
 use crate::kernels::shaders::{Offered, SHADERS, Shader};
+use crate::kernels::{Library, manifest};
 use crate::ops::{Op, REGISTRY};
-use crate::program::{Case, Size};
+use crate::program::{Case, Operation, Size};
 use crate::train::Device;
 use crate::wgpu::GpuError;
 
@@ -28,7 +28,7 @@ use crate::wgpu::GpuError;
 pub struct Suite {
     /// Whose kernels.
     pub device: Device,
-    /// Folders of ops; empty: all.
+    /// Folders of ops that [`Suite::run`] tries; empty: all.
     pub ops: Vec<String>,
     /// Shapes for each kind of case and each stored type.
     pub cases: usize,
@@ -64,6 +64,9 @@ pub struct Report {
     pub entries: BTreeMap<String, Option<Attributes>>,
     /// Entries that no case launched; empty where only some ops were asked for.
     pub untried: Vec<String>,
+    /// Passes of an op of another crate with a gradient rule, and what is wrong with it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<&'static str, Option<String>>,
 }
 
 impl Report {
@@ -72,6 +75,7 @@ impl Report {
         self.kernels.values().all(|line| line.failure.is_none())
             && self.uncovered.is_empty()
             && self.untried.is_empty()
+            && self.rules.values().all(Option::is_none)
             && !self.kernels.is_empty()
     }
 
@@ -93,9 +97,12 @@ impl Report {
                 Err(failure) => {
                     ran = true;
                     line.reports += usize::from(failure.is_report());
-                    let what =
-                        || format!("{failure}; case: {} as {}", cases::describe(&case), cases::name(spot.storage));
-                    line.failure.get_or_insert_with(what);
+                    if line.failure.is_none() {
+                        let again = |spot: &Spot| check(spot, kernel, &spot.expected()?);
+                        let (least, failure) = shrunk(*spot, failure, again);
+                        let (case, storage) = (cases::describe(&least.case()), cases::name(spot.storage));
+                        line.failure = Some(format!("{failure}; case: {case} as {storage}"));
+                    }
                 }
             }
         }
@@ -118,6 +125,40 @@ impl Report {
     }
 }
 
+/// Steps by which a failing case is made smaller, at most.
+const SHRINKS: usize = 40;
+
+/// A case nearby that fails too and of which none of the numbers it is made from can be smaller, and how it fails. After a
+/// fault nothing runs on a GPU any more, so there a case stays as it is.
+fn shrunk(
+    mut spot: Spot,
+    mut failure: Failure,
+    mut check: impl FnMut(&Spot) -> Result<f64, Failure>,
+) -> (Spot, Failure) {
+    for _ in 0..SHRINKS {
+        if matches!(failure, Failure::Driver(_) | Failure::Gpu(_)) {
+            break;
+        }
+        let mut fails = |size| {
+            let smaller = Spot { size, ..spot };
+            check(&smaller).err().filter(|why| !matches!(why, Failure::Refused(_))).map(|why| (smaller, why))
+        };
+        let Some(smaller) = smaller(spot.size).find_map(&mut fails) else { break };
+        (spot, failure) = smaller;
+    }
+    (spot, failure)
+}
+
+/// The same with one of its numbers smaller, most at first.
+fn smaller(size: Size) -> impl Iterator<Item = Size> {
+    let less = |number: usize| [1, number / 2, number - 1].into_iter().filter(move |&less| 0 < less && less < number);
+    let batch = less(size.batch).map(move |batch| Size { batch, ..size });
+    let side = less(size.side).map(move |side| Size { side, ..size });
+    let channels = less(size.channels).map(move |channels| Size { channels, ..size });
+    let extra = less(size.extra).map(move |extra| Size { extra, ..size });
+    batch.chain(side).chain(channels).chain(extra)
+}
+
 /// Sizes that a case is made from: small ones, and every second time one that is wider than a kernel's tile along one side.
 fn size(rng: &mut Rng) -> Size {
     let mut size =
@@ -132,7 +173,12 @@ fn size(rng: &mut Rng) -> Size {
 }
 
 impl Suite {
-    /// Runs it. `observe` is told how many kinds of cases are done, of how many.
+    /// What `g2d verify` does by default: every op, the kernels that ship.
+    pub fn new(device: Device) -> Self {
+        Self { device, ops: Vec::new(), cases: 6, seed: 0, library: Library::shipped() }
+    }
+
+    /// Runs it on ops of this crate. `observe` is told how many kinds of cases are done, of how many.
     ///
     /// # Errors
     /// If an op is not known, or there is no such device.
@@ -142,7 +188,58 @@ impl Suite {
             return Err(SuiteError::NoOp { op: unknown.clone(), all });
         }
         let wanted = |position: usize| self.ops.is_empty() || self.ops.iter().any(|op| op == REGISTRY[position].0);
-        let kinds: Vec<(usize, usize)> = cases::registry().filter(|&(position, _)| wanted(position)).collect();
+        let kinds = cases::registry().filter(|&(position, _)| wanted(position));
+        let kinds: Vec<(Subject, usize)> = kinds.map(|(position, variant)| (position.into(), variant)).collect();
+        let mut report = self.tried(&kinds, observe)?;
+        if self.ops.is_empty() {
+            let offered = self.device.adapter()?.map_or_else(Offered::default, |adapter| adapter.offered);
+            report.untried = self.entries(offered).filter(|symbol| !report.entries.contains_key(symbol)).collect();
+        }
+        Ok(report)
+    }
+
+    /// Does with an op of another crate what is done with those of this one: its kernels on the device against its own
+    /// reference in f64, under the same checkers, and its gradient rules against central differences. It need not take every
+    /// stored type. Every entry that it brings along has to be launched.
+    ///
+    /// # Errors
+    /// If there is no such device.
+    pub fn foreign<O: Operation>(&self) -> Result<Report, SuiteError> {
+        let subject = Subject::foreign::<O>();
+        let kinds: Vec<(Subject, usize)> = (0..O::VARIANTS).map(|variant| (subject, variant)).collect();
+        let mut report = self.tried(&kinds, &|_, _| {})?;
+        let took = |pass: &str, kernel: &str| {
+            kernel.split_once('/').is_some_and(|(of, _)| pass.starts_with(&format!("{of} as ")))
+        };
+        let kernels = &report.kernels;
+        report.uncovered.retain(|pass| !kernels.iter().any(|(kernel, line)| line.passed > 0 && took(pass, kernel)));
+        for variant in 0..O::VARIANTS {
+            for (draw, size) in (0..).zip(&gradients::SIZES) {
+                let case = subject.case(variant, size, draw);
+                if !case.differentiable.is_empty() {
+                    let what = || gradients::check(&case).err();
+                    let wrong = report.rules.entry(case.op.name()).or_default();
+                    *wrong = wrong.take().or_else(what);
+                }
+            }
+        }
+        let shaders = O::WGSL.iter().map(|&text| Shader::from(text));
+        let entries: Vec<String> = match self.device {
+            Device::Cpu => Vec::new(),
+            Device::Cuda(_) | Device::CudaEmulated(_) => O::PTX
+                .iter()
+                .flat_map(|text| manifest::entries(text.text))
+                .flatten()
+                .map(|entry| entry.symbol)
+                .collect(),
+            Device::Wgpu(_) => shaders.flat_map(names).collect(),
+        };
+        report.untried = entries.into_iter().filter(|symbol| !report.entries.contains_key(symbol)).collect();
+        Ok(report)
+    }
+
+    /// What becomes of cases of these kinds.
+    fn tried(&self, kinds: &[(Subject, usize)], observe: &(dyn Fn(usize, usize) + Sync)) -> Result<Report, SuiteError> {
         let done = Mutex::new((0, Report::default()));
         let finish = |found: Report| {
             let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -155,7 +252,6 @@ impl Suite {
             _ => None,
         };
         let (driver, gpu) = (self.device.driver()?, self.device.gpu()?);
-        let offered = gpu.as_ref().map_or(Offered::default(), |gpu| gpu.offered());
         match (driver, gpu) {
             // A GPU is one; its kernels are compiled once.
             (Some(driver), _) if schedule.is_none() => {
@@ -170,11 +266,7 @@ impl Suite {
             }),
             (None, None) => kinds.par_iter().for_each(|&kind| finish(self.on_processor(kind))),
         }
-        let mut report = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).1;
-        if self.ops.is_empty() {
-            report.untried = self.entries(offered).filter(|symbol| !report.entries.contains_key(symbol)).collect();
-        }
-        Ok(report)
+        Ok(done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).1)
     }
 
     /// Names of everything that the cases of all ops must launch, on an adapter that offers this.
@@ -187,16 +279,14 @@ impl Suite {
             }
             Device::Wgpu(_) => {
                 let of_op = |shader: &&Shader| REGISTRY.iter().any(|&(op, _)| op == shader.file);
-                let entries =
-                    |shader: &'static Shader| shader.entries().map(|entry| format!("{}.{entry}", shader.name));
-                let symbols = SHADERS.iter().filter(of_op).flat_map(entries);
+                let symbols = SHADERS.iter().filter(of_op).copied().flat_map(names);
                 Box::new(symbols.filter(move |symbol| offered.lacks(symbol).is_none()))
             }
         }
     }
 
     /// All cases of one kind on a device.
-    fn on_device<T: Target>(&self, kind: (usize, usize), target: &mut T) -> Report {
+    fn on_device<T: Target>(&self, kind: (Subject, usize), target: &mut T) -> Report {
         let kernels = |case: &Case<Op>| T::kernels(&case.op).to_vec();
         let mut report =
             self.kind(kind, T::STORAGES, kernels, |spot, kernel, expected| spot.check(target, kernel, expected));
@@ -205,7 +295,7 @@ impl Suite {
     }
 
     /// All cases of one kind on an emulated device, each on two schedules.
-    fn emulated(&self, kind: (usize, usize), asked: u64) -> Report {
+    fn emulated(&self, kind: (Subject, usize), asked: u64) -> Report {
         let mut device = Scheduled::new(self.library.clone());
         let kernels = |case: &Case<Op>| case.op.cuda().to_vec();
         let mut report = self.kind(kind, Modules::STORAGES, kernels, |spot, kernel, expected| {
@@ -216,7 +306,7 @@ impl Suite {
     }
 
     /// All cases of one kind on the processor.
-    fn on_processor(&self, kind: (usize, usize)) -> Report {
+    fn on_processor(&self, kind: (Subject, usize)) -> Report {
         let check = |spot: &Spot, kernel, expected: &Expected| cpu::check(&spot.case(), kernel, spot.storage, expected);
         self.kind(kind, &[Storage::F32, Storage::Bf16], cpu::kernels, check)
     }
@@ -224,23 +314,28 @@ impl Suite {
     /// All cases of one kind, by those of the kernels for which `check` does not refuse.
     fn kind(
         &self,
-        (position, variant): (usize, usize),
+        (subject, variant): (Subject, usize),
         storages: &[Storage],
         kernels: impl Fn(&Case<Op>) -> Vec<&'static str>,
         mut check: impl FnMut(&Spot, &'static str, &Expected) -> Result<f64, Failure>,
     ) -> Report {
         let mut report = Report::default();
-        let mut rng = Rng::new(self.seed, (position * 64 + variant) as u32, 1);
+        let mut rng = Rng::new(self.seed, subject.stream(variant), 1);
         for &storage in storages {
             let mut sizes: Vec<Size> = (0..self.cases).map(|_| size(&mut rng)).collect();
-            sizes.extend(cases::large(position, variant));
+            sizes.extend(subject.large(variant));
             for size in sizes {
-                let spot = Spot { position, variant, size, draw: u64::from(rng.next_u32()), storage };
+                let spot = Spot { subject, variant, size, draw: u64::from(rng.next_u32()), storage };
                 report.take(&spot, &kernels, &mut check);
             }
         }
         report
     }
+}
+
+/// `NAME.ENTRY` of every entry of a shader.
+fn names(shader: Shader) -> impl Iterator<Item = String> {
+    shader.entries().map(move |entry| format!("{}.{entry}", shader.name))
 }
 
 fn expected_of<'a>(spot: &Spot, expected: &'a mut Option<Expected>) -> Result<&'a Expected, Failure> {

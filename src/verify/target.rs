@@ -34,6 +34,10 @@ impl Target for Modules {
             .collect()
     }
 
+    fn bring(&mut self, op: &Op) -> Result<(), Failure> {
+        Ok(Modules::bring(self, op.ptx())?)
+    }
+
     fn allocate(&mut self, bytes: u64) -> Result<u64, Failure> {
         Ok(self.driver.allocate(bytes)?.0)
     }
@@ -114,6 +118,10 @@ impl Target for Shaders {
 
     fn asked(&self) -> Vec<(String, Option<Attributes>)> {
         self.asked.iter().map(|&symbol| (symbol.to_owned(), None)).collect()
+    }
+
+    fn bring(&mut self, op: &Op) -> Result<(), Failure> {
+        Ok(self.gpu.bring(op.shaders())?)
     }
 
     fn allocate(&mut self, bytes: u64) -> Result<u64, Failure> {

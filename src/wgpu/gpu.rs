@@ -7,6 +7,7 @@
 
 use serde::Serialize;
 
+use crate::kernels::Brought;
 use crate::kernels::shaders::Offered;
 use crate::program::ShaderCall;
 
@@ -122,6 +123,9 @@ pub trait Gpu: Send + Sync {
 
     /// GPU to host, once everything submitted is done. `from` is a multiple of 4.
     fn download(&self, from: u64, bytes: &mut [u8]) -> Result<(), GpuError>;
+
+    /// Takes shaders from these texts too; those that are there already stay. An error if another has the name of one.
+    fn bring(&self, shaders: &'static [Brought]) -> Result<(), GpuError>;
 
     /// Makes calls ready, in order: pipelines, parameters, bindings.
     fn record(&self, calls: &[ShaderCall]) -> Result<Recording, GpuError>;

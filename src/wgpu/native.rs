@@ -1,5 +1,6 @@
 //! [`Gpu`] by the crate `wgpu`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,8 @@ use wgpu::{
 
 use super::adapter::Checks;
 use super::gpu::{Gpu, GpuError, Recording};
-use crate::kernels::shaders::{self, Offered, Shader};
+use crate::kernels::Brought;
+use crate::kernels::shaders::{self, Offered, PRELUDE, SHADERS, Shader};
 use crate::program::device::ALIGNMENT;
 use crate::program::{Binding, ShaderCall};
 
@@ -49,6 +51,8 @@ struct Faults {
 struct Held {
     /// By address.
     allocations: BTreeMap<u64, Vec<Buffer>>,
+    /// Shaders that do not ship, without the prelude.
+    brought: Vec<Shader>,
     modules: HashMap<&'static str, ShaderModule>,
     pipelines: HashMap<&'static str, ComputePipeline>,
     recordings: HashMap<Recording, Vec<Dispatch>>,
@@ -144,14 +148,13 @@ impl Native {
         buffer.map(|buffer| (buffer, offset, bytes)).ok_or_else(nowhere)
     }
 
-    fn module(&self, shader: &'static Shader) -> ShaderModule {
-        let source = ShaderSource::Wgsl(shader.text.into());
-        let descriptor = ShaderModuleDescriptor { label: Some(shader.name), source };
-        match self.checks {
+    fn module(&self, name: &str, text: Cow<'_, str>, checks: Checks) -> ShaderModule {
+        let descriptor = ShaderModuleDescriptor { label: Some(name), source: ShaderSource::Wgsl(text) };
+        match checks {
             Checks::On => self.device.create_shader_module(descriptor),
             // SAFETY: without the checks that wgpu writes into shaders, one that leaves a buffer, divides by zero or never ends does
-            // whatever the driver makes of it. The texts are ours and not a user's, and without the checks, in memory guarded on
-            // both sides, each stays within its buffers and gives the same bits (tests/shaders).
+            // whatever the driver makes of it. The texts are ours and not a user's (`pipeline`), and without the checks, in memory
+            // guarded on both sides, each stays within its buffers and gives the same bits (tests/shaders).
             #[allow(unsafe_code)]
             Checks::Off => unsafe {
                 self.device.create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked())
@@ -164,18 +167,29 @@ impl Native {
             return Ok(pipeline.clone());
         }
         let refused = |why: String| GpuError::Shader { symbol: symbol.into(), why };
-        let (shader, entry) = shaders::find(symbol).ok_or_else(|| refused("it does not ship".into()))?;
         if let Some(needs) = self.offered.lacks(symbol) {
             return Err(refused(format!("it needs {needs}, which the adapter does not offer")));
         }
-        let module = held.modules.entry(shader.name).or_insert_with(|| self.module(shader));
+        let (entry, checks, module) = match shaders::find(symbol) {
+            Some((shader, entry)) => {
+                let module = || self.module(shader.name, shader.text.into(), self.checks);
+                (entry, self.checks, held.modules.entry(shader.name).or_insert_with(module))
+            }
+            None => {
+                let found = held.brought.iter().find_map(|shader| Some((*shader, shader.entry(symbol)?)));
+                let (shader, entry) = found.ok_or_else(|| refused("it does not ship, and no op brings it".into()))?;
+                // What somebody else wrote keeps every check.
+                let module = || self.module(shader.name, format!("{PRELUDE}{}", shader.text).into(), Checks::On);
+                (entry, Checks::On, held.modules.entry(shader.name).or_insert_with(module))
+            }
+        };
         let pipeline = self.device.create_compute_pipeline(&ComputePipelineDescriptor {
             label: Some(symbol),
             layout: None,
             module,
             entry_point: Some(entry),
             compilation_options: PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: self.checks == Checks::On,
+                zero_initialize_workgroup_memory: checks == Checks::On,
                 ..PipelineCompilationOptions::default()
             },
             cache: None,
@@ -262,6 +276,21 @@ impl Gpu for Native {
         mapped.recv().map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
         let view = staging.get_mapped_range(..).map_err(|why| failed(why.to_string()))?;
         bytes.copy_from_slice(&view[..bytes.len()]);
+        Ok(())
+    }
+
+    fn bring(&self, shaders: &'static [Brought]) -> Result<(), GpuError> {
+        let mut held = lock(&self.held);
+        for &one in shaders {
+            match SHADERS.iter().chain(&held.brought).find(|shader| shader.name == one.name) {
+                None => held.brought.push(one.into()),
+                Some(shader) if shader.text == one.text => {}
+                Some(_) => {
+                    let why = "another shader has that name; give it another".into();
+                    return Err(GpuError::Shader { symbol: one.name.into(), why });
+                }
+            }
+        }
         Ok(())
     }
 

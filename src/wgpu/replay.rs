@@ -78,6 +78,9 @@ impl Replay {
     pub fn open(gpu: Arc<dyn Gpu>, plans: &[Arc<Checked>]) -> Result<Self, ReplayError> {
         let mut replay =
             Self { gpu, slabs: BTreeMap::new(), kept: BTreeMap::new(), allocated: Vec::new(), plans: Vec::new() };
+        for launch in plans.iter().flat_map(|plan| &plan.launches) {
+            replay.gpu.bring(launch.op.shaders())?;
+        }
         let mut taken = 0;
         for (slab, bytes) in slabs(plans) {
             let at = replay.allocate(bytes).map_err(|source| ReplayError::Memory { slab, bytes, taken, source })?;

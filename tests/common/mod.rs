@@ -6,10 +6,9 @@ pub mod browser;
 pub mod command;
 pub mod films;
 pub mod fixtures;
-pub mod interpret;
 pub mod ledger;
 pub mod scan;
 pub mod torch_files;
 
-#[allow(unused_imports, reason = "no test file uses both")]
-pub use g2d::verify::{cases, compare};
+#[allow(unused_imports, reason = "no test file uses all")]
+pub use g2d::verify::{cases, compare, interpret};

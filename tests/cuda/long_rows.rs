@@ -15,7 +15,7 @@ fn sums_over_long_rows_agree_with_the_reference() {
     for (variant, extra) in [(7, 259), (8, 259), (7, 2056), (8, 2056)] {
         for storage in [Storage::F32, Storage::Bf16] {
             let size = Size { batch: 2, side: 20, channels: 1, extra };
-            let spot = Spot { position, variant, size, draw: 3, storage };
+            let spot = Spot { subject: position.into(), variant, size, draw: 3, storage };
             let expected = spot.expected().expect("the reference is right");
             for kernel in spot.case().op.cuda() {
                 match spot.check(&mut device::modules(1, device::library()), kernel, &expected) {

@@ -14,7 +14,7 @@ fn check(op: &str, variants: &[usize], size: Size) {
     let position = REGISTRY.iter().position(|&(name, _)| name == op).expect("it is registered");
     for (draw, &variant) in variants.iter().enumerate() {
         for storage in [Storage::F32, Storage::Bf16] {
-            let spot = Spot { position, variant, size, draw: draw as u64, storage };
+            let spot = Spot { subject: position.into(), variant, size, draw: draw as u64, storage };
             let expected = spot.expected().expect("the reference");
             for &kernel in spot.case().op.cuda() {
                 let mut modules = device::modules(draw as u64, device::library());

@@ -43,7 +43,7 @@ struct Ran {
 
 fn check(position: usize, variant: usize, size: Size, draw: u64, ran: &mut Ran) -> Result<(), String> {
     for storage in [Storage::F32, Storage::Bf16] {
-        let spot = Spot { position, variant, size, draw, storage };
+        let spot = Spot { subject: position.into(), variant, size, draw, storage };
         let op = spot.case().op;
         let mut expected = None;
         for &kernel in op.cuda() {

@@ -183,7 +183,7 @@ fn trials() -> BTreeMap<&'static str, Vec<Arc<Trial>>> {
     for (position, variant) in cases::registry() {
         for (at, size) in SIZES.into_iter().chain(cases::large(position, variant)).enumerate() {
             for storage in [Storage::F32, Storage::Bf16] {
-                let spot = Spot { position, variant, size, draw: 5 + at as u64, storage };
+                let spot = Spot { subject: position.into(), variant, size, draw: 5 + at as u64, storage };
                 let case = spot.case();
                 let inputs = cases::specs(&case);
                 let outputs = case.op.infer(&inputs).expect("a case of its own").specs;

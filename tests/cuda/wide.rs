@@ -32,7 +32,7 @@ fn rows_of_whole_pieces_and_others() {
     for (position, variant) in spots {
         for (channels, storage) in [(24, Storage::F32), (24, Storage::Bf16), (20, Storage::F32), (20, Storage::Bf16)] {
             let size = Size { batch: 3, side: 7, channels, extra: 5 };
-            let spot = Spot { position, variant, size, draw: 3, storage };
+            let spot = Spot { subject: position.into(), variant, size, draw: 3, storage };
             let op = spot.case().op;
             let expected = spot.expected().expect("the reference");
             for &kernel in op.cuda() {

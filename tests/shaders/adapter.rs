@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use g2d::base::Spec;
+use g2d::kernels::Brought;
 use g2d::kernels::shaders::Offered;
 use g2d::ops::gelu::Gelu;
 use g2d::program::{Binding, Kernels, Precision, Recorder, ShaderCall, StateLayout, plan};
@@ -109,6 +110,10 @@ impl Gpu for Losing {
 
     fn download(&self, from: u64, bytes: &mut [u8]) -> Result<(), GpuError> {
         self.gpu.download(from, bytes)
+    }
+
+    fn bring(&self, shaders: &'static [Brought]) -> Result<(), GpuError> {
+        self.gpu.bring(shaders)
     }
 
     fn record(&self, calls: &[ShaderCall]) -> Result<Recording, GpuError> {

@@ -76,7 +76,7 @@ fn kernels_give_the_same_bits_without_the_checks_that_wgpu_adds() {
     let mut kernels = 0;
     for (position, variant) in cases::registry() {
         for (draw, &size) in sizes.iter().enumerate() {
-            let spot = Spot { position, variant, size, draw: draw as u64, storage: Storage::F32 };
+            let spot = Spot { subject: position.into(), variant, size, draw: draw as u64, storage: Storage::F32 };
             let case = spot.case();
             for &kernel in case.op.wgsl() {
                 let bits = targets.each_mut().map(|target| match run(target, &case, kernel, spot.storage) {

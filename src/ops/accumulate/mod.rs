@@ -2,9 +2,11 @@
 //!
 //! | pass | inputs | output |
 //! |---|---|---|
-//! | `Add { scale }` | a, b | a + scale · b, which may overwrite a |
+//! | `Add { scale }` | a, b (one shape) | a + scale · b, which may overwrite a |
 //! | `Scale { scale }` | b | scale · b |
-//! | `Fill { value }` | | value, one number: the seed of the reverse pass |
+//! | `Fill { value }` | | value \[1\]: the seed of the reverse pass |
+//!
+//! By scale · b: d_a = dy, d_b = scale · dy.
 
 mod cuda;
 mod reference;

@@ -1,4 +1,5 @@
-//! Multi-head self-attention within packed sequences, softmax(q · kᵀ / √D) · v with D = H / heads features per head.
+//! Multi-head self-attention within packed sequences (Vaswani et al., 2017), softmax(q · kᵀ / √D) · v with D = H / heads
+//! features per head.
 //!
 //! | pass | inputs | outputs |
 //! |---|---|---|

@@ -1,4 +1,8 @@
-//! Which pixels of a film are body: plane \[B,H,W\] in \[0,1\] → body \[B,H,W\] bytes, 0 or 1.
+//! Which pixels of a film are body.
+//!
+//! | input | output |
+//! |---|---|
+//! | plane \[B,H,W\] in \[0,1\] | body \[B,H,W\] bytes, 0 or 1 |
 //!
 //! Per image: the pixels brighter than the threshold; the largest 4-connected component of those (the first in raster
 //! order wins a tie); its holes filled, a hole being what is not 4-connected to the border. No bright pixel at all:

@@ -1,4 +1,5 @@
-//! The contrastive loss between images and reports (paper section 3.1), and how often the right report is found.
+//! The contrastive loss between images and reports (paper section 3.1; Radford et al., 2021), and how often the right report
+//! is found.
 //!
 //! | pass | inputs | outputs |
 //! |---|---|---|
@@ -10,6 +11,9 @@
 //! −log softmax(S[i, :])\[i\] (image to text) and of −log softmax(S[:, i])\[i\] (text to image), combined by
 //! [`Directions`]. top-k: the share of own images for which fewer than k texts are strictly more similar than
 //! their own, so that identical reports count as hits. No gradient passes through top1 and top5.
+//!
+//! `Bwd`: dS\[i, j\] = seed / (count · temperature) · (softmax(S[i, :])\[j\] − δᵢⱼ) for own i, and likewise by columns, each by its
+//! direction's factor; d_î = Σⱼ dS\[i, j\] · t̂ⱼ, d_t̂ⱼ = Σᵢ dS\[i, j\] · îᵢ; through v̂ = v / ‖v‖: dv = (dv̂ − v̂ (v̂ · dv̂)) / ‖v‖.
 
 mod cuda;
 mod reference;

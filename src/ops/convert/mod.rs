@@ -1,4 +1,10 @@
-//! The same numbers as another kind: `Convert { to }` takes x and gives x as an activation or as exact numbers.
+//! The same numbers as another kind.
+//!
+//! | op | input | output |
+//! |---|---|---|
+//! | `Convert { to }` | x, of any shape | y = x, as an activation or as exact numbers |
+//!
+//! Its gradient is dy as the kind of x.
 //!
 //! Only `mixed` stores the two differently; elsewhere this is a copy.
 

@@ -1,4 +1,5 @@
-//! A loss from the Dice coefficient of all pixels of a batch taken together; for downstream segmentation.
+//! A loss from the Dice coefficient (Milletari et al., 2016) of all pixels of a batch taken together; for downstream
+//! segmentation.
 //!
 //! | pass | inputs | outputs |
 //! |---|---|---|
@@ -7,7 +8,7 @@
 //!
 //! With p = σ(logit), t of the mask in \[0, 1\], and sums over the whole batch, D = (2 Σpt + 1) / (Σp + Σt + 1), so that an
 //! empty mask that is left empty has D = 1. loss = −ln D or 1 − D, by [`Form`]; sums = (Σpt, Σp, Σt), for the backward
-//! pass. The mask is a constant: asking for its gradient is a misfit. Unlike
+//! pass: d_logits = seed · p (1 − p) · (D − 2t) / (Σp + Σt + 1), over D for −ln D. The mask is a constant: asking for its gradient is a misfit. Unlike
 //! [`segmentation_loss`](super::segmentation_loss), whose Dice is the mean of each image's.
 
 mod cuda;

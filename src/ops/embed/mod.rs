@@ -1,11 +1,12 @@
-//! BERT's embeddings: word, position within the sequence, and token type 0, added up.
+//! BERT's embeddings (Devlin et al., 2019): word, position within the sequence, and token type 0, added up.
 //!
 //! | pass | inputs | outputs |
 //! |---|---|---|
 //! | `Fwd` | word [V, H], position [P, H], token_type [2, H], ids [rows], order [rows], offsets [B+1] | x [rows, H] |
 //! | `Bwd { vocabulary, positions }` | dx [rows, H], ids, order, offsets | dword [V, H], dposition [P, H], dtype [2, H] |
 //!
-//! `order` lists the real rows sorted by (id, row); the fast gradient finds there what it adds up for each word.
+//! x\[r\] = word\[ids\[r\]\] + position\[r − offsets\[b\]\] + token_type\[0\] for row r of sequence b; `Bwd` sums the rows of dx that
+//! took each row. `order` lists the real rows sorted by (id, row); the fast gradient finds there what it adds up for each word.
 //! Row 0 of dword stays zero: id 0 is the padding token, as with torch's `padding_idx`. Row 1 of dtype is zero. Rows
 //! from the last offset on are neither read nor written.
 

@@ -1,5 +1,10 @@
-//! Whether gradients may be used, and how long they are: inputs any number of exact values, output \[2\]: the sum of
-//! the squares of their numbers, and how many numbers are not finite. The last `losses` inputs are not part of the sum.
+//! Whether gradients may be used, and how long they are.
+//!
+//! | inputs | output |
+//! |---|---|
+//! | g₁, g₂, …: any number of exact values, of any shapes | \[2\]: Σ of the squares of all their numbers, how many numbers are not finite |
+//!
+//! The last `losses` inputs are losses: they count where they are not finite, and are no part of the sum.
 
 mod cpu;
 mod cuda;

@@ -3,7 +3,7 @@
 //!
 //! | pass | inputs | output |
 //! |---|---|---|
-//! | `Fwd` | x | y = x where x > 0, slope · x elsewhere; may overwrite x |
+//! | `Fwd` | x, of any shape | y = x where x > 0, slope · x elsewhere; may overwrite x |
 //! | `Bwd` | dy, y | dx = dy where y > 0, slope · dy elsewhere; may overwrite dy |
 //!
 //! The slope is not negative, so y is above zero where x is: the gradient needs no x.

@@ -6,8 +6,9 @@
 //! | `Bwd` | seed \[1\], logits, mask, sums | d_logits \[B,H,W,1\] |
 //!
 //! dice = mean over images of 1 − (2 Σpt + 1e-5) / (Σp + Σt + 1e-5); bce = mean over pixels of
-//! (1 − t) x − log σ(x); sums = (Σpt, Σp, Σt) of each image, for the backward pass. The mask is by definition not
-//! differentiable.
+//! (1 − t) x − log σ(x); how they are combined, and what p is, says [`Form`]. sums = (Σpt, Σp, Σt) of each image, for the
+//! backward pass: d dice / dp = (q − 2t) / (Σp + Σt + 1e-5) / B with q = 1 − dice of the image, d bce / dx = (σ(x) − t) / (B·H·W).
+//! The mask is by definition not differentiable.
 
 mod cpu;
 mod cuda;

@@ -1,11 +1,10 @@
 //! Evaluates a recorded program node by node with the references, in memory of its own for every value. It is not the
 //! planner and shares nothing with it.
 
-use g2d::base::{Number, Spec};
-use g2d::program::record::Node;
-use g2d::program::{Program, Value};
-
 use super::cases::{Data, launch};
+use crate::base::{Number, Spec};
+use crate::program::record::Node;
+use crate::program::{Program, Value};
 
 /// Values computed so far, by their position in the program.
 pub struct Values<N>(Vec<Option<(Spec, Data<N>)>>);
