@@ -33,7 +33,7 @@ fn better(plan: &Plan, launch: &Launch) -> Vec<(&'static str, String)> {
         backend => {
             let kernels = backend.kernels(&launch.op).iter().take_while(|&&kernel| kernel != launch.kernel);
             let why = |&kernel: &&'static str| try_kernel(backend, &launch.op, kernel, &inputs, &outputs).err();
-            kernels.filter_map(|kernel| Some((*kernel, why(&kernel)?.to_string()))).collect()
+            kernels.filter_map(|kernel| Some((*kernel, why(kernel)?.to_string()))).collect()
         }
     }
 }
