@@ -59,7 +59,7 @@ fn next(me: Thread, sums: ptr<function, Sums>) -> vec4<f32> {
 }
 
 /// Adds the products of the two tiles, in order of the inner extent. Two are added to each other first, which halves the
-/// chain of roundings.
+/// chain of roundings where the compiler leaves it so; lavapipe adds them one by one (benches/NOTES.md).
 fn multiply(me: Thread, turn: u32, sums: ptr<function, Sums>) {
     for (var k = 0u; k < STEP; k += 2u) {
         let line = k * PITCH + me.index / 8u;

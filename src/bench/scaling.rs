@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Spread;
 use super::step::{Stepper, Work};
 use crate::error::Error;
+use crate::train::Capacity;
 use crate::train::session::{self, Options};
 
 /// One size of the step.
@@ -52,7 +53,7 @@ pub fn row(work: &Work, steps: usize) -> Result<Row, Error> {
         ..Options::new(work.config.clone(), work.batch, work.text_length)
     };
     let start = Instant::now();
-    let plan = session::plan_in_pieces(&options, usize::MAX)?;
+    let plan = session::plan_within(&options, Capacity::default())?;
     let plan_s = start.elapsed().as_secs_f64();
     let planned_bytes = plan.slabs.values().map(|&bytes| bytes as u64).sum();
     let (batch, text_len) = (work.batch, work.text_length);

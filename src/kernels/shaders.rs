@@ -216,8 +216,8 @@ mod tests {
     #[test]
     fn every_file_is_in_the_table() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-        let files = std::fs::read_dir(folder).expect("the folder of kernels").flatten();
-        let names = files.filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".wgsl")?.to_owned()));
+        let listed = std::fs::read_dir(folder).expect("the folder of kernels").flatten();
+        let names = listed.filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".wgsl")?.to_owned()));
         let mut names: Vec<String> = names.collect();
         names.sort();
         assert_eq!(names, files(Form::Plain));

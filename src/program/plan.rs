@@ -470,7 +470,7 @@ fn device_kernel(
 }
 
 /// Bytes of workspace that a device's kernel needs for these values, or why it cannot take them.
-fn try_kernel(
+pub fn try_kernel(
     backend: Backend,
     op: &Op,
     kernel: &'static str,
