@@ -529,7 +529,7 @@ impl Plan {
         let texts = self.launches.iter().flat_map(|launch| match self.backend {
             Backend::Cpu => &[],
             Backend::Cuda => launch.op.ptx(),
-            Backend::Wgpu => launch.op.shaders(),
+            Backend::Wgpu(_) => launch.op.shaders(),
         });
         texts.map(|text| (text.name, manifest::digest(text.text))).collect()
     }

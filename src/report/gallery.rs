@@ -151,8 +151,11 @@ fn sheet(rows: &[Vec<Vec<u8>>], tile: usize) -> Option<Vec<u8>> {
     png(&pixels, [columns * tile, rows.len() * tile], ExtendedColorType::L8)
 }
 
+/// The planes of films, and their side.
+type Sheet = (Vec<Vec<Vec<u8>>>, usize);
+
 /// The planes of a sheet of so many films; their side.
-fn planes(file: &[u8], films: usize, columns: std::ops::RangeInclusive<usize>) -> Option<(Vec<Vec<Vec<u8>>>, usize)> {
+fn planes(file: &[u8], films: usize, columns: std::ops::RangeInclusive<usize>) -> Option<Sheet> {
     let (pixels, [width, height]) = gray(file)?;
     let tile = height / films.max(1);
     let across = width.checked_div(tile)?;
@@ -199,7 +202,7 @@ pub fn load(run: &Path, validations: &[u64]) -> (Option<Kept>, Vec<String>) {
 }
 
 /// The maps of one validation and their side; `None` if there is no picture of it.
-fn moment(run: &Path, step: u64, films: usize) -> Result<Option<(Vec<Vec<Vec<u8>>>, usize)>, String> {
+fn moment(run: &Path, step: u64, films: usize) -> Result<Option<Sheet>, String> {
     let path = picture_of(&run.join(FOLDER), step);
     let Some(file) = read(&path)? else { return Ok(None) };
     planes(&file, films, 2..=3).map(Some).ok_or_else(|| format!("{} is damaged", path.display()))

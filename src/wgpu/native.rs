@@ -80,7 +80,7 @@ pub fn descriptor(offered: Offered) -> DeviceDescriptor<'static> {
     required_features.set(Features::SUBGROUP, offered.subgroups.is_some());
     required_features.set(Features::EXPERIMENTAL_COOPERATIVE_MATRIX, offered.cooperative);
     let experimental_features = match offered.cooperative {
-        // wgpu has cooperative matrices as an experiment, which may still have bugs that its validation does not catch. The texts
+        // SAFETY: wgpu has cooperative matrices as an experiment, which may still have bugs that its validation does not catch. The texts
         // that use them are ours, in workgroup memory alone, and held against the definition of the op wherever tests find an
         // adapter that offers them.
         #[allow(unsafe_code)]

@@ -444,28 +444,34 @@ impl Driver for Nvidia {
     fn destroy(&self, resource: Resource) -> Result<(), DriverError> {
         let mut handles = self.enter()?;
         let unknown = || DriverError::Invalid(format!("{resource:?} is not one of this device's"));
-        // SAFETY: each is this device's, and its handle is forgotten before the driver is told.
+        // What is destroyed here is this device's, and its handle is forgotten before the driver is told.
         match resource {
             Resource::Module(Module(handle)) => {
                 let module = handles.modules.remove(&handle).ok_or_else(unknown)?;
                 handles.functions.retain(|_, kernel| kernel.module != handle);
+                // SAFETY: it is this device's, and no handle names it any more.
                 call("cuModuleUnload", unsafe { result::module::unload(module.raw as sys::CUmodule) })
             }
             Resource::Stream(Stream(handle)) => {
                 let raw = handles.streams.remove(&handle).ok_or_else(unknown)? as sys::CUstream;
+                // SAFETY: it is this device's, and no handle names it any more.
                 call("cuStreamSynchronize", unsafe { result::stream::synchronize(raw) })?;
+                // SAFETY: it is this device's, and no handle names it any more.
                 call("cuStreamDestroy", unsafe { result::stream::destroy(raw) })
             }
             Resource::Event(Event(handle)) => {
                 let raw = handles.events.remove(&handle).ok_or_else(unknown)? as sys::CUevent;
+                // SAFETY: it is this device's, and no handle names it any more.
                 call("cuEventDestroy", unsafe { result::event::destroy(raw) })
             }
             Resource::Graph(Graph(handle)) => {
                 let raw = handles.graphs.remove(&handle).ok_or_else(unknown)? as sys::CUgraphExec;
+                // SAFETY: it is this device's, and no handle names it any more.
                 call("cuGraphExecDestroy", unsafe { result::graph::exec_destroy(raw) })
             }
             Resource::Staging(Staging(handle)) => {
                 let (raw, _) = handles.staging.remove(&handle).ok_or_else(unknown)?;
+                // SAFETY: it is this device's, and no handle names it any more.
                 call("cuMemFreeHost", unsafe { result::free_host(raw as *mut c_void) })
             }
         }

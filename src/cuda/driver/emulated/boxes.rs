@@ -129,12 +129,12 @@ impl Walk<'_> {
 
     /// To the next pixel: beyond the upper corner of one dimension it goes on from the lower one, one further along the next.
     fn advance(&self, at: &mut [i64]) {
-        for axis in 0..self.lower.len() {
-            at[axis] += i64::from(self.map.steps[axis + 1]);
-            if at[axis] < self.map.sizes[axis + 1] as i64 + i64::from(self.upper[axis]) {
+        for (axis, place) in at.iter_mut().enumerate().take(self.lower.len()) {
+            *place += i64::from(self.map.steps[axis + 1]);
+            if *place < self.map.sizes[axis + 1] as i64 + i64::from(self.upper[axis]) {
                 return;
             }
-            at[axis] = self.lower[axis].into();
+            *place = self.lower[axis].into();
         }
         if let Some(image) = at.last_mut() {
             *image += 1;
