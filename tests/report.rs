@@ -297,7 +297,7 @@ fn fields(mut message: &[u8]) -> Vec<(u64, u64, &[u8])> {
 fn masked(bytes: &[u8]) -> [u8; 4] {
     let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
     let crc = !bytes.iter().fold(!0, |crc: u32, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)));
-    ((crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)).to_le_bytes()
+    (crc.rotate_right(15).wrapping_add(0xa282_ead8)).to_le_bytes()
 }
 
 #[test]
