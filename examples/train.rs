@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("step {}: loss {:.4}, {:.0} samples/s", line.step, line.total, line.samples_per_s);
         }
     };
-    let summary = run::run(&run, &mut observe, &never)?;
+    let summary = run::run(&run, Vec::new(), &mut observe, &never)?;
     println!("checkpoint: {}", relative(&summary.checkpoint, &folder));
     Ok(())
 }

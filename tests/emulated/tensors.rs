@@ -96,7 +96,7 @@ fn words(rank: usize, steps: &[u32], at: &[i64]) -> Vec<Option<usize>> {
 fn place(word: usize, swizzle: Swizzle) -> usize {
     let (line, chunk, within) = (word / 32, word / 4 % 8, word % 4);
     let period = [1, 2, 4, 8][swizzle as usize];
-    32 * line + 4 * (chunk ^ line % period) + within
+    32 * line + 4 * (chunk ^ (line % period)) + within
 }
 
 #[test]
