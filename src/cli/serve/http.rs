@@ -340,7 +340,9 @@ mod tests {
             let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| with(address, go, &stop))).err();
             stop.store(true, Ordering::Relaxed);
             server.join().unwrap().unwrap();
-            failed.into_iter().for_each(|failed| std::panic::resume_unwind(failed));
+            if let Some(failed) = failed {
+                std::panic::resume_unwind(failed);
+            }
         });
     }
 
