@@ -19,7 +19,7 @@ use super::{Answer, Server};
 const REQUESTS: u64 = 400;
 const ROUND: u64 = 40;
 /// How long a connection may be silent until it is given up: then it waits for the rest of a request.
-const SILENCE: Duration = Duration::from_millis(150);
+const SILENCE: Duration = Duration::from_millis(400);
 
 /// What HTTP goes wrong at.
 const WORDS: &[&str] = &[
@@ -70,9 +70,9 @@ fn valid(server: &Server) -> Vec<Vec<u8>> {
 
 fn mutated(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = rng.pick(seeds).clone();
-    for _ in 0..1 + rng.below(4) {
+    for _ in 0..1 + rng.below(2) {
         // Line and headers decide more than the film.
-        let reach = if rng.chance(0.7) { bytes.len().clamp(1, 160) } else { bytes.len().max(1) };
+        let reach = if rng.chance(0.5) { bytes.len().clamp(1, 160) } else { bytes.len().max(1) };
         let at = rng.below(reach).min(bytes.len());
         match rng.below(7) {
             0 => bytes.truncate(at),
