@@ -180,7 +180,9 @@ const char *g2d_error(void);
  * # Safety
  * `json` has room for `capacity` bytes, `needed` for one number, or either is null.
  */
-g2d_status g2d_devices(char *json, size_t capacity, size_t *needed);
+g2d_status g2d_devices(char *json,
+                       size_t capacity,
+                       size_t *needed);
 
 /**
  * Opens a model to use it: the newest checkpoint of a run's folder, a checkpoint or a file of weights in one, or a folder
@@ -190,7 +192,11 @@ g2d_status g2d_devices(char *json, size_t capacity, size_t *needed);
  * # Safety
  * The texts end in a zero byte; `session` has room for one pointer.
  */
-g2d_status g2d_open(const char *weights, const char *device, size_t batch, size_t threads, g2d_session **session);
+g2d_status g2d_open(const char *weights,
+                    const char *device,
+                    size_t batch,
+                    size_t threads,
+                    struct g2d_session **session);
 
 /**
  * Opens a model to train it, and to use it meanwhile. `settings` is an object of JSON. Of these all may be left out:
@@ -201,7 +207,8 @@ g2d_status g2d_open(const char *weights, const char *device, size_t batch, size_
  * # Safety
  * `settings` ends in a zero byte; `session` has room for one pointer.
  */
-g2d_status g2d_open_training(const char *settings, g2d_session **session);
+g2d_status g2d_open_training(const char *settings,
+                             struct g2d_session **session);
 
 /**
  * Frees a session; null is nothing. No other call may be using it, and none may afterwards.
@@ -209,7 +216,7 @@ g2d_status g2d_open_training(const char *settings, g2d_session **session);
  * # Safety
  * `session` is null, or was made by g2d_open or g2d_open_training and not freed.
  */
-void g2d_free(g2d_session *session);
+void g2d_free(struct g2d_session *session);
 
 /**
  * What the model takes and gives.
@@ -217,7 +224,7 @@ void g2d_free(g2d_session *session);
  * # Safety
  * `session` is null or a session; `info` is null or has room for one.
  */
-g2d_status g2d_describe(const g2d_session *session, g2d_info *info);
+g2d_status g2d_describe(const struct g2d_session *session, struct g2d_info *info);
 
 /**
  * Reads a film's file (PNG, JPEG or DICOM) as the model takes it: side * side gray pixels, row by row. Borders are cropped;
@@ -226,7 +233,10 @@ g2d_status g2d_describe(const g2d_session *session, g2d_info *info);
  * # Safety
  * `session` is null or a session; `path` ends in a zero byte; `pixels` has room for `capacity` bytes.
  */
-g2d_status g2d_film_file(const g2d_session *session, const char *path, uint8_t *pixels, size_t capacity);
+g2d_status g2d_film_file(const struct g2d_session *session,
+                         const char *path,
+                         uint8_t *pixels,
+                         size_t capacity);
 
 /**
  * The same of a file's bytes that lie in memory.
@@ -234,7 +244,7 @@ g2d_status g2d_film_file(const g2d_session *session, const char *path, uint8_t *
  * # Safety
  * `session` is null or a session; `bytes` holds `count` of them; `pixels` has room for `capacity` bytes.
  */
-g2d_status g2d_film_bytes(const g2d_session *session,
+g2d_status g2d_film_bytes(const struct g2d_session *session,
                           const void *bytes,
                           size_t count,
                           uint8_t *pixels,
@@ -247,7 +257,7 @@ g2d_status g2d_film_bytes(const g2d_session *session,
  * # Safety
  * `session` is null or a session; `sentence` ends in a zero byte; `tokens` has room for `capacity` numbers, `count` for one.
  */
-g2d_status g2d_encode(const g2d_session *session,
+g2d_status g2d_encode(const struct g2d_session *session,
                       const char *sentence,
                       int32_t *tokens,
                       size_t capacity,
@@ -260,7 +270,7 @@ g2d_status g2d_encode(const g2d_session *session,
  * # Safety
  * `session` is null or a session; `pixels` holds so many, and `embeddings` has room for `capacity` numbers.
  */
-g2d_status g2d_embed_films(const g2d_session *session,
+g2d_status g2d_embed_films(const struct g2d_session *session,
                            const uint8_t *pixels,
                            size_t films,
                            float *embeddings,
@@ -273,7 +283,7 @@ g2d_status g2d_embed_films(const g2d_session *session,
  * `session` is null or a session; `sentences` holds `texts` pointers to texts that end in a zero byte, and `embeddings` has
  * room for `capacity` numbers.
  */
-g2d_status g2d_embed_texts(const g2d_session *session,
+g2d_status g2d_embed_texts(const struct g2d_session *session,
                            const char *const *sentences,
                            size_t texts,
                            float *embeddings,
@@ -285,7 +295,7 @@ g2d_status g2d_embed_texts(const g2d_session *session,
  * # Safety
  * `session` is null or a session; `tokens` holds `count` numbers, `lengths` `texts`, and `embeddings` has room for `capacity`.
  */
-g2d_status g2d_embed_tokens(const g2d_session *session,
+g2d_status g2d_embed_tokens(const struct g2d_session *session,
                             const int32_t *tokens,
                             size_t count,
                             const size_t *lengths,
@@ -299,7 +309,11 @@ g2d_status g2d_embed_tokens(const g2d_session *session,
  * # Safety
  * `session` is null or a session; `pixels` holds films * side * side, and `masks` has room for `capacity` numbers.
  */
-g2d_status g2d_segment(const g2d_session *session, const uint8_t *pixels, size_t films, float *masks, size_t capacity);
+g2d_status g2d_segment(const struct g2d_session *session,
+                       const uint8_t *pixels,
+                       size_t films,
+                       float *masks,
+                       size_t capacity);
 
 /**
  * Where on one film a phrase is true: side * side cosines, warm where they are high, and in *similarity, unless that is null,
@@ -309,7 +323,7 @@ g2d_status g2d_segment(const g2d_session *session, const uint8_t *pixels, size_t
  * `session` is null or a session; `pixels` holds side * side, `phrase` ends in a zero byte, `map` has room for `capacity`
  * numbers, `similarity` for one or is null.
  */
-g2d_status g2d_ground(const g2d_session *session,
+g2d_status g2d_ground(const struct g2d_session *session,
                       const uint8_t *pixels,
                       const char *phrase,
                       float *map,
@@ -324,14 +338,14 @@ g2d_status g2d_ground(const g2d_session *session,
  * # Safety
  * `session` is null or a session; `pixels`, `tokens` and `lengths` hold so many; `metrics` is null or has room for one.
  */
-g2d_status g2d_step(const g2d_session *session,
+g2d_status g2d_step(const struct g2d_session *session,
                     const uint8_t *pixels,
                     size_t films,
                     const int32_t *tokens,
                     size_t count,
                     const size_t *lengths,
                     double learning_rate,
-                    g2d_metrics *metrics);
+                    struct g2d_metrics *metrics);
 
 /**
  * Writes the model into a folder, new or empty, which appears whole or not at all: weights.safetensors, config.json and, if
@@ -340,7 +354,8 @@ g2d_status g2d_step(const g2d_session *session,
  * # Safety
  * `session` is null or a session; `folder` ends in a zero byte.
  */
-g2d_status g2d_save(const g2d_session *session, const char *folder);
+g2d_status g2d_save(const struct g2d_session *session,
+                    const char *folder);
 
 /**
  * Reads weights of the same model: a file of them, or what g2d_open takes. If they do not fit nothing is changed. What
@@ -349,7 +364,7 @@ g2d_status g2d_save(const g2d_session *session, const char *folder);
  * # Safety
  * `session` is null or a session; `weights` ends in a zero byte.
  */
-g2d_status g2d_load(const g2d_session *session, const char *weights);
+g2d_status g2d_load(const struct g2d_session *session, const char *weights);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -99,7 +99,8 @@ fn announced(header: &str) -> BTreeSet<String> {
         found.insert(squeezed(&format!("{head} {{{body}}}")));
     }
     let statements = code.split([';', '}']).map(str::trim).filter(|statement| statement.contains('('));
-    found.extend(statements.map(squeezed));
+    // A prototype may name a struct by its tag.
+    found.extend(statements.map(|statement| squeezed(&statement.replace("struct ", ""))));
     found
 }
 
