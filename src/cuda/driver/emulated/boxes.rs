@@ -129,12 +129,14 @@ impl Walk<'_> {
 
     /// To the next pixel: beyond the upper corner of one dimension it goes on from the lower one, one further along the next.
     fn advance(&self, at: &mut [i64]) {
-        for axis in 0..self.lower.len() {
-            at[axis] += i64::from(self.map.steps[axis + 1]);
-            if at[axis] < self.map.sizes[axis + 1] as i64 + i64::from(self.upper[axis]) {
+        let corners = self.lower.iter().zip(self.upper);
+        let extents = self.map.steps[1..].iter().zip(&self.map.sizes[1..]);
+        for ((place, (lower, upper)), (step, size)) in at.iter_mut().zip(corners).zip(extents) {
+            *place += i64::from(*step);
+            if *place < *size as i64 + i64::from(*upper) {
                 return;
             }
-            at[axis] = self.lower[axis].into();
+            *place = (*lower).into();
         }
         if let Some(image) = at.last_mut() {
             *image += 1;
