@@ -389,6 +389,14 @@ fn faulty(switch: &str) -> Case {
         "shared_races" => shared("st.shared.u32 [%r0], %tx;"),
         "global_races" => Case::new("st.global.u32 [%b], %tx;").threads(64),
         "pending_copies" => shared("cp.async.ca.shared.global [%r1], [%ta], 4; ld.shared.u32 %r2, [%r1];"),
+        "proxies" => Case::new(
+            "mov.u32 %r0, s; setp.ne.u32 %p1, %tx, 0; @%p1 bra done; st.shared.v4.u32 [%r0], {%tx, %tx, %tx, %tx};
+            cp.async.bulk.global.shared::cta.bulk_group [%b], [%r0], 16; cp.async.bulk.commit_group;
+            cp.async.bulk.wait_group 0; done:",
+        )
+        .module(".shared .align 16 .b8 s[16];")
+        .target("sm_90a"),
+        "products" => crate::products::without_fence(),
         "barriers" => Case::new("bar.sync 1, 40;").threads(64),
         "collectives" => Case::new("setp.eq.u32 %p1, %tx, 0; @%p1 shfl.sync.bfly.b32 %r1, %tx, 1, 31, 0xffffffff;"),
         // It has an end, after more sleep than the checker believes in.

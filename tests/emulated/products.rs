@@ -345,6 +345,11 @@ const FENCE: &str = "wgmma.fence.sync.aligned;";
 const COMMIT: &str = "wgmma.commit_group.sync.aligned;";
 const WAIT: &str = "wgmma.wait_group.sync.aligned 0;";
 
+/// A product without the fence before it.
+pub fn without_fence() -> Case {
+    small(["", PROXY, COMMIT, WAIT])
+}
+
 #[test]
 fn misused_products_are_reported() {
     let right = small([FENCE, PROXY, COMMIT, WAIT]);

@@ -303,12 +303,13 @@ const BULK: &str = "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::
 
 #[test]
 fn misused_copies_are_reported() {
-    let with = |issue: &str| load("", &format!("{EXPECT} {issue}"), WAIT);
+    let sizes = "mov.u32 %r8, 0; mov.u32 %r9, 60;";
+    let with = |issue: &str| load(sizes, &format!("{EXPECT} {issue}"), WAIT);
     let tensor = "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes";
     for (case, check, words) in [
         (with(&BULK.replace("[%a]", "[%a+4]")), Check::Alignment, "multiples of 16"),
-        (with(&BULK.replace("64", "60")), Check::Alignment, "multiples of 16"),
-        (with(&BULK.replace("64", "0")), Check::Bounds, "no bytes"),
+        (with(&BULK.replace("64", "%r9")), Check::Alignment, "multiples of 16"),
+        (with(&BULK.replace("64", "%r8")), Check::Bounds, "no bytes"),
         (with(&BULK.replace("[%r1]", "[%r1+4]")), Check::Alignment, "mbarrier of 8 bytes"),
         (with(&BULK.replace("[%a]", "[%a+4352]")), Check::Bounds, "byte 4352 of a, which has 4400 bytes"),
         (with(&BULK.replace("[%r0]", "[%r0+16384]")), Check::Bounds, "byte 16384 of `s`"),

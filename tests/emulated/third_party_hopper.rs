@@ -131,7 +131,8 @@ impl Kernel {
         for map in maps {
             let map: Vec<u8> = map.0.iter().flat_map(|word| word.to_le_bytes()).collect();
             if self.by_value {
-                bytes.resize(bytes.len().next_multiple_of(64), 0);
+                // As the toolkit's header aligns them since CUDA 13.
+                bytes.resize(bytes.len().next_multiple_of(128), 0);
                 bytes.extend(map);
             } else {
                 let at = device.allocate(map.len() as u64)?;

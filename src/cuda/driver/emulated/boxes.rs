@@ -129,12 +129,14 @@ impl Walk<'_> {
 
     /// To the next pixel: beyond the upper corner of one dimension it goes on from the lower one, one further along the next.
     fn advance(&self, at: &mut [i64]) {
-        for (axis, place) in at.iter_mut().enumerate().take(self.lower.len()) {
-            *place += i64::from(self.map.steps[axis + 1]);
-            if *place < self.map.sizes[axis + 1] as i64 + i64::from(self.upper[axis]) {
+        let corners = self.lower.iter().zip(self.upper);
+        let extents = self.map.steps[1..].iter().zip(&self.map.sizes[1..]);
+        for ((place, (lower, upper)), (step, size)) in at.iter_mut().zip(corners).zip(extents) {
+            *place += i64::from(*step);
+            if *place < *size as i64 + i64::from(*upper) {
                 return;
             }
-            *place = self.lower[axis].into();
+            *place = (*lower).into();
         }
         if let Some(image) = at.last_mut() {
             *image += 1;
@@ -248,7 +250,7 @@ mod tests {
         for (swizzle, span) in [(Swizzle::B32, 2), (Swizzle::B64, 4), (Swizzle::B128, 8)] {
             for chunk in 0..64 {
                 let (line, at) = (chunk / 8, chunk % 8);
-                let expected = line * 8 + (at ^ (line % span));
+                let expected = line * 8 + (at ^ line % span);
                 assert_eq!(swizzled(16 * chunk + 5, swizzle), 16 * expected + 5, "{swizzle:?} {chunk}");
             }
         }
