@@ -205,7 +205,7 @@ fn plans_print_the_kernels_that_an_op_brings_along() {
     assert!(text.contains("swiglu.fwd/numbers -> f32[1,40]"), "{text}");
     assert!(text.contains(&format!("kernels of swiglu.ptx, blake3 {digest}\n")), "{text}");
     assert_eq!(*cuda, *planned(Kernels::Cuda, Precision::Exact).unwrap());
-    assert!(planned(Kernels::Wgsl, Precision::Exact).unwrap().to_string().contains("kernels of swiglu, blake3 "));
+    assert!(planned(Kernels::Wgsl(Offered::default()), Precision::Exact).unwrap().to_string().contains("kernels of swiglu, blake3 "));
     assert!(!planned(Kernels::Best, Precision::Exact).unwrap().to_string().contains("blake3"));
 }
 

@@ -250,7 +250,7 @@ mod tests {
         for (swizzle, span) in [(Swizzle::B32, 2), (Swizzle::B64, 4), (Swizzle::B128, 8)] {
             for chunk in 0..64 {
                 let (line, at) = (chunk / 8, chunk % 8);
-                let expected = line * 8 + (at ^ line % span);
+                let expected = line * 8 + (at ^ (line % span));
                 assert_eq!(swizzled(16 * chunk + 5, swizzle), 16 * expected + 5, "{swizzle:?} {chunk}");
             }
         }
