@@ -432,7 +432,7 @@ mod tests {
     fn sectors_are_told_apart_by_what_was_done() {
         let mut memory = Memory::default();
         let at = memory.allocate("a".into(), 32 * 200);
-        assert_eq!(memory.sectors(at), [vec![], vec![]], "nothing has touched it");
+        assert!(memory.sectors(at).iter().all(Vec::is_empty), "nothing has touched it");
         let segment = memory.segment_mut(0).expect("there");
         let touched = [(63, false), (64, false), (64, true), (65, false), (199, true), (3, false)];
         let new = touched.map(|(sector, writes)| segment.touch(sector, 7, writes));
