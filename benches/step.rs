@@ -59,7 +59,9 @@ fn measured(preset: &str, recipe: &str, batch: usize, tokens: usize, steps: usiz
     let python = venv.join("bin/python");
     let mut command = Command::new(python.is_file().then_some(python)?);
     command.arg(root.join("benches/peers/torch_step.py")).args(["--preset", preset, "--recipe", recipe]);
-    numbers.iter().for_each(|(name, number)| drop(command.args([name, number.to_string().as_str()])));
+    for (name, number) in numbers {
+        command.arg(name).arg(number.to_string());
+    }
     let done = command.output().ok()?;
     let line: Value = serde_json::from_str(String::from_utf8_lossy(&done.stdout).lines().last()?).ok()?;
     line["step_s"]["median"].as_f64()

@@ -186,7 +186,7 @@ fn scaling_says_what_was_run_and_what_only_planned() {
     assert_eq!(sizes, [(2, 8), (4, 8), (2, 16), (4, 16)].map(|(batch, length)| (Some(batch), Some(length))));
     assert!(rows.iter().all(|row| row["measured"]["samples_per_s"].as_f64().is_some_and(|rate| rate > 0.0)));
     let bytes = |row: &serde_json::Value| row["planned_bytes"].as_u64().expect("a number");
-    assert!(bytes(&rows[1]) > bytes(&rows[0]) && bytes(&rows[2]) > bytes(&rows[0]));
+    assert!(bytes(&rows[1]) > bytes(&rows[0]) && bytes(&rows[2]) >= bytes(&rows[0]));
     let rows = run("--batches 64 --plan-only");
     assert!(rows[0]["measured"].is_null() && rows[0]["not_run"] == "planned only", "{rows:?}");
 }
