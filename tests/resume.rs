@@ -37,7 +37,7 @@ fn shards() -> &'static Path {
     static SHARDS: OnceLock<PathBuf> = OnceLock::new();
     SHARDS.get_or_init(|| {
         let (drawn, packed) = (empty("drawn"), empty("shards"));
-        phantom::write(&drawn, phantom::Style::Training, FILMS, 9, &|_| {}).unwrap();
+        phantom::write(&drawn, phantom::Style::Training, FILMS, 9, &|_| {}, &NEVER).unwrap();
         let options = PackOptions { size: 64, ..PackOptions::new(&packed) };
         let table = PairsTable::open(&drawn.join("pairs.csv"), None).unwrap();
         let funnel = pack(&table, &options, &|_| {}, &AtomicBool::new(false)).unwrap();
@@ -93,7 +93,7 @@ fn task(folder: &Path, stop_at: u64, resume: bool, threads: usize) -> Run {
 }
 
 fn go(task: &Run) -> Summary {
-    run::run(task, &mut |_| {}, &NEVER).unwrap()
+    run::run(task, Vec::new(), &mut |_| {}, &NEVER).unwrap()
 }
 
 /// Lines of steps in `metrics.jsonl`, without their speed.
@@ -192,6 +192,7 @@ fn a_cancelled_run_saves_and_goes_on() {
     let mut saved = Vec::new();
     let summary = run::run(
         &task(&folder, STEPS, false, 2),
+        Vec::new(),
         &mut |event| match event {
             Event::Step(line) if line.step == 3 => cancelled.store(true, Ordering::SeqCst),
             Event::Saved(path) => saved.push(path.to_owned()),
@@ -209,7 +210,7 @@ fn a_cancelled_run_saves_and_goes_on() {
             started = Some(steps);
         }
     };
-    run::run(&task(&folder, STEPS, true, 1), observe, &NEVER).unwrap();
+    run::run(&task(&folder, STEPS, true, 1), Vec::new(), observe, &NEVER).unwrap();
     assert_eq!(started, Some(3));
     assert_same(&folder);
 }
@@ -229,7 +230,7 @@ fn a_run_cancelled_while_it_validates_saves_what_it_has() {
                 cancelled.store(seen == validations, Ordering::SeqCst);
             }
         };
-        let summary = run::run(&task, observe, &cancelled).unwrap();
+        let summary = run::run(&task, Vec::new(), observe, &cancelled).unwrap();
         assert_eq!((summary.steps, summary.interrupted), (step, true));
         assert_eq!(summary.checkpoint, folder.join(format!("checkpoints/step-{step:08}")));
         task.resume = true;
@@ -265,7 +266,7 @@ fn numbers_that_are_not_finite_end_a_run_with_their_place_and_films() {
     task.config.model.learning_rate = 1e30;
     task.config.train.schedule.kind = Kind::Constant;
     task.config.train.checkpoint_every = 1;
-    let error = run::run(&task, &mut |_| {}, &NEVER).unwrap_err();
+    let error = run::run(&task, Vec::new(), &mut |_| {}, &NEVER).unwrap_err();
     let text = error.to_string();
     let Error::NotFinite { step, scope, op, films } = error else { panic!("{text}") };
     // The steps before this one were taken and written down, and nothing after them.
@@ -285,14 +286,14 @@ fn other_data_and_damaged_checkpoints_are_refused() {
     let metrics = fs::read(folder.join("metrics.jsonl")).unwrap();
     let mut other = task(&folder, STEPS, true, 1);
     other.manifest.data_digest = "of other data".into();
-    let error = run::run(&other, &mut |_| {}, &NEVER).unwrap_err().to_string();
+    let error = run::run(&other, Vec::new(), &mut |_| {}, &NEVER).unwrap_err().to_string();
     assert!(error.contains("other data") && error.contains("step-00000001"), "{error}");
     let checkpoint = folder::newest(&folder).unwrap().unwrap();
     for file in [folder::WEIGHTS, folder::MOMENTS, "progress.json"] {
         let path = checkpoint.join(file);
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-        let error = run::run(&task(&folder, STEPS, true, 1), &mut |_| {}, &NEVER).unwrap_err().to_string();
+        let error = run::run(&task(&folder, STEPS, true, 1), Vec::new(), &mut |_| {}, &NEVER).unwrap_err().to_string();
         assert!(error.contains(file), "{error}");
         fs::write(&path, whole).unwrap();
     }

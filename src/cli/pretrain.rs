@@ -102,7 +102,7 @@ impl Pretrain {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
         let cancelled = super::cancelled()?;
-        let run = if self.resume { self.resumed()? } else { self.fresh(cancelled)? };
+        let (run, towers) = if self.resume { (self.resumed()?, Vec::new()) } else { self.fresh(cancelled)? };
         let bar = bar(run.stop_at);
         let mut last_line = None;
         // The first run ends with a look at the GPU kernels that it did not use; an experiment does not.
@@ -115,7 +115,7 @@ impl Pretrain {
             }
             event => show(&bar, self.json, event, &mut last_line),
         };
-        let summary = run::run(&run, &mut observe, cancelled);
+        let summary = run::run(&run, towers, &mut observe, cancelled);
         bar.finish_and_clear();
         let (summary, repeated) = (summary?, repeated.transpose()?.unwrap_or_default());
         if self.json {
@@ -154,7 +154,8 @@ impl Pretrain {
         Start::of(self.recipe(), self.imports())
     }
 
-    fn fresh(&self, cancelled: &'static std::sync::atomic::AtomicBool) -> Result<Run, Error> {
+    /// A new run, and the towers that it starts from.
+    fn fresh(&self, cancelled: &'static std::sync::atomic::AtomicBool) -> Result<(Run, Vec<Import>), Error> {
         let folder = match &self.out {
             Some(folder) => folder.clone(),
             None => next_run(Path::new(RUNS)),
@@ -212,7 +213,7 @@ impl Pretrain {
             init,
             device: device.to_string(),
         };
-        Ok(self.run_in(folder, config, manifest, data, stop_at, device))
+        Ok((self.run_in(folder, config, manifest, data, stop_at, device), towers))
     }
 
     /// The towers to start from, by absolute paths.

@@ -16,7 +16,7 @@ use super::session::{Films, Options, Session};
 use super::validate::{Validation, validate};
 use crate::checkpoint::folder::{self, Progress};
 use crate::checkpoint::folder_beside;
-use crate::checkpoint::import::{Report, Sources};
+use crate::checkpoint::import::{Import, Report, Sources};
 use crate::data::augment::Recipe;
 use crate::data::loader::{Batches, HostBatch, Loader, LoaderOptions};
 use crate::data::{Dataset, Split};
@@ -185,8 +185,14 @@ impl Files {
     }
 }
 
-/// Runs. `observe` is told what happens; when `cancelled` becomes true the run saves and ends.
-pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool) -> Result<Summary, Error> {
+/// Runs. `towers` are those of the manifest's `init` if they are open already; `observe` is told what happens; when `cancelled`
+/// becomes true the run saves and ends.
+pub fn run(
+    run: &Run,
+    towers: Vec<Import>,
+    observe: &mut dyn FnMut(Event<'_>),
+    cancelled: &AtomicBool,
+) -> Result<Summary, Error> {
     let config = &run.config;
     config.validate()?;
     check_horizon(run)?;
@@ -200,7 +206,7 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     verify(&run.data, observe)?;
     let (mut masks, _held) = match resumed {
         Some(held) => (resume(run, &mut session, observe)?, held),
-        None => (MaskMemory::default(), begin(run, &mut session, observe)?),
+        None => (MaskMemory::default(), begin(run, towers, &mut session, observe)?),
     };
     let mut files = Files::open(&run.folder, session.steps())?;
     observe(Event::Started(session.steps()));
@@ -219,7 +225,7 @@ pub fn run(run: &Run, observe: &mut dyn FnMut(Event<'_>), cancelled: &AtomicBool
     let mut loader = Loader::start(batches, session.steps(), 1)?;
     let mut last = None;
     while session.steps() < run.stop_at && !cancelled.load(Ordering::Relaxed) {
-        let batch = loader.next().ok_or(Error::LoaderStopped)??;
+        let batch = loader.next().ok_or(Error::LoaderStopped)?;
         let line = step(run, &mut session, &batch, &mut masks)?;
         files.line(&line)?;
         observe(Event::Step(&line));
@@ -320,7 +326,7 @@ fn lock(folder: &Path) -> Result<File, Error> {
 fn resume(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<MaskMemory, Error> {
     let Some(checkpoint) = folder::newest(&run.folder)? else {
         observe(Event::Note("the run has no checkpoint yet: it starts at its beginning"));
-        load_weights(run, session, observe)?;
+        load_weights(run, Vec::new(), session, observe)?;
         return Ok(MaskMemory::default());
     };
     folder::prune(&run.folder)?;
@@ -337,14 +343,19 @@ fn resume(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) 
 }
 
 /// Reads what the run starts from. Returns what became of the names of towers of others.
-fn load_weights(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<Vec<Report>, Error> {
+fn load_weights(
+    run: &Run,
+    towers: Vec<Import>,
+    session: &mut Session,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Vec<Report>, Error> {
     if let Some(weights) = &run.manifest.weights {
         for note in session.load_weights(weights)?.notes {
             observe(Event::Note(&note));
         }
     }
     let mut reports = Vec::new();
-    for tower in run.manifest.init.open()? {
+    for tower in if towers.is_empty() { run.manifest.init.open()? } else { towers } {
         tower.check(&run.config.model)?;
         let report = session.import(&tower)?;
         observe(Event::Note(&format!("{}; names in {INIT}", report.summary())));
@@ -355,8 +366,13 @@ fn load_weights(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<
 
 /// Starts the folder. A new one is written beside and renamed, so that whenever the process ends, there is a run that
 /// can be resumed or none.
-fn begin(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<File, Error> {
-    let reports = load_weights(run, session, observe)?;
+fn begin(
+    run: &Run,
+    towers: Vec<Import>,
+    session: &mut Session,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<File, Error> {
+    let reports = load_weights(run, towers, session, observe)?;
     if run.folder.exists() {
         return fill(run, &run.folder, &reports);
     }
