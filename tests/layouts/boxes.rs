@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 
 use g2d::data::{Dataset, Split};
 
@@ -15,9 +16,8 @@ fn in_mimic(film: usize) -> String {
     format!("files/p10/p1000{:04}/s5{film:07}/film{film}.jpg", film / 2)
 }
 
-#[test]
-fn ms_cxr_has_phrases_with_boxes_on_films_of_mimic() {
-    let folder = empty("ms-cxr");
+/// A table of phrases in `ms`, on twenty films in `jpg`, of which one is missing; the table's text.
+fn phrases(folder: &Path) -> String {
     let mut table = format!("{PHRASES},split\n");
     for film in 0..20 {
         let split = ["train", "val", "test"][film / 2 % 3];
@@ -37,6 +37,13 @@ fn ms_cxr_has_phrases_with_boxes_on_films_of_mimic() {
     }
     let name = "MS_CXR_Local_Alignment_v1.1.0.csv";
     write(&folder.join("ms").join(name), table.as_bytes());
+    table
+}
+
+#[test]
+fn ms_cxr_has_phrases_with_boxes_on_films_of_mimic() {
+    let folder = empty("ms-cxr");
+    let table = phrases(&folder);
     let line = "pack ms-cxr --images jpg --phrases ms --size 64 --out out";
     let funnel = packed(&folder, line);
     let counts: Vec<u64> = filters(&funnel).into_iter().map(|(_, count)| count).collect();
@@ -68,7 +75,13 @@ fn ms_cxr_has_phrases_with_boxes_on_films_of_mimic() {
     write(&folder.join("older.csv"), older.as_bytes());
     let funnel = packed(&folder, "pack ms-cxr --images jpg --phrases older.csv --size 64 --out older");
     assert_eq!(funnel["splits"]["test"].as_u64(), Some(19));
+}
 
+#[test]
+fn ms_cxr_tables_that_break_a_rule_are_refused() {
+    let folder = empty("ms-cxr-refused");
+    let table = phrases(&folder);
+    let line = "pack ms-cxr --images jpg --phrases ms --size 64 --out out";
     let bad = |row: &str, words: &[&str]| {
         write(&folder.join("bad.csv"), format!("{table}{row}\n").as_bytes());
         refused(&folder, "pack ms-cxr --images jpg --phrases bad.csv --out none", words);
@@ -175,7 +188,13 @@ fn vindr_takes_what_radiologists_agree_on_and_their_mean_boxes() {
     let data = dataset(&folder);
     let record = data.record(index(&data, "f002")).unwrap();
     assert_eq!(record.findings, "ILD;Other diseases", "beside a finding nobody's film is normal");
+}
 
+#[test]
+fn vindr_tables_that_break_a_rule_are_refused() {
+    let folder = empty("vindr-refused");
+    let root = folder.join("set");
+    fs::create_dir_all(folder.join("out")).unwrap();
     let bad = |row: &str, words: &[&str]| {
         write(&root.join("annotations/annotations_train.csv"), format!("{}{row}\n", readings(6)).as_bytes());
         refused(&folder, "pack vindr --root set --out none", words);
