@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use common::ledger;
 use g2d::base::{Number, Rng, Spec};
+use g2d::kernels::shaders::Offered;
 use g2d::kernels::{Brought, Library, manifest};
 use g2d::ops::Op;
 use g2d::program::record::Init;
@@ -205,7 +206,12 @@ fn plans_print_the_kernels_that_an_op_brings_along() {
     assert!(text.contains("swiglu.fwd/numbers -> f32[1,40]"), "{text}");
     assert!(text.contains(&format!("kernels of swiglu.ptx, blake3 {digest}\n")), "{text}");
     assert_eq!(*cuda, *planned(Kernels::Cuda, Precision::Exact).unwrap());
-    assert!(planned(Kernels::Wgsl(Offered::default()), Precision::Exact).unwrap().to_string().contains("kernels of swiglu, blake3 "));
+    assert!(
+        planned(Kernels::Wgsl(Offered::default()), Precision::Exact)
+            .unwrap()
+            .to_string()
+            .contains("kernels of swiglu, blake3 ")
+    );
     assert!(!planned(Kernels::Best, Precision::Exact).unwrap().to_string().contains("blake3"));
 }
 
