@@ -64,7 +64,7 @@ fn a_spread_has_its_quartiles() {
 fn the_loader_gives_batches_of_random_films() {
     let films = Synthetic::write(16).unwrap();
     let work = loader::Work { data: films.path().to_owned(), batch: 4, image_size: 8, threads: 2 };
-    let batch = loader::open(&work).unwrap().next().unwrap();
+    let batch = loader::open(&work).unwrap().next().unwrap().unwrap();
     assert_eq!((batch.pixels.len(), batch.lengths.len()), (4 * 8 * 8, 4));
     let report = loader::run(&work, Duration::ZERO).unwrap();
     assert!(report.samples_per_s.median > 0.0 && report.films == 4096);
