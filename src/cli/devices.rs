@@ -85,5 +85,7 @@ fn kernels(adapter: &Adapter) -> String {
         None => format!("{what} in {}", files(form).join(", ")),
         Some(needs) => format!("no {what}, which need {needs}"),
     };
-    format!("kernels: {}", forms.map(of).join("; "))
+    let unasked = adapter.features.subgroups.is_some() && adapter.offered.subgroups.is_none();
+    let unasked = if unasked { "; what it offers is used where G2D_WGPU_EXTRAS is set" } else { "" };
+    format!("kernels: {}{unasked}", forms.map(of).join("; "))
 }
