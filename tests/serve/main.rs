@@ -55,7 +55,6 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     /// What it printed until it could be asked.
-    pub greeting: String,
     errors: PathBuf,
 }
 
@@ -75,7 +74,7 @@ impl Server {
         }
         let address = greeting.split("http://").nth(1).unwrap().split('/').next().unwrap();
         let port = address.parse::<SocketAddr>().unwrap().port();
-        Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)), greeting, errors }
+        Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)), errors }
     }
 
     /// One with reports, on loopback.
