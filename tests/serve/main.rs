@@ -22,7 +22,7 @@ use common::command::{command, empty, g2d};
 use serde_json::Value;
 
 /// A folder with films (`drawn`), `shards` of them, and `run`, trained for two steps; made once.
-pub(crate) fn world() -> &'static Path {
+fn world() -> &'static Path {
     static WORLD: OnceLock<PathBuf> = OnceLock::new();
     WORLD.get_or_init(|| {
         let folder = empty("world");
@@ -38,7 +38,7 @@ pub(crate) fn world() -> &'static Path {
 }
 
 /// The films that were drawn.
-pub(crate) fn films() -> Vec<PathBuf> {
+fn films() -> Vec<PathBuf> {
     let mut films: Vec<PathBuf> =
         fs::read_dir(world().join("drawn/images")).unwrap().map(|entry| entry.unwrap().path()).collect();
     films.sort();
@@ -46,21 +46,20 @@ pub(crate) fn films() -> Vec<PathBuf> {
 }
 
 /// A film's file.
-pub(crate) fn film() -> Vec<u8> {
+fn film() -> Vec<u8> {
     fs::read(&films()[0]).unwrap()
 }
 
 /// A server that ends with its test.
-pub(crate) struct Server {
+struct Server {
     child: Child,
-    pub(crate) address: SocketAddr,
-    /// What it printed until it could be asked.
+    address: SocketAddr,
     errors: PathBuf,
 }
 
 impl Server {
     /// Starts the command in [`world`] with these words, and waits until it can be asked.
-    pub(crate) fn start(name: &str, words: &str) -> Self {
+    fn start(name: &str, words: &str) -> Self {
         let errors = empty(&format!("errors-{name}")).join("errors");
         let line = format!("serve --port 0 --device cpu {words}");
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -78,21 +77,21 @@ impl Server {
     }
 
     /// One with reports, on loopback.
-    pub(crate) fn usual(name: &str) -> Self {
+    fn usual(name: &str) -> Self {
         Self::start(name, "--weights run --data shards")
     }
 
     /// What it wrote to standard error so far.
-    pub(crate) fn errors(&self) -> String {
+    fn errors(&self) -> String {
         fs::read_to_string(&self.errors).unwrap()
     }
 
-    pub(crate) fn ask(&self, request: &[u8]) -> Answer {
+    fn ask(&self, request: &[u8]) -> Answer {
         self.asked(request).unwrap_or_else(|| panic!("no answer to {:?}", String::from_utf8_lossy(request)))
     }
 
     /// As [`Server::ask`]; `None` where the connection ends without an answer.
-    pub(crate) fn asked(&self, request: &[u8]) -> Option<Answer> {
+    fn asked(&self, request: &[u8]) -> Option<Answer> {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(100))).unwrap();
         stream.write_all(request).unwrap();
@@ -101,23 +100,23 @@ impl Server {
         Answer::of(&bytes)
     }
 
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    fn get(&self, path: &str) -> Answer {
         self.ask(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address).as_bytes())
     }
 
-    pub(crate) fn explain(&self, query: &str, film: &[u8]) -> Answer {
+    fn explain(&self, query: &str, film: &[u8]) -> Answer {
         self.ask(&self.explaining(query, film))
     }
 
     /// The request that asks for a film.
-    pub(crate) fn explaining(&self, query: &str, film: &[u8]) -> Vec<u8> {
+    fn explaining(&self, query: &str, film: &[u8]) -> Vec<u8> {
         let (address, length) = (self.address, film.len());
         let head = format!("POST /explain{query} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n");
         [head.as_bytes(), film].concat()
     }
 
     /// Stops it as Ctrl-C does; it has to end well.
-    pub(crate) fn stop(mut self) {
+    fn stop(mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).stdin(Stdio::null()).status().unwrap().success());
         let start = Instant::now();
@@ -135,7 +134,7 @@ impl Server {
 
     /// It had no fault.
     #[track_caller]
-    pub(crate) fn sound(&self) {
+    fn sound(&self) {
         assert!(!self.errors().contains("panicked"), "{}", self.errors());
     }
 }
@@ -149,15 +148,15 @@ impl Drop for Server {
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
+struct Answer {
+    status: u16,
     /// In lower case.
-    pub(crate) head: String,
-    pub(crate) body: Vec<u8>,
+    head: String,
+    body: Vec<u8>,
 }
 
 impl Answer {
-    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+    fn of(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
         let head = String::from_utf8(bytes[..end].to_vec()).ok()?;
         let status = head.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()?;
@@ -165,20 +164,20 @@ impl Answer {
     }
 
     #[track_caller]
-    pub(crate) fn json(&self) -> Value {
+    fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
     /// It is what was asked for.
     #[track_caller]
-    pub(crate) fn well(&self) -> Value {
+    fn well(&self) -> Value {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
         self.json()
     }
 
     /// It was refused in one sentence that holds all of `words`.
     #[track_caller]
-    pub(crate) fn refused(&self, status: u16, words: &[&str]) {
+    fn refused(&self, status: u16, words: &[&str]) {
         assert_eq!(self.status, status, "{}\n{}", self.head, String::from_utf8_lossy(&self.body));
         let answer = self.json();
         let fields: Vec<&String> = answer.as_object().unwrap().keys().collect();
