@@ -196,12 +196,10 @@ pub fn run(
     observe: &mut dyn FnMut(Event<'_>),
     cancelled: &AtomicBool,
 ) -> Result<Summary, Error> {
-    let config = &run.config;
-    config.validate()?;
-    check_horizon(run)?;
+    check(run)?;
+    let (config, held_out) = (&run.config, run.data.held_out_samples(run.device));
     let samples = run.data.train.select(Some(Split::Train), true);
     let options = loading(config);
-    let held_out = run.data.held_out_samples(run.device);
     let judge = judge(run, &held_out, &options)?;
     let shown = gallery::choose(&run.data.held_out, &held_out)?;
     let batches = Arc::new(Batches::new(run.data.train.clone(), samples, options)?);
@@ -249,10 +247,21 @@ pub fn run(
     };
     let steps = session.steps();
     if let Some(batch) = last.filter(|_| steps == run.stop_at) {
-        let text = TextBatch::pack(&batch.tokens, &batch.lengths, config.train.text_length, &config.model)?;
-        observe(Event::Finished(&mut session, Films::Bytes(&batch.pixels, &batch.augmentation), &text));
+        finished(config, &mut session, &batch, observe)?;
     }
     Ok(Summary { steps, interrupted: steps < run.stop_at, checkpoint, before, after, seconds })
+}
+
+/// Shows the session with the batch of its last step.
+fn finished(
+    config: &RunConfig,
+    session: &mut Session,
+    batch: &HostBatch,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<(), Error> {
+    let text = TextBatch::pack(&batch.tokens, &batch.lengths, config.train.text_length, &config.model)?;
+    observe(Event::Finished(session, Films::Bytes(&batch.pixels, &batch.augmentation), &text));
+    Ok(())
 }
 
 /// Batches of the films that the run is judged by, if there are any.
@@ -262,8 +271,9 @@ fn judge(run: &Run, held_out: &[usize], options: &LoaderOptions) -> Result<Optio
     Ok((!held_out.is_empty()).then(batches).transpose()?)
 }
 
-/// The schedule's horizon is the one that the manifest fixed at the first start.
-fn check_horizon(run: &Run) -> Result<(), Error> {
+/// The settings are possible, and the schedule's horizon is the one that the manifest fixed at the first start.
+fn check(run: &Run) -> Result<(), Error> {
+    run.config.validate()?;
     let (now, fixed) = (run.config.train.schedule.steps, run.manifest.horizon);
     if now == fixed {
         return Ok(());
