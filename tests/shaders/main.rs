@@ -6,7 +6,6 @@
 mod common;
 
 mod adapter;
-mod f16;
 #[cfg(feature = "cli")]
 mod lost;
 #[cfg(feature = "cli")]
