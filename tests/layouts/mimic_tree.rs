@@ -214,7 +214,7 @@ impl Tree {
         self.studies.iter().flat_map(|study| study.films.iter().map(move |film| (study, film)))
     }
 
-    fn write_tables(&self, ending: &str) {
+    pub fn write_tables(&self, ending: &str) {
         let mut metadata = format!("{METADATA}\n");
         let mut split = "dicom_id,study_id,subject_id,split\n".to_owned();
         let mut labels = format!("{LABELS}\n");
