@@ -14,6 +14,7 @@ PERMISSIVE = {
 
 # Crates in two versions, and who holds the older one back.
 TWICE = {
+    "base64": "tokenizers",
     "bit-set": "fancy-regex of tokenizers",
     "bit-vec": "fancy-regex of tokenizers",
     "getrandom": "ahash of tokenizers, rand_core",

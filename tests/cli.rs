@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     "pretrain", "pack", "phantom", "plan", "step", "bench", "emulate", "kernels", "devices", "doctor", "eval",
-    "explain", "sweep", "study", "report",
+    "explain", "sweep", "study", "report", "serve",
 ];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -231,8 +231,9 @@ fn zeros_are_zeros_and_the_horizon_is_fixed() {
 /// `--steps` says where to stop, and nothing else.
 #[test]
 fn a_run_that_is_stopped_by_steps_and_resumed_is_the_one_that_went_on() {
-    let folder = made();
-    let line = "pretrain --data shards --preset micro --batch 4";
+    // A folder of its own: others look whether theirs stays as it was.
+    let folder = &copy("stopped", "shards");
+    let line = "pretrain --data . --preset micro --batch 4";
     done(folder, &format!("{line} --steps 4 --out straight"));
     done(folder, &format!("{line} --steps 2 --out halted"));
     done(folder, "pretrain --resume --out halted --steps 4");

@@ -8,8 +8,7 @@ use super::model::Model;
 use crate::error::Error;
 use crate::kernels::shaders::Offered;
 use crate::model::batch::{Shapes, Source};
-use crate::program::plan::considered;
-use crate::program::{self, Checked, Kernels, refused};
+use crate::program::{self, Checked, Kernels, considered, refused};
 use crate::train::{Capacity, Device, Options, session};
 use crate::wgpu::Adapter;
 
@@ -18,8 +17,8 @@ use crate::wgpu::Adapter;
 #[derive(Args)]
 #[command(
     after_help = "A line: position, scope, op/kernel, outputs with type, shape and address <- addresses of inputs, GFLOP, MiB.\n\
-    Addresses are slab+offset: w weights, g gradients, m v moments, f frozen, s statistics, i inputs, a arena. Behind them: kernels\n\
-    that would be better and were not taken, and why.\n\n\
+    Addresses are slab+offset: w weights, g gradients, m v moments, f frozen, s statistics, i inputs, a arena. Of --device wgpu, behind\n\
+    them: kernels that would be better and were not taken, and why.\n\n\
     Examples:\n  g2d plan --preset full --batch 64 --text-len 256\n  \
     g2d plan --device cuda-emulated --preset full --precision mixed --why"
 )]
@@ -73,8 +72,10 @@ impl Plan {
         } else {
             let text = if self.why { with_losers(&plan) } else { plan.to_string() };
             print!("{text}{}", held(device, adapter.as_ref(), &plan));
-            for ((kernel, why), launches) in refused(&plan) {
-                println!("not taken for {launches} launches: {kernel}: {why}");
+            if let Device::Wgpu(_) = device {
+                for ((kernel, why), launches) in refused(&plan) {
+                    println!("not taken for {launches} launches: {kernel}: {why}");
+                }
             }
         }
         Ok(())

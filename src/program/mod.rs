@@ -25,5 +25,5 @@ pub use pass::precision::Precision;
 pub use placed::Placed;
 pub use plan::{Kernels, Plan, plan};
 pub use record::{Program, Recorder, Value};
-pub use refused::refused;
+pub use refused::{considered, refused};
 pub use shader_call::{Binding, ShaderCall};

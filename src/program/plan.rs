@@ -135,7 +135,7 @@ impl Backend {
     }
 
     /// Names of a device's kernels for an op, best first; none for the processor.
-    fn kernels(self, op: &Op) -> &'static [&'static str] {
+    pub(super) fn kernels(self, op: &Op) -> &'static [&'static str] {
         match self {
             Self::Cpu => &[],
             Self::Cuda => op.cuda(),
@@ -488,22 +488,6 @@ pub fn try_kernel(
     let mut io = DeviceIo::unplaced(inputs, outputs);
     op.run_cuda(kernel, &mut io)?;
     Ok(io.finish().workspace_bytes)
-}
-
-/// Every kernel that the backend of a plan has for one of its launches, in the order in which they are preferred: the first
-/// that refuses nothing is the chosen one, unless references were asked for.
-pub fn considered(plan: &Plan, launch: &Launch) -> Vec<Candidate> {
-    let stored = |&buffer: &usize| (plan.buffers[buffer].spec, plan.buffers[buffer].dtype);
-    let [inputs, outputs] = [&launch.inputs, &launch.outputs].map(|of| of.iter().map(stored).collect::<Vec<_>>());
-    if plan.backend == Backend::Cpu {
-        return candidates(&launch.op, &inputs.iter().map(|&(spec, _)| spec).collect::<Vec<_>>());
-    }
-    let kernels = plan.backend.kernels(&launch.op).iter();
-    let tried = kernels.map(|&name| match try_kernel(plan.backend, &launch.op, name, &inputs, &outputs) {
-        Ok(_) => Candidate::legal(name),
-        Err(misfit) => Candidate::refused(name, misfit.to_string()),
-    });
-    tried.collect()
 }
 
 /// Every CPU kernel of an op on these inputs, best first; the reference, which does everything, comes last.

@@ -1,8 +1,25 @@
-//! Which kernels a plan would have preferred and could not take.
+//! Which kernels a plan could choose from, and which it would have preferred and could not take.
 
 use std::collections::BTreeMap;
 
-use super::plan::{Plan, considered};
+use super::op::Candidate;
+use super::plan::{Backend, Launch, Plan, candidates, try_kernel};
+
+/// Every kernel that the backend of a plan has for one of its launches, in the order in which they are preferred: the first
+/// that refuses nothing is the chosen one, unless references were asked for.
+pub fn considered(plan: &Plan, launch: &Launch) -> Vec<Candidate> {
+    let stored = |&buffer: &usize| (plan.buffers[buffer].spec, plan.buffers[buffer].dtype);
+    let [inputs, outputs] = [&launch.inputs, &launch.outputs].map(|of| of.iter().map(stored).collect::<Vec<_>>());
+    if plan.backend == Backend::Cpu {
+        return candidates(&launch.op, &inputs.iter().map(|&(spec, _)| spec).collect::<Vec<_>>());
+    }
+    let kernels = plan.backend.kernels(&launch.op).iter();
+    let tried = kernels.map(|&name| match try_kernel(plan.backend, &launch.op, name, &inputs, &outputs) {
+        Ok(_) => Candidate::legal(name),
+        Err(misfit) => Candidate::refused(name, misfit.to_string()),
+    });
+    tried.collect()
+}
 
 /// Of each kernel that is better than the one some launch has, by `op/kernel`: the reason why it was refused there, once for
 /// each reason, with the number of launches.

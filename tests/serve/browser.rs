@@ -11,7 +11,7 @@ use super::common::command::empty;
 use super::common::ledger;
 use super::{Server, film, films};
 
-const NAME: &str = "chromium";
+const NAME: &str = "browser";
 
 /// A browser at a server's page; notes where there is none.
 fn opened(name: &str) -> Option<(Server, Chromium)> {
