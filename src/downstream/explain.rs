@@ -71,7 +71,7 @@ pub struct Explainer {
     config: Config,
 }
 
-/// A text and its embedding [projection_dim], of length 1.
+/// A text and its embedding `[projection_dim]`, of length 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Phrase<'a> {
     /// The text.
@@ -164,7 +164,7 @@ impl Explainer {
         Ok(Explanation { side, stages, numbers })
     }
 
-    /// The embedding [projection_dim] of the film that was explained last, not normalised.
+    /// The embedding `[projection_dim]` of the film that was explained last, not normalised.
     ///
     /// # Errors
     /// If the device refuses.

@@ -48,7 +48,7 @@ pub fn prompts(classes: &[String], own: &BTreeMap<String, Prompts>) -> Result<Ve
     Ok(classes.iter().map(|class| own.get(class).cloned().unwrap_or_else(|| Prompts::of(class))).collect())
 }
 
-/// Embeddings [projection_dim] of the two sides of a class: of each the renormalised mean of its sentences'.
+/// Embeddings `[projection_dim]` of the two sides of a class: of each the renormalised mean of its sentences'.
 #[derive(Clone, Debug)]
 pub struct Sides {
     positive: Vec<f32>,
@@ -74,7 +74,7 @@ impl Sides {
     }
 }
 
-/// Scores [classes] of a film by its embedding [projection_dim]: exp(cos⁺) / (exp(cos⁺) + exp(cos⁻)).
+/// Scores `[classes]` of a film by its embedding `[projection_dim]`: exp(cos⁺) / (exp(cos⁺) + exp(cos⁻)).
 pub fn scores(film: &[f32], sides: &[Sides]) -> Vec<f64> {
     let mut film = film.to_vec();
     let width = film.len();
