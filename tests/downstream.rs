@@ -227,7 +227,8 @@ fn a_film_is_explained_in_a_picture_and_in_numbers() {
     let picture = image::open(folder.join("film.png")).unwrap();
     // Film, heads, mean, upsampled, body, binary, smoothed, predicted, text.
     let stages = 9 - 1 + numbers["heads"].as_u64().unwrap() as u32;
-    assert_eq!((picture.width(), picture.height()), (stages * 68 + 4, 64 + 22));
+    // 64 pixels, magnified three times.
+    assert_eq!((picture.width(), picture.height()), (stages * 196 + 4, 192 + 22));
     g2d(folder, "explain --weights run --image run/config.json").refused(&["config.json", "PNG, JPEG or DICOM"]);
     g2d(folder, "explain --weights run --image nothing.png").refused(&["nothing.png"]);
 }
