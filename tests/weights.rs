@@ -409,7 +409,7 @@ fn same_of_films(expected: &TensorFile, subject: &Subject) {
     let wanted = |name: &str| expected.reals(expected.get(name).unwrap()).unwrap();
     let (config, image) = (&subject.config, wanted("image"));
     let batch = image.len() / config.image_size.pow(2);
-    let shapes = Shapes { batch, text_len: 64, source: Source::Numbers };
+    let shapes = Shapes { batch, text_len: config.max_positions.min(64), source: Source::Numbers };
     let programs = [model::record_images(config, &shapes), model::record_segment(config, &shapes)];
     let programs = programs.map(|recorder| recorder.unwrap().finish()).to_vec();
     let whole = model::record_evaluate(config, &shapes).unwrap().finish();
