@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -380,10 +380,16 @@ fn must_be_noticed(browser: &Path, folder: &Path, page: &str) {
     // Without the policy it would have.
     let (start, end) = (page.find("<meta http-equiv").unwrap(), page.find("<meta name=\"viewport").unwrap());
     let open = format!("{}{}", &page[..start], &page[end..]).replace("</body>", &fault);
+    // It is answered, for a page that waits is never shown.
+    server.set_nonblocking(false).unwrap();
+    let asked = std::thread::spawn(move || {
+        let (mut request, _) = server.accept().unwrap();
+        let mut first = [0; 4];
+        request.read_exact(&mut first).unwrap();
+        request.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        first
+    });
     let (told, _) = measured(browser, folder, &open, &[390]);
     assert_eq!(told[0]["requests"].as_array().map(Vec::len), Some(1), "{told:?}");
-    let (mut request, _) = server.accept().expect("a request left the page");
-    let mut first = [0; 4];
-    request.read_exact(&mut first).unwrap();
-    assert_eq!(&first, b"GET ");
+    assert_eq!(&asked.join().unwrap(), b"GET ");
 }

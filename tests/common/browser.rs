@@ -30,7 +30,11 @@ pub struct Seen {
 fn opened(browser: &Path, page: &Path, flags: &[String]) -> Seen {
     // One profile each: a second browser on the same one would hand its page to the first.
     let profile = page.with_extension("profile");
-    let mut command = Command::new(browser);
+    // A page that never comes to rest shall not hold up everything else.
+    let mut command = if cfg!(target_os = "linux") { Command::new("timeout") } else { Command::new(browser) };
+    if cfg!(target_os = "linux") {
+        command.args(["--signal=KILL", "180"]).arg(browser);
+    }
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]);
     command.args(["--disable-extensions", "--disable-background-networking", "--disable-component-update"]);
     command.args(["--hide-scrollbars", "--enable-logging=stderr"]).args(flags);
