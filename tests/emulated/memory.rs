@@ -212,7 +212,7 @@ fn traffic_is_counted() {
     assert_eq!((sums.flops, sums.tensor_flops), (2 * 32, 0), "an addition and an approximation");
     let some = counters(
         "mov.f32 %f1, 0f3F800000; setp.lt.u32 %p1, %tx, 5; @%p1 fma.rn.f32 %f2, %f1, %f1, %f1; neg.f32 %f3, %f1;
-        mov.b32 %r1, 0; fma.rn.bf16x2 %r2, %r1, %r1, %r1; mov.f64 %fd1, 0d3FF0000000000000; mul.f64 %fd2, %fd1, %fd1;",
+        mov.b32 %r1, 0; fma.rn.bf16x2 %r2, %r1, %r1, %r1; .reg .f64 %fd<3>; mov.f64 %fd1, 0d3FF0000000000000; mul.f64 %fd2, %fd1, %fd1;",
     );
     assert_eq!(some.flops, 5 * 2 + 32 * 4 + 32, "lanes that run, two of a fused multiply-add, pairs, no sign");
     let strided = counters(

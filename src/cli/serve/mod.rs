@@ -9,7 +9,7 @@ mod request;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 use base64::Engine;
@@ -87,7 +87,10 @@ impl Serve {
         while let Ok(job) = waiting.recv() {
             job.done(|film, text| answer(&mut viewer, film, text));
         }
-        match server.join() {
+        let ended = server.join();
+        // To be stopped is how a server ends: all is done.
+        cancelled.store(false, Ordering::SeqCst);
+        match ended {
             Ok(ended) => {
                 ended.map_err(|error| Error::Usage(format!("{address} cannot be served: {error}; start it again")))
             }
