@@ -198,11 +198,10 @@ pub fn run(
 ) -> Result<Summary, Error> {
     check(run)?;
     let (config, held_out) = (&run.config, run.data.held_out_samples(run.device));
-    let options = loading(config);
+    let (options, train) = (loading(config), run.data.train.clone());
     let judge = judge(run, &held_out, &options)?;
     let shown = gallery::choose(&run.data.held_out, &held_out)?;
-    let batches =
-        Arc::new(Batches::new(run.data.train.clone(), run.data.train.select(Some(Split::Train), true), options)?);
+    let batches = Arc::new(Batches::new(train.clone(), train.select(Some(Split::Train), true), options)?);
     let resumed = if run.resume { Some(lock(&run.folder)?) } else { None };
     let mut session = open(run)?;
     verify(&run.data, observe)?;
