@@ -115,19 +115,13 @@ impl Context<'_, '_> {
         lines: std::ops::Range<usize>,
         mut visit: impl FnMut(usize, usize, f32),
     ) -> Outcome {
-        let descriptor = self.descriptor(bits)?;
         let elements = CHUNK * wgmma.depth() / 32;
-        let (step, depth) = if transposed { (elements, 1) } else { (1, elements) };
-        for i in lines.step_by(step) {
-            for k in (0..wgmma.depth()).step_by(depth) {
-                let at = self.chunk_spot(descriptor.chunk(transposed, elements, i, k))?;
-                let chunk = values(wgmma.kind, &self.block.shared.data()[at..at + CHUNK]);
-                for (next, value) in chunk.into_iter().take(elements).enumerate() {
-                    if transposed { visit(i + next, k, value) } else { visit(i, k + next, value) }
-                }
+        self.each_chunk(wgmma, bits, transposed, lines, |i, k, at| {
+            let chunk = values(wgmma.kind, &self.block.shared.data()[at..at + CHUNK]);
+            for (next, value) in chunk.into_iter().take(elements).enumerate() {
+                if transposed { visit(i + next, k, value) } else { visit(i, k + next, value) }
             }
-        }
-        Ok(())
+        })
     }
 
     fn addends(&self, wgmma: &Wgmma, sums: &mut [[f32; COLUMNS]; ROWS]) {

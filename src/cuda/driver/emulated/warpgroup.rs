@@ -328,28 +328,30 @@ impl Context<'_, '_> {
         let mut places = Vec::new();
         let first = self.warp.index % WARPS * ROWS;
         if let Left::Shared(_) = wgmma.a {
-            self.place_chunks(wgmma, a, wgmma.transposed[0], first..first + ROWS, &mut places)?;
+            self.each_chunk(wgmma, a, wgmma.transposed[0], first..first + ROWS, |_, _, at| places.push(at))?;
         }
-        self.place_chunks(wgmma, b, wgmma.transposed[1], 0..wgmma.columns.into(), &mut places)?;
+        self.each_chunk(wgmma, b, wgmma.transposed[1], 0..wgmma.columns.into(), |_, _, at| places.push(at))?;
         let (actor, shared) = (self.warp.actor(false, self.block.serial), &mut self.block.shared);
         let reader = (Reader::Warpgroup(self.warp.index / WARPS), number + 1);
         shared.read_by_proxy(&actor, u32::MAX, reader, places.into_iter().map(|offset| (offset, CHUNK)))
     }
 
-    fn place_chunks(
+    /// Visits the chunks of a factor in shared memory: line and depth of the first element, place.
+    #[inline]
+    pub(super) fn each_chunk(
         &self,
         wgmma: &Wgmma,
         bits: u64,
         transposed: bool,
         lines: std::ops::Range<usize>,
-        places: &mut Vec<usize>,
+        mut visit: impl FnMut(usize, usize, usize),
     ) -> Outcome {
         let descriptor = self.descriptor(bits)?;
         let elements = CHUNK * wgmma.depth() / 32;
         let (step, depth) = if transposed { (elements, 1) } else { (1, elements) };
         for i in lines.step_by(step) {
             for k in (0..wgmma.depth()).step_by(depth) {
-                places.push(self.chunk_spot(descriptor.chunk(transposed, elements, i, k))?);
+                visit(i, k, self.chunk_spot(descriptor.chunk(transposed, elements, i, k))?);
             }
         }
         Ok(())
