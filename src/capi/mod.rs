@@ -199,11 +199,9 @@ unsafe fn handed(place: *mut *mut g2d_session, open: impl FnOnce() -> Result<Ses
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_free(session: *mut g2d_session) {
     if !session.is_null() {
-        call(|| {
-            // SAFETY: it came out of a box, and the caller gives it back.
-            drop(unsafe { Box::from_raw(session) });
-            Ok(())
-        });
+        // It gives no status, so the sentence of the call before stays.
+        // SAFETY: it came out of a box, and the caller gives it back.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(unsafe { Box::from_raw(session) })));
     }
 }
 
@@ -430,9 +428,11 @@ pub unsafe extern "C" fn g2d_ground(
     call(|| unsafe {
         with(session, |session| {
             room("map", map, capacity, plane(session))?;
-            let found = session.ground(slice("pixels", pixels, plane(session))?, text("phrase", phrase)?)?;
             if !similarity.is_null() {
                 room("similarity", similarity, 1, 1)?;
+            }
+            let found = session.ground(slice("pixels", pixels, plane(session))?, text("phrase", phrase)?)?;
+            if !similarity.is_null() {
                 fill(similarity, &[found.similarity]);
             }
             fill(map, &found.map);

@@ -168,7 +168,9 @@ impl Native {
         }
         let refused = |why: String| GpuError::Shader { symbol: symbol.into(), why };
         if let Some(needs) = self.offered.lacks(symbol) {
-            return Err(refused(format!("it needs {needs}, which the adapter does not offer")));
+            return Err(refused(format!(
+                "it needs {needs}, which the adapter does not offer or G2D_WGPU_EXTRAS does not allow"
+            )));
         }
         let (entry, checks, module) = match shaders::find(symbol) {
             Some((shader, entry)) => {

@@ -52,7 +52,8 @@ fn plans_take_what_the_adapter_offers_and_say_what_they_do_not() {
         let by = format!("{kernel}/subgroups");
         assert!(offered.contains(&*by), "{by} is not among {offered:?}");
         assert!(!plain.contains(&*by), "{by} is taken where nothing is offered");
-        let said = format!("{by}: it needs subgroups, which the adapter does not offer");
+        let said =
+            format!("{by}: it needs subgroups, which the adapter does not offer or G2D_WGPU_EXTRAS does not allow");
         assert!(told.contains(&said), "not told: {said}");
     }
     ledger::ran("wgpu", format!("plans with and without what {} offers", adapter.name));
