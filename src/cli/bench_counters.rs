@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::kernels::Library;
 use crate::model::config::{Config, PRESETS, RECIPES};
 use crate::program::Precision;
+use crate::train::defaults;
 
 /// Counts what every CUDA kernel of a planned step moves and computes, from some blocks of each on the emulated device, and
 /// predicts from it what a step takes on a GPU. Reports are all of full length.
@@ -97,7 +98,7 @@ impl Counters {
         let chip = Chip::of(&self.chip).ok_or_else(|| Error::Usage(format!("there is no chip {}", self.chip)))?;
         Ok(Work {
             batch: self.batch,
-            text_length: self.text_len.unwrap_or(config.max_positions.min(256)),
+            text_length: self.text_len.unwrap_or(defaults::text_length(&config)),
             precision: self.precision.into(),
             chip,
             config,

@@ -10,6 +10,7 @@ use crate::bench::step::Work;
 use crate::error::Error;
 use crate::model::config::{Config, PRESETS, RECIPES};
 use crate::program::Precision;
+use crate::train::defaults;
 
 /// Pairs per second against batch and length of the reports, memory against batch, and what a start takes. Where a step
 /// cannot be run, or is not to be, its memory is that of the plan. Reports are all of full length.
@@ -58,7 +59,7 @@ impl Scaling {
         let config = Config { warmup_steps: 0, ..Config::preset(&self.preset)?.with_recipe(&self.recipe)? };
         let (device, precision) = (self.device.resolve(), Precision::from(self.precision));
         let text_lens = match self.text_lens.is_empty() {
-            true => vec![config.max_positions.min(256)],
+            true => vec![defaults::text_length(&config)],
             false => self.text_lens.clone(),
         };
         let sizes: Vec<(usize, usize)> =

@@ -6,7 +6,7 @@ use super::{DeviceWord, PrecisionWord};
 use crate::error::Error;
 use crate::model::config::{Config, PRESETS, RECIPES};
 use crate::program::Precision;
-use crate::train::Device;
+use crate::train::{Device, defaults};
 
 /// A model and its batch.
 #[derive(Args)]
@@ -39,7 +39,7 @@ impl Model {
 
     /// Tokens per report at most.
     pub fn text_length(&self, config: &Config) -> usize {
-        self.text_len.unwrap_or(config.max_positions.min(256))
+        self.text_len.unwrap_or(defaults::text_length(config))
     }
 
     /// What it runs on.

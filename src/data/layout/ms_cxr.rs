@@ -48,6 +48,8 @@ fn phrased(path: &Path, label: Label) -> Result<Vec<Pair>, Error> {
         ["dicom_id", "category_name", "label_text", "path", "x", "y", "w", "h", "image_width", "image_height"];
     let mut table = Table::open(path, &columns)?;
     let (mut films, mut places) = (Vec::<Pair>::new(), HashMap::<String, usize>::new());
+    // The phrases of each film.
+    let mut said: Vec<Vec<String>> = Vec::new();
     while let Some(row) = table.next()? {
         let read = row.map_err(|bad| (bad.line, bad.what)).and_then(|row| {
             let line = row.0;
@@ -58,6 +60,7 @@ fn phrased(path: &Path, label: Label) -> Result<Vec<Pair>, Error> {
         let place = *places.entry(one.id.clone()).or_insert(films.len());
         if place == films.len() {
             films.push(Pair { boxes: Vec::new(), ..one.clone() });
+            said.push(Vec::new());
         }
         let film = &mut films[place];
         if (&film.image, film.frame, film.split) != (&one.image, one.frame, one.split) {
@@ -66,19 +69,23 @@ fn phrased(path: &Path, label: Label) -> Result<Vec<Pair>, Error> {
         }
         film.boxes.append(&mut one.boxes);
         // A phrase about two places has a row for each.
-        add(&mut film.text, " ", &phrase);
-        add(&mut film.findings, ";", if label == Label::Phrase { &phrase } else { &finding });
-        add(film.columns.entry("findings".to_owned()).or_default(), ";", &finding);
+        add(&mut film.findings, if label == Label::Phrase { &phrase } else { &finding });
+        add(film.columns.entry("findings".to_owned()).or_default(), &finding);
+        if !said[place].contains(&phrase) {
+            said[place].push(phrase);
+        }
+    }
+    for (film, phrases) in films.iter_mut().zip(said) {
+        film.text = phrases.join(" ");
     }
     Ok(films)
 }
 
-/// Adds a part to a list that is written between marks, if it is not there.
-fn add(list: &mut String, mark: &str, part: &str) {
-    let there = if mark == ";" { list.split(mark).any(|one| one == part) } else { list.contains(part) };
-    if !there {
-        *list += if list.is_empty() { "" } else { mark };
-        *list += part;
+/// Adds a label to a list of labels, if it is not there.
+fn add(list: &mut String, label: &str) {
+    if !list.split(';').any(|one| one == label) {
+        *list += if list.is_empty() { "" } else { ";" };
+        *list += label;
     }
 }
 
@@ -116,4 +123,24 @@ fn phrase((line, values): Row<'_>, label: Label) -> Result<Phrase, String> {
         ..Pair::default()
     };
     Ok(Phrase { film, phrase, finding })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phrase_within_the_words_of_another_is_told_too_and_none_twice() {
+        let path = std::env::temp_dir().join(format!("g2d-ms-cxr-{}.csv", std::process::id()));
+        let row = |phrase: &str, x: u32| {
+            format!("a,Pleural Effusion,{phrase},files/p10/p10000001/s1/a.jpg,{x},1,20,20,1280,2560\n")
+        };
+        let head = "dicom_id,category_name,label_text,path,x,y,w,h,image_width,image_height\n";
+        let table = [head, &row("left effusion", 1), &row("effusion", 40), &row("effusion", 80)].concat();
+        std::fs::write(&path, table).unwrap();
+        let films = phrased(&path, Label::Phrase).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!((films.len(), films[0].text.as_str(), films[0].boxes.len()), (1, "left effusion effusion", 3));
+        assert_eq!(films[0].findings, "left effusion;effusion");
+    }
 }
