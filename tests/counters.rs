@@ -92,6 +92,7 @@ fn a_kernel_that_does_more_is_caught() {
     for (op, symbol, what, figure) in [
         ("gelu.fwd", "gelu_fwd_bf16_eights_sm80", "ld.global", "sectors"),
         ("gelu.fwd", "gelu_fwd_bf16_eights_sm80", "fma.rn", "FLOP"),
+        ("gelu.fwd", "gelu_fwd_bf16_eights_sm80", "fma.rn", "warp instructions"),
         ("linear.fwd", "matmul_mma_bf16_64x64_sm80", "mma.sync", "tensor FLOP"),
     ] {
         let before = counted(op, &shipped).lines;
@@ -121,6 +122,10 @@ fn a_file_that_does_not_fit_the_plan_is_told() {
     spilled[0].calls[0].conflicts += 1;
     let worse = grown(&lines, &spilled).join("\n");
     assert!(worse.contains("8 bytes spilled, 0 are") && worse.contains("1 conflicts, 0 are"), "{worse}");
+    let mut often = lines.clone();
+    often[0].launches.push(99);
+    let worse = grown(&lines, &often).join("\n");
+    assert!(worse.contains("2 launches, 1 are"), "{worse}");
     for (text, why) in [("", "it is empty"), ("{}\n", "line 1 is not"), ("no", "line 1 is not")] {
         let error = baseline::read(text).expect_err("no counts").to_string();
         assert!(error.contains(why), "{error}");

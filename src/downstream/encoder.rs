@@ -65,6 +65,11 @@ impl Encoder {
         self.reader.config()
     }
 
+    /// Whether there is a tokenizer for texts.
+    pub fn reads_texts(&self) -> bool {
+        self.words.tokenizer().is_some()
+    }
+
     /// Cells along a side of the deepest map.
     pub fn cells(&self) -> usize {
         self.config().image_size / 32

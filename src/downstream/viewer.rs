@@ -101,18 +101,19 @@ impl Viewer {
             subject.needs("a search among reports", &[Part::Text])?;
         }
         let mut encoder = subject.has(Part::Text).then(|| Encoder::open(subject, on)).transpose()?;
+        let mut notes = Vec::new();
+        // A search among reports says itself that it needs the tokenizer.
+        if data.is_none() && encoder.as_ref().is_some_and(|encoder| !encoder.reads_texts()) {
+            let tokenizer = subject.tokenizer.display();
+            notes.push(format!("there is no {tokenizer}: neither phrases nor findings are asked for"));
+            encoder = None;
+        }
         let mut classes: Vec<String> = FINDINGS.iter().map(|&name| name.to_owned()).collect();
         if let Some(data) = &data {
             classes = Cohort::of(data.clone())?.classes;
         }
-        let mut viewer = Self {
-            explainer,
-            encoder: None,
-            findings: Vec::new(),
-            sides: Vec::new(),
-            reports: None,
-            notes: Vec::new(),
-        };
+        let mut viewer =
+            Self { explainer, encoder: None, findings: Vec::new(), sides: Vec::new(), reports: None, notes };
         if let Some(encoder) = &mut encoder {
             viewer.ask(encoder, classes)?;
         }

@@ -112,6 +112,7 @@ def must_differ(run, what, change):
     """A damaged copy of a run does not pass."""
     copy = run.with_name("damaged")
     shutil.copytree(run, copy)
+    check(copy)  # the copy alone does
     change(copy, next((copy / "tensorboard").iterdir()))
     try:
         check(copy)
@@ -165,7 +166,7 @@ def main():
     print(f"killed {kills} times: %d scalars, %d images" % check(run))
     g2d(folder, "report", "run")
     print("made anew: %d scalars, %d images" % check(run))
-    must_differ(run, "one bit of a number", flip(lambda length: length // 2))
+    must_differ(run, "one bit in the middle", flip(lambda length: length // 2))
     must_differ(run, "one bit of a checksum", flip(lambda length: length - 1))
     must_differ(run, "a file cut off", lambda _, events: events.write_bytes(events.read_bytes()[:-7]))
     must_differ(run, "no file", lambda _, events: events.unlink())

@@ -1,6 +1,6 @@
 //! Counts held against those that are committed: a kernel whose counts grow is a step back, and is named.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,16 +55,20 @@ pub fn read(text: &str) -> Result<(Head, Vec<Line>), String> {
 /// A count by which a kernel is held, by name.
 type Figure = (&'static str, fn(&Call) -> u64);
 
-const FIGURES: [Figure; 5] = [
+const FIGURES: [Figure; 7] = [
     ("sectors", |call| call.sectors),
+    ("bytes that blocks touch", |call| call.touched_bytes),
+    ("warp instructions", |call| call.warp_instructions),
     ("conflicts", |call| call.conflicts),
     ("FLOP", |call| call.flops),
     ("tensor FLOP", |call| call.tensor_flops),
     ("bytes spilled", |call| call.spilled.unwrap_or(0).into()),
 ];
 
-/// What tells a kernel on its shapes from all others.
-fn key<'a>(line: &'a Line, position: usize, call: &'a Call) -> (&'a str, usize, &'a str, [u32; 3], &'a [String]) {
+/// What tells a kernel on its shapes from all others: op, position among the op's kernels, symbol, grid, shapes.
+type Key<'a> = (&'a str, usize, &'a str, [u32; 3], &'a [String]);
+
+fn key<'a>(line: &'a Line, position: usize, call: &'a Call) -> Key<'a> {
     (&line.op, position, &call.symbol, call.grid, &line.shapes)
 }
 
@@ -72,8 +76,17 @@ fn calls(lines: &[Line]) -> impl Iterator<Item = (&Line, usize, &Call)> {
     lines.iter().flat_map(|line| line.calls.iter().enumerate().map(move |(position, call)| (line, position, call)))
 }
 
-/// What is worse in `new` than in `old`, a sentence for each: a count that has grown, a kernel that the one has and the
-/// other has not on these shapes.
+/// How often each kernel is launched on its shapes.
+fn launches(lines: &[Line]) -> BTreeMap<Key<'_>, usize> {
+    let mut found = BTreeMap::new();
+    for (line, position, call) in calls(lines) {
+        *found.entry(key(line, position, call)).or_default() += line.launches.len();
+    }
+    found
+}
+
+/// What is worse in `new` than in `old`, a sentence for each: a count that has grown, a kernel that is launched more often, a
+/// kernel that the one has and the other has not on these shapes.
 pub fn grown(old: &[Line], new: &[Line]) -> Vec<String> {
     let mut known: HashMap<_, ([u64; FIGURES.len()], bool)> = HashMap::new();
     for (line, position, call) in calls(old) {
@@ -91,6 +104,14 @@ pub fn grown(old: &[Line], new: &[Line]) -> Vec<String> {
         *met = true;
         for ((name, of), held) in FIGURES.iter().zip(*held).filter(|((_, of), held)| of(call) > *held) {
             worse.push(format!("{place}: {} {name}, {held} are committed", of(call)));
+        }
+    }
+    let before = launches(old);
+    for (kernel, count) in launches(new) {
+        if let Some(held) = before.get(&kernel).filter(|&&held| count > held) {
+            let (op, _, symbol, grid, shapes) = kernel;
+            let place = format!("{op} {symbol} {} on {grid:?}", shapes.join(" "));
+            worse.push(format!("{place}: {count} launches, {held} are committed"));
         }
     }
     let mut gone: Vec<String> = known
