@@ -12,7 +12,7 @@
 //             written, and add nothing
 //   dispatch  fwd, dgrad, wgrad: a workgroup of THREADS to 64 lines and 64 columns of the product, columns first; wgrad: all of
 //             these for each part; columns: a workgroup of 256 to `across` columns, all of these for each part; all folded
-//   Sums: in order of i, o or r, two products at a time, the bias last. Of columns every 256 / across-th row by a
+//   Sums: in order of i, o or r, two products at a time (cooperative.wgsl: eight, in an order of the adapter's), the bias last. Of columns every 256 / across-th row by a
 //   thread, then threads by a tree.
 //   Numbers of each buffer < 2^31, across a power of two up to 256: src/ops/linear/wgsl.rs checks.
 

@@ -12,6 +12,7 @@ use crate::data::decode;
 use crate::data::prepare::{Resize, prepare};
 use crate::downstream::explain::{Explanation, Stage, explain};
 use crate::error::Error;
+use crate::report::heat;
 use crate::train::Resources;
 
 /// Shows how the pseudo mask of one film comes about: the film, each head's attention, their mean, upsampled, body mask, binary,
@@ -113,18 +114,8 @@ fn colour(stage: &Stage, film: &[f64], pixel: usize) -> Rgb<u8> {
     if !stage.heat {
         return Rgb([(gray * 255.0) as u8; 3]);
     }
-    // Dark violet, red, yellow: of growing lightness, so that it can be read without colours too.
-    const STOPS: [[f64; 3]; 4] = [[0.15, 0.05, 0.35], [0.55, 0.1, 0.45], [0.95, 0.4, 0.2], [1.0, 0.95, 0.5]];
-    let warmth = stage.pixels[pixel].clamp(0.0, 1.0);
-    let place = warmth * (STOPS.len() - 1) as f64;
-    let stop = (place as usize).min(STOPS.len() - 2);
-    let part = place - stop as f64;
-    let mix = |channel: usize| {
-        let heat = STOPS[stop][channel] * (1.0 - part) + STOPS[stop + 1][channel] * part;
-        let cover = 0.25 + 0.45 * warmth;
-        ((heat * cover + gray * (1.0 - cover)) * 255.0).round() as u8
-    };
-    Rgb([mix(0), mix(1), mix(2)])
+    let (colour, cover) = heat(stage.pixels[pixel].clamp(0.0, 1.0));
+    Rgb(colour.map(|heat| ((heat * cover + gray * (1.0 - cover)) * 255.0).round() as u8))
 }
 
 /// Writes a name above a picture, cut where it is too long.

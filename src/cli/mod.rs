@@ -113,8 +113,8 @@ enum Verb {
     Verify(verify::Verify),
 }
 
-/// Runs the command. Exit codes: 0 done, 2 input that cannot be used (one sentence on standard error), 130 stopped by
-/// Ctrl-C or SIGTERM, what was done so far kept.
+/// Runs the command. Exit codes: 0 done, 2 input that cannot be used, or work that was stopped with nothing kept (one sentence
+/// on standard error), 130 stopped by Ctrl-C or SIGTERM with what was done so far kept.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -381,7 +381,12 @@ impl Pages {
         match act(self.0.as_mut()?) {
             Ok(made) => Some(made),
             Err(error) => {
-                say(bar, format!("the run's page is not written any more: {error}; g2d report makes it"));
+                say(
+                    bar,
+                    format!(
+                        "the run's page is not written any more: {error}; g2d report makes it, without later pictures"
+                    ),
+                );
                 self.0 = None;
                 None
             }

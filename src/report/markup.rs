@@ -1,5 +1,7 @@
 //! Text as HTML takes it, and numbers as people do.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
+
 /// A text that may hold anything, as text within an element or a quoted attribute.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -49,19 +51,9 @@ fn plain(digits: String) -> String {
     if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.').to_owned() } else { digits }
 }
 
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// A PNG as an address that holds it (RFC 2397, RFC 4648).
+/// A PNG as an address that holds it (RFC 2397).
 pub fn data_url(png: &[u8]) -> String {
-    let mut url = String::from("data:image/png;base64,");
-    for part in png.chunks(3) {
-        let bits = part.iter().fold(0, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - part.len()));
-        for at in 0..4 {
-            let sextet = (bits >> (18 - 6 * at) & 63) as usize;
-            url.push(if at <= part.len() { BASE64[sextet] as char } else { '=' });
-        }
-    }
-    url
+    format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png))
 }
 
 #[cfg(test)]

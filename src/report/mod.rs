@@ -1,5 +1,5 @@
 //! What a run shows of itself while it trains: a page, and TensorBoard's event files. Both are made from the files in the run's
-//! folder, `metrics.jsonl` above all, so they can be made again at any time and say nothing that those do not.
+//! folder, `metrics.jsonl` and the pictures in `gallery/`, so they can be made again at any time and say nothing that those do not.
 
 mod chart;
 mod charts;
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use gallery::COLUMNS;
 pub use metrics::Table;
+pub use picture::heat;
 
 use self::events::EventFile;
 use crate::error::Error;

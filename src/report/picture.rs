@@ -50,22 +50,26 @@ pub enum Kind {
 /// What the maps of a film mean, in their order.
 pub const KINDS: [Kind; 3] = [Kind::Attention, Kind::Pseudo, Kind::Predicted];
 
+/// Colour of a warmth from 0 to 1, and how much of what lies below it it covers; all from 0 to 1. Dark violet, red, yellow: of
+/// growing lightness, so that it can be read without colours too.
+pub fn heat(warmth: f64) -> ([f64; 3], f64) {
+    const STOPS: [[f64; 3]; 4] = [[0.15, 0.05, 0.35], [0.55, 0.1, 0.45], [0.95, 0.4, 0.2], [1.0, 0.95, 0.5]];
+    let place = warmth * (STOPS.len() - 1) as f64;
+    let stop = (place as usize).min(STOPS.len() - 2);
+    let part = place - stop as f64;
+    let mix = |channel: usize| STOPS[stop][channel] * (1.0 - part) + STOPS[stop + 1][channel] * part;
+    ([mix(0), mix(1), mix(2)], 0.25 + 0.45 * warmth)
+}
+
 impl Kind {
     /// Colour of a value, red to blue and opacity.
     fn colour(self, value: u8) -> [u8; 4] {
-        const STOPS: [[f64; 3]; 4] =
-            [[38.0, 13.0, 89.0], [140.0, 26.0, 115.0], [242.0, 102.0, 51.0], [255.0, 242.0, 128.0]];
         let part = f64::from(value) / 255.0;
         let opacity = |most: f64| (part * most * 255.0).round() as u8;
         match self {
             Self::Attention => {
-                let place = part * (STOPS.len() - 1) as f64;
-                let stop = (place as usize).min(STOPS.len() - 2);
-                let mix = |channel: usize| {
-                    let (from, to) = (STOPS[stop][channel], STOPS[stop + 1][channel]);
-                    (from + (to - from) * (place - stop as f64)).round() as u8
-                };
-                [mix(0), mix(1), mix(2), ((0.25 + 0.45 * part) * 255.0).round() as u8]
+                let ([red, green, blue], cover) = heat(part);
+                [red, green, blue, cover].map(|of_one| (of_one * 255.0).round() as u8)
             }
             Self::Pseudo => [64, 156, 255, opacity(0.6)],
             Self::Predicted => [255, 128, 0, opacity(0.6)],
