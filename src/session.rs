@@ -354,7 +354,7 @@ mod tests {
         let opened = Session::open(&folder, &on, 2).unwrap();
         fs::remove_dir_all(&folder).unwrap();
         let Held::Use(held) = &opened.held else { panic!("opened to be used") };
-        assert!(names::moments(held.0.program()).is_empty());
+        assert!(names::moments(held.0.program()).is_empty() && held.0.program().gradients.is_empty());
         // Gradients and two moments are as large as the weights, whose file has names besides.
         let (less, more) = (opened.memory(), training.memory());
         assert!(less + 3 * (weights - weights / 4) < more, "{less} bytes to use, {more} to train, weights {weights}");

@@ -143,7 +143,7 @@ fn a_session_trains_and_its_model_comes_back() {
     refused(session.segment(&pixels[1..]).map(drop), "prepare each");
     refused(session.ground(&pixels, PHRASE).map(drop), "one film");
     refused(session.ground(&pixels[..4096], " ").map(drop), "no word");
-    refused(session.load(&film()), "");
+    refused(session.load(&film()), &film().display().to_string());
     let mut other = settings().0;
     other.model.projection_dim = 8;
     Session::train(&other, &on(), None).unwrap().save(&world().join("other")).unwrap();
