@@ -116,6 +116,8 @@ def main():
     print(f"{head['preset']}, recipe {head['recipe']}, {batch} pairs of {head['text_len']} tokens, {head['precision']}, "
           f"{chip}; counted at {head['revision']}, not measured\n")
     total = table(parts, designed)
+    told = next(step["floor_seconds"] for step in head["totals"]["predicted"] if step["chip"] == chip)
+    assert abs(total[3] / 1e3 / told - 1) < 1e-6, f"CHIPS are not those of src/bench/counters/roofline.rs: {total[3]} ms, {told} s"
     print(f"\nsamples/s: predicted {1e3 * batch / total[4]:.0f}; floor of the plan {1e3 * batch / total[3]:.0f}"
           + "".join(f"; design, {name} {rate}" for name, rate in DESIGN_RATES.items() if designed))
     return 0

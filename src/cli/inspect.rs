@@ -13,6 +13,7 @@ use crate::checkpoint::import::FILES;
 use crate::checkpoint::inspect::Contents;
 use crate::checkpoint::{TensorFile, folder};
 use crate::data::Dataset;
+use crate::data::dataset::MANIFEST;
 use crate::data::pack::Progress;
 use crate::data::shard::Shard;
 use crate::downstream::Subject;
@@ -112,9 +113,6 @@ fn is_shard(path: &Path) -> bool {
     // Of a pipe nothing is read: it might never end.
     path.is_file() && File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"G2DSHARD"
 }
-
-/// The file that makes a folder a packed data set.
-const MANIFEST: &str = "dataset.json";
 
 fn shard(path: &Path) -> Result<Value, Error> {
     let shard = Shard::open(path, usize::MAX)?;

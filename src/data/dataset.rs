@@ -10,7 +10,8 @@ use super::error::Error;
 use super::record::{Record, Split};
 use super::shard::{MAX_SIZE, Shard, ShardWriter, VERSION};
 
-const MANIFEST: &str = "dataset.json";
+/// The file of a packed data set that is written last and names all others.
+pub const MANIFEST: &str = "dataset.json";
 const TOKENIZER: &str = "tokenizer.json";
 const FORMAT: &str = "g2d-shards";
 /// Present, and locked, while a folder is written; a folder that has it and no manifest may be started over.

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::run::Data;
+use crate::data::dataset::MANIFEST;
 use crate::data::phantom::{Style, shards};
 use crate::data::tokenizer::Tokenizer;
 use crate::data::{self, Dataset};
 use crate::error::Error;
 
-/// The file that a packed data set is complete with.
-const MANIFEST: &str = "dataset.json";
 /// Seed of the phantoms that are trained on.
 const TRAIN_SEED: u64 = 1;
 /// Seed of the phantoms that are validated on.

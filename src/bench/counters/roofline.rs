@@ -20,14 +20,15 @@ pub struct Chip {
     pub multiprocessors: u64,
     /// Boost clock, Hz (data sheets).
     pub clock: f64,
-    /// bf16 products that are seen in practice, FLOP/s: measured on an H200; of the others the same part of the peak.
+    /// bf16 products that are seen in practice, FLOP/s: as the design states them of an H200 (no record of it in this repository);
+    /// of the others the same part of the peak.
     pub tensor: f64,
-    /// Part of that which `mma.sync` reaches, the only instruction for products before Hopper's `wgmma`; on Hopper about 0.63
-    /// by published microbenchmarks.
+    /// Part of that which `mma.sync` reaches, the only instruction for products before Hopper's `wgmma`; on Hopper taken
+    /// to be 0.63, which is not sourced.
     pub synchronous: f64,
     /// f32 multiply-adds, FLOP/s (data sheets).
     pub flops: f64,
-    /// Copying, bytes read and written a second: measured on an H200, published for the others.
+    /// Copying, bytes read and written a second: as the design states it of an H200, published for the others.
     pub bandwidth: f64,
     /// Bytes of L2.
     pub l2: u64,

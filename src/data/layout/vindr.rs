@@ -153,7 +153,10 @@ fn films(readings: Readings, votes: usize) -> Vec<Pair> {
         let given = |label: &str| reading.votes.get(label).is_some_and(|by| by.len() >= needed);
         let labels: Vec<&str> = reading.votes.keys().map(String::as_str).filter(|label| given(label)).collect();
         let counts: Vec<String> = reading.votes.iter().map(|(label, by)| format!("{label}:{}", by.len())).collect();
-        let further = [("votes", counts.join(";")), ("radiologists", readers.len().to_string())];
+        // A consensus is nobody's: there is no vote to be told.
+        let named = readers.iter().any(|reader| !reader.is_empty());
+        let told = |text: String| if named { text } else { String::new() };
+        let further = [("votes", told(counts.join(";"))), ("radiologists", told(readers.len().to_string()))];
         // Beside a finding that is agreed on nobody's film is normal.
         let normal = labels == ["No Finding"];
         let findings: Vec<&str> = labels.iter().copied().filter(|label| normal || *label != "No Finding").collect();
