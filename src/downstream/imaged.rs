@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::encoder::batches;
 use super::learner::Learner;
 use super::varied::Varied;
@@ -64,8 +66,10 @@ impl Imaged {
         let films: Vec<usize> = now.into_iter().chain(next).skip(first % count).take(self.batch).collect();
         let augmentation: Vec<f32> =
             (0..self.batch).flat_map(|place| self.varied.draw(self.side, self.seed, step, place)).collect();
-        let batch = self.batches.gather(&films, 0)?;
-        engine.upload(plan, "pixels", &batch.pixels)?;
+        let mut pixels = self.batches.gather(&films, 0)?.pixels;
+        let each = pixels.par_chunks_mut(self.side * self.side).enumerate();
+        each.for_each(|(place, film)| self.varied.retouch(film, self.seed, step, place));
+        engine.upload(plan, "pixels", &pixels)?;
         engine.write(plan, "augmentation", &augmentation)?;
         Ok(Fed { films, augmentation })
     }

@@ -8,6 +8,7 @@ pub mod evaluation;
 pub mod explain;
 pub mod metrics;
 pub mod prompts;
+mod rand_augment;
 pub mod report;
 pub mod subject;
 pub mod summary;

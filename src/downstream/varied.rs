@@ -1,10 +1,12 @@
 //! How films are varied while a downstream task is learned, as the 13 numbers that the op `ingest` reads.
 
+use super::rand_augment::rand_augment;
 use crate::base::Rng;
 use crate::data::augment::{NUMBERS, affine};
 
 const IDENTITY: [f64; 9] = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
 const STREAM: u32 = u32::from_be_bytes(*b"vary");
+const RETOUCH: u32 = u32::from_be_bytes(*b"touc");
 
 /// See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,9 +15,8 @@ pub enum Varied {
     Nothing,
     /// Half of the films by a scale of 0.9 to 1.1 and a rotation within 10 degrees; masks move along (MGCA's segmentation).
     ScaledRotated,
-    /// A part of 0.2 to 1 of the area, sides 3:4 to 4:3, and half of them mirrored (KAD's fine-tuning without its
-    /// RandAugment).
-    CroppedFlipped,
+    /// RandAugment, then a part of 0.2 to 1 of the area, sides 3:4 to 4:3, and half of them mirrored (KAD's fine-tuning).
+    Augmented,
 }
 
 impl Varied {
@@ -30,7 +31,7 @@ impl Varied {
                 let (angle, scale) = (rng.uniform(-10.0, 10.0), rng.uniform(0.9, 1.1));
                 affine(side, angle, 0.0, scale, [0.0, 0.0])
             }
-            Self::CroppedFlipped => {
+            Self::Augmented => {
                 let (area, ratio) = (rng.uniform(0.2, 1.0), rng.uniform(0.75f64.ln(), 0.75f64.recip().ln()).exp());
                 let [width, height] = [(area * ratio).sqrt().min(1.0), (area / ratio).sqrt().min(1.0)];
                 let (left, top) = (rng.uniform(0.0, 1.0 - width) * side, rng.uniform(0.0, 1.0 - height) * side);
@@ -39,6 +40,13 @@ impl Varied {
             }
         };
         numbers(map)
+    }
+
+    /// What is done to the pixels [side, side] of a film themselves, before it is moved by the numbers of [`Varied::draw`].
+    pub fn retouch(self, pixels: &mut [u8], seed: u64, step: usize, place: usize) {
+        if self == Self::Augmented {
+            rand_augment(pixels, &mut Rng::new(seed, RETOUCH, (step as u64) << 20 ^ place as u64));
+        }
     }
 }
 
@@ -57,7 +65,7 @@ mod tests {
     #[test]
     fn parts_of_a_film_stay_within_it() {
         for step in 0..200 {
-            let numbers = Varied::CroppedFlipped.draw(64, 3, step, 1);
+            let numbers = Varied::Augmented.draw(64, 3, step, 1);
             for (x, y) in [(0.0, 0.0), (64.0, 0.0), (0.0, 64.0), (64.0, 64.0)] {
                 let at = [numbers[0] * x + numbers[1] * y + numbers[2], numbers[3] * x + numbers[4] * y + numbers[5]];
                 assert!(at.iter().all(|&place| (-1e-3..=64.001).contains(&place)), "{step}: {numbers:?}");

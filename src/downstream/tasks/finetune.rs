@@ -61,8 +61,7 @@ fn one(evaluation: &Evaluation<'_>, part: f64, seed: u64) -> Result<Vec<f64>, Er
             "finetune needs labelled films to train on, and {folder} has none in its split train"
         )));
     }
-    let films =
-        Imaged::new(&cohort.dataset, fraction(&train, part, seed), config, BATCH, Varied::CroppedFlipped, seed)?;
+    let films = Imaged::new(&cohort.dataset, fraction(&train, part, seed), config, BATCH, Varied::Augmented, seed)?;
     let classes = cohort.classes.len();
     let mut learner = Learner::open(record(config, films.batch, classes)?, &evaluation.choices.on, seed)?;
     learner.take(evaluation.subject, &[Part::Encoder])?;
