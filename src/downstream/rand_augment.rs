@@ -55,8 +55,8 @@ fn apply(operation: usize, sign: f64, pixels: &mut [u8]) {
 fn stretch(pixels: &mut [u8]) {
     let (low, high) = pixels.iter().fold((255, 0), |(low, high), &pixel| (pixel.min(low), pixel.max(high)));
     if low < high {
-        let scale = 255.0 / f64::from(high - low);
-        pixels.iter_mut().for_each(|pixel| *pixel = (f64::from(*pixel - low) * scale) as u8);
+        let range = u32::from(high - low);
+        pixels.iter_mut().for_each(|pixel| *pixel = (u32::from(*pixel - low) * 255 / range) as u8);
     }
 }
 
