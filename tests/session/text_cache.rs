@@ -57,17 +57,16 @@ fn frozen_embeddings_take_their_gradients_and_the_way_to_them_and_nothing_else()
     let embeddings: Vec<String> = all.keys().filter(|name| name.contains(".embeddings.")).cloned().collect();
     assert_eq!(embeddings.len(), 5, "three tables, weight and bias of a layer norm");
     embeddings.iter().for_each(|name| drop(all.remove(name)));
-    assert!(all == left, "another gradient is another one, or missing");
-    let backward = |session: &Session| {
+    let apart: Vec<&String> = all.keys().filter(|&name| left.get(name) != all.get(name)).collect();
+    assert!(apart.is_empty() && left.len() == all.len(), "other gradients, or none, of {apart:?}");
+    let ops = |session: &Session| -> Vec<&'static str> {
         let plan = session.step_plan();
-        let of = |scope: &str| plan.launches.iter().filter(|launch| launch.scope.contains(scope)).count();
-        [of("lm_model.encoder.layer.0"), of("lm_model.encoder.layer.1")]
+        let own = plan.launches.iter().filter(|launch| launch.scope.contains("lm_model.encoder.layer.0"));
+        own.map(|launch| launch.op.name()).collect()
     };
-    let ([through, own], [none, same]) = (backward(&learning), backward(&frozen));
-    assert!(
-        own == same && none < through,
-        "{through} launches of the frozen layer became {none}, {own} of the other {same}"
-    );
+    let backward = |session: &Session| ops(session).iter().filter(|name| !name.ends_with(".fwd")).count();
+    assert!(backward(&learning) > 0, "{:?}", ops(&learning));
+    assert_eq!(backward(&frozen), 0, "{:?}", ops(&frozen));
 }
 
 /// Also where a batch is padded, and where a report is the beginning of another one.
