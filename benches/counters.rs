@@ -3,6 +3,7 @@
 use g2d::bench::counters::roofline::Chip;
 use g2d::bench::counters::{Work, plan, run};
 use g2d::kernels::Library;
+use g2d::model::batch::Reports;
 use g2d::model::config::Config;
 use g2d::program::Precision;
 
@@ -15,6 +16,7 @@ fn main() {
         batch,
         text_length: config.max_positions.min(256),
         config: Config { warmup_steps: 0, ..config },
+        reports: Reports::Tokens,
         precision: Precision::Mixed,
         chip: Chip::of("h200").expect("it is known"),
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use criterion::{Criterion, Throughput};
 use g2d::base::{Kind, Rng, Spec};
-use g2d::model::batch::{Shapes, Source};
+use g2d::model::batch::{Reports, Shapes, Source};
 use g2d::model::config::Config;
 use g2d::ops::Op;
 use g2d::ops::conv2d;
@@ -139,7 +139,8 @@ fn main() {
     for (preset, recipe, batch, text_len) in [("small", "default", 8, 64), ("full", "official", 2, 256)] {
         let config = Config::preset(preset).and_then(|config| config.with_recipe(recipe)).expect("a preset");
         let shapes = Shapes { batch, text_len, source: Source::Bytes };
-        let plan = session::step_plan(&config, &shapes, Precision::Exact, Kernels::Best).expect("a preset has a plan");
+        let plan = session::step_plan(&config, &shapes, Reports::Tokens, Precision::Exact, Kernels::Best)
+            .expect("a preset has a plan");
         for (kind, largest) in largest(&plan) {
             launch(&mut criterion, preset, &kind, &plan, &shapes, largest);
         }

@@ -29,6 +29,7 @@ fn work(preset: &str, recipe: &str, batch: usize, text_length: usize) -> Work {
         device: Device::Cpu,
         threads: 0,
         launch_by_launch: false,
+        text_cache: false,
     }
 }
 

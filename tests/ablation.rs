@@ -9,7 +9,7 @@ use std::path::Path;
 use common::cases::Data;
 use common::interpret::Values;
 use g2d::base::{Kind, Rng};
-use g2d::model::batch::{Shapes, Source, TextBatch};
+use g2d::model::batch::{Reports, Shapes, Source, TextBatch};
 use g2d::model::config::{Config, DecoderObjective};
 use g2d::model::g2d::{Phase, record_step};
 use g2d::model::init;
@@ -85,7 +85,7 @@ fn gradients_are_those_of_central_differences() {
     const STEP: f64 = 1e-8;
     for switches in SWITCHES {
         let config = config(switches);
-        let program = record_step(&config, &SHAPES, Phase::Full).unwrap().finish();
+        let program = record_step(&config, &SHAPES, Phase::Full, Reports::Tokens).unwrap().finish();
         let data = data(&program, &config);
         let total = program.output("loss.total").unwrap();
         let forward = 1 + program.nodes.iter().position(|node| node.outputs.contains(&total)).unwrap();
@@ -183,7 +183,7 @@ fn interference_is_that_of_the_gradients_of_both_phases() {
     for switches in [&[][..], &[("decoder_objective", "reconstruction"), ("segmentation_weight", "3")]] {
         let config = config(switches);
         let gradient = |phase| {
-            let program = record_step(&config, &SHAPES, phase).unwrap().finish();
+            let program = record_step(&config, &SHAPES, phase, Reports::Tokens).unwrap().finish();
             let values = walk(&program, &data(&program, &config), program.nodes.len());
             let shared = |at: &usize| program.states[*at].name.starts_with("img_model.encoder.");
             let mut gradients: Vec<_> = program.gradients.iter().filter(|(at, _)| shared(at)).copied().collect();

@@ -22,6 +22,7 @@ fn micro() -> step::Work {
         device: Device::Cpu,
         threads: 1,
         launch_by_launch: false,
+        text_cache: false,
     }
 }
 

@@ -12,6 +12,7 @@ use g2d::bench::counters::baseline::{self, grown};
 use g2d::bench::counters::roofline::Chip;
 use g2d::bench::counters::{Line, Report, Work, plan, run};
 use g2d::kernels::Library;
+use g2d::model::batch::Reports;
 use g2d::model::config::Config;
 use g2d::program::{Checked, Plan, Precision};
 
@@ -21,7 +22,7 @@ const COMMITTED: &str = "benches/results/counters-small.json";
 fn micro() -> (Work, Checked) {
     let config = Config { warmup_steps: 0, ..Config::preset("micro").expect("a preset") };
     let chip = Chip::of("h200").expect("it is known");
-    let work = Work { config, batch: 4, text_length: 16, precision: Precision::Mixed, chip };
+    let work = Work { config, batch: 4, text_length: 16, reports: Reports::Tokens, precision: Precision::Mixed, chip };
     let plan = plan(&work).expect("it can be planned");
     (work, plan)
 }

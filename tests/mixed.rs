@@ -14,7 +14,7 @@ use common::fixtures::{self, cases, name, rms};
 use common::interpret::Values;
 use common::ledger;
 use g2d::base::{Kind, Rng};
-use g2d::model::batch::{Shapes, Source, TextBatch};
+use g2d::model::batch::{Reports, Shapes, Source, TextBatch};
 use g2d::model::config::Config;
 use g2d::model::g2d::{Phase, record_step};
 use g2d::program::record::Role;
@@ -122,7 +122,7 @@ impl Case {
         let (config, batch) = (&self.config, &self.batches[at]);
         let phase = if self.counts(at) { Phase::Full } else { Phase::Warmup };
         let shapes = Shapes { batch: batch.size, text_len: batch.text_len, source: Source::Numbers };
-        let program = record_step(config, &shapes, phase).unwrap().finish();
+        let program = record_step(config, &shapes, phase, Reports::Tokens).unwrap().finish();
         let mut given: Vec<(Value, Data<f64>)> = program
             .states
             .iter()

@@ -9,7 +9,7 @@ use common::ledger;
 use g2d::base::{DType, Rng, Shape};
 use g2d::cpu::{self, Memory};
 use g2d::kernels::shaders::Offered;
-use g2d::model::batch::{Shapes, Source, TextBatch};
+use g2d::model::batch::{Reports, Shapes, Source, TextBatch};
 use g2d::model::config::{Config, RECIPES};
 use g2d::model::g2d::{Phase, record_step};
 use g2d::model::init;
@@ -23,7 +23,7 @@ use proptest::prelude::*;
 
 /// The recorded step with its optimizer, of one group, as `g2d plan` has it.
 fn program(config: &Config, shapes: &Shapes, phase: Phase) -> Program {
-    let mut recorder = record_step(config, shapes, phase).unwrap();
+    let mut recorder = record_step(config, shapes, phase, Reports::Tokens).unwrap();
     let group = Group::all(recorder.program(), config);
     optimize(&mut recorder, &[group]).unwrap();
     recorder.finish()

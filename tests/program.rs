@@ -9,7 +9,7 @@ use common::cases::Data;
 use common::interpret::Values;
 use g2d::base::{Kind, Rng};
 use g2d::cpu::{self, Memory};
-use g2d::model::batch::{Shapes, Source, TextBatch};
+use g2d::model::batch::{Reports, Shapes, Source, TextBatch};
 use g2d::model::config::{Config, TextStatistics};
 use g2d::model::g2d::{Phase, record_step};
 use g2d::model::init;
@@ -32,7 +32,7 @@ fn config() -> Config {
 
 fn program(phase: Phase) -> Program {
     let config = config();
-    let mut recorder = record_step(&config, &SHAPES, phase).unwrap();
+    let mut recorder = record_step(&config, &SHAPES, phase, Reports::Tokens).unwrap();
     let group = Group::all(recorder.program(), &config);
     optimize(&mut recorder, &[group]).unwrap();
     recorder.finish()
@@ -192,7 +192,7 @@ fn replay_gives_the_interpreters_bits() {
 /// Without AdamW, which asks for every loss.
 #[test]
 fn what_nothing_asks_for_is_dropped_and_statistics_stay() {
-    let mut program = record_step(&config(), &SHAPES, Phase::Warmup).unwrap().finish();
+    let mut program = record_step(&config(), &SHAPES, Phase::Warmup, Reports::Tokens).unwrap().finish();
     let statistics = |program: &Program| {
         let of_state = |value: Value| match program.values[value.index()].origin {
             Origin::State(at) => program.states[at].role == Role::Statistic,

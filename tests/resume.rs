@@ -66,6 +66,7 @@ fn task(folder: &Path, stop_at: u64, resume: bool, threads: usize) -> Run {
         augment: Recipe::Default,
         precision: Precision::Exact,
         schedule: Schedule { steps: STEPS, warmup: 2, ..Schedule::default() },
+        text_cache: false,
         groups: vec![
             Rule { name: "plain".into(), pattern: "*bias".into(), weight_decay: Some(0.0), learning_rate_factor: 2.0 },
             Rule::everything(),
@@ -238,6 +239,26 @@ fn a_run_cancelled_while_it_validates_saves_what_it_has() {
         assert_same(&folder);
         let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
         assert_eq!(text.matches("\"validation\"").count(), 5, "before, after steps 3, 6 and 9, and at the end");
+    }
+}
+
+/// States of reports are kept in memory alone, and computed again by a process that goes on.
+#[test]
+fn a_run_that_keeps_states_of_reports_goes_on_to_the_same_bits() {
+    let run = |folder: &Path, steps, resume, cached| {
+        let mut task = task(folder, steps, resume, 2);
+        (task.config.model.frozen_text_layers, task.config.model.frozen_embeddings) = (1, true);
+        task.config.train.text_cache = cached;
+        go(&task)
+    };
+    let (whole, stopped, without) = (empty("cached"), empty("cached-stopped"), empty("not-cached"));
+    run(&whole, STEPS, false, true);
+    run(&stopped, 5, false, true);
+    run(&stopped, STEPS, true, true);
+    run(&without, STEPS, false, false);
+    for other in [&stopped, &without] {
+        assert!(state(&whole) == state(other), "{}: other bytes than those of one run with a cache", other.display());
+        assert_eq!(steps(&whole), steps(other));
     }
 }
 

@@ -17,7 +17,7 @@ use g2d::checkpoint::import::{Import, Tower};
 use g2d::data::Dataset;
 use g2d::data::tokenizer::Tokenizer;
 use g2d::downstream::Subject;
-use g2d::model::batch::{Shapes, Source, TextBatch, Texts};
+use g2d::model::batch::{Reports, Shapes, Source, TextBatch, Texts};
 use g2d::model::config::Config;
 use g2d::model::{bert, g2d as model};
 use g2d::program::Recorder;
@@ -443,7 +443,7 @@ fn hidden(folder: &Path, config: &Config, sentences: &[(String, Vec<u32>)]) -> V
     let lengths: Vec<usize> = sentences.iter().map(|(_, ids)| ids.len()).collect();
     let shapes = Shapes { batch: lengths.len(), text_len: *lengths.iter().max().unwrap(), source: Source::Numbers };
     let mut r = Recorder::new();
-    let texts = Texts::declare(&mut r, &shapes);
+    let texts = Texts::declare(&mut r, config, &shapes, Reports::Tokens);
     let states = r.scope("lm_model", |r| bert::encoder(r, config, &texts)).unwrap();
     r.output("out.hidden", states);
     let program = r.finish();

@@ -42,6 +42,8 @@ pub struct Work {
     pub threads: usize,
     /// Waits for each launch on a GPU, so that an error names its place in the plan; slow.
     pub launch_by_launch: bool,
+    /// Keeps what the frozen part of the text encoder makes of each report.
+    pub text_cache: bool,
 }
 
 /// What was measured.
@@ -62,6 +64,8 @@ pub struct Report {
     pub first_step_s: f64,
     /// Most memory the process has held, bytes.
     pub peak_memory: Option<u64>,
+    /// Reports whose states are kept, and bytes of these; `None` without a text cache.
+    pub text_cache: Option<[usize; 2]>,
     /// Threads used.
     pub threads: usize,
     /// Pairs a step.
@@ -131,6 +135,7 @@ impl Stepper {
             precision: work.precision,
             device: work.device,
             launch_by_launch: work.launch_by_launch,
+            text_cache: work.text_cache,
             ..Options::new(work.config.clone(), work.batch, work.text_length)
         };
         let side = work.config.image_size;
@@ -187,6 +192,7 @@ pub fn run(work: &Work, warmup: usize, steps: usize) -> Result<Report, Error> {
         open_s,
         first_step_s,
         peak_memory,
+        text_cache: session.text_cache().map(|cache| [cache.reports(), cache.bytes()]),
         threads: session.pool().current_num_threads(),
         batch: work.batch,
         text_len: work.text_length,

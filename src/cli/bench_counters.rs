@@ -7,11 +7,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::PrecisionWord;
 use super::bench::revision;
+use super::text::Text;
 use crate::bench::counters::baseline::{self, Head};
 use crate::bench::counters::roofline::{CHIPS, Chip};
 use crate::bench::counters::{self, Call, Line, Report, Totals, Work};
 use crate::error::Error;
 use crate::kernels::Library;
+use crate::model::batch::Reports;
 use crate::model::config::{Config, PRESETS, RECIPES};
 use crate::program::Precision;
 use crate::train::defaults;
@@ -45,6 +47,8 @@ pub struct Counters {
     /// How numbers are stored: exact or mixed.
     #[arg(long, value_enum, default_value = "mixed")]
     precision: PrecisionWord,
+    #[command(flatten)]
+    tower: Text,
     /// For which times are predicted launch by launch.
     #[arg(long, default_value = "h200",
         value_parser = clap::builder::PossibleValuesParser::new(CHIPS.map(|chip| chip.name)))]
@@ -94,11 +98,13 @@ impl Counters {
     }
 
     fn work(&self) -> Result<Work, Error> {
-        let config = Config { warmup_steps: 0, ..Config::preset(&self.preset)?.with_recipe(&self.recipe)? };
+        let mut config = Config { warmup_steps: 0, ..Config::preset(&self.preset)?.with_recipe(&self.recipe)? };
+        self.tower.apply(&mut config);
         let chip = Chip::of(&self.chip).ok_or_else(|| Error::Usage(format!("there is no chip {}", self.chip)))?;
         Ok(Work {
             batch: self.batch,
             text_length: self.text_len.unwrap_or(defaults::text_length(&config)),
+            reports: if self.tower.cache() { Reports::States } else { Reports::Tokens },
             precision: self.precision.into(),
             chip,
             config,
@@ -125,8 +131,13 @@ impl Counters {
             version: env!("CARGO_PKG_VERSION").into(),
             revision: revision(),
             command: format!(
-                "g2d bench counters --preset {} --recipe {} --batch {} --text-len {} --precision {precision} --chip {} --json",
-                self.preset, self.recipe, self.batch, work.text_length, self.chip
+                "g2d bench counters --preset {} --recipe {} --batch {} --text-len {} --precision {precision} --chip {}{} --json",
+                self.preset,
+                self.recipe,
+                self.batch,
+                work.text_length,
+                self.chip,
+                self.tower.flags()
             ),
             precision,
             totals: report.totals.clone(),

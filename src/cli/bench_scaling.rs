@@ -84,6 +84,7 @@ impl Scaling {
                 device,
                 threads: self.threads,
                 launch_by_launch: false,
+                text_cache: false,
             };
             let row = scaling::row(&work, if self.plan_only { 0 } else { self.steps as usize })?;
             let line = match self.json {

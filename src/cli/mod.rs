@@ -38,6 +38,7 @@ pub mod settings;
 mod step;
 mod study;
 mod sweep;
+mod text;
 mod verify;
 
 use std::fs;

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::text::Text;
 use super::{DeviceWord, PrecisionWord};
 use crate::error::Error;
 use crate::model::config::{Config, PRESETS, RECIPES};
@@ -29,12 +30,21 @@ pub struct Model {
     /// What it runs on: auto, cpu, cuda[:N], cuda-emulated or wgpu[:N].
     #[arg(long, default_value = "cpu")]
     device: DeviceWord,
+    #[command(flatten)]
+    text: Text,
 }
 
 impl Model {
     /// The configuration of the whole step: no warm-up before the segmentation loss.
     pub fn config(&self) -> Result<Config, Error> {
-        Ok(Config { warmup_steps: 0, ..Config::preset(&self.preset)?.with_recipe(&self.recipe)? })
+        let mut config = Config { warmup_steps: 0, ..Config::preset(&self.preset)?.with_recipe(&self.recipe)? };
+        self.text.apply(&mut config);
+        Ok(config)
+    }
+
+    /// Whether what frozen layers make of a report is kept.
+    pub fn text_cache(&self) -> bool {
+        self.text.cache()
     }
 
     /// Tokens per report at most.

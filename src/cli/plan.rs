@@ -7,7 +7,7 @@ use clap::Args;
 use super::model::Model;
 use crate::error::Error;
 use crate::kernels::shaders::Offered;
-use crate::model::batch::{Shapes, Source};
+use crate::model::batch::{Reports, Shapes, Source};
 use crate::program::{self, Checked, Kernels, considered, refused};
 use crate::train::{Capacity, Device, Options, session};
 use crate::wgpu::Adapter;
@@ -46,11 +46,14 @@ impl Plan {
             None => Arc::new(session::step_plan(
                 &config,
                 &shapes,
+                if self.model.text_cache() { Reports::States } else { Reports::Tokens },
                 precision,
                 device.kernels(Kernels::Best, Offered::default()),
             )?),
             Some(adapter) => {
-                let options = Options { device, precision, ..Options::new(config, self.model.batch, text_len) };
+                let text_cache = self.model.text_cache();
+                let options =
+                    Options { device, precision, text_cache, ..Options::new(config, self.model.batch, text_len) };
                 session::plan_within(&options, Capacity::new(adapter.piece, adapter.offered))?
             }
         };

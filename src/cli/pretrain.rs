@@ -66,6 +66,8 @@ pub struct Pretrain {
     /// Pairs a step; short for --set batch=N. On cuda-emulated 4 where nothing is said.
     #[arg(long)]
     batch: Option<usize>,
+    #[command(flatten)]
+    tower: super::text::Text,
     /// The run's folder; by default a new one in runs/.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -267,6 +269,8 @@ impl Pretrain {
         if let Some(batch) = self.batch {
             config.train.batch = batch;
         }
+        self.tower.apply(&mut config.model);
+        config.train.text_cache |= self.tower.cache();
         Ok(config)
     }
 
@@ -309,8 +313,8 @@ impl Pretrain {
 
     fn resumed(&self) -> Result<Run, Error> {
         let named = self.preset.is_some() || self.recipe.is_some() || self.config.is_some() || self.imports();
-        if named || !self.set.is_empty() || self.batch.is_some() {
-            let flags = "--preset, --recipe, --config, --set, --batch, --weights and --init";
+        if named || !self.set.is_empty() || self.batch.is_some() || self.tower.any() {
+            let flags = "--preset, --recipe, --config, --set, --batch, --weights, --init, --text-stats, --freeze and --text-cache";
             return Err(Error::Usage(format!("a resumed run keeps its settings and weights; leave out {flags}")));
         }
         let folder = match &self.out {

@@ -11,7 +11,7 @@ use crate::bench::step::{Stepper, Work};
 use crate::cuda::driver::Attributes;
 use crate::error::Error;
 use crate::kernels::Library;
-use crate::model::batch::{Shapes, Source, TextBatch};
+use crate::model::batch::{Reports, Shapes, Source, TextBatch};
 use crate::model::config::{Config, PRESETS, RECIPES};
 use crate::program::{Kernels, Precision};
 use crate::train::{Device, session};
@@ -184,7 +184,7 @@ impl Verify {
         let text_len = config.max_positions.min(PLANNED_LENGTH);
         let batch = self.batch.unwrap_or(1);
         let shapes = Shapes { batch, text_len, source: Source::Bytes };
-        let plan = session::step_plan(&config, &shapes, self.precision.into(), Kernels::Cuda)?;
+        let plan = session::step_plan(&config, &shapes, Reports::Tokens, self.precision.into(), Kernels::Cuda)?;
         // Of every length from half of the longest on, so that rows are packed.
         let lengths: Vec<usize> = (0..batch).map(|text| text_len - text * 37 % text_len.div_ceil(2)).collect();
         let tokens: Vec<i32> =
@@ -266,6 +266,7 @@ fn shadows(preset: &str, device: Device, bar: &ProgressBar) -> Result<Report, Er
                 device,
                 threads: 0,
                 launch_by_launch: false,
+                text_cache: false,
             };
             let mut stepper = Stepper::open(&work)?;
             stepper.step()?;

@@ -11,7 +11,7 @@ use crate::checkpoint::folder::KEPT;
 use crate::data::{Dataset, Split};
 use crate::error::Error;
 use crate::kernels::shaders::Offered;
-use crate::model::batch::{Shapes, Source};
+use crate::model::batch::{Reports, Shapes, Source};
 use crate::program::{Kernels, Precision};
 use crate::train::config::RunConfig;
 use crate::train::defaults::{self, Start};
@@ -130,7 +130,7 @@ fn device(device: Device) -> (Option<Check>, Option<u64>) {
 fn footprint_of(config: &RunConfig, device: Device) -> Result<Footprint, Error> {
     let shapes = Shapes { batch: config.train.batch, text_len: config.train.text_length, source: Source::Bytes };
     let kernels = device.kernels(Kernels::Best, Offered::default());
-    let plan = session::step_plan(&config.model, &shapes, config.train.precision, kernels)?;
+    let plan = session::step_plan(&config.model, &shapes, Reports::Tokens, config.train.precision, kernels)?;
     Ok(Footprint::of(&plan))
 }
 

@@ -6,6 +6,9 @@ use crate::ops::ingest::{self, Ingest};
 use crate::program::record::RecordError;
 use crate::program::{Misfit, Recorder, Value};
 
+/// The input that reports come by where they come as states ([`Reports::States`]).
+pub const STATES: &str = "states";
+
 /// Most pairs in one batch.
 const LARGEST_BATCH: usize = 1 << 16;
 
@@ -84,13 +87,34 @@ impl Images {
     }
 }
 
-/// Texts, as declared. All are indices.
+/// How reports arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reports {
+    /// As tokens, `ids` and `order`.
+    Tokens,
+    /// As what the frozen part of the text encoder makes of them, `states` [capacity, text_hidden].
+    States,
+}
+
+/// The rows of texts, as declared.
+#[derive(Clone, Copy, Debug)]
+pub enum Rows {
+    /// Indices: the token of each row \[capacity\], and rows in order of their tokens \[capacity\].
+    Tokens {
+        /// Token of each row.
+        ids: Value,
+        /// Rows in order of their tokens.
+        order: Value,
+    },
+    /// What the frozen part of the text encoder made of them, [capacity, text_hidden].
+    States(Value),
+}
+
+/// Texts, as declared.
 #[derive(Clone, Copy, Debug)]
 pub struct Texts {
-    /// Token of each row, \[capacity\].
-    pub ids: Value,
-    /// Rows in order of their tokens, \[capacity\].
-    pub order: Value,
+    /// What is known of each row.
+    pub rows: Rows,
     /// First row of each text and, last, how many rows there are, [batch + 1].
     pub offsets: Value,
     /// Real tokens of each text, \[batch\].
@@ -99,10 +123,16 @@ pub struct Texts {
 
 impl Texts {
     /// Declares texts.
-    pub fn declare(r: &mut Recorder, shapes: &Shapes) -> Self {
+    pub fn declare(r: &mut Recorder, config: &Config, shapes: &Shapes, reports: Reports) -> Self {
+        let rows = match reports {
+            Reports::Tokens => Rows::Tokens {
+                ids: r.input("ids", Spec::index([shapes.capacity()])),
+                order: r.input("order", Spec::index([shapes.capacity()])),
+            },
+            Reports::States => Rows::States(r.input(STATES, Spec::activation([shapes.capacity(), config.text_hidden]))),
+        };
         Self {
-            ids: r.input("ids", Spec::index([shapes.capacity()])),
-            order: r.input("order", Spec::index([shapes.capacity()])),
+            rows,
             offsets: r.input("offsets", Spec::index([shapes.batch + 1])),
             lengths: r.input("lengths", Spec::index([shapes.batch])),
         }
@@ -120,8 +150,8 @@ pub struct Batch {
 
 impl Batch {
     /// Declares films and reports.
-    pub fn declare(r: &mut Recorder, config: &Config, shapes: &Shapes) -> Result<Self, RecordError> {
-        Ok(Self { images: Images::declare(r, config, shapes)?, texts: Texts::declare(r, shapes) })
+    pub fn declare(r: &mut Recorder, config: &Config, shapes: &Shapes, reports: Reports) -> Result<Self, RecordError> {
+        Ok(Self { images: Images::declare(r, config, shapes)?, texts: Texts::declare(r, config, shapes, reports) })
     }
 }
 
@@ -199,19 +229,31 @@ impl TextBatch {
         if lengths.len() == 1 && sum == 1 && !config.padded() {
             return Err(TextError::Alone);
         }
+        Ok(Self::lay(tokens, lengths, text_len, config.padded()))
+    }
+
+    /// The text at `at` alone, with the rows that it has in this batch.
+    pub fn alone(&self, at: usize, text_len: usize) -> Self {
+        let (first, rows) = (self.offsets[at] as usize, (self.offsets[at + 1] - self.offsets[at]) as usize);
+        let length = self.lengths[at] as usize;
+        Self::lay(&self.ids[first..first + length], &[length], text_len, rows > length)
+    }
+
+    /// Texts that fit, one behind the other, or each with `text_len` rows.
+    fn lay(tokens: &[i32], lengths: &[usize], text_len: usize, padded: bool) -> Self {
         let mut ids = vec![0; lengths.len() * text_len];
         let (mut offsets, mut row, mut rest) = (vec![0], 0, tokens);
         for &length in lengths {
             let (text, behind) = rest.split_at(length);
             ids[row..row + length].copy_from_slice(text);
-            row += if config.padded() { text_len } else { length };
+            row += if padded { text_len } else { length };
             offsets.push(row as i32);
             rest = behind;
         }
         let mut order: Vec<i32> = (0..row as i32).collect();
         order.sort_by_key(|&row| ids[row as usize]);
         order.resize(ids.len(), 0);
-        Ok(Self { ids, order, offsets, lengths: lengths.iter().map(|&length| length as i32).collect() })
+        Self { ids, order, offsets, lengths: lengths.iter().map(|&length| length as i32).collect() }
     }
 }
 
@@ -233,6 +275,11 @@ mod tests {
         assert_eq!(padded.ids, [2, 9, 3, 0, 2, 3, 0, 0]);
         assert_eq!(padded.offsets, [0, 4, 8]);
         assert_eq!(padded.order, [3, 6, 7, 0, 4, 2, 5, 1]);
+        for batch in [packed, padded] {
+            let alone = batch.alone(1, 4);
+            assert_eq!(alone.ids, [2, 3, 0, 0]);
+            assert_eq!((alone.offsets[1], &*alone.lengths), (batch.offsets[2] - batch.offsets[1], &[2][..]));
+        }
     }
 
     #[test]

@@ -176,8 +176,11 @@ pub struct Config {
     pub text_intermediate: usize,
     /// The longest text it can take, in tokens.
     pub max_positions: usize,
-    /// How many of its first layers do not learn; the embeddings always do.
+    /// How many of its first layers do not learn.
     pub frozen_text_layers: usize,
+    /// Whether its embeddings do not learn either; as published they do. With it no gradient goes through frozen layers, and
+    /// what these make of a report stays the same.
+    pub frozen_embeddings: bool,
     /// The contrastive loss divides similarities by it.
     pub temperature: f64,
     /// Part of the film's pixels below the pseudo mask's threshold, where that is a quantile.
@@ -244,6 +247,7 @@ impl Default for Config {
             text_intermediate: 3072,
             max_positions: 512,
             frozen_text_layers: 9,
+            frozen_embeddings: false,
             temperature: 0.07,
             quantile: 0.85,
             normalise: Normalise::Unit,

@@ -1,6 +1,6 @@
 //! The whole: G2D as in the paper's figure 1, and the recordings made of it.
 
-use super::batch::{Batch, Images, Shapes, Texts};
+use super::batch::{Batch, Images, Reports, Shapes, Texts};
 use super::config::{Config, DecoderObjective, MaskBody, MaskSmooth};
 use super::layer::Statistics;
 use super::{attention_pool, bert, losses, projection, resnet, unet};
@@ -105,6 +105,7 @@ pub(super) struct Trained {
 pub(super) fn record_losses(
     config: &Config,
     shapes: &Shapes,
+    reports: Reports,
     statistics: Statistics,
 ) -> Result<(Recorder, Trained), RecordError> {
     let mut recorder = begin(config, shapes)?;
@@ -114,7 +115,7 @@ pub(super) fn record_losses(
         let why = "decoder_objective is shuffled-masks; a batch of one film has no other film's mask: give at least 2";
         return Err(refused(why));
     }
-    let batch = Batch::declare(r, config, shapes)?;
+    let batch = Batch::declare(r, config, shapes, reports)?;
     let out = forward(r, config, &batch, statistics)?;
     let masks = r.scope("mask", |r| losses::masks(r, config, objective, out.attention_map, batch.images.plane))?;
     let (decoder, contrastive) = r.scope("loss", |r| {
@@ -127,10 +128,11 @@ pub(super) fn record_losses(
 /// Records a training step up to its gradients; [`optimize`](super::optimize) makes it whole. Outputs: `out.*` as in
 /// the specification (of several masks or logits their mean; `out.reconstruction` in place of logits where that is the
 /// decoder's objective), `loss.contrastive`, `loss.segmentation` (the decoder's, if there is one), `loss.total`, `top1`,
-/// `top5`.
-pub fn record_step(config: &Config, shapes: &Shapes, phase: Phase) -> Result<Recorder, RecordError> {
+/// `top5`. Of reports that come as states ([`record_text_states`]) the frozen part of the text encoder is not in it, neither its
+/// ops nor its parameters.
+pub fn record_step(config: &Config, shapes: &Shapes, phase: Phase, reports: Reports) -> Result<Recorder, RecordError> {
     let (mut recorder, Trained { out, masks, decoder, contrastive }) =
-        record_losses(config, shapes, Statistics::Batch)?;
+        record_losses(config, shapes, reports, Statistics::Batch)?;
     let r = &mut recorder;
     let [contrastive, top1, top5] = contrastive;
     let weight = if phase == Phase::Full { config.segmentation_weight } else { 0.0 };
@@ -151,7 +153,7 @@ pub fn record_step(config: &Config, shapes: &Shapes, phase: Phase) -> Result<Rec
 pub fn record_evaluate(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
     let mut recorder = begin(config, shapes)?;
     let r = &mut recorder;
-    let batch = Batch::declare(r, config, shapes)?;
+    let batch = Batch::declare(r, config, shapes, Reports::Tokens)?;
     let out = forward(r, config, &batch, Statistics::Running)?;
     let objective = DecoderObjective::None; // nothing is trained
     let masks = r.scope("mask", |r| losses::masks(r, config, objective, out.attention_map, batch.images.plane))?;
@@ -163,7 +165,7 @@ pub fn record_evaluate(config: &Config, shapes: &Shapes) -> Result<Recorder, Rec
 /// `loss.contrastive` and, with a decoder, `loss.segmentation`.
 pub fn record_validate(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
     let (mut recorder, Trained { out, masks, decoder, contrastive }) =
-        record_losses(config, shapes, Statistics::Running)?;
+        record_losses(config, shapes, Reports::Tokens, Statistics::Running)?;
     let r = &mut recorder;
     outputs(r, config, &out, &masks)?;
     r.output("loss.contrastive", contrastive[0]);
@@ -266,9 +268,20 @@ pub fn record_masks(recipes: &[Config], shapes: &Shapes) -> Result<Recorder, Rec
 pub fn record_texts(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
     let mut recorder = begin(config, shapes)?;
     let r = &mut recorder;
-    let texts = Texts::declare(r, shapes);
+    let texts = Texts::declare(r, config, shapes, Reports::Tokens);
     let embedding = text(r, config, &texts, Statistics::Running)?;
     r.output("out.text_embedding", embedding);
+    Ok(recorder)
+}
+
+/// Records what the frozen part of the text encoder makes of texts: `out.text_states` [capacity, text_hidden], rows that are
+/// used as the offsets say.
+pub fn record_text_states(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
+    let mut recorder = begin(config, shapes)?;
+    let r = &mut recorder;
+    let texts = Texts::declare(r, config, shapes, Reports::Tokens);
+    let states = r.scope("lm_model", |r| bert::frozen(r, config, &texts))?;
+    r.output("out.text_states", states);
     Ok(recorder)
 }
 

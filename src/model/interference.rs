@@ -1,6 +1,6 @@
 //! How the two losses of a step pull at the shared image encoder: the angle between their gradients, and which is longer.
 
-use super::batch::Shapes;
+use super::batch::{Reports, Shapes};
 use super::config::Config;
 use super::g2d;
 use super::layer::Statistics;
@@ -41,7 +41,7 @@ impl Interference {
 /// # Errors
 /// As for a step; and if there is no decoder, or its loss has no weight.
 pub fn record_interference(config: &Config, shapes: &Shapes) -> Result<Recorder, RecordError> {
-    let (mut recorder, trained) = g2d::record_losses(config, shapes, Statistics::Batch)?;
+    let (mut recorder, trained) = g2d::record_losses(config, shapes, Reports::Tokens, Statistics::Batch)?;
     let r = &mut recorder;
     let weight = config.segmentation_weight;
     let Some(decoder) = trained.decoder.filter(|_| weight != 0.0) else {

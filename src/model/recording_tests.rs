@@ -11,7 +11,7 @@ use crate::program::record::{Origin, Role, State};
 const SHAPES: Shapes = Shapes { batch: 2, text_len: 8, source: Source::Numbers };
 
 fn step(config: &Config, phase: Phase) -> Program {
-    let mut r = record_step(config, &SHAPES, phase).unwrap();
+    let mut r = record_step(config, &SHAPES, phase, Reports::Tokens).unwrap();
     let group = Group::all(r.program(), config);
     optimize(&mut r, &[group]).unwrap();
     r.finish()
@@ -31,7 +31,7 @@ fn every_preset_and_recipe_is_recorded() {
                 let shapes = Shapes { source, ..SHAPES };
                 record_evaluate(&config, &shapes).unwrap();
                 record_segment(&config, &shapes).unwrap();
-                record_step(&config, &shapes, Phase::Full).unwrap();
+                record_step(&config, &shapes, Phase::Full, Reports::Tokens).unwrap();
             }
             let program = step(&config, Phase::Full);
             assert_eq!(program.gradients.len(), optimizer::trainable(&program).count(), "{preset} {recipe}");
@@ -152,7 +152,7 @@ fn outputs_are_those_of_the_specification() {
 fn what_cannot_be_is_refused_with_its_reason() {
     let micro = Config::preset("micro").unwrap();
     let refused = |config: Config, shapes: Shapes| {
-        record_step(&config, &shapes, Phase::Full).map(|_| ()).unwrap_err().to_string()
+        record_step(&config, &shapes, Phase::Full, Reports::Tokens).map(|_| ()).unwrap_err().to_string()
     };
     let error = refused(Config { attention_heads: 0, ..micro.clone() }, SHAPES);
     assert!(error.contains("attention_heads is 0"), "{error}");

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::groups::Rule;
 use super::schedule::{Kind, Schedule};
+use super::text_cache::TextCache;
 use crate::data::augment::Recipe;
 use crate::model::config::{Config, ConfigError, with_field};
 use crate::program::Precision;
@@ -36,6 +37,10 @@ pub struct TrainConfig {
     pub schedule: Schedule,
     /// Parameter groups; the first pattern that matches a name has it.
     pub groups: Vec<Rule>,
+    /// Keeps what the frozen part of the text encoder makes of each report, instead of computing it in every step; the
+    /// embeddings have to be frozen.
+    #[serde(default)]
+    pub text_cache: bool,
     /// Steps between validations.
     pub validate_every: u64,
     /// Steps between checkpoints.
@@ -98,6 +103,8 @@ impl RunConfig {
                 train.text_length, model.max_positions
             ),
         );
+        let cache = if train.text_cache { TextCache::allowed(model) } else { Ok(()) };
+        check(cache.is_ok(), cache.err().unwrap_or_default());
         check(train.validate_every > 0, "validate_every is 0; the least is 1".into());
         check(train.checkpoint_every > 0, "checkpoint_every is 0; the least is 1".into());
         check(

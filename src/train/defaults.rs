@@ -56,6 +56,7 @@ pub fn settings(
         precision: Precision::Exact,
         schedule: Schedule::default(),
         groups: vec![Rule::everything()],
+        text_cache: false,
         validate_every: horizon.div_ceil(3).clamp(1, 100),
         checkpoint_every: 100,
     };

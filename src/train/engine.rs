@@ -190,9 +190,10 @@ impl Engine {
         self.machine.write(&buffer, numbers.iter().map(|&number| number.into()))
     }
 
-    /// Writes an input of a plan that is stored as bytes or as indices.
+    /// Writes an input of a plan as it is stored: bytes, indices, or numbers of the stored type.
     pub fn upload<T: bytemuck::NoUninit>(&mut self, plan: &Plan, name: &str, numbers: &[T]) -> Result<(), Error> {
-        let buffer = input(plan, name, numbers.len())?;
+        let elements = plan.input(name).map_or(0, |buffer| size_of_val(numbers) / buffer.dtype.bytes());
+        let buffer = input(plan, name, elements)?;
         self.machine.upload(&buffer, bytemuck::cast_slice(numbers))
     }
 

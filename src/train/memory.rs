@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::device::Capacity;
-use super::session::{Options, Planned};
+use super::planned::Planned;
+use super::session::Options;
 use crate::cuda::driver::DriverError;
 use crate::cuda::replay;
 use crate::error::Error;

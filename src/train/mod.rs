@@ -11,12 +11,14 @@ pub mod imported;
 mod machine;
 mod memory;
 pub mod metrics;
+mod planned;
 #[cfg(feature = "data")]
 pub mod quickstart;
 pub mod reader;
 pub mod run;
 pub mod schedule;
 pub mod session;
+pub mod text_cache;
 pub mod validate;
 
 pub use device::{Capacity, Device};

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::config::RunConfig;
 use super::device::Device;
+use super::footprint;
 use super::gallery::{self, Gallery};
 use super::metrics::{MaskMemory, StepLine, ValidationLine};
 use super::session::{Films, Options, Session};
 use super::validate::{Validation, validate};
+use crate::base::Kind;
 use crate::checkpoint::folder::{self, Progress};
 use crate::checkpoint::folder_beside;
 use crate::checkpoint::import::{Import, Report, Sources};
@@ -274,13 +276,26 @@ fn judge(run: &Run, held_out: &[usize], options: &LoaderOptions) -> Result<Optio
 fn check(run: &Run) -> Result<(), Error> {
     run.config.validate()?;
     let (now, fixed) = (run.config.train.schedule.steps, run.manifest.horizon);
-    if now == fixed {
-        return Ok(());
+    if now != fixed {
+        return Err(Error::Usage(format!(
+            "{}: {CONFIG} has schedule.steps {now}, but {MANIFEST} fixes it at {fixed}; put it back",
+            run.folder.display()
+        )));
     }
-    Err(Error::Usage(format!(
-        "{}: {CONFIG} has schedule.steps {now}, but {MANIFEST} fixes it at {fixed}; put it back",
-        run.folder.display()
-    )))
+    if run.config.train.text_cache { cache_fits(run) } else { Ok(()) }
+}
+
+/// There is memory for what frozen layers make of every report.
+fn cache_fits(run: &Run) -> Result<(), Error> {
+    let (model, train, data) = (&run.config.model, &run.config.train, &run.data.train);
+    let reports = data.select(Some(Split::Train), true);
+    let rows = |&sample: &usize| match model.padded() {
+        true => train.text_length,
+        false => data.tokens(sample).len().min(train.text_length),
+    };
+    let width = model.text_hidden * train.precision.dtype(Kind::Activation).bytes();
+    let bytes = reports.iter().map(rows).sum::<usize>() as u64 * width as u64;
+    footprint::fits(&format!("text_cache, what frozen layers make of {} reports,", reports.len()), bytes)
 }
 
 fn loading(config: &RunConfig) -> LoaderOptions {
@@ -304,6 +319,7 @@ fn open(run: &Run) -> Result<Session, Error> {
         threads: run.threads,
         launch_by_launch: run.launch_by_launch,
         interference: run.log_interference,
+        text_cache: train.text_cache,
         ..Options::new(run.config.model.clone(), train.batch, train.text_length)
     })
 }

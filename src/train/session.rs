@@ -10,26 +10,25 @@ use serde::de::DeserializeOwned;
 use super::device::{Capacity, Device};
 use super::engine::{Engine, Resources};
 use super::footprint::Footprint;
-use super::groups::{self, Rule};
+use super::groups::Rule;
 use super::machine::{Machine, Opened};
 use super::memory;
+use super::planned::Planned;
 use super::reader::Reader;
+use super::text_cache::TextCache;
 use crate::base::Spec;
 use crate::base::ceilings::Ceilings;
 use crate::checkpoint::folder::{self, Progress};
 use crate::checkpoint::import::{Import, Report};
 use crate::checkpoint::{Loaded, Others, names};
 use crate::error::Error;
-use crate::model::batch::{Shapes, Source, TextBatch};
+use crate::model::batch::{Reports, STATES, Shapes, Source, TextBatch};
 use crate::model::config::Config;
 use crate::model::g2d::{self, Phase};
 use crate::model::interference::{self, Interference};
 use crate::model::optimizer::{self, Group};
 use crate::program::plan::{Kernels, Plan};
 use crate::program::{Checked, Precision, Program, StateLayout, plan};
-
-/// AdamW's decay rates of the moments, as the specification has them.
-const BETAS: (f64, f64) = (0.9, 0.999);
 
 /// What a session is opened with.
 #[derive(Clone, Debug)]
@@ -58,6 +57,8 @@ pub struct Options {
     pub launch_by_launch: bool,
     /// Makes ready what [`Session::interference`] needs.
     pub interference: bool,
+    /// Keeps what the frozen part of the text encoder makes of each report ([`TextCache`]).
+    pub text_cache: bool,
 }
 
 impl Options {
@@ -86,6 +87,7 @@ impl Options {
             threads: 0,
             launch_by_launch: false,
             interference: false,
+            text_cache: false,
         }
     }
 }
@@ -163,9 +165,15 @@ pub struct Evaluation {
 }
 
 /// The plan of a training step with the specification's one group of parameters: what `g2d plan` prints.
-pub fn step_plan(config: &Config, shapes: &Shapes, precision: Precision, kernels: Kernels) -> Result<Checked, Error> {
+pub fn step_plan(
+    config: &Config,
+    shapes: &Shapes,
+    reports: Reports,
+    precision: Precision,
+    kernels: Kernels,
+) -> Result<Checked, Error> {
     config.validate()?;
-    let mut recorder = g2d::record_step(config, shapes, Phase::Full)?;
+    let mut recorder = g2d::record_step(config, shapes, Phase::Full, reports)?;
     let group = Group::all(recorder.program(), config);
     optimizer::optimize(&mut recorder, &[group])?;
     let program = recorder.finish();
@@ -212,39 +220,10 @@ pub struct Session {
     evaluate: Arc<Checked>,
     reader: Reader,
     interference: Option<Arc<Checked>>,
+    text_cache: Option<TextCache>,
     steps: u64,
     /// The last step's pseudo masks.
     mask: Vec<f64>,
-}
-
-/// What a session computes, before anything is allocated.
-pub(super) struct Planned {
-    program: Program,
-    groups: Vec<(Group, f64)>,
-    states: StateLayout,
-    /// Of a whole step, one of the warm-up, evaluation, interference, if it is asked for, and those of [`Reader::programs`].
-    pub plans: Vec<Arc<Checked>>,
-}
-
-impl Planned {
-    /// For a batch of another size than that of the options, perhaps, on a device of such capacity.
-    pub fn of(options: &Options, batch: usize, capacity: Capacity) -> Result<Self, Error> {
-        let shapes = Shapes { batch, ..options.shapes() };
-        let (program, groups) = Session::record(options, &shapes, Phase::Full)?;
-        let (warmup, _) = Session::record(options, &shapes, Phase::Warmup)?;
-        let states = StateLayout::in_pieces(&program, options.precision, capacity.piece);
-        let kernels = options.device.kernels(options.kernels, capacity.offered);
-        let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
-        let evaluate = g2d::record_validate(&options.config, &shapes)?.finish();
-        let mut plans = vec![planned(program.clone())?, planned(warmup)?, planned(evaluate)?];
-        if options.interference {
-            plans.push(planned(interference::record_interference(&options.config, &shapes)?.finish())?);
-        }
-        for read in Reader::programs(&options.config, &shapes, true)? {
-            plans.push(planned(read)?);
-        }
-        Ok(Self { program, groups, states, plans })
-    }
 }
 
 impl Session {
@@ -254,6 +233,9 @@ impl Session {
     /// If the configuration cannot be, or this machine has no memory for it.
     pub fn open(options: Options) -> Result<Self, Error> {
         options.config.validate()?;
+        if options.text_cache {
+            TextCache::allowed(&options.config).map_err(Error::Usage)?;
+        }
         let device = Opened::of(options.device)?;
         let capacity = device.capacity();
         let planned = Planned::of(&options, options.batch, capacity);
@@ -265,13 +247,18 @@ impl Session {
                 .map_err(|error| memory::with_batch(error, &options, capacity, |plans| check(plans).is_ok()))?;
         }
         let engine = Engine::hold(&options.resources(), device, program, states, &plans).map_err(explained)?;
-        let readers = plans[if options.interference { 4 } else { 3 }..].to_vec();
+        let (full, warmup, evaluate) = (plans[0].clone(), plans[1].clone(), plans[2].clone());
+        let mut further = plans.into_iter().skip(3);
+        let mut next = |wanted: bool| if wanted { further.next() } else { None };
+        let interference = next(options.interference);
+        let text_cache = next(options.text_cache).map(|plan| TextCache::new(plan, options.text_length));
         let mut session = Self {
-            full: plans[0].clone(),
-            warmup: plans[1].clone(),
-            evaluate: plans[2].clone(),
-            interference: options.interference.then(|| plans[3].clone()),
-            reader: Reader::of(readers, &options.config, &options.shapes(), true),
+            full,
+            warmup,
+            evaluate,
+            interference,
+            text_cache,
+            reader: Reader::of(further.collect(), &options.config, &options.shapes(), true),
             engine,
             steps: 0,
             mask: Vec::new(),
@@ -280,30 +267,6 @@ impl Session {
         };
         session.engine.initialise(session.options.seed)?;
         Ok(session)
-    }
-
-    /// The recorded step with its optimizer, and the groups with their factors of the learning rate.
-    fn record(options: &Options, shapes: &Shapes, phase: Phase) -> Result<(Program, Vec<(Group, f64)>), Error> {
-        let mut recorder = g2d::record_step(&options.config, shapes, phase)?;
-        let trainable: Vec<usize> = optimizer::trainable(recorder.program()).collect();
-        let names: Vec<String> = trainable.iter().map(|&at| recorder.program().states[at].name.clone()).collect();
-        let resolved = groups::resolve(&options.groups, &names)?;
-        let groups: Vec<(Group, f64)> = (options.groups.iter().zip(resolved))
-            .map(|(rule, members)| {
-                let group = Group {
-                    name: rule.name.clone(),
-                    parameters: members.into_iter().map(|member| trainable[member]).collect(),
-                    weight_decay: rule.weight_decay.unwrap_or(options.config.weight_decay),
-                    beta1: BETAS.0,
-                    beta2: BETAS.1,
-                    eps: options.config.adam_eps,
-                };
-                (group, rule.learning_rate_factor)
-            })
-            .collect();
-        let only: Vec<Group> = groups.iter().map(|(group, _)| group.clone()).collect();
-        optimizer::optimize(&mut recorder, &only)?;
-        Ok((recorder.finish(), groups))
     }
 
     /// What it was opened with.
@@ -353,15 +316,27 @@ impl Session {
 
     /// Reads weights under published names. What is missing, unexpected or misshapen is told all at once.
     pub fn load_weights(&mut self, path: &Path) -> Result<Loaded, Error> {
+        self.forget();
         let wanted = names::weights(self.program());
         self.engine.load(path, &wanted, Others::Refused)
     }
 
     /// Reads a tower of others; what its file lacks stays as it is.
     pub fn import(&mut self, tower: &Import) -> Result<Report, Error> {
+        self.forget();
         let (tensors, report) = tower.load(self.program())?;
         self.engine.put(&tensors)?;
         Ok(report)
+    }
+
+    /// Other weights make other states of a report.
+    fn forget(&mut self) {
+        self.text_cache.iter_mut().for_each(TextCache::clear);
+    }
+
+    /// What is kept of reports, if it is ([`Options::text_cache`]).
+    pub fn text_cache(&self) -> Option<&TextCache> {
+        self.text_cache.as_ref()
     }
 
     /// Writes weights under published names, beside and renamed.
@@ -382,6 +357,7 @@ impl Session {
         let progress = folder::progress(checkpoint)?;
         self.load_weights(&checkpoint.join(folder::WEIGHTS))?;
         let moments = names::moments(self.program());
+        self.forget();
         self.engine.load(&checkpoint.join(folder::MOMENTS), &moments, Others::Refused)?;
         self.steps = progress.step;
         Ok(progress)
@@ -396,7 +372,7 @@ impl Session {
     /// then names the first op whose output is not.
     pub fn step(&mut self, films: Films<'_>, text: &TextBatch, learning_rate: f64) -> Result<StepMetrics, Error> {
         let plan = self.step_plan();
-        self.write_inputs(&plan, films, Some(text))?;
+        self.write_inputs(&plan, films, text)?;
         self.engine.write_rates(&plan, &self.groups, learning_rate, self.steps + 1)?;
         self.engine.keep_statistics()?;
         self.engine.replay(&plan)?;
@@ -428,7 +404,7 @@ impl Session {
     pub fn interference(&mut self, films: Films<'_>, text: &TextBatch) -> Result<Option<Interference>, Error> {
         let plan = self.interference.clone();
         let plan = plan.ok_or_else(|| Error::Usage("this session was not opened to tell interference".into()))?;
-        self.write_inputs(&plan, films, Some(text))?;
+        self.write_inputs(&plan, films, text)?;
         self.engine.keep_statistics()?;
         let replayed = self.engine.replay(&plan);
         self.engine.restore_statistics()?;
@@ -469,7 +445,7 @@ impl Session {
     /// Running statistics are put back, and the update is not reached; what comes behind it in the plan cannot be taken.
     pub fn take(&mut self, films: Films<'_>, text: &TextBatch, wanted: &[usize]) -> Result<Vec<Taken>, Error> {
         let plan = self.step_plan();
-        self.write_inputs(&plan, films, Some(text))?;
+        self.write_inputs(&plan, films, text)?;
         self.engine.keep_statistics()?;
         let update = plan.launches.iter().position(|launch| launch.op.name() == "adamw").unwrap_or(plan.launches.len());
         let end = wanted.iter().filter(|&&at| at < update).max().map_or(0, |last| last + 1);
@@ -511,9 +487,13 @@ impl Session {
         self.engine.pool()
     }
 
-    fn write_inputs(&mut self, plan: &Plan, films: Films<'_>, text: Option<&TextBatch>) -> Result<(), Error> {
-        films.write(&mut self.engine, plan)?;
-        text.map_or(Ok(()), |text| self.engine.write_texts(plan, text))
+    fn write_inputs(&mut self, plan: &Plan, films: Films<'_>, text: &TextBatch) -> Result<(), Error> {
+        match &mut self.text_cache {
+            // Replays, so films come behind it.
+            Some(cache) if plan.input(STATES).is_some() => cache.write(&mut self.engine, plan, text)?,
+            _ => self.engine.write_texts(plan, text)?,
+        }
+        films.write(&mut self.engine, plan)
     }
 
     /// An output of the last step, by name: `out.*`, `loss.*`.
@@ -529,7 +509,7 @@ impl Session {
     /// Embeddings, predicted and pseudo masks, and losses of a whole batch, by running statistics. Changes nothing.
     pub fn evaluate(&mut self, films: Films<'_>, text: &TextBatch) -> Result<Evaluation, Error> {
         let plan = self.evaluate.clone();
-        self.write_inputs(&plan, films, Some(text))?;
+        self.write_inputs(&plan, films, text)?;
         self.engine.replay(&plan)?;
         let read = |name: &str| Ok::<_, Error>(self.output(&plan, name)?.unwrap_or_default());
         Ok(Evaluation {

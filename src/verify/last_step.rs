@@ -165,7 +165,7 @@ fn same(a: &Data<f64>, b: &Data<f64>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::batch::{Shapes, Source};
+    use crate::model::batch::{Reports, Shapes, Source};
     use crate::model::config::Config;
     use crate::program::{Kernels, Precision};
     use crate::train::session::step_plan;
@@ -174,7 +174,7 @@ mod tests {
     fn a_pass_that_is_left_out_is_told_with_the_reason() {
         let shapes = Shapes { batch: 2, text_len: 8, source: Source::Bytes };
         let config = Config { warmup_steps: 0, ..Config::preset("micro").unwrap() };
-        let plan = step_plan(&config, &shapes, Precision::Exact, Kernels::Best).unwrap();
+        let plan = step_plan(&config, &shapes, Reports::Tokens, Precision::Exact, Kernels::Best).unwrap();
         let (all, left_out) = picked(&plan, MOST_FLOPS);
         assert_eq!((all.len(), left_out), (PASSES.len(), Vec::new()));
         let least = all.iter().map(|&at| plan.launches[at].cost.flops).min().unwrap();

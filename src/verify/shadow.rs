@@ -177,7 +177,7 @@ pub(super) fn judge(plan: &Plan, launch: &Launch, given: &Values<f64>, got: &Val
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::batch::{Shapes, Source};
+    use crate::model::batch::{Reports, Shapes, Source};
     use crate::model::config::Config;
     use crate::program::{Kernels, Precision};
     use crate::train::session::step_plan;
@@ -186,7 +186,7 @@ mod tests {
     fn nearby_draws_excuse_roundings_and_no_mistakes() {
         let shapes = Shapes { batch: 2, text_len: 8, source: Source::Bytes };
         let config = Config { warmup_steps: 0, ..Config::preset("micro").unwrap() };
-        let plan = step_plan(&config, &shapes, Precision::Exact, Kernels::Reference).unwrap();
+        let plan = step_plan(&config, &shapes, Reports::Tokens, Precision::Exact, Kernels::Reference).unwrap();
         let launch = plan.launches.iter().find(|launch| launch.op.name() == "layer_norm.fwd").unwrap();
         let mut rng = Rng::new(0, STREAM, 0);
         let given: Values<f64> = (launch.inputs.iter().map(|&at| &plan.buffers[at]))

@@ -31,7 +31,7 @@ use g2d::data::shard::Shard;
 use g2d::data::survey::Survey;
 use g2d::data::tokenizer::Tokenizer;
 use g2d::data::{Dataset, PackOptions, PairsTable, decode, pack, pairs};
-use g2d::model::batch::{Shapes, Source};
+use g2d::model::batch::{Reports, Shapes, Source};
 use g2d::model::config::Config;
 use g2d::program::{Kernels, Precision, Program};
 use g2d::train::config::RunConfig;
@@ -400,7 +400,7 @@ fn plan(config: &RunConfig) -> bool {
         return true;
     }
     let shapes = Shapes { batch: train.batch, text_len: train.text_length, source: Source::Bytes };
-    session::step_plan(model, &shapes, Precision::Exact, Kernels::Best).is_ok()
+    session::step_plan(model, &shapes, Reports::Tokens, Precision::Exact, Kernels::Best).is_ok()
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod command;
 #[cfg(feature = "cli")]
 mod surface;
+mod text_cache;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -36,7 +36,7 @@ use self::roofline::{Bound, CHIPS, Chip};
 use crate::cuda::driver::emulated::SECTOR;
 use crate::error::Error;
 use crate::kernels::{Library, resources};
-use crate::model::batch::{Shapes, Source, TextBatch};
+use crate::model::batch::{Reports, Shapes, Source, TextBatch};
 use crate::model::config::Config;
 use crate::program::plan::{Launch, Plan};
 use crate::program::{Checked, Kernels, Precision};
@@ -57,6 +57,8 @@ pub struct Work {
     pub batch: usize,
     /// Tokens of every report.
     pub text_length: usize,
+    /// How reports arrive.
+    pub reports: Reports,
     /// How numbers are stored.
     pub precision: Precision,
     /// For which times are predicted launch by launch.
@@ -205,7 +207,7 @@ struct Counted {
 /// If the configuration cannot be, or there is no plan for it.
 pub fn plan(work: &Work) -> Result<Checked, Error> {
     let shapes = Shapes { batch: work.batch, text_len: work.text_length, source: Source::Bytes };
-    session::step_plan(&work.config, &shapes, work.precision, Kernels::Cuda)
+    session::step_plan(&work.config, &shapes, work.reports, work.precision, Kernels::Cuda)
 }
 
 /// Counts every kernel of a plan, with kernels out of a library. `observe` is told how many different launches are done, of

@@ -1,0 +1,96 @@
+//! What the frozen part of the text encoder makes of reports, each computed once.
+//!
+//! With frozen embeddings ([`frozen_embeddings`](crate::model::config::Config::frozen_embeddings)) the states behind the last
+//! frozen layer depend on a report alone. They are kept in the machine's memory as the device stores them, `text_hidden` numbers a
+//! token. A report is computed by itself, so its states do not depend on the batch that it first came in, and a resumed run has the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::engine::Engine;
+use crate::error::Error;
+use crate::model::batch::{STATES, TextBatch};
+use crate::model::config::Config;
+use crate::program::Checked;
+use crate::program::plan::Plan;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct TextCache {
+    /// Of [`record_text_states`](crate::model::g2d::record_text_states) for one report.
+    plan: Arc<Checked>,
+    text_len: usize,
+    /// By tokens and rows of a report: its states, as stored.
+    known: HashMap<(Vec<i32>, usize), Vec<u8>>,
+}
+
+impl TextCache {
+    /// Computes states of reports of at most `text_len` tokens by such a plan.
+    pub(super) fn new(plan: Arc<Checked>, text_len: usize) -> Self {
+        Self { plan, text_len, known: HashMap::new() }
+    }
+
+    /// Whether the states of a report stay the same while this model is trained.
+    ///
+    /// # Errors
+    /// If they do not.
+    pub(super) fn allowed(config: &Config) -> Result<(), String> {
+        let (frozen, layers) = (config.frozen_embeddings, config.frozen_text_layers);
+        if frozen && layers > 0 {
+            return Ok(());
+        }
+        Err(format!(
+            "text_cache keeps what frozen layers make of a report, and frozen_embeddings is {frozen}, frozen_text_layers {layers}: \
+             freeze the embeddings and at least one layer, or leave the cache out"
+        ))
+    }
+
+    /// Reports whose states are kept.
+    pub fn reports(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Bytes of these states.
+    pub fn bytes(&self) -> usize {
+        self.known.values().map(Vec::len).sum()
+    }
+
+    /// Forgets all: other weights make other states.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    /// Writes the texts' inputs of a plan that takes them as states; computes those that are not known yet.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub(super) fn write(&mut self, engine: &mut Engine, plan: &Plan, text: &TextBatch) -> Result<(), Error> {
+        let missing = Error::Input { name: STATES.into(), wanted: 0, got: text.ids.len() };
+        let buffer = *plan.input(STATES).ok_or(missing)?;
+        let mut states = Vec::with_capacity(buffer.bytes());
+        for at in 0..text.lengths.len() {
+            let alone = text.alone(at, self.text_len);
+            let rows = alone.offsets[1] as usize;
+            let key = (alone.ids[..alone.lengths[0] as usize].to_vec(), rows);
+            if !self.known.contains_key(&key) {
+                let made = self.compute(engine, &alone)?;
+                self.known.insert(key.clone(), made);
+            }
+            states.extend_from_slice(&self.known[&key]);
+        }
+        states.resize(buffer.bytes(), 0);
+        engine.upload(plan, STATES, &states)?;
+        engine.upload(plan, "offsets", &text.offsets)?;
+        engine.upload(plan, "lengths", &text.lengths)
+    }
+
+    /// The states of one report, as stored.
+    fn compute(&self, engine: &mut Engine, alone: &TextBatch) -> Result<Vec<u8>, Error> {
+        engine.write_texts(&self.plan, alone)?;
+        engine.replay(&self.plan)?;
+        let mut numbers = engine.output(&self.plan, "out.text_states")?.unwrap_or_default();
+        numbers.truncate(numbers.len() / self.text_len * alone.offsets[1] as usize);
+        let stored = self.plan.output("out.text_states").map(|buffer| buffer.dtype);
+        Ok(stored.map_or_else(Vec::new, |dtype| dtype.encode(numbers.into_iter())))
+    }
+}
