@@ -17,7 +17,7 @@ mod validate;
 #[cfg(test)]
 mod recording_tests;
 
-pub use batch::{Batch, Shapes, Source, TextBatch};
+pub use batch::{Batch, Reports, Shapes, Source, TextBatch};
 pub use config::{Config, ConfigError};
 pub use g2d::{Phase, record_evaluate, record_segment, record_step, record_validate};
 pub use interference::{Interference, record_interference};
