@@ -43,10 +43,10 @@ pub enum LayoutVerb {
     Openi(Openi),
     MsCxr(MsCxr),
     Vindr(Vindr),
-    /// Object-CXR: boxes around foreign objects; MGCA's 80 / 20 of train.csv, dev.csv for testing.
+    /// Object-CXR: boxes around foreign objects, and masks; MGCA's 80 / 20 of train.csv, dev.csv for testing.
     #[command(
         after_help = "The folder holds train.csv, dev.csv and, anywhere, the films by name. Ellipses and polygons become the boxes \
-        around them.\n\nExample:\n  \
+        around them, and masks.\n\nExample:\n  \
         g2d pack object-cxr --root object-CXR --out shards"
     )]
     ObjectCxr(Rooted),
@@ -266,7 +266,7 @@ pub struct MsCxr {
     /// Folder of MIMIC-CXR-JPG, with files/.
     #[arg(long)]
     images: PathBuf,
-    /// MS_CXR_Local_Alignment_v1.1.0.csv (or 1.0.0), or the folder that holds it.
+    /// MS_CXR_Local_Alignment_v1.1.0.csv or .json (or 1.0.0), or the folder that holds it.
     #[arg(long)]
     phrases: PathBuf,
     /// What boxes and films are labelled with.

@@ -12,7 +12,7 @@ use super::decode::{self, Fault, Source};
 use super::error::Error;
 use super::funnel::Funnel;
 use super::labels::SplitDigest;
-use super::layout::rle;
+use super::layout::{outline, rle};
 use super::pairs::{BadRow, Mask, Pair};
 use super::prepare::{Geometry, Resize, mask_values, prepare};
 use super::record::{BoundingBox, MAX_TOKENS, Record, Split};
@@ -253,6 +253,7 @@ impl Work<'_> {
         let mask = match &pair.mask {
             Mask::None => None,
             Mask::Runs(runs) => Some(geometry.place_mask(&rle::paint(runs, frame, shape), shape.0)),
+            Mask::Drawn(outlines) => Some(geometry.place_mask(&outline::paint(outlines, shape), shape.0)),
             Mask::File(file) => Some(self.mask(file, shape, &geometry).map_err(|fault| ("mask", file.clone(), fault))?),
         };
         let (across, down) = (shape.0 as f32 / frame.0 as f32, shape.1 as f32 / frame.1 as f32);

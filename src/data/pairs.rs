@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
+use super::layout::outline::Outline;
 use super::layout::rle::Run;
 use super::record::{BoundingBox, Split};
 use super::rows::{Row, Rows};
@@ -40,7 +41,7 @@ pub struct Pair {
 }
 
 /// Where a film's mask comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Mask {
     /// There is none.
     #[default]
@@ -49,6 +50,8 @@ pub enum Mask {
     File(String),
     /// Runs of 255 on the frame, column by column; no run is an empty mask.
     Runs(Vec<Run>),
+    /// Outlines in pixels of the film as it is, filled with 255; no outline is an empty mask.
+    Drawn(Vec<Outline>),
 }
 
 /// A row that breaks a rule.

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use g2d::data::{Dataset, Split};
+use serde_json::{Value, json};
 
 use super::command::empty;
 use super::{dataset, filter, filters, index, packed, places, refused, warned, write, write_film};
@@ -75,6 +76,62 @@ fn ms_cxr_has_phrases_with_boxes_on_films_of_mimic() {
     write(&folder.join("older.csv"), older.as_bytes());
     let funnel = packed(&folder, "pack ms-cxr --images jpg --phrases older.csv --size 64 --out older");
     assert_eq!(funnel["splits"]["test"].as_u64(), Some(19));
+}
+
+/// The JSON that a table of phrases was made from: images in the order of their films, an annotation a row.
+fn as_coco(table: &str) -> Value {
+    let mut reader = csv::Reader::from_reader(table.as_bytes());
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let (mut images, mut annotations) = (std::collections::BTreeMap::new(), Vec::new());
+    for row in &rows {
+        let number = |at: usize| row[at].parse::<f64>().unwrap();
+        let image = row[0].trim_start_matches("film").parse::<u64>().unwrap() + 100;
+        images.entry(image).or_insert_with(|| {
+            let (name, width, height) = (format!("{}.jpg", &row[0]), number(8), number(9));
+            json!({ "id": image, "file_name": name, "path": row[3], "width": width, "height": height, "num_annotations": 1 })
+        });
+        annotations.push(json!({
+            "id": annotations.len(), "image_id": image, "category_id": 7 + u64::from(&row[1] == "Cardiomegaly"),
+            "label_text": row[2], "bbox": [number(4), number(5), number(6), number(7)], "split": row[10],
+        }));
+    }
+    let categories = json!([{ "id": 7, "name": "Pleural Effusion" }, { "id": 8, "name": "Cardiomegaly" }]);
+    json!({ "info": {}, "images": images.into_values().collect::<Vec<_>>(), "categories": categories, "annotations": annotations })
+}
+
+#[test]
+fn ms_cxr_as_json_is_packed_as_its_table_is() {
+    let folder = empty("ms-cxr-json");
+    let table = phrases(&folder);
+    let coco = as_coco(&table);
+    let write_json = |name: &str, json: &Value| {
+        write(&folder.join(name), serde_json::to_string_pretty(json).unwrap().as_bytes());
+    };
+    // A folder with nothing but the JSON is found too.
+    write_json("json/MS_CXR_Local_Alignment_v1.1.0.json", &coco);
+    packed(&folder, "pack ms-cxr --images jpg --phrases ms --size 64 --out out");
+    packed(&folder, "pack ms-cxr --images jpg --phrases json --size 64 --out other");
+    let [table, json] = ["out", "other"].map(|name| Dataset::open(&folder.join(name)).unwrap());
+    assert_eq!((table.len(), table.digest()), (19, json.digest()));
+
+    let bad = |change: &dyn Fn(&mut Value), words: &[&str]| {
+        let mut changed = coco.clone();
+        change(&mut changed);
+        write_json("bad.json", &changed);
+        refused(&folder, "pack ms-cxr --images jpg --phrases bad.json --out none", words);
+    };
+    bad(&|json| json["annotations"][3]["image_id"] = 5.into(), &["bad.json, line ", "there is no image 5, which"]);
+    bad(&|json| json["annotations"][3]["category_id"] = 5.into(), &["there is no category 5"]);
+    bad(
+        &|json| json["annotations"][0]["label_text"] = "".into(),
+        &["bad.json, line ", "label_text or category_name is empty"],
+    );
+    bad(&|json| json["annotations"][0]["bbox"] = json!([1, 2, 0, 4]), &["a box of 0 by 4 pixels is empty"]);
+    bad(&|json| json["annotations"][0]["bbox"] = json!([1, 2]), &["invalid length 2", "MS-CXR's JSON"]);
+    bad(&|json| json["images"] = Value::Null, &["bad.json, line ", "this should be MS-CXR's JSON, with images"]);
+    let text = fs::read_to_string(folder.join("json/MS_CXR_Local_Alignment_v1.1.0.json")).unwrap();
+    write(&folder.join("cut.json"), &text.as_bytes()[..text.len() / 2]);
+    refused(&folder, "pack ms-cxr --images jpg --phrases cut.json --out none", &["cut.json, line ", "EOF"]);
 }
 
 #[test]
@@ -254,6 +311,11 @@ fn object_cxr_has_the_bounds_of_what_was_drawn() {
     let object = "Foreign Object";
     assert_eq!(places(&record), [(object, [8.0, 16.0, 16.0, 32.0]), (object, [40.0, 40.0, 8.0, 16.0])]);
     assert_eq!(places(&data.record(index(&data, "00002")).unwrap()), [(object, [8.0, 8.0, 8.0, 16.0])]);
+    // The middle of an object is in its mask, a corner of an ellipse's or a triangle's bounds is not.
+    let masked = |id: &str, x: usize, y: usize| data.record(index(&data, id)).unwrap().mask.unwrap()[y * 64 + x];
+    assert_eq!([masked("00001", 8, 16), masked("00001", 44, 48), masked("00001", 40, 40)], [255, 255, 0]);
+    assert_eq!([masked("00002", 12, 12), masked("00002", 8, 23), masked("00000", 12, 12)], [255, 0, 0]);
+    assert_eq!(funnel["masks"].as_u64(), Some(40), "a film without objects has an empty mask");
     let findings = ["00001", "00000"].map(|id| data.record(index(&data, id)).unwrap().findings);
     assert_eq!(findings, [object, "No Finding"]);
 

@@ -10,6 +10,7 @@ mod mimic;
 mod mimic_tree;
 mod others;
 mod splits;
+mod throughput;
 
 use std::fs;
 use std::io::Write;

@@ -3,12 +3,14 @@
 
 pub mod captions;
 pub mod chexpert;
+mod coco;
 pub mod covidx;
 pub mod mimic;
 pub mod ms_cxr;
 pub mod nih;
 pub mod object_cxr;
 pub mod openi;
+pub mod outline;
 mod published;
 pub mod rle;
 pub mod rsna;

@@ -3,13 +3,19 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{Layout, Sieve, find};
+use super::{Layout, Sieve, coco, find};
 use crate::data::error::Error;
 use crate::data::pairs::{Pair, rectangle};
 use crate::data::record::Split;
 use crate::data::table::{Row, Table};
 
-const TABLES: [&str; 2] = ["MS_CXR_Local_Alignment_v1.1.0.csv", "MS_CXR_Local_Alignment_v1.0.0.csv"];
+/// The table and, of the same annotations, the JSON that it was made from.
+const TABLES: [&str; 4] = [
+    "MS_CXR_Local_Alignment_v1.1.0.csv",
+    "MS_CXR_Local_Alignment_v1.1.0.json",
+    "MS_CXR_Local_Alignment_v1.0.0.csv",
+    "MS_CXR_Local_Alignment_v1.0.0.json",
+];
 
 /// What boxes and films are labelled with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +27,7 @@ pub enum Label {
     Finding,
 }
 
-/// Reads the table of phrases, `phrases` or one of the published names in that folder; `images` is the folder of MIMIC-CXR-JPG that
+/// Reads the table of phrases, csv or JSON by its ending, `phrases` or one of the published names in that folder; `images` is the folder of MIMIC-CXR-JPG that
 /// holds `files/`. A film's text is its phrases, its box has the label that `label` says; the split is the table's (1.1.0),
 /// else all films are for testing.
 ///
@@ -46,39 +52,59 @@ struct Phrase {
 fn phrased(path: &Path, label: Label) -> Result<Vec<Pair>, Error> {
     let columns =
         ["dicom_id", "category_name", "label_text", "path", "x", "y", "w", "h", "image_width", "image_height"];
-    let mut table = Table::open(path, &columns)?;
-    let (mut films, mut places) = (Vec::<Pair>::new(), HashMap::<String, usize>::new());
-    // The phrases of each film.
-    let mut said: Vec<Vec<String>> = Vec::new();
-    while let Some(row) = table.next()? {
-        let read = row.map_err(|bad| (bad.line, bad.what)).and_then(|row| {
-            let line = row.0;
-            phrase(row, label).map_err(|what| (line, what))
-        });
-        let fault = |line: u64, what: String| Error::Table { path: path.to_owned(), line, what };
-        let Phrase { film: mut one, phrase, finding } = read.map_err(|(line, what)| fault(line, what))?;
-        let place = *places.entry(one.id.clone()).or_insert(films.len());
-        if place == films.len() {
-            films.push(Pair { boxes: Vec::new(), ..one.clone() });
-            said.push(Vec::new());
+    let fault = |line: u64, what: String| Error::Table { path: path.to_owned(), line, what };
+    let mut gathered = Gathered { label, ..Gathered::default() };
+    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) {
+        for (line, values) in coco::read(path)? {
+            let values = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            gathered.add((line, values)).map_err(|what| fault(line, what))?;
         }
-        let film = &mut films[place];
+    } else {
+        let mut table = Table::open(path, &columns)?;
+        while let Some(row) = table.next()? {
+            let row = row.map_err(|bad| fault(bad.line, bad.what))?;
+            let line = row.0;
+            gathered.add(row).map_err(|what| fault(line, what))?;
+        }
+    }
+    for (film, phrases) in gathered.films.iter_mut().zip(gathered.said) {
+        film.text = phrases.join(" ");
+    }
+    Ok(gathered.films)
+}
+
+/// Films with the phrases that were read so far.
+#[derive(Default)]
+struct Gathered {
+    label: Label,
+    films: Vec<Pair>,
+    /// Where a film stands.
+    places: HashMap<String, usize>,
+    /// The phrases of each film.
+    said: Vec<Vec<String>>,
+}
+
+impl Gathered {
+    fn add(&mut self, row: Row<'_>) -> Result<(), String> {
+        let Phrase { film: mut one, phrase, finding } = phrase(row, self.label)?;
+        let place = *self.places.entry(one.id.clone()).or_insert(self.films.len());
+        if place == self.films.len() {
+            self.films.push(Pair { boxes: Vec::new(), ..one.clone() });
+            self.said.push(Vec::new());
+        }
+        let film = &mut self.films[place];
         if (&film.image, film.frame, film.split) != (&one.image, one.frame, one.split) {
-            let what = format!("{} has another path, size or split here than at line {}", one.id, film.line);
-            return Err(fault(one.line, what));
+            return Err(format!("{} has another path, size or split here than at line {}", one.id, film.line));
         }
         film.boxes.append(&mut one.boxes);
         // A phrase about two places has a row for each.
-        add(&mut film.findings, if label == Label::Phrase { &phrase } else { &finding });
+        add(&mut film.findings, if self.label == Label::Phrase { &phrase } else { &finding });
         add(film.columns.entry("findings".to_owned()).or_default(), &finding);
-        if !said[place].contains(&phrase) {
-            said[place].push(phrase);
+        if !self.said[place].contains(&phrase) {
+            self.said[place].push(phrase);
         }
+        Ok(())
     }
-    for (film, phrases) in films.iter_mut().zip(said) {
-        film.text = phrases.join(" ");
-    }
-    Ok(films)
 }
 
 /// Adds a label to a list of labels, if it is not there.

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use super::outline::Outline;
 use super::stems::{Stems, stem};
 use super::{Layout, Oddity, Sieve, find, published};
 use crate::data::error::Error;
-use crate::data::pairs::Pair;
+use crate::data::pairs::{Mask, Pair};
 use crate::data::record::{BoundingBox, Split};
 use crate::data::table::Table;
 
@@ -14,8 +15,8 @@ const LABEL: &str = "Foreign Object";
 /// Share of `train.csv` that is validation: 1,600 of 8,000 in the papers of MGCA and G2D; MGCA's script has 0.1.
 const VALIDATION: f64 = 0.2;
 
-/// Reads `train.csv` and `dev.csv` of `root` and finds the films below it, by name. Boxes are the bounds of what was drawn.
-/// Films without any are `No Finding`. `dev.csv` is the test split, as in the literature; a fifth of `train.csv` is validation,
+/// Reads `train.csv` and `dev.csv` of `root` and finds the films below it, by name. Boxes are the bounds of what was drawn,
+/// the mask is its inside. Films without any are `No Finding`, with an empty mask. `dev.csv` is the test split, as in the literature; a fifth of `train.csv` is validation,
 /// drawn as MGCA draws it, by seed 0: no patients are known.
 ///
 /// # Errors
@@ -37,30 +38,33 @@ pub fn open(root: &Path, strict: bool) -> Result<Layout<Pair>, Error> {
     Ok(sieve.rows(root, empty.warning("objects have no area and were left out").into_iter().collect()))
 }
 
-/// Films with the bounds of their objects; those without area are noted.
+/// Films with what was drawn on them; objects without area are noted.
 fn drawn_on(path: &Path, empty: &mut Oddity) -> Result<Vec<Pair>, Error> {
     let mut table = Table::open(path, &["image_name", "annotation"])?;
     let mut films = Vec::new();
     while let Some(row) = table.next()? {
         let (line, values) = row.map_err(|bad| bad.error(path))?;
         let id = stem(values["image_name"]).to_owned();
-        let mut boxes = Vec::new();
+        let (mut boxes, mut outlines) = (Vec::new(), Vec::new());
         for drawn in values["annotation"].split(';').map(str::trim).filter(|drawn| !drawn.is_empty()) {
             let fault = |what| Error::Table { path: path.to_owned(), line, what };
-            let one = bounds(drawn).map_err(|what| fault(format!("{id}: {what}")))?;
-            match one.w > 0.0 && one.h > 0.0 {
-                true => boxes.push(one),
-                false => empty.note(|| format!("{drawn} on {id}")),
+            let outline = outline(drawn).map_err(|what| fault(format!("{id}: {what}")))?;
+            let [x, y, right, bottom] = outline.bounds();
+            if right <= x || bottom <= y {
+                empty.note(|| format!("{drawn} on {id}"));
+                continue;
             }
+            boxes.push(BoundingBox { label: LABEL.into(), x, y, w: right - x, h: bottom - y });
+            outlines.push(outline);
         }
         let findings = if boxes.is_empty() { "No Finding".into() } else { LABEL.into() };
-        films.push(Pair { line, id, boxes, findings, ..Pair::default() });
+        films.push(Pair { line, id, boxes, findings, mask: Mask::Drawn(outlines), ..Pair::default() });
     }
     Ok(films)
 }
 
-/// The bounds of `0 x y x y` (a box by two corners), `1 x y x y` (an ellipse by its bounds) or `2 x y x y ...` (a polygon).
-fn bounds(drawn: &str) -> Result<BoundingBox, String> {
+/// `0 x y x y` (a box by two corners), `1 x y x y` (an ellipse by the box around it) or `2 x y x y ...` (a polygon).
+fn outline(drawn: &str) -> Result<Outline, String> {
     let mut words = drawn.split_whitespace();
     let kind = words.next().unwrap_or_default();
     let number = |word: &str| match word.parse::<f32>() {
@@ -82,9 +86,12 @@ fn bounds(drawn: &str) -> Result<BoundingBox, String> {
         let needed = "two corners, a polygon at least three, and each corner two numbers";
         return Err(format!("{drawn:.80?} has {} numbers; boxes and ellipses have {needed}", numbers.len()));
     }
-    let end = |at: usize, pick: fn(f32, f32) -> f32| corners.iter().map(|corner| corner[at]).fold(corners[0][at], pick);
-    let (x, y) = (end(0, f32::min), end(1, f32::min));
-    Ok(BoundingBox { label: LABEL.into(), x, y, w: end(0, f32::max) - x, h: end(1, f32::max) - y })
+    let polygon = Outline::Polygon(corners.to_vec());
+    Ok(match kind {
+        "0" => Outline::Box(polygon.bounds()),
+        "1" => Outline::Ellipse(polygon.bounds()),
+        _ => polygon,
+    })
 }
 
 #[cfg(test)]
@@ -92,15 +99,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_are_those_of_what_was_drawn() {
-        let place = |drawn: &str| bounds(drawn).map(|one| [one.x, one.y, one.w, one.h]);
-        assert_eq!(place("0 10 20 30 60"), Ok([10.0, 20.0, 20.0, 40.0]));
-        assert_eq!(place("1 30 60 10 20"), Ok([10.0, 20.0, 20.0, 40.0]), "corners in any order");
-        assert_eq!(place("2 5 9 1 7 3 2 4 4"), Ok([1.0, 2.0, 4.0, 7.0]));
+    fn what_was_drawn_is_read() {
+        assert_eq!(outline("0 10 20 30 60"), Ok(Outline::Box([10.0, 20.0, 30.0, 60.0])));
+        assert_eq!(outline("1 30 60 10 20"), Ok(Outline::Ellipse([10.0, 20.0, 30.0, 60.0])), "corners in any order");
+        let polygon = outline("2 5 9 1 7 3 2 4 4").unwrap();
+        assert_eq!(polygon, Outline::Polygon(vec![[5.0, 9.0], [1.0, 7.0], [3.0, 2.0], [4.0, 4.0]]));
+        assert_eq!(polygon.bounds(), [1.0, 2.0, 5.0, 9.0]);
         for wrong in
             ["3 1 2 3 4", "0 1 2 3", "0 1 2 3 4 5 6", "2 1 2 3 4", "2 1 2 3 4 5", "1 a 2 3 4", "0 1 2 3 inf", ""]
         {
-            assert!(place(wrong).is_err(), "{wrong}");
+            assert!(outline(wrong).is_err(), "{wrong}");
         }
     }
 }
