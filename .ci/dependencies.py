@@ -1,4 +1,4 @@
-"""Licences and duplicates of everything that a build takes in: cargo metadata --locked --format-version 1 | python3 .ci/dependencies.py
+"""Licences and duplicates of all that a build takes in: cargo metadata --locked --all-features --format-version 1 | python3 .ci/dependencies.py
 
 Fails at a licence that a product under MIT or Apache-2.0 cannot carry, and at a crate in two versions that is not known here.
 """
@@ -8,8 +8,8 @@ import re
 import sys
 
 PERMISSIVE = {
-    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT",
-    "MIT-0", "Unicode-3.0", "Unlicense", "Zlib",
+    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0",
+    "CDLA-Permissive-2.0", "ISC", "MIT", "MIT-0", "Unicode-3.0", "Unlicense", "Zlib",
 }  # fmt: skip
 
 # Crates in two versions, and who holds the older one back.
@@ -17,11 +17,14 @@ TWICE = {
     "base64": "tokenizers",
     "bit-set": "fancy-regex of tokenizers",
     "bit-vec": "fancy-regex of tokenizers",
+    "crypto-common": "as digest",
+    "digest": "crc-fast of object_store",
     "getrandom": "ahash of tokenizers, rand_core",
     "hashbrown": "safetensors, gpu-allocator of wgpu",
     "itertools": "tokenizers",
     "libloading": "ash of wgpu",
     "miniz_oxide": "png of image",
+    "rand": "tokenizers",
     "r-efi": "the two of getrandom, on UEFI",
     "rand_core": "rand 0.9",
     "thiserror": "sysctl of gemm, on macOS",

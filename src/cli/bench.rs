@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::model::Model;
+use super::store::local;
 use super::{bench_counters, bench_scaling};
 use crate::base::ceilings::Ceilings;
 use crate::bench::kernels;
@@ -83,7 +84,7 @@ pub struct Kernels {
 #[derive(Args)]
 #[command(after_help = "Examples:\n  g2d bench loader\n  g2d bench loader --data shards --size 128 --json")]
 pub struct Loader {
-    /// Folder that `g2d pack` wrote; without it random films of --size, written to the temporary folder and removed.
+    /// Folder that `g2d pack` wrote, or s3://bucket/folder; without it random films of --size, written to the temporary folder and removed.
     #[arg(long)]
     data: Option<PathBuf>,
     /// Films in a batch.
@@ -189,7 +190,7 @@ impl Loader {
             threads: self.threads,
         };
         let report = match &self.data {
-            Some(data) => loader::run(&work(data), time)?,
+            Some(data) => loader::run(&work(&local(data)?), time)?,
             None => loader::run(&work(Synthetic::write(self.size)?.path()), time)?,
         };
         if self.json {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::pretrain::{self, PHANTOMS};
+use super::store::local;
 use crate::doctor::{self, Diagnosis, Question};
 use crate::error::Error;
 use crate::model::config::{Config, PRESETS, RECIPES};
@@ -19,7 +20,7 @@ use crate::train::quickstart::{self, Phantoms};
     g2d doctor --preset full --batch 64 --text-len 256 --json"
 )]
 pub struct Doctor {
-    /// Folder of shards made by `g2d pack`: every digest is compared. Without it the run draws phantoms.
+    /// Folder of shards made by `g2d pack`, or s3://bucket/folder: every digest is compared. Without it the run draws phantoms.
     #[arg(long)]
     data: Option<PathBuf>,
     /// Size of the model; by default as `g2d pretrain`.
@@ -58,7 +59,7 @@ impl Doctor {
         let phantoms =
             || quickstart::to_write(&pretrain::phantoms_in(Path::new(pretrain::RUNS)), Phantoms { size, ..PHANTOMS });
         let diagnosis = doctor::examine(&Question {
-            data: self.data.clone(),
+            data: self.data.as_deref().map(local).transpose()?,
             preset: self.preset.clone(),
             recipe: self.recipe.clone(),
             precision: self.precision.into(),

@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 
 use super::DeviceWord;
 use super::pretrain::{RUNS, newest_run};
+use super::store::local;
 use crate::checkpoint::folder;
 use crate::data::{Dataset, Split};
 use crate::downstream::evaluation::{Budget, Choices, Evaluation};
@@ -49,7 +50,7 @@ pub struct Eval {
     /// `random:SEED:RUN`): fresh weights of that run's model. By default the newest run in runs/.
     #[arg(long)]
     weights: Option<String>,
-    /// Folder of shards made by `g2d pack`, with splits; by default the run's own, or phantoms drawn for evaluation.
+    /// Folder of shards made by `g2d pack` (or s3://bucket/folder), with splits; by default the run's own, or phantoms drawn for evaluation.
     #[arg(long)]
     data: Option<PathBuf>,
     /// How much time is spent: quick (minutes), or full, as the published protocols have it.
@@ -117,10 +118,11 @@ impl Eval {
         let cancelled = super::cancelled()?;
         let started = Instant::now();
         let (subject, run) = subject(self.weights.as_deref())?;
+        let data = self.data.as_deref().map(local).transpose()?;
         let bar = ProgressBar::new_spinner();
         bar.enable_steady_tick(Duration::from_millis(200));
         let progress = |what: &str| bar.set_message(what.to_owned());
-        let dataset = self.dataset(&subject, &progress, cancelled)?;
+        let dataset = self.dataset(data.as_deref(), &subject, &progress, cancelled)?;
         // A report names its films by digests, so they have to be these films.
         dataset.verify(&mut |_, _| ())?;
         let cohort = Cohort::of(dataset)?;
@@ -190,13 +192,14 @@ impl Eval {
     /// The films it is tried on.
     fn dataset(
         &self,
+        named: Option<&Path>,
         subject: &Subject,
         progress: &(dyn Fn(&str) + Sync),
         cancelled: &std::sync::atomic::AtomicBool,
     ) -> Result<Arc<Dataset>, Error> {
         let phantoms = subject.trained_on.as_deref().and_then(quickstart::drawn_in);
-        let (None, Some(phantoms)) = (&self.data, phantoms) else {
-            let own = self.data.as_deref().or(subject.trained_on.as_deref());
+        let (None, Some(phantoms)) = (named, phantoms) else {
+            let own = named.or(subject.trained_on.as_deref());
             let what = "were trained on no data that is known: name shards with --data";
             let own = own.ok_or_else(|| Error::Usage(format!("{} {what}", subject.name)))?;
             return Ok(Arc::new(Dataset::open(own)?));

@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::pack::with_bar;
+use super::store::local;
 use crate::checkpoint::import::FILES;
 use crate::checkpoint::inspect::Contents;
 use crate::checkpoint::{TensorFile, folder};
@@ -30,7 +31,7 @@ use crate::error::Error;
     g2d inspect shards/shard-00000.g2d"
 )]
 pub struct Inspect {
-    /// The file, or a folder: a run, a checkpoint, a packed data set, or one that transformers wrote.
+    /// The file, or a folder: a run, a checkpoint, a packed data set, or one that transformers wrote; or a packed data set as s3://bucket/folder.
     #[arg(value_name = "FILE")]
     path: PathBuf,
     /// Print it as JSON.
@@ -41,7 +42,7 @@ pub struct Inspect {
 impl Inspect {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
-        let path = &self.path;
+        let path = &local(&self.path)?;
         let found = if path.join(MANIFEST).is_file() {
             dataset(path)?
         } else if is_shard(path) {

@@ -36,6 +36,7 @@ mod report;
 mod serve;
 pub mod settings;
 mod step;
+mod store;
 mod study;
 mod sweep;
 mod text;

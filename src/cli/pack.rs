@@ -7,6 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::pack_layout::LayoutVerb;
+use super::store::refuse_to_write;
 use crate::data::pack::{PackOptions, Progress, pack};
 use crate::data::prepare::Resize;
 use crate::data::rows::Rows;
@@ -118,6 +119,7 @@ impl Shared {
     /// Packs rows and prints what became of them.
     pub fn pack(&self, rows: &dyn Rows, cancelled: &AtomicBool) -> Result<(), Error> {
         let options = self.options();
+        refuse_to_write(&options.out)?;
         let funnel =
             with_bar("packing {bar:30} {pos}/{len} {eta}", |progress| pack(rows, &options, progress, cancelled))?;
         if self.json {

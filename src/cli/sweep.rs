@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::pretrain::RUNS;
+use super::store::local;
 use crate::data::Dataset;
 use crate::downstream::Report;
 use crate::downstream::summary::{Cell, Summary};
@@ -177,7 +178,7 @@ fn file_name(title: &str) -> String {
 fn digest(arguments: &[String]) -> Result<String, Error> {
     let mut hashed = format!("{}\n{}", env!("CARGO_PKG_VERSION"), arguments.join("\n"));
     for data in arguments.windows(2).filter(|pair| pair[0] == "--data").map(|pair| Path::new(&pair[1])) {
-        hashed += Dataset::open(data)?.digest();
+        hashed += Dataset::open(&local(data)?)?.digest();
     }
     Ok(blake3::hash(hashed.as_bytes()).to_hex()[..8].to_owned())
 }

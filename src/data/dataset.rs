@@ -12,7 +12,7 @@ use super::shard::{MAX_SIZE, Shard, ShardWriter, VERSION};
 
 /// The file of a packed data set that is written last and names all others.
 pub const MANIFEST: &str = "dataset.json";
-const TOKENIZER: &str = "tokenizer.json";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
 const FORMAT: &str = "g2d-shards";
 /// Present, and locked, while a folder is written; a folder that has it and no manifest may be started over.
 const MARKER: &str = "unfinished.pack";
@@ -21,34 +21,52 @@ const SHARD_BYTES: usize = 1 << 28;
 /// or its tables, which are kept in memory until then, this many.
 const TABLE_BYTES: usize = 1 << 25;
 /// A manifest longer than this is not read.
-const MANIFEST_BYTES: u64 = 1 << 26;
+pub(super) const MANIFEST_BYTES: u64 = 1 << 26;
 
+/// A shard, as `dataset.json` describes it.
 #[derive(Debug, Serialize, Deserialize)]
-struct ShardEntry {
-    file: String,
+pub(super) struct ShardEntry {
+    pub(super) file: String,
     records: usize,
-    bytes: u64,
-    blake3: String,
+    pub(super) bytes: u64,
+    pub(super) blake3: String,
 }
 
 /// What `dataset.json` holds.
 #[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
+pub(super) struct Manifest {
     format: String,
     version: u32,
     size: usize,
     records: usize,
     vocab_size: usize,
     /// BLAKE3 of `tokenizer.json`.
-    tokenizer_blake3: String,
+    pub(super) tokenizer_blake3: String,
     /// [`Manifest::total`] of the fields above and the shards.
     digest: String,
-    shards: Vec<ShardEntry>,
+    pub(super) shards: Vec<ShardEntry>,
     /// How it was made (options, funnel); for people, not read back.
     made: serde_json::Value,
 }
 
 impl Manifest {
+    /// Reads it; every name in it is that of a file in the folder. `Err` says what is wrong.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| format!("it is damaged: {error}"))?;
+        if manifest.format != FORMAT || manifest.version != VERSION {
+            let (format, version) = (&manifest.format, manifest.version);
+            return Err(format!("{format:?} version {version}, this program reads {FORMAT} {VERSION}"));
+        }
+        if manifest.total() != manifest.digest {
+            return Err(DIFFERS.into());
+        }
+        let files = || manifest.shards.iter().map(|entry| &entry.file);
+        match files().find(|file| Path::new(file).file_name() != Some(file.as_ref())) {
+            Some(file) => Err(format!("{file:?} is not the name of a file")),
+            None => Ok(manifest),
+        }
+    }
+
     /// The digest of the whole: BLAKE3 over one line of the shape and one line per file's digest.
     fn total(&self) -> String {
         let mut lines = format!("{} {} {} {}\n", self.version, self.size, self.records, self.vocab_size);
@@ -78,9 +96,6 @@ impl Dataset {
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(MANIFEST);
         let manifest = read_manifest(&path)?;
-        if manifest.total() != manifest.digest {
-            return Err(differs(&path));
-        }
         let tokenizer = dir.join(TOKENIZER);
         let bytes = fs::read(&tokenizer).map_err(Error::io("read", &tokenizer))?;
         if blake3::hash(&bytes).to_hex().as_str() != manifest.tokenizer_blake3 {
@@ -88,9 +103,6 @@ impl Dataset {
         }
         let (mut shards, mut starts, mut records) = (Vec::new(), Vec::new(), 0);
         for entry in &manifest.shards {
-            if Path::new(&entry.file).file_name() != Some(entry.file.as_ref()) {
-                return Err(Error::shard(&path, format!("{:?} is not the name of a file", entry.file)));
-            }
             let shard = Shard::open(&dir.join(&entry.file), manifest.vocab_size)?;
             if (shard.len(), shard.bytes(), shard.size()) != (entry.records, entry.bytes, manifest.size) {
                 return Err(Error::shard(&dir.join(&entry.file), format!("it is not the shard {MANIFEST} describes")));
@@ -223,8 +235,10 @@ impl Dataset {
     }
 }
 
+pub(super) const DIFFERS: &str = "the content is not what was packed (digests differ)";
+
 fn differs(path: &Path) -> Error {
-    Error::shard(path, "the content is not what was packed (digests differ)")
+    Error::shard(path, DIFFERS)
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, Error> {
@@ -241,13 +255,7 @@ fn read_manifest(path: &Path) -> Result<Manifest, Error> {
         return Err(Error::shard(path, format!("{length} bytes are too many for this file")));
     }
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|error| Error::shard(path, format!("it is damaged: {error}")))?;
-    if manifest.format != FORMAT || manifest.version != VERSION {
-        let (format, version) = (&manifest.format, manifest.version);
-        return Err(Error::shard(path, format!("{format:?} version {version}, this program reads {FORMAT} {VERSION}")));
-    }
-    Ok(manifest)
+    Manifest::parse(&bytes).map_err(|what| Error::shard(path, what))
 }
 
 /// Writes a data set into a folder. Until [`DatasetWriter::finish`] the folder has no `dataset.json` and cannot be
@@ -416,7 +424,7 @@ fn check_free(dir: &Path) -> Result<(), Error> {
 }
 
 /// Writes beside, syncs, renames: the file is whole or absent.
-fn write_beside(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn write_beside(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let partial = path.with_extension("partial");
     let write = || {
         let mut file = File::create(&partial)?;

@@ -81,6 +81,15 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// An object store that cannot be used, or what lies there.
+    #[cfg(feature = "s3")]
+    #[error("{url}: {what}")]
+    Store {
+        /// The object, or the folder of objects.
+        url: String,
+        /// What is wrong and what to do.
+        what: String,
+    },
     /// A vocabulary or tokenizer file cannot be used.
     #[error("tokenizer {}: {what}", path.display())]
     Tokenizer {

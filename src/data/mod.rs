@@ -35,6 +35,8 @@ pub mod prepare;
 pub mod rows;
 #[cfg(feature = "data")]
 pub mod split;
+#[cfg(feature = "s3")]
+pub mod store;
 #[cfg(feature = "data")]
 pub mod survey;
 #[cfg(feature = "data")]

@@ -328,3 +328,17 @@ fn a_clock_that_is_set_back_changes_nothing() {
     let weights = |run: &str| fs::read(folder.join(format!("{run}/checkpoints/step-00000004/weights.safetensors")));
     assert!(weights("run").unwrap() == weights("new").unwrap());
 }
+
+#[test]
+fn an_object_store_is_not_written_to_and_read_only_by_a_command_built_for_it() {
+    let folder = empty("store");
+    fs::write(folder.join("pairs.csv"), "id,image,text\na,a.png,x\n").unwrap();
+    let line = "pack --pairs pairs.csv --out s3://films/shards";
+    g2d(&folder, line)
+        .refused(&["s3://films/shards: an object store is not written to", "copy it there, dataset.json last"]);
+    #[cfg(not(feature = "s3"))]
+    for line in ["pretrain --data s3://films/shards --out run", "inspect s3://films/shards"] {
+        g2d(&folder, line).refused(&["s3://films/shards: this g2d was built without object stores", "--features s3"]);
+    }
+    assert_eq!(listing(&folder).len(), 1);
+}

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use self::http::{Limits, Refusal, Site};
 use super::DeviceWord;
 use super::eval::subject;
+use super::store::local;
 use crate::data::Dataset;
 use crate::data::decode::Source;
 use crate::data::prepare::{Resize, prepare};
@@ -42,7 +43,7 @@ pub struct Serve {
     /// A run's folder, a file of weights in one, or `random`; by default the newest run in runs/.
     #[arg(long)]
     weights: Option<String>,
-    /// Folder of shards made by `g2d pack` whose reports are searched and shown, to anyone who can open the page.
+    /// Folder of shards made by `g2d pack`, or s3://bucket/folder, whose reports are searched and shown, to anyone who can open the page.
     #[arg(long)]
     data: Option<PathBuf>,
     /// Port to listen on; 0: one that is free.
@@ -107,7 +108,8 @@ impl Serve {
     }
 
     fn viewer(&self, subject: &Subject, on: &Resources, cancelled: &AtomicBool) -> Result<Viewer, Error> {
-        let data = self.data.as_deref().map(|folder| Dataset::open(folder).map(Arc::new)).transpose()?;
+        let data =
+            self.data.as_deref().map(|data| Ok::<_, Error>(Arc::new(Dataset::open(&local(data)?)?))).transpose()?;
         let bar = ProgressBar::new(0);
         bar.set_style(super::style("reading reports {bar:32} {pos} of {len}, {eta} left"));
         let progress = |done: usize, all: usize| {
