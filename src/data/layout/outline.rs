@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(rows(triangle, (5, 4)), ["###..", "##...", "#....", "....."]);
         // An hourglass, beyond the film on one side, and a frame that goes around its hole the other way.
         let hourglass = Outline::Polygon(vec![[-2.0, 0.0], [6.0, 0.0], [-2.0, 4.0], [6.0, 4.0]]);
-        assert_eq!(rows(hourglass, (5, 4)), ["#####", ".###.", ".###.", "#####"]);
+        assert_eq!(rows(hourglass, (5, 4)), ["#####", ".##..", ".##..", "#####"]);
         let frame =
             [[0., 0.], [4., 0.], [4., 4.], [0., 4.], [0., 0.], [1., 1.], [1., 3.], [3., 3.], [3., 1.], [1., 1.]];
         assert_eq!(rows(Outline::Polygon(frame.to_vec()), (4, 4)), ["####", "#..#", "#..#", "####"]);
