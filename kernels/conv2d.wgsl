@@ -20,7 +20,8 @@
 //   bias    [columns], unread unless `with_bias`
 //   out     y; d_x or d_skip [batch, rows, cols, columns]; d_w or partial sums [parts, O, k, k, depth]
 //   dispatch  a workgroup of 64 to 64 lines and 64 columns, columns first; all of these for each class or part; folded
-//   Sums: in order of the inner extent, two products at a time, the bias last.
+//   Sums: in order of the inner extent, two products at a time, the bias last. A workgroup has a thread to a line, so
+//   products.wgsl alone fits here.
 //   Numbers of each buffer < 2^31, padded sides < 2^30: src/ops/conv2d/wgsl.rs checks.
 
 struct Conv {
@@ -61,6 +62,11 @@ const OUTSIDE: i32 = -1 << 30u;
 // line is the pixel of `out`, of a tap of dgrad the tap's number.
 var<workgroup> lines: array<vec4<i32>, TILE>;
 var<workgroup> steps: array<vec4<i32>, STEP>;
+
+/// A zero that no compiler knows: extents are below 2^31.
+fn zero() -> u32 {
+    return p.columns >> 31u;
+}
 
 /// The number of the image at a pixel and a tap.
 fn gathered(pixel: vec4<i32>, tap: vec4<i32>) -> f32 {
@@ -178,7 +184,7 @@ fn fwd(
         if thread < STEP {
             steps[thread] = window(place + STEP + thread);
         }
-        multiply(me, 0u, &sums);
+        multiply(me, 0u, zero(), &sums);
     }
     if p.with_bias != 0u {
         for (var vector = 0u; vector < 16u; vector++) {
@@ -290,7 +296,7 @@ fn dgrad(
         if thread < STEP {
             steps[thread] = turned(down, right, place + STEP + thread);
         }
-        multiply(me, 0u, &sums);
+        multiply(me, 0u, zero(), &sums);
     }
     write_pixels(me, &sums, column);
 }
@@ -345,7 +351,7 @@ fn wgrad(
         if thread < STEP {
             steps[thread] = pixel_of_y(at + STEP + thread, end);
         }
-        multiply(me, 0u, &sums);
+        multiply(me, 0u, zero(), &sums);
     }
     for (var vector = 0u; vector < 16u; vector++) {
         let output = first + sums_line(me, 0u, vector);

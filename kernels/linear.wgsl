@@ -12,8 +12,8 @@
 //             written, and add nothing
 //   dispatch  fwd, dgrad, wgrad: a workgroup of THREADS to 64 lines and 64 columns of the product, columns first; wgrad: all of
 //             these for each part; columns: a workgroup of 256 to `across` columns, all of these for each part; all folded
-//   Sums: in order of i, o or r, two products at a time (cooperative.wgsl: eight, in an order of the adapter's), the bias last. Of columns every 256 / across-th row by a
-//   thread, then threads by a tree.
+//   Sums: in order of i, o or r, two products at a time (cooperative.wgsl: eight, in an order of the adapter's), the bias last. Of
+//   columns every 256 / across-th row by a thread, then threads by a tree.
 //   Numbers of each buffer < 2^31, across a power of two up to 256: src/ops/linear/wgsl.rs checks.
 
 struct Linear {
@@ -38,6 +38,11 @@ struct Linear {
 
 var<workgroup> extent: u32;
 var<workgroup> of_threads: array<f32, WIDTH>;
+
+/// A zero that no compiler knows: extents are below 2^31.
+fn zero() -> u32 {
+    return p.columns >> 31u;
+}
 
 /// How many rows are real, alike for all threads.
 fn real_rows(thread: u32) -> u32 {
@@ -201,7 +206,7 @@ fn fwd(
             fill_a_lines(thread, first, rows, k);
             fill_b_lines(thread, column, k);
             workgroupBarrier();
-            multiply(me, turn, &sums);
+            multiply(me, turn, zero(), &sums);
         }
         if p.bias != 0u {
             write_biased(me, turn, &sums, Result(0u, first, column, rows));
@@ -233,7 +238,7 @@ fn dgrad(
             fill_a_lines(thread, first, rows, k);
             fill_b_columns(thread, column, k, p.depth);
             workgroupBarrier();
-            multiply(me, turn, &sums);
+            multiply(me, turn, zero(), &sums);
         }
         write(me, turn, &sums, Result(0u, first, column, rows));
     }
@@ -264,7 +269,7 @@ fn wgrad(
             fill_a_columns(thread, first, row, end);
             fill_b_columns(thread, column, row, end);
             workgroupBarrier();
-            multiply(me, turn, &sums);
+            multiply(me, turn, zero(), &sums);
         }
         write(me, turn, &sums, Result(part * p.lines * p.columns, first, column, p.lines));
     }

@@ -61,31 +61,15 @@ fn sums_column(me: Thread, turn: u32, vector: u32) -> u32 {
 /// Four numbers of the first matrix, which becomes the last. All threads come by.
 fn next(me: Thread, sums: ptr<function, Sums>) -> vec4<f32> {
     workgroupBarrier(); // whatever lies there is read
-    let first = (*sums)[0];
-    coopStoreT(first, &tiles[min(me.subgroup, SLOTS - 1u) * BLOCK], 8u);
-    (*sums)[0] = (*sums)[1];
-    (*sums)[1] = (*sums)[2];
-    (*sums)[2] = (*sums)[3];
-    (*sums)[3] = (*sums)[4];
-    (*sums)[4] = (*sums)[5];
-    (*sums)[5] = (*sums)[6];
-    (*sums)[6] = (*sums)[7];
-    (*sums)[7] = (*sums)[8];
-    (*sums)[8] = (*sums)[9];
-    (*sums)[9] = (*sums)[10];
-    (*sums)[10] = (*sums)[11];
-    (*sums)[11] = (*sums)[12];
-    (*sums)[12] = (*sums)[13];
-    (*sums)[13] = (*sums)[14];
-    (*sums)[14] = (*sums)[15];
-    (*sums)[15] = first;
+    rotate(sums);
+    coopStoreT((*sums)[15], &tiles[min(me.subgroup, SLOTS - 1u) * BLOCK], 8u);
     workgroupBarrier();
     let at = me.index * 4u;
     return vec4(tiles[at], tiles[at + 1u], tiles[at + 2u], tiles[at + 3u]);
 }
 
-/// Adds the products of the two tiles.
-fn multiply(me: Thread, turn: u32, sums: ptr<function, Sums>) {
+/// Adds the products of the two tiles; how is the adapter's.
+fn multiply(me: Thread, turn: u32, zero: u32, sums: ptr<function, Sums>) {
     let quarter = share(me, turn, me.subgroup) % SHARES;
     for (var k = 0u; k < STEP; k += 8u) {
         let a = k * TILE + quarter / 2u * (TILE / 2u);

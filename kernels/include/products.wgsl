@@ -36,31 +36,20 @@ fn sums_column(me: Thread, turn: u32, vector: u32) -> u32 {
     return me.index % 8u * 4u + vector % 2u * (TILE / 2u);
 }
 
-/// The first vector, which becomes the last: drivers keep an array in registers only where no index is computed.
+/// The first vector, which becomes the last.
 fn next(me: Thread, sums: ptr<function, Sums>) -> vec4<f32> {
-    let first = (*sums)[0];
-    (*sums)[0] = (*sums)[1];
-    (*sums)[1] = (*sums)[2];
-    (*sums)[2] = (*sums)[3];
-    (*sums)[3] = (*sums)[4];
-    (*sums)[4] = (*sums)[5];
-    (*sums)[5] = (*sums)[6];
-    (*sums)[6] = (*sums)[7];
-    (*sums)[7] = (*sums)[8];
-    (*sums)[8] = (*sums)[9];
-    (*sums)[9] = (*sums)[10];
-    (*sums)[10] = (*sums)[11];
-    (*sums)[11] = (*sums)[12];
-    (*sums)[12] = (*sums)[13];
-    (*sums)[13] = (*sums)[14];
-    (*sums)[14] = (*sums)[15];
-    (*sums)[15] = first;
-    return first;
+    rotate(sums);
+    return (*sums)[15];
 }
 
-/// Adds the products of the two tiles, in order of the inner extent. Two are added to each other first, which halves the
-/// chain of roundings where the compiler leaves it so; lavapipe adds them one by one (benches/NOTES.md).
-fn multiply(me: Thread, turn: u32, sums: ptr<function, Sums>) {
+/// The sum of two, of which a compiler knows nothing where `zero` is of a uniform. It would else write s + (a + b) as
+/// (s + a) + b, as lavapipe does, and the chain of roundings be twice as long (benches/NOTES.md).
+fn together(a: vec4<f32>, b: vec4<f32>, zero: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(a + b) ^ vec4(zero));
+}
+
+/// Adds the products of the two tiles, in order of the inner extent, two at a time.
+fn multiply(me: Thread, turn: u32, zero: u32, sums: ptr<function, Sums>) {
     for (var k = 0u; k < STEP; k += 2u) {
         let line = k * PITCH + me.index / 8u;
         let column = k * PITCH + me.index % 8u;
@@ -72,22 +61,22 @@ fn multiply(me: Thread, turn: u32, sums: ptr<function, Sums>) {
         let c2 = tile_a[line + PITCH + TILE / 8u];
         let b2 = tile_b[column + PITCH];
         let d2 = tile_b[column + PITCH + TILE / 8u];
-        (*sums)[0] += a.x * b + a2.x * b2;
-        (*sums)[1] += a.x * d + a2.x * d2;
-        (*sums)[2] += a.y * b + a2.y * b2;
-        (*sums)[3] += a.y * d + a2.y * d2;
-        (*sums)[4] += a.z * b + a2.z * b2;
-        (*sums)[5] += a.z * d + a2.z * d2;
-        (*sums)[6] += a.w * b + a2.w * b2;
-        (*sums)[7] += a.w * d + a2.w * d2;
-        (*sums)[8] += c.x * b + c2.x * b2;
-        (*sums)[9] += c.x * d + c2.x * d2;
-        (*sums)[10] += c.y * b + c2.y * b2;
-        (*sums)[11] += c.y * d + c2.y * d2;
-        (*sums)[12] += c.z * b + c2.z * b2;
-        (*sums)[13] += c.z * d + c2.z * d2;
-        (*sums)[14] += c.w * b + c2.w * b2;
-        (*sums)[15] += c.w * d + c2.w * d2;
+        (*sums)[0] += together(a.x * b, a2.x * b2, zero);
+        (*sums)[1] += together(a.x * d, a2.x * d2, zero);
+        (*sums)[2] += together(a.y * b, a2.y * b2, zero);
+        (*sums)[3] += together(a.y * d, a2.y * d2, zero);
+        (*sums)[4] += together(a.z * b, a2.z * b2, zero);
+        (*sums)[5] += together(a.z * d, a2.z * d2, zero);
+        (*sums)[6] += together(a.w * b, a2.w * b2, zero);
+        (*sums)[7] += together(a.w * d, a2.w * d2, zero);
+        (*sums)[8] += together(c.x * b, c2.x * b2, zero);
+        (*sums)[9] += together(c.x * d, c2.x * d2, zero);
+        (*sums)[10] += together(c.y * b, c2.y * b2, zero);
+        (*sums)[11] += together(c.y * d, c2.y * d2, zero);
+        (*sums)[12] += together(c.z * b, c2.z * b2, zero);
+        (*sums)[13] += together(c.z * d, c2.z * d2, zero);
+        (*sums)[14] += together(c.w * b, c2.w * b2, zero);
+        (*sums)[15] += together(c.w * d, c2.w * d2, zero);
     }
 }
 

@@ -83,9 +83,7 @@ fn kernels(adapter: &Adapter) -> String {
     let forms = [(Form::Subgroups, "sums by subgroups"), (Form::Cooperative, "products by cooperative matrices")];
     let of = |(form, what)| match adapter.offered.lacks_for(form) {
         None => format!("{what} in {}", files(form).join(", ")),
-        Some(needs) => format!("no {what}, which need {needs}"),
+        Some(why) => format!("no {what}: {why}"),
     };
-    let unasked = adapter.features.subgroups.is_some() && adapter.offered.subgroups.is_none();
-    let unasked = if unasked { "; what it offers is used where G2D_WGPU_EXTRAS is set" } else { "" };
-    format!("kernels: {}{unasked}", forms.map(of).join("; "))
+    format!("kernels: {}", forms.map(of).join("; "))
 }

@@ -38,24 +38,30 @@ pub enum Form {
 /// What an adapter offers beyond what every adapter has, as far as shaders make use of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Offered {
-    /// Threads of a subgroup, fewest and most; `None` where there are no subgroups.
+    /// Threads of a subgroup, fewest and most; `None` where there are no subgroups, or none that are worth it.
     pub subgroups: Option<[u32; 2]>,
     /// Products of cooperative matrices of 8 x 8 x 8, f32 throughout.
     pub cooperative: bool,
 }
 
 impl Offered {
-    /// What the shader of that symbol needs and is not offered.
+    /// Why the shader of that symbol cannot be used: what it needs and is not offered.
     pub fn lacks(&self, symbol: &str) -> Option<&'static str> {
         find(symbol).and_then(|(shader, _)| self.lacks_for(shader.form))
     }
 
-    /// What a form needs and is not offered.
+    /// The same of a form.
     pub fn lacks_for(&self, form: Form) -> Option<&'static str> {
         match form {
             Form::Plain => None,
-            _ if self.subgroups.is_none() => Some("subgroups"),
-            Form::Cooperative if !self.cooperative => Some("cooperative matrices of f32, 8 x 8 x 8"),
+            _ if self.subgroups.is_none() => Some(
+                "it needs subgroups (of 32 threads, unless G2D_WGPU_EXTRAS is 1), and the adapter does not offer such or \
+                 G2D_WGPU_EXTRAS is 0",
+            ),
+            Form::Cooperative if !self.cooperative => Some(
+                "it needs cooperative matrices of f32, 8 x 8 x 8, and the adapter does not offer such or G2D_WGPU_EXTRAS is \
+                 not 1",
+            ),
             _ => None,
         }
     }
@@ -66,23 +72,21 @@ pub const SUBGROUPS: &str = "subgroups";
 /// The same in [`Form::Cooperative`].
 pub const COOPERATIVE: &str = "cooperative";
 
-/// Symbols of other forms, by the kernel's name and the plain symbol.
-static IN_FORM: LazyLock<BTreeMap<(&str, String), String>> = LazyLock::new(|| {
-    let entries = SHADERS.iter().flat_map(|shader| shader.entries().map(move |entry| (shader, entry)));
-    let in_form = entries.filter_map(|(shader, entry)| {
-        let kernel = match shader.form {
-            Form::Plain => return None,
-            Form::Subgroups => SUBGROUPS,
-            Form::Cooperative => COOPERATIVE,
-        };
-        Some(((kernel, format!("{}.{entry}", shader.file)), format!("{}.{entry}", shader.name)))
-    });
-    in_form.collect()
+/// Symbols of other forms, by the kernel's name, then by the plain symbol.
+static IN_FORM: LazyLock<BTreeMap<&str, BTreeMap<String, String>>> = LazyLock::new(|| {
+    let of_form = |form| {
+        let shaders = SHADERS.iter().filter(move |shader| shader.form == form);
+        let entries = shaders.flat_map(|shader| shader.entries().map(move |entry| (shader, entry)));
+        entries
+            .map(|(shader, entry)| (format!("{}.{entry}", shader.file), format!("{}.{entry}", shader.name)))
+            .collect()
+    };
+    BTreeMap::from([(SUBGROUPS, of_form(Form::Subgroups)), (COOPERATIVE, of_form(Form::Cooperative))])
 });
 
 /// The symbol of the same entry in the form of the kernel of that name; itself, if there is none.
 pub fn in_form(kernel: &'static str, symbol: &'static str) -> &'static str {
-    IN_FORM.get(&(kernel, symbol.to_owned())).map_or(symbol, String::as_str)
+    IN_FORM.get(kernel).and_then(|symbols| symbols.get(symbol)).map_or(symbol, String::as_str)
 }
 
 macro_rules! shader {
@@ -96,6 +100,7 @@ macro_rules! shader {
                 include_str!("../../kernels/include/prelude.wgsl"),
                 include_str!(concat!("../../kernels/include/", $sums, ".wgsl")),
                 include_str!(concat!("../../kernels/include/", $products, ".wgsl")),
+                include_str!("../../kernels/include/rotate.wgsl"),
                 include_str!(concat!("../../kernels/", $file, ".wgsl")),
             ),
         }

@@ -482,12 +482,7 @@ pub fn try_kernel(
         op.run_wgsl(kernel, &mut io)?;
         let asked = io.finish();
         let lacking = asked.calls.iter().find_map(|call| offered.lacks(call.symbol));
-        let refused = |needs| {
-            Err(Misfit::new(format!(
-                "it needs {needs}, which the adapter does not offer or G2D_WGPU_EXTRAS does not allow"
-            )))
-        };
-        return lacking.map_or(Ok(asked.workspace_bytes), refused);
+        return lacking.map_or(Ok(asked.workspace_bytes), |why| Err(Misfit::new(why)));
     }
     let mut io = DeviceIo::unplaced(inputs, outputs);
     op.run_cuda(kernel, &mut io)?;

@@ -1,7 +1,8 @@
 //! A dispatch of a shader as data: what an op's `wgsl.rs` says is to be done, without a device.
 
-use super::device::{DeviceBuffer, ShaderIo, count, exact};
+use super::device::{DeviceBuffer, ShaderIo, count};
 use super::op::Misfit;
+use crate::base::DType;
 use crate::kernels::shaders;
 
 /// Workgroups along one dimension of a dispatch that every adapter takes.
@@ -30,9 +31,10 @@ impl ShaderIo {
         let outputs = (0..self.output_count()).map(|at| ("output", at, self.output(at)));
         for (what, at, value) in inputs.chain(outputs) {
             count(&format!("the count of numbers of {what} {at}"), value.spec.shape.elements())?;
-            if value.spec.is_real() {
-                exact(&format!("{what} {at}"), value)?;
-            }
+            Misfit::unless(!value.spec.is_real() || value.dtype == DType::F32, || {
+                let stored = value.dtype.name();
+                format!("{what} {at} is {stored}, and shaders store f32 alone; take --precision exact")
+            })?;
         }
         Ok(())
     }

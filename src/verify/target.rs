@@ -148,8 +148,8 @@ impl Target for Shaders {
     }
 
     fn launch(&mut self, call: &ShaderCall) -> Result<(), Failure> {
-        if let Some(needs) = self.gpu.offered().lacks(call.symbol) {
-            return Err(Misfit::new(format!("{} needs {needs}", call.symbol)).into());
+        if let Some(why) = self.gpu.offered().lacks(call.symbol) {
+            return Err(Misfit::new(format!("{}: {why}", call.symbol)).into());
         }
         let recording = self.gpu.record(&[self.guarded(call)])?;
         self.asked.insert(call.symbol);

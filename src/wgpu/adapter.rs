@@ -25,9 +25,13 @@ pub enum Checks {
 
 /// For tests of what becomes of a run whose GPU is lost: the device is destroyed behind so many submissions.
 const LOSE: &str = "G2D_LOSE_GPU";
-/// Only where this is set do plans make use of what not every adapter offers: with sums by subgroups a three-step case of the
-/// specification leaves its tolerance on lavapipe (benches/NOTES.md).
+/// `0`: plans use nothing that not every adapter offers, to measure what it is worth or where a driver has it wrong. `1`: all
+/// that the adapter offers, small subgroups too and cooperative matrices, which wgpu has as an experiment. Otherwise large
+/// subgroups alone.
 const EXTRAS: &str = "G2D_WGPU_EXTRAS";
+/// Threads of the adapter's largest subgroups, at least, for sums by them: with 32 a workgroup of 256 adds up eight parts. With
+/// eight threads, and so 32 parts, sums by subgroups are slower than the tree, as measured on lavapipe (benches/NOTES.md).
+const LARGE: u32 = 32;
 
 /// All adapters; `wgpu:N` is the one at position N.
 pub fn list() -> Vec<Adapter> {
@@ -117,15 +121,17 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
 
 /// What plans for it make use of.
 fn offered(adapter: &wgpu::Adapter) -> Offered {
-    if std::env::var_os(EXTRAS).is_none_or(|set| set != "1") {
+    let extras = std::env::var(EXTRAS).unwrap_or_default();
+    if extras == "0" {
         return Offered::default();
     }
     let of_f32 = |made: &wgpu::CooperativeMatrixProperties| {
         let f32 = wgpu::CooperativeScalarType::F32;
         [made.m_size, made.n_size, made.k_size] == [8; 3] && [made.ab_type, made.cr_type] == [f32; 2]
     };
-    let cooperative = adapter.cooperative_matrix_properties().iter().any(of_f32);
-    Offered { subgroups: features(adapter).subgroups, cooperative }
+    let cooperative = extras == "1" && adapter.cooperative_matrix_properties().iter().any(of_f32);
+    let subgroups = features(adapter).subgroups.filter(|&[_, most]| most >= LARGE || extras == "1");
+    Offered { subgroups, cooperative }
 }
 
 fn features(adapter: &wgpu::Adapter) -> Features {

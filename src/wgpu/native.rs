@@ -167,10 +167,8 @@ impl Native {
             return Ok(pipeline.clone());
         }
         let refused = |why: String| GpuError::Shader { symbol: symbol.into(), why };
-        if let Some(needs) = self.offered.lacks(symbol) {
-            return Err(refused(format!(
-                "it needs {needs}, which the adapter does not offer or G2D_WGPU_EXTRAS does not allow"
-            )));
+        if let Some(why) = self.offered.lacks(symbol) {
+            return Err(refused(why.into()));
         }
         let (entry, checks, module) = match shaders::find(symbol) {
             Some((shader, entry)) => {

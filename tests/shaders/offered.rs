@@ -11,8 +11,9 @@ use super::common::command::{Ended, command, empty};
 use super::common::fixtures::{cases, name};
 use super::common::ledger;
 
-/// The variable that lets plans use what adapters offer.
+/// The variable that lets plans use all that adapters offer, or nothing of it.
 const EXTRAS: (&str, &str) = ("G2D_WGPU_EXTRAS", "1");
+const PLAIN: (&str, &str) = ("G2D_WGPU_EXTRAS", "0");
 /// The variable that tells lavapipe how many bits its vectors have: 32 times the threads of a subgroup.
 const BITS: &str = "LP_NATIVE_VECTOR_WIDTH";
 /// Ops whose sums are made by subgroups.
@@ -46,14 +47,13 @@ fn plans_take_what_the_adapter_offers_and_say_what_they_do_not() {
     let Some(adapter) = with_subgroups("no plan is compared") else { return };
     let line = "plan --device wgpu --preset micro --batch 2";
     let folder = empty("offered");
-    let [offered, told] = [&[EXTRAS][..], &[]].map(|set| with(&folder, line, set).done());
+    let [offered, told] = [EXTRAS, PLAIN].map(|set| with(&folder, line, &[set]).done());
     let (offered, plain) = (kernels(&offered), kernels(&told));
     for kernel in ["layer_norm.fwd", "layer_norm.bwd", "clip_loss.bwd", "finite"] {
         let by = format!("{kernel}/subgroups");
         assert!(offered.contains(&*by), "{by} is not among {offered:?}");
         assert!(!plain.contains(&*by), "{by} is taken where nothing is offered");
-        let said =
-            format!("{by}: it needs subgroups, which the adapter does not offer or G2D_WGPU_EXTRAS does not allow");
+        let said = format!("{by}: it needs subgroups (of 32 threads, unless G2D_WGPU_EXTRAS is 1)");
         assert!(told.contains(&said), "not told: {said}");
     }
     ledger::ran("wgpu", format!("plans with and without what {} offers", adapter.name));
@@ -63,17 +63,16 @@ fn plans_take_what_the_adapter_offers_and_say_what_they_do_not() {
 fn a_step_with_what_the_adapter_offers_is_the_specifications_too() {
     let Some(adapter) = with_subgroups("steps are tried in one form alone") else { return };
     let folder = empty("extras");
-    // Not `steps-3`, which leaves its tolerance on lavapipe (benches/NOTES.md).
-    for case in cases().into_iter().filter(|case| name(case) != "steps-3") {
+    for case in cases() {
         let line = format!("step --case {} --device wgpu --compare --threads 1 --out", case.display());
         with(&folder, &format!("{line} offered.safetensors"), &[EXTRAS]).done();
         if name(&case) == "default" {
-            with(&folder, &format!("{line} plain.safetensors"), &[]).done();
+            with(&folder, &format!("{line} plain.safetensors"), &[PLAIN]).done();
             let read = |file: &str| fs::read(folder.join(file)).expect("the command wrote it");
             assert!(read("plain.safetensors") != read("offered.safetensors"), "the same bits, so the same kernels");
         }
     }
-    ledger::ran("wgpu", format!("steps of the fixtures with what {} offers", adapter.name));
+    ledger::ran("wgpu", format!("steps of the fixtures with all that {} offers", adapter.name));
 }
 
 #[test]

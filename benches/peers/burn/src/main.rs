@@ -17,7 +17,8 @@ use burn::tensor::{Device, DeviceKind, Distribution, Tensor};
 use g2d::base::{Kind, Rng, Spec};
 use g2d::ops::{attention as ours_attention, conv2d as ours_conv2d, layer_norm as ours_layer_norm, linear};
 use g2d::program::{Checked, Kernels, Precision, Recorder, StateLayout, Value, plan};
-use g2d::wgpu::{Gpu, Replay, adapter};
+use g2d::wgpu::adapter::{self, Checks};
+use g2d::wgpu::{Gpu, Replay};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -39,7 +40,7 @@ fn main() -> Result<()> {
     let chosen = found.get(number as usize).ok_or("there is no such adapter")?;
     println!("{} by {}, {}", chosen.name, chosen.api, chosen.driver);
     let device = Device::wgpu(if chosen.software { DeviceKind::Cpu } else { DeviceKind::DiscreteGpu(number as usize) });
-    let gpu = adapter::open(number)?;
+    let gpu = adapter::open(number, Checks::On)?;
     println!("{:34} {:>10} {:>10} {:>6}", "op", "g2d, ms", "burn, ms", "ratio");
     for (name, ours, theirs) in [
         ("product 1024x768 · 768x768", product(&gpu)?, burn_product(&device)),
