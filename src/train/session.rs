@@ -233,7 +233,7 @@ impl Planned {
         let (program, groups) = Session::record(options, &shapes, Phase::Full)?;
         let (warmup, _) = Session::record(options, &shapes, Phase::Warmup)?;
         let states = StateLayout::in_pieces(&program, options.precision, capacity.piece);
-        let kernels = options.device.kernels(options.kernels, capacity.offered);
+        let kernels = options.device.kernels(options.kernels, capacity);
         let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
         let evaluate = g2d::record_validate(&options.config, &shapes)?.finish();
         let mut plans = vec![planned(program.clone())?, planned(warmup)?, planned(evaluate)?];
