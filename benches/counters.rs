@@ -2,7 +2,7 @@
 
 use g2d::bench::counters::roofline::Chip;
 use g2d::bench::counters::{Work, plan, run};
-use g2d::kernels::Library;
+use g2d::kernels::{Architecture, Library};
 use g2d::model::batch::Reports;
 use g2d::model::config::Config;
 use g2d::program::Precision;
@@ -19,6 +19,7 @@ fn main() {
         reports: Reports::Tokens,
         precision: Precision::Mixed,
         chip: Chip::of("h200").expect("it is known"),
+        architecture: Architecture::Sm80,
     };
     let plan = plan(&work).expect("a preset has a plan");
     let report = run(&work, &plan, &Library::shipped(), &|_, _| {}).expect("what ships can be counted");

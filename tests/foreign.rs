@@ -11,7 +11,7 @@ use std::sync::Arc;
 use common::ledger;
 use g2d::base::{Number, Rng, Spec};
 use g2d::kernels::shaders::Offered;
-use g2d::kernels::{Brought, Library, manifest};
+use g2d::kernels::{Architecture, Brought, Library, manifest};
 use g2d::ops::Op;
 use g2d::program::record::Init;
 use g2d::program::{
@@ -200,12 +200,12 @@ fn recorded(op: Op) -> Recorder {
 fn plans_print_the_kernels_that_an_op_brings_along() {
     let program = recorded(FORWARD.into()).finish();
     let planned = |kernels, precision| plan(program.clone(), &StateLayout::of(&program, precision), kernels);
-    let cuda = planned(Kernels::Cuda, Precision::Exact).unwrap();
+    let cuda = planned(Kernels::Cuda(Architecture::default()), Precision::Exact).unwrap();
     let digest = manifest::digest(include_str!("../examples/swiglu/swiglu.ptx"));
     let text = cuda.to_string();
     assert!(text.contains("swiglu.fwd/numbers -> f32[1,40]"), "{text}");
     assert!(text.contains(&format!("kernels of swiglu.ptx, blake3 {digest}\n")), "{text}");
-    assert_eq!(*cuda, *planned(Kernels::Cuda, Precision::Exact).unwrap());
+    assert_eq!(*cuda, *planned(Kernels::Cuda(Architecture::default()), Precision::Exact).unwrap());
     assert!(
         planned(Kernels::Wgsl(Offered::default()), Precision::Exact)
             .unwrap()
@@ -223,7 +223,7 @@ fn a_stored_type_that_an_op_of_another_crate_does_not_take_is_told_when_planning
     r.output("y", y);
     let program = r.finish();
     let states = StateLayout::of(&program, Precision::Mixed);
-    let refused = plan(program.clone(), &states, Kernels::Cuda).unwrap_err().to_string();
+    let refused = plan(program.clone(), &states, Kernels::Cuda(Architecture::default())).unwrap_err().to_string();
     assert!(refused.contains("no cuda kernel does swiglu.fwd: numbers: a is bf16, f32 is needed"), "{refused}");
     plan(program, &states, Kernels::Best).unwrap();
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use common::ledger;
 use g2d::base::{DType, Rng, Shape};
 use g2d::cpu::{self, Memory};
+use g2d::kernels::Architecture;
 use g2d::kernels::shaders::Offered;
 use g2d::model::batch::{Reports, Shapes, Source, TextBatch};
 use g2d::model::config::{Config, RECIPES};
@@ -505,8 +506,9 @@ fn every_recipe_has_a_plan_on_every_device() {
         for phase in [Phase::Full, Phase::Warmup] {
             let program = program(&config, &shapes, phase);
             for (kernels, precision) in [
-                (Kernels::Cuda, Precision::Exact),
-                (Kernels::Cuda, Precision::Mixed),
+                (Kernels::Cuda(Architecture::default()), Precision::Exact),
+                (Kernels::Cuda(Architecture::default()), Precision::Mixed),
+                (Kernels::Cuda(Architecture::Sm90a), Precision::Mixed),
                 (Kernels::Wgsl(Offered::default()), Precision::Exact),
                 (Kernels::Wgsl(Offered { subgroups: Some([4, 128]), cooperative: true }), Precision::Exact),
             ] {

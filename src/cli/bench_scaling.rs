@@ -30,7 +30,7 @@ pub struct Scaling {
     /// How numbers are stored.
     #[arg(long, value_enum, default_value = "exact")]
     precision: PrecisionWord,
-    /// What it runs on: auto, cpu, cuda[:N], cuda-emulated or wgpu[:N].
+    /// What it runs on: auto, cpu, cuda[:N], cuda-emulated[:sm_90a] or wgpu[:N].
     #[arg(long, default_value = "cpu")]
     device: DeviceWord,
     /// Pairs a step, one size after another.

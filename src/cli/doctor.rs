@@ -38,7 +38,7 @@ pub struct Doctor {
     /// Tokens per report; by default as `g2d pretrain`.
     #[arg(long)]
     text_len: Option<usize>,
-    /// What it would run on: auto, cpu, cuda[:N], cuda-emulated or wgpu[:N].
+    /// What it would run on: auto, cpu, cuda[:N], cuda-emulated[:sm_90a] or wgpu[:N].
     #[arg(long, default_value = "auto")]
     device: super::DeviceWord,
     /// Where runs would be written.

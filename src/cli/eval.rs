@@ -81,7 +81,7 @@ pub struct Eval {
     /// Where the report is written, as .json and .md; by default eval/ in the run's folder.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:SCHEDULE] or wgpu[:N].
+    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:sm_90a][:SCHEDULE] or wgpu[:N].
     #[arg(long, default_value = "auto")]
     device: DeviceWord,
     /// Threads; 0: all cores.

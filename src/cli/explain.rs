@@ -37,7 +37,7 @@ pub struct Explain {
     /// Where the strip is written, as PNG; by default beside the film's name in the working folder.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:SCHEDULE] or wgpu[:N].
+    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:sm_90a][:SCHEDULE] or wgpu[:N].
     #[arg(long, default_value = "cpu")]
     device: DeviceWord,
     /// Print the numbers as JSON.

@@ -27,7 +27,7 @@ pub struct Model {
     /// How numbers are stored.
     #[arg(long, value_enum, default_value = "exact")]
     precision: PrecisionWord,
-    /// What it runs on: auto, cpu, cuda[:N], cuda-emulated or wgpu[:N].
+    /// What it runs on: auto, cpu, cuda[:N], cuda-emulated[:sm_90a] or wgpu[:N].
     #[arg(long, default_value = "cpu")]
     device: DeviceWord,
     #[command(flatten)]

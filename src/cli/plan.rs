@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::model::Model;
 use crate::error::Error;
-use crate::kernels::shaders::Offered;
 use crate::model::batch::{Reports, Shapes, Source};
 use crate::program::{self, Checked, Kernels, considered, refused};
 use crate::train::{Capacity, Device, Options, session};
@@ -20,13 +19,15 @@ use crate::wgpu::Adapter;
     Addresses are slab+offset: w weights, g gradients, m v moments, f frozen, s statistics, i inputs, a arena. Of --device wgpu, behind\n\
     them: kernels that would be better and were not taken, and why.\n\n\
     Examples:\n  g2d plan --preset full --batch 64 --text-len 256\n  \
-    g2d plan --device cuda-emulated --preset full --precision mixed --why"
+    g2d plan --device cuda-emulated --preset full --precision mixed --why\n  \
+    g2d plan --device cuda-emulated:sm_90a --preset full --batch 256 --precision mixed --why   as on a Hopper GPU"
 )]
 pub struct Plan {
     #[command(flatten)]
     model: Model,
     /// Under each launch every other kernel that could do it, and why it was not chosen. Kernels of an op have an order, by
-    /// measurements and counts where they were written; the first that takes the shapes is chosen.
+    /// measurements and counts where they were written; the first that takes the shapes is chosen, or one behind it that is
+    /// predicted to take less.
     #[arg(long, conflicts_with = "json")]
     why: bool,
     /// Print slabs, live bound and work as JSON instead.
@@ -48,7 +49,7 @@ impl Plan {
                 &shapes,
                 if self.model.text_cache() { Reports::States } else { Reports::Tokens },
                 precision,
-                device.kernels(Kernels::Best, Offered::default()),
+                device.kernels(Kernels::Best, device.capacity()),
             )?),
             Some(adapter) => {
                 let text_cache = self.model.text_cache();
@@ -88,16 +89,29 @@ impl Plan {
 /// The plan with a line for each kernel that was not chosen, under its launch.
 fn with_losers(plan: &program::Plan) -> String {
     let printed = plan.to_string();
-    let mut lines = printed.lines();
+    let mut lines = printed.lines().peekable();
     let mut text = format!("{}\n", lines.next().unwrap_or_default());
-    for (launch, line) in plan.launches.iter().zip(lines.by_ref()) {
+    for launch in &plan.launches {
+        let line = lines.next().unwrap_or_default();
         text += &format!("{line}\n");
+        while let Some(map) = lines.next_if(|line| line.starts_with("     map of ")) {
+            text += &format!("{map}\n");
+        }
         let considered = considered(plan, launch);
         let chosen = considered.iter().position(|candidate| candidate.name == launch.kernel);
         for (at, loser) in considered.iter().enumerate().filter(|&(at, _)| Some(at) != chosen) {
-            let why = loser.refusal.clone().unwrap_or_else(|| match Some(at) > chosen {
-                true => format!("takes this, and stands behind {} in the op's order", launch.kernel),
-                false => "takes this, and was not asked for".into(),
+            let predicted = chosen.and_then(|chosen| loser.predicted.zip(considered[chosen].predicted));
+            let why = loser.refusal.clone().unwrap_or_else(|| match (predicted, Some(at) > chosen) {
+                (Some((seconds, other)), _) => {
+                    format!(
+                        "takes this in {:.1} us by prediction, {} in {:.1}",
+                        1e6 * seconds,
+                        launch.kernel,
+                        1e6 * other
+                    )
+                }
+                (None, true) => format!("takes this, and stands behind {} in the op's order", launch.kernel),
+                (None, false) => "takes this, and was not asked for".into(),
             });
             text += &format!("     not {}: {why}\n", loser.name);
         }

@@ -82,7 +82,7 @@ pub struct Pretrain {
     /// starts fresh; the names stand in the run's init.json. The published learning rate applies then.
     #[arg(long, value_name = "image=FILE,text=FILE", conflicts_with = "weights")]
     init: Vec<String>,
-    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:SCHEDULE] or wgpu[:N]; a resumed run stays on its own.
+    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:sm_90a][:SCHEDULE] or wgpu[:N]; a resumed run stays on its own.
     #[arg(long)]
     device: Option<DeviceWord>,
     /// Threads; 0: all cores.
@@ -253,7 +253,9 @@ impl Pretrain {
             true => defaults::first_run(vocab_size, horizon)?,
             false => defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size, horizon)?,
         };
-        if let Some(DeviceWord::This(Device::CudaEmulated(_))) = self.device {
+        if let Some(DeviceWord::This(device)) = self.device
+            && device.schedule().is_some()
+        {
             config.train.batch = defaults::EMULATED_BATCH;
         }
         if let Some(path) = &self.config {

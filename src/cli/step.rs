@@ -26,7 +26,7 @@ pub struct Step {
     /// How numbers are stored and computed.
     #[arg(long, value_enum, default_value = "exact")]
     precision: super::PrecisionWord,
-    /// What to run on: auto, cpu, cuda[:N], cuda-emulated[:SCHEDULE] or wgpu[:N].
+    /// What to run on: auto, cpu, cuda[:N], cuda-emulated[:sm_90a][:SCHEDULE] or wgpu[:N].
     #[arg(long, default_value = "cpu")]
     device: super::DeviceWord,
     /// Run the references, the definition of every op, instead of the fast kernels.

@@ -41,7 +41,7 @@ const PLANNED_LENGTH: usize = 256;
     worst. On a GPU also what each entry takes: registers and local memory of a thread, static shared memory of a block.\n\
     Exit code 2 if a case fails, a pass is covered by no kernel, or an entry of ptx/ or kernels/*.wgsl is launched by no case.")]
 pub struct Verify {
-    /// Whose kernels: auto, cpu, cuda[:N], cuda-emulated[:SCHEDULE] or wgpu[:N].
+    /// Whose kernels: auto, cpu, cuda[:N], cuda-emulated[:sm_90a][:SCHEDULE] or wgpu[:N].
     #[arg(long, default_value = "auto")]
     device: DeviceWord,
     /// Only this op (its folder in src/ops); may be given many times.
@@ -177,14 +177,15 @@ impl Verify {
 
     /// `--plan PRESET --batch N --sample`.
     fn sampled(&self, preset: &str, device: Device, library: &Library) -> Result<(), Error> {
-        if !matches!(device, Device::CudaEmulated(_)) {
+        if device.schedule().is_none() {
             return Err(Error::Usage(format!("--sample runs on cuda-emulated, not on {device}")));
         }
         let config = Config { warmup_steps: 0, ..Config::preset(preset)? };
         let text_len = config.max_positions.min(PLANNED_LENGTH);
         let batch = self.batch.unwrap_or(1);
         let shapes = Shapes { batch, text_len, source: Source::Bytes };
-        let plan = session::step_plan(&config, &shapes, Reports::Tokens, self.precision.into(), Kernels::Cuda)?;
+        let kernels = device.kernels(Kernels::Best, device.capacity());
+        let plan = session::step_plan(&config, &shapes, Reports::Tokens, self.precision.into(), kernels)?;
         // Of every length from half of the longest on, so that rows are packed.
         let lengths: Vec<usize> = (0..batch).map(|text| text_len - text * 37 % text_len.div_ceil(2)).collect();
         let tokens: Vec<i32> =

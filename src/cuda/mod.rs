@@ -9,5 +9,5 @@ pub mod ptx;
 pub mod replay;
 mod slots;
 
-pub use modules::Modules;
+pub use modules::{Modules, parameters};
 pub use replay::Replay;

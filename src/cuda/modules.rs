@@ -76,6 +76,16 @@ impl Modules {
     pub fn launch(&mut self, call: &KernelCall, stream: Stream) -> Result<(), DriverError> {
         let function = self.function(call.symbol, call.shared_bytes)?;
         let launch = Launch { grid: call.grid, block: call.block, shared: call.shared_bytes };
-        self.driver.launch(function, launch, &call.parameters, stream)
+        self.driver.launch(function, launch, &parameters(&*self.driver, call)?, stream)
     }
+}
+
+/// The parameter block of a call, with its tensor maps as the device encodes them.
+pub fn parameters(driver: &dyn Driver, call: &KernelCall) -> Result<Vec<u8>, DriverError> {
+    let mut parameters = call.parameters.clone();
+    for (at, spec) in &call.maps {
+        let map = driver.tensor_map(spec)?;
+        parameters[*at..][..size_of_val(&map)].copy_from_slice(bytemuck::bytes_of(&map));
+    }
+    Ok(parameters)
 }

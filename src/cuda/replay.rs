@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Modules;
 use super::driver::{Address, Driver, DriverError, Function, Graph, Launch as Shape, Resource, Stream};
 use super::slots::Slots;
+use super::{Modules, parameters};
 use crate::kernels::Library;
 use crate::program::plan::{Buffer, Launch, Plan, Slab, slabs};
 use crate::program::{Checked, DeviceIo, Misfit, Placed};
@@ -163,7 +163,8 @@ impl Replay {
         for call in calls {
             let function = self.modules.function(call.symbol, call.shared_bytes)?;
             let shape = Shape { grid: call.grid, block: call.block, shared: call.shared_bytes };
-            steps.push(Step::Kernel { function, shape, parameters: call.parameters });
+            let parameters = parameters(&*self.modules.driver, &call)?;
+            steps.push(Step::Kernel { function, shape, parameters });
         }
         Ok(steps)
     }

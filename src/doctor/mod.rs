@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::checkpoint::folder::KEPT;
 use crate::data::{Dataset, Split};
 use crate::error::Error;
-use crate::kernels::shaders::Offered;
 use crate::model::batch::{Reports, Shapes, Source};
 use crate::program::{Kernels, Precision};
 use crate::train::config::RunConfig;
@@ -115,7 +114,7 @@ fn device(device: Device) -> (Option<Check>, Option<u64>) {
     match device.driver() {
         Ok(None) => (None, footprint::available_memory()),
         // It lies in the processor's memory.
-        Ok(Some(_)) if matches!(device, Device::CudaEmulated(_)) => {
+        Ok(Some(_)) if device.schedule().is_some() => {
             let found = "the kernels for CUDA, executed and checked on the processor: to verify, far too slow to train";
             (Some(Check::passed("device", found)), footprint::available_memory())
         }
@@ -129,7 +128,7 @@ fn device(device: Device) -> (Option<Check>, Option<u64>) {
 
 fn footprint_of(config: &RunConfig, device: Device) -> Result<Footprint, Error> {
     let shapes = Shapes { batch: config.train.batch, text_len: config.train.text_length, source: Source::Bytes };
-    let kernels = device.kernels(Kernels::Best, Offered::default());
+    let kernels = device.kernels(Kernels::Best, device.capacity());
     let plan = session::step_plan(&config.model, &shapes, Reports::Tokens, config.train.precision, kernels)?;
     Ok(Footprint::of(&plan))
 }

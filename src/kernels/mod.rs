@@ -1,6 +1,7 @@
 //! The kernels that ship: every PTX text with its entries, as `build.rs` found them in `ptx/`, and the manifest's upkeep;
 //! and the shaders, which need no building.
 
+mod architecture;
 mod check;
 mod compile;
 mod library;
@@ -9,6 +10,7 @@ pub mod resources;
 pub mod shaders;
 mod write;
 
+pub use architecture::Architecture;
 pub use check::check;
 pub use library::{Library, Text};
 pub use write::{WriteError, write};

@@ -7,7 +7,8 @@ use std::ops::Deref;
 
 use super::op::{Candidate, Overwrite};
 use super::pass::layout::ALIGNMENT;
-use super::plan::{Backend, Buffer, Launch, Plan, Slab, candidates, try_kernel};
+use super::plan::{Backend, Buffer, Launch, Plan, Slab};
+use super::select::{candidates, try_kernel};
 use crate::base::{DType, Spec};
 
 /// A plan that has passed [`check`] and can no longer be changed: the only kind that a backend replays, for its slices
@@ -252,7 +253,7 @@ fn check_kernel(plan: &Plan, launch: &Launch, inputs: &[Spec]) -> Result<(), Str
         }
         backend => {
             let (inputs, outputs) = (stored(&launch.inputs), stored(&launch.outputs));
-            try_kernel(backend, &launch.op, launch.kernel, &inputs, &outputs).ok()
+            try_kernel(backend, &launch.op, launch.kernel, &inputs, &outputs).ok().map(|needs| needs.workspace)
         }
     };
     match needed {

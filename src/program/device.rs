@@ -48,6 +48,7 @@ pub struct DeviceIo<C = KernelCall> {
     constants_at: u64,
     constants: Vec<u8>,
     calls: Vec<C>,
+    predicted: Option<f64>,
 }
 
 /// One launch on a device of shaders.
@@ -56,7 +57,8 @@ pub type ShaderIo = DeviceIo<ShaderCall>;
 impl<C> DeviceIo<C> {
     /// Gathers inputs and outputs; workspace begins at `room`, constants at `constants_at`.
     pub fn new(inputs: Vec<DeviceBuffer>, outputs: Vec<DeviceBuffer>, room: u64, constants_at: u64) -> Self {
-        Self { inputs, outputs, room, workspace_bytes: 0, constants_at, constants: Vec::new(), calls: Vec::new() }
+        let (constants, calls) = (Vec::new(), Vec::new());
+        Self { inputs, outputs, room, workspace_bytes: 0, constants_at, constants, calls, predicted: None }
     }
 
     /// Of values that lie nowhere yet: to ask for legality and sizes. Addresses differ and are aligned.
@@ -127,6 +129,11 @@ impl<C> DeviceIo<C> {
         self.calls.push(call);
     }
 
+    /// Says how many seconds the kernels are predicted to take, by which those of one op are compared.
+    pub fn predict(&mut self, seconds: f64) {
+        self.predicted = Some(seconds);
+    }
+
     /// The kernels asked for so far.
     pub(super) fn calls_mut(&mut self) -> impl Iterator<Item = &mut C> {
         self.calls.iter_mut()
@@ -134,7 +141,8 @@ impl<C> DeviceIo<C> {
 
     /// What came of it.
     pub fn finish(self) -> DeviceCalls<C> {
-        DeviceCalls { calls: self.calls, workspace_bytes: self.workspace_bytes, constants: self.constants }
+        let Self { calls, workspace_bytes, constants, predicted, .. } = self;
+        DeviceCalls { calls, workspace_bytes, constants, predicted }
     }
 }
 
@@ -154,6 +162,8 @@ pub struct DeviceCalls<C = KernelCall> {
     pub workspace_bytes: usize,
     /// What is uploaded once.
     pub constants: Vec<u8>,
+    /// Seconds that it is predicted to take, if the op says so.
+    pub predicted: Option<f64>,
 }
 
 /// An extent as kernels count it, in 32 bits and below 2^31; or the misfit that names it.

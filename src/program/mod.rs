@@ -11,8 +11,9 @@ pub mod pass;
 mod placed;
 pub mod plan;
 pub mod record;
-mod refused;
+mod select;
 mod shader_call;
+mod tensor_map;
 
 pub use check::Checked;
 pub use device::{DeviceBuffer, DeviceIo, ShaderIo};
@@ -25,5 +26,6 @@ pub use pass::precision::Precision;
 pub use placed::Placed;
 pub use plan::{Kernels, Plan, plan};
 pub use record::{Program, Recorder, Value};
-pub use refused::{considered, refused};
+pub use select::{candidates, considered, refused};
 pub use shader_call::{Binding, ShaderCall};
+pub use tensor_map::{Address, Swizzle, TensorMapSpec, TensorType, Window};

@@ -193,23 +193,25 @@ impl Misfit {
 }
 
 /// A kernel that exists for an op and could be chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// Its name within the op.
     pub name: &'static str,
     /// Why it cannot be used here; `None` if it can.
     pub refusal: Option<String>,
+    /// Seconds that it is predicted to take on the GPUs for which the op's kernels are compared by prediction.
+    pub predicted: Option<f64>,
 }
 
 impl Candidate {
     /// A candidate that fits.
     pub fn legal(name: &'static str) -> Self {
-        Self { name, refusal: None }
+        Self { name, refusal: None, predicted: None }
     }
 
     /// A candidate that does not.
     pub fn refused(name: &'static str, why: impl Into<String>) -> Self {
-        Self { name, refusal: Some(why.into()) }
+        Self { name, refusal: Some(why.into()), predicted: None }
     }
 }
 

@@ -1,7 +1,9 @@
 //! A launch of a plan on a device: its values at their addresses, and what its op asks for there.
 
 use super::device::{DeviceBuffer, DeviceIo};
-use super::plan::{Buffer, Launch, Plan};
+use super::kernel_call::KernelCall;
+use super::op::Misfit;
+use super::plan::{Buffer, Launch, Plan, SLABS};
 
 /// The values of a launch at their addresses.
 #[derive(Debug)]
@@ -54,4 +56,27 @@ impl<'a> Placed<'a> {
         }
         Ok(asked(upload(&made.constants)?)?.calls)
     }
+}
+
+/// Bits of an address below the number of its slab, in [`described`].
+const SLAB_BITS: u32 = 48;
+
+/// The tensor maps of a launch on CUDA in words, each with the buffer, `name`d, in which its tensor begins: part of what a plan
+/// says.
+pub(super) fn described(plan: &Plan, at: usize, name: impl Fn(&Buffer) -> String) -> Vec<String> {
+    let number = |buffer: &Buffer| SLABS.iter().position(|&slab| slab == buffer.slab).unwrap_or(SLABS.len()) as u64;
+    let address = |buffer: &Buffer| (number(buffer) << SLAB_BITS) + buffer.offset as u64;
+    let launch = &plan.launches[at];
+    let run = |io: &mut DeviceIo<KernelCall>| launch.op.run_cuda(launch.kernel, io);
+    let calls = Placed::new(plan, at, address).calls(run, |_| Ok::<u64, Misfit>(0)).unwrap_or_default();
+    let used = || launch.inputs.iter().chain(&launch.outputs).chain(&launch.workspace).map(|&at| &plan.buffers[at]);
+    let maps = calls.into_iter().flat_map(|call| call.maps);
+    let told = maps.map(|(_, map)| {
+        let begins = used().find(|buffer| address(buffer) == map.address.0).map_or_else(String::new, &name);
+        format!(
+            "map of {begins}: {:?} {:?} strides {:?} {:?} swizzle {:?}",
+            map.dtype, map.sizes, map.strides, map.window, map.swizzle
+        )
+    });
+    told.collect()
 }

@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use super::check::{Checked, Fault};
-use super::device::{DeviceIo, ShaderIo};
 use super::memory::{self, Interval};
-use super::op::{Candidate, Cost, Misfit};
+use super::op::{Candidate, Cost};
 use super::pass::layout::{StateLayout, aligned, in_piece};
 use super::pass::place::place;
 use super::pass::precision::{Precision, precision};
 use super::pass::prune::prune;
+use super::placed::described;
 use super::record::{Node, Origin, Program, Value};
+use super::select::{candidates, device_kernel};
 use crate::base::{DType, Spec};
-use crate::kernels::manifest;
 use crate::kernels::shaders::Offered;
+use crate::kernels::{Architecture, manifest};
 use crate::ops::Op;
 
 /// A class of memory, one allocation each.
@@ -107,8 +108,8 @@ pub enum Kernels {
     Best,
     /// The references: the definition of the step.
     Reference,
-    /// The best legal CUDA kernel of each op.
-    Cuda,
+    /// The best CUDA kernel of each op that is legal on a GPU of this architecture.
+    Cuda(Architecture),
     /// The best WGSL kernel of each op that is legal on an adapter which offers this.
     Wgsl(Offered),
 }
@@ -118,8 +119,8 @@ pub enum Kernels {
 pub enum Backend {
     /// [`crate::cpu`].
     Cpu,
-    /// [`crate::cuda`].
-    Cuda,
+    /// [`crate::cuda`], on a GPU of this architecture.
+    Cuda(Architecture),
     /// [`mod@crate::wgpu`], on an adapter that offers this.
     Wgpu(Offered),
 }
@@ -129,7 +130,7 @@ impl Backend {
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
+            Self::Cuda(_) => "cuda",
             Self::Wgpu(_) => "wgpu",
         }
     }
@@ -138,7 +139,7 @@ impl Backend {
     pub(super) fn kernels(self, op: &Op) -> &'static [&'static str] {
         match self {
             Self::Cpu => &[],
-            Self::Cuda => op.cuda(),
+            Self::Cuda(_) => op.cuda(),
             Self::Wgpu(_) => op.wgsl(),
         }
     }
@@ -149,7 +150,7 @@ impl Kernels {
     pub fn backend(self) -> Backend {
         match self {
             Self::Best | Self::Reference => Backend::Cpu,
-            Self::Cuda => Backend::Cuda,
+            Self::Cuda(architecture) => Backend::Cuda(architecture),
             Self::Wgsl(offered) => Backend::Wgpu(offered),
         }
     }
@@ -236,6 +237,7 @@ pub fn slabs<'p, P: std::ops::Deref<Target = Plan> + 'p>(
 ///
 /// ```
 /// use g2d::base::Spec;
+/// use g2d::kernels::Architecture;
 /// use g2d::ops::leaky_relu::LeakyRelu;
 /// use g2d::program::{Kernels, Precision, Recorder, StateLayout, plan};
 ///
@@ -247,7 +249,7 @@ pub fn slabs<'p, P: std::ops::Deref<Target = Plan> + 'p>(
 /// let states = StateLayout::of(&program, Precision::Exact);
 ///
 /// // For a GPU, on a machine that has none.
-/// let planned = plan(program, &states, Kernels::Cuda)?;
+/// let planned = plan(program, &states, Kernels::Cuda(Architecture::default()))?;
 /// assert_eq!(planned.launches.len(), 1);
 /// assert!(planned.to_string().contains("layer leaky_relu.fwd/eights"));
 /// # Ok::<(), g2d::Error>(())
@@ -436,7 +438,7 @@ fn choose(program: &Program, node: &Node, precision: Precision, kernels: Kernels
     let (kernel, workspace) = match kernels {
         Kernels::Reference => (REFERENCE, 0),
         Kernels::Best => (candidates(&node.op, &in_specs).iter().find(|c| legal(c)).map_or(REFERENCE, |c| c.name), 0),
-        Kernels::Cuda | Kernels::Wgsl(_) => {
+        Kernels::Cuda(_) | Kernels::Wgsl(_) => {
             let backend = kernels.backend();
             device_kernel(backend, &node.op, &inputs, &outputs).map_err(|why| PlanError::NoKernel {
                 scope: node.scope.clone(),
@@ -447,53 +449,6 @@ fn choose(program: &Program, node: &Node, precision: Precision, kernels: Kernels
         }
     };
     Ok(Choice { kernel, cost, workspace })
-}
-
-/// The best of a device's kernels that takes these values, with the bytes of workspace it needs; or why none does.
-fn device_kernel(
-    backend: Backend,
-    op: &Op,
-    inputs: &[(Spec, DType)],
-    outputs: &[(Spec, DType)],
-) -> Result<(&'static str, usize), String> {
-    let mut refusals = Vec::new();
-    for &kernel in backend.kernels(op) {
-        match try_kernel(backend, op, kernel, inputs, outputs) {
-            Ok(workspace) => return Ok((kernel, workspace)),
-            Err(misfit) => refusals.push(format!("{kernel}: {misfit}")),
-        }
-    }
-    if refusals.is_empty() {
-        refusals.push("it has none".into());
-    }
-    Err(refusals.join("; "))
-}
-
-/// Bytes of workspace that a device's kernel needs for these values, or why it cannot take them.
-pub fn try_kernel(
-    backend: Backend,
-    op: &Op,
-    kernel: &'static str,
-    inputs: &[(Spec, DType)],
-    outputs: &[(Spec, DType)],
-) -> Result<usize, Misfit> {
-    if let Backend::Wgpu(offered) = backend {
-        let mut io = ShaderIo::unplaced(inputs, outputs);
-        op.run_wgsl(kernel, &mut io)?;
-        let asked = io.finish();
-        let lacking = asked.calls.iter().find_map(|call| offered.lacks(call.symbol));
-        return lacking.map_or(Ok(asked.workspace_bytes), |why| Err(Misfit::new(why)));
-    }
-    let mut io = DeviceIo::unplaced(inputs, outputs);
-    op.run_cuda(kernel, &mut io)?;
-    Ok(io.finish().workspace_bytes)
-}
-
-/// Every CPU kernel of an op on these inputs, best first; the reference, which does everything, comes last.
-pub fn candidates(op: &Op, inputs: &[Spec]) -> Vec<Candidate> {
-    let mut candidates = op.cpu(inputs);
-    candidates.push(Candidate::legal(REFERENCE));
-    candidates
 }
 
 impl Plan {
@@ -511,7 +466,7 @@ impl Plan {
     pub fn brought(&self) -> BTreeMap<&'static str, String> {
         let texts = self.launches.iter().flat_map(|launch| match self.backend {
             Backend::Cpu => &[],
-            Backend::Cuda => launch.op.ptx(),
+            Backend::Cuda(_) => launch.op.ptx(),
             Backend::Wgpu(_) => launch.op.shaders(),
         });
         texts.map(|text| (text.name, manifest::digest(text.text))).collect()
@@ -541,7 +496,8 @@ fn address(buffer: &Buffer) -> String {
     format!("{slab}+{:x}", buffer.offset)
 }
 
-/// One line per launch (scope, kernel, outputs with their addresses, addresses of the inputs, GFLOP, MiB), one per text of
+/// One line per launch (scope, kernel, outputs with their addresses, addresses of the inputs, GFLOP, MiB), with one for each of
+/// its tensor maps, one per text of
 /// kernels that an op of another crate brings along, then memory by class.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -579,6 +535,9 @@ impl fmt::Display for Plan {
                 launch.cost.flops as f64 / 1e9,
                 launch.cost.bytes as f64 / f64::from(1 << 20)
             )?;
+            if let Backend::Cuda(Architecture::Sm90a) = self.backend {
+                described(self, at, address).iter().try_for_each(|map| writeln!(f, "     {map}"))?;
+            }
         }
         for (name, digest) in self.brought() {
             writeln!(f, "kernels of {name}, blake3 {digest}")?;

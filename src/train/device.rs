@@ -8,6 +8,7 @@ use crate::cuda::driver::emulated::{Completion, Emulated, Options};
 #[cfg(feature = "cuda")]
 use crate::cuda::driver::nvidia::Nvidia;
 use crate::cuda::driver::{Driver, DriverError};
+use crate::kernels::Architecture;
 use crate::kernels::shaders::Offered;
 use crate::program::Kernels;
 #[cfg(feature = "wgpu")]
@@ -24,6 +25,8 @@ pub enum Device {
     Cuda(u32),
     /// The emulated CUDA device: the PTX that ships, executed and checked on the processor on a [`schedule`], by its number.
     CudaEmulated(u64),
+    /// The same as a Hopper GPU, which takes the kernels for sm_90a too.
+    HopperEmulated(u64),
     /// Any GPU, by its number among the adapters that wgpu finds.
     Wgpu(u32),
 }
@@ -35,6 +38,8 @@ impl fmt::Display for Device {
             Self::Cuda(number) => write!(f, "cuda:{number}"),
             Self::CudaEmulated(0) => f.write_str("cuda-emulated"),
             Self::CudaEmulated(number) => write!(f, "cuda-emulated:{number}"),
+            Self::HopperEmulated(0) => f.write_str("cuda-emulated:sm_90a"),
+            Self::HopperEmulated(number) => write!(f, "cuda-emulated:sm_90a:{number}"),
             Self::Wgpu(number) => write!(f, "wgpu:{number}"),
         }
     }
@@ -48,13 +53,20 @@ impl FromStr for Device {
             let parse = |number: &str| number.parse().map_err(|_| format!("`{number}` is no number of a {of}"));
             number.map_or_else(|| Ok(N::default()), parse)
         }
+        if let Some(number) = word.strip_prefix("cuda-emulated:sm_90a") {
+            return match (number, number.strip_prefix(':')) {
+                ("", _) => Ok(Self::HopperEmulated(0)),
+                (_, Some(number)) => numbered(Some(number), "schedule").map(Self::HopperEmulated),
+                _ => Err(format!("there is `cuda-emulated:sm_90a`, not `{word}`")),
+            };
+        }
         let (name, number) = word.split_once(':').map_or((word, None), |(name, number)| (name, Some(number)));
         match (name, number) {
             ("cpu", None) => Ok(Self::Cpu),
             ("cuda-emulated", number) => numbered(number, "schedule").map(Self::CudaEmulated),
             ("cuda", number) => numbered(number, "GPU").map(Self::Cuda),
             ("wgpu", number) => numbered(number, "GPU").map(Self::Wgpu),
-            _ => Err("there are cpu, cuda, cuda:N, cuda-emulated, cuda-emulated:SCHEDULE, wgpu and wgpu:N".into()),
+            _ => Err("there are cpu, cuda, cuda:N, cuda-emulated[:sm_90a][:SCHEDULE], wgpu and wgpu:N".into()),
         }
     }
 }
@@ -83,7 +95,9 @@ impl Device {
             Self::Cuda(number) => Ok(Some(Arc::new(Nvidia::open(number)?))),
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => Err(DriverError::Absent("this build is without the feature `cuda`".into())),
-            Self::CudaEmulated(number) => Ok(Some(Arc::new(Emulated::new(schedule(number))))),
+            Self::CudaEmulated(number) | Self::HopperEmulated(number) => {
+                Ok(Some(Arc::new(Emulated::new(schedule(number)))))
+            }
         }
     }
 
@@ -108,12 +122,35 @@ impl Device {
         }
     }
 
-    /// The kernels that a plan for it takes, where `host` are those of the processor, and an adapter offers this.
-    pub fn kernels(self, host: Kernels, offered: Offered) -> Kernels {
+    /// The schedule of the emulated device; `None` for every other one.
+    pub fn schedule(self) -> Option<u64> {
+        match self {
+            Self::CudaEmulated(number) | Self::HopperEmulated(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// Which texts of kernels are taken on it, which `driver` is the driver of.
+    pub fn architecture(self, driver: &dyn Driver) -> Architecture {
+        match self {
+            Self::CudaEmulated(_) => Architecture::Sm80,
+            _ => Architecture::of(driver.properties().capability),
+        }
+    }
+
+    /// What decides which plan it gets, whole slabs apart: of the device that is here, and of the least where there is none.
+    pub fn capacity(self) -> Capacity {
+        let driver = self.driver().ok().flatten();
+        let architecture = driver.map_or(Architecture::default(), |driver| self.architecture(&*driver));
+        Capacity { architecture, ..Capacity::default() }
+    }
+
+    /// The kernels that a plan for it takes, where `host` are those of the processor, and it is a device of such capacity.
+    pub fn kernels(self, host: Kernels, capacity: Capacity) -> Kernels {
         match self {
             Self::Cpu => host,
-            Self::Cuda(_) | Self::CudaEmulated(_) => Kernels::Cuda,
-            Self::Wgpu(_) => Kernels::Wgsl(offered),
+            Self::Cuda(_) | Self::CudaEmulated(_) | Self::HopperEmulated(_) => Kernels::Cuda(capacity.architecture),
+            Self::Wgpu(_) => Kernels::Wgsl(capacity.offered),
         }
     }
 }
@@ -125,19 +162,21 @@ pub struct Capacity {
     pub piece: usize,
     /// What shaders may use.
     pub offered: Offered,
+    /// Which texts of CUDA kernels it takes.
+    pub architecture: Architecture,
 }
 
 impl Default for Capacity {
-    /// Of a device that holds each slab whole, and runs no shaders.
+    /// Of a device that holds each slab whole, and runs no more than every one does.
     fn default() -> Self {
-        Self { piece: usize::MAX, offered: Offered::default() }
+        Self { piece: usize::MAX, offered: Offered::default(), architecture: Architecture::default() }
     }
 }
 
 impl Capacity {
     /// Of an adapter.
     pub fn new(piece: u64, offered: Offered) -> Self {
-        Self { piece: usize::try_from(piece).unwrap_or(usize::MAX), offered }
+        Self { piece: usize::try_from(piece).unwrap_or(usize::MAX), offered, ..Self::default() }
     }
 }
 
@@ -160,6 +199,8 @@ mod tests {
             Device::Cuda(7),
             Device::CudaEmulated(0),
             Device::CudaEmulated(9),
+            Device::HopperEmulated(0),
+            Device::HopperEmulated(9),
             Device::Wgpu(3),
         ] {
             assert_eq!(device.to_string().parse(), Ok(device));
@@ -178,6 +219,10 @@ mod tests {
             "wgpu:",
             "wgpu:x",
             "cuda-emulated:x",
+            "cuda-emulated:sm_90",
+            "cuda-emulated:sm_90a:",
+            "cuda-emulated:sm_90a7",
+            "cuda-emulated:7:sm_90a",
         ] {
             assert!(word.parse::<Device>().is_err(), "{word}");
         }

@@ -66,7 +66,7 @@ impl Engine {
         let device = Opened::of(on.device)?;
         let capacity = device.capacity();
         let states = StateLayout::in_pieces(&whole, on.precision, capacity.piece);
-        let kernels = on.device.kernels(on.kernels, capacity.offered);
+        let kernels = on.device.kernels(on.kernels, capacity);
         let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
         let plans: Vec<_> = programs.into_iter().map(planned).collect::<Result<_, _>>()?;
         if on.device == Device::Cpu {

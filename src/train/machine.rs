@@ -8,7 +8,7 @@ use crate::cpu::{self, Memory};
 use crate::cuda::Replay;
 use crate::cuda::driver::Driver;
 use crate::error::Error;
-use crate::kernels::Library;
+use crate::kernels::{Architecture, Library};
 use crate::program::Checked;
 use crate::program::plan::{Buffer, Slab};
 use crate::wgpu::{self, Gpu};
@@ -28,8 +28,8 @@ pub(super) enum Machine {
 pub(super) enum Opened {
     /// This host.
     Host,
-    /// A CUDA device.
-    Cuda(Arc<dyn Driver>),
+    /// A CUDA device, and which texts of kernels it takes.
+    Cuda(Arc<dyn Driver>, Architecture),
     /// A GPU reached by wgpu.
     Wgpu(Arc<dyn Gpu>),
 }
@@ -38,7 +38,10 @@ impl Opened {
     /// Opens a device.
     pub fn of(device: Device) -> Result<Self, Error> {
         Ok(match (device.driver()?, device.gpu()?) {
-            (Some(driver), _) => Self::Cuda(driver),
+            (Some(driver), _) => {
+                let architecture = device.architecture(&*driver);
+                Self::Cuda(driver, architecture)
+            }
             (None, Some(gpu)) => Self::Wgpu(gpu),
             (None, None) => Self::Host,
         })
@@ -47,7 +50,8 @@ impl Opened {
     /// What decides which plan it gets.
     pub fn capacity(&self) -> Capacity {
         match self {
-            Self::Host | Self::Cuda(_) => Capacity::default(),
+            Self::Host => Capacity::default(),
+            Self::Cuda(_, architecture) => Capacity { architecture: *architecture, ..Capacity::default() },
             Self::Wgpu(gpu) => Capacity::new(gpu.piece(), gpu.offered()),
         }
     }
@@ -60,7 +64,7 @@ impl Opened {
                 plans.iter().for_each(|plan| memory.fit(plan));
                 Machine::Host(memory, Vec::new())
             }
-            Self::Cuda(driver) => Machine::Cuda(Box::new(Replay::open(driver, Library::shipped(), plans)?)),
+            Self::Cuda(driver, _) => Machine::Cuda(Box::new(Replay::open(driver, Library::shipped(), plans)?)),
             Self::Wgpu(gpu) => Machine::Wgpu(Box::new(wgpu::Replay::open(gpu, plans)?)),
         })
     }

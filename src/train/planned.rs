@@ -41,7 +41,7 @@ impl Planned {
         };
         let (warmup, _) = record(options, &shapes, Phase::Warmup, reports)?;
         let states = StateLayout::in_pieces(&program, options.precision, capacity.piece);
-        let kernels = options.device.kernels(options.kernels, capacity.offered);
+        let kernels = options.device.kernels(options.kernels, capacity);
         let planned = |program| Ok::<_, Error>(Arc::new(plan(program, &states, kernels)?));
         let evaluate = g2d::record_validate(&options.config, &shapes)?.finish();
         let mut plans = vec![planned(full)?, planned(warmup)?, planned(evaluate)?];

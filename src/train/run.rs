@@ -59,7 +59,7 @@ impl Data {
     fn held_out_samples(&self, device: Device) -> Vec<usize> {
         let split = Arc::ptr_eq(&self.train, &self.held_out).then_some(Split::Val);
         let mut samples = self.held_out.select(split, true);
-        let most = if matches!(device, Device::CudaEmulated(_)) { VALIDATED_EMULATED } else { VALIDATED };
+        let most = if device.schedule().is_some() { VALIDATED_EMULATED } else { VALIDATED };
         samples.truncate(most);
         samples
     }

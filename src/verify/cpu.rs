@@ -4,8 +4,8 @@ use super::cases::{self, Expected};
 use super::compare::Storage;
 use super::device::Failure;
 use crate::ops::Op;
-use crate::program::Case;
-use crate::program::plan::{REFERENCE, candidates};
+use crate::program::plan::REFERENCE;
+use crate::program::{Case, candidates};
 
 /// Kernels that may run a case. The reference is one of them: it is what runs where an op has no other.
 pub fn kernels(case: &Case<Op>) -> Vec<&'static str> {

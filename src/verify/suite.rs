@@ -2,7 +2,7 @@
 //! kernel of a device against the reference.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -14,10 +14,10 @@ use super::schedules::{self, Scheduled};
 use super::{Shaders, Spot, Subject, cpu, gradients};
 use crate::base::Rng;
 use crate::cuda::Modules;
-use crate::cuda::driver::{Attributes, DriverError};
+use crate::cuda::driver::{Attributes, Driver, DriverError};
 use crate::error::Error;
 use crate::kernels::shaders::{Offered, SHADERS, Shader};
-use crate::kernels::{Library, manifest};
+use crate::kernels::{Architecture, Library, manifest};
 use crate::ops::{Op, REGISTRY};
 use crate::program::{Case, Operation, Size};
 use crate::train::Device;
@@ -193,7 +193,10 @@ impl Suite {
         let mut report = self.tried(&kinds, observe)?;
         if self.ops.is_empty() {
             let offered = self.device.adapter()?.map_or_else(Offered::default, |adapter| adapter.offered);
-            report.untried = self.entries(offered).filter(|symbol| !report.entries.contains_key(symbol)).collect();
+            let driver = self.device.driver()?;
+            let of = |driver: Arc<dyn Driver>| Architecture::of(driver.properties().capability);
+            let entries = self.entries(driver.map_or(Architecture::default(), of), offered);
+            report.untried = entries.filter(|symbol| !report.entries.contains_key(symbol)).collect();
         }
         Ok(report)
     }
@@ -226,7 +229,7 @@ impl Suite {
         let shaders = O::WGSL.iter().map(|&text| Shader::from(text));
         let entries: Vec<String> = match self.device {
             Device::Cpu => Vec::new(),
-            Device::Cuda(_) | Device::CudaEmulated(_) => O::PTX
+            Device::Cuda(_) | Device::CudaEmulated(_) | Device::HopperEmulated(_) => O::PTX
                 .iter()
                 .flat_map(|text| manifest::entries(text.text))
                 .flatten()
@@ -247,10 +250,7 @@ impl Suite {
             done.1.merge(found);
             observe(done.0, kinds.len());
         };
-        let schedule = match self.device {
-            Device::CudaEmulated(number) => Some(number),
-            _ => None,
-        };
+        let schedule = self.device.schedule();
         let (driver, gpu) = (self.device.driver()?, self.device.gpu()?);
         match (driver, gpu) {
             // A GPU is one; its kernels are compiled once.
@@ -269,13 +269,14 @@ impl Suite {
         Ok(done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).1)
     }
 
-    /// Names of everything that the cases of all ops must launch, on an adapter that offers this.
-    fn entries(&self, offered: Offered) -> Box<dyn Iterator<Item = String> + '_> {
+    /// Names of everything that the cases of all ops must launch, on a GPU of this architecture or an adapter that offers this.
+    fn entries(&self, architecture: Architecture, offered: Offered) -> Box<dyn Iterator<Item = String> + '_> {
         match self.device {
             Device::Cpu => Box::new(std::iter::empty()),
-            Device::Cuda(_) | Device::CudaEmulated(_) => {
+            Device::Cuda(_) | Device::CudaEmulated(_) | Device::HopperEmulated(_) => {
                 let entries = self.library.texts.iter().flat_map(|text| &text.entries);
-                Box::new(entries.map(|entry| entry.symbol.clone()))
+                let symbols = entries.map(|entry| entry.symbol.clone());
+                Box::new(symbols.filter(move |symbol| architecture.lacks(symbol).is_none()))
             }
             Device::Wgpu(_) => {
                 let of_op = |shader: &&Shader| REGISTRY.iter().any(|&(op, _)| op == shader.file);

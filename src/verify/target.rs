@@ -7,6 +7,7 @@ use super::compare::Storage;
 use super::device::{Failure, Target};
 use crate::cuda::Modules;
 use crate::cuda::driver::{Address, Attributes, Stream};
+use crate::kernels::Architecture;
 use crate::ops::Op;
 use crate::program::{DeviceIo, KernelCall, Misfit, ShaderCall, ShaderIo};
 use crate::wgpu::Gpu;
@@ -56,6 +57,9 @@ impl Target for Modules {
     }
 
     fn launch(&mut self, call: &KernelCall) -> Result<(), Failure> {
+        if let Some(needs) = Architecture::of(self.driver.properties().capability).lacks(call.symbol) {
+            return Err(Misfit::new(format!("{} needs {needs}", call.symbol)).into());
+        }
         Ok(Modules::launch(self, call, Stream::DEFAULT)?)
     }
 

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytemuck::Pod;
-use g2d::cuda::Modules;
 use g2d::cuda::driver::emulated::{Completion, Emulated, Options};
 use g2d::cuda::driver::{Address, Driver, DriverError, Launch, Stream};
+use g2d::cuda::{Modules, parameters};
 use g2d::kernels::Library;
 use g2d::ops::Op;
 use g2d::program::{Case, KernelCall};
@@ -116,7 +116,11 @@ impl Device {
             let module = self.driver.load(&module.path, self.text.as_deref().unwrap_or(&module.ptx))?;
             let function = self.driver.function(module, call.symbol)?;
             let launch = Launch { grid: call.grid, block: call.block, shared: call.shared_bytes };
-            self.driver.launch(function, launch, &call.parameters, Stream::DEFAULT)?;
+            if call.shared_bytes > 48 << 10 {
+                self.driver.allow_shared(function, call.shared_bytes)?;
+            }
+            let parameters = parameters(&*self.driver, call)?;
+            self.driver.launch(function, launch, &parameters, Stream::DEFAULT)?;
             self.driver.synchronize(Stream::DEFAULT)?;
         }
         Ok(())

@@ -4,6 +4,8 @@
 use g2d::base::Rng;
 use g2d::cuda::driver::Address;
 use g2d::ops::linear::matmul::{Addresses, Cut, Form, Product, Tile};
+use g2d::ops::linear::wgmma;
+use g2d::program::{KernelCall, Misfit};
 use half::bf16;
 use proptest::prelude::*;
 
@@ -14,15 +16,23 @@ const SYMBOL: &str = "matmul_mma_bf16_128x128_sm80";
 /// More than any result, and a bf16.
 const UNWRITTEN: f32 = 131072.0;
 
+/// Which kernel, and how it cuts the product.
+#[derive(Clone, Copy, Debug)]
+pub enum By {
+    Mma(Cut),
+    /// With so many blocks a slice at most.
+    Wgmma(wgmma::Cut, u32),
+}
+
 #[derive(Clone, Debug)]
-struct Case {
-    product: Product,
-    cut: Cut,
-    half: bool,
-    bias: bool,
+pub struct Case {
+    pub product: Product,
+    pub by: By,
+    pub half: bool,
+    pub bias: bool,
     /// Rows of a that are there, if not all of them are.
-    extent: Option<usize>,
-    draw: u64,
+    pub extent: Option<usize>,
+    pub draw: u64,
 }
 
 /// The operands of a case, row by row as they are stored.
@@ -38,6 +48,24 @@ impl Case {
         let mut rng = Rng::new(self.draw, 0, 0);
         let mut whole = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.below(17) as f32 - 8.0).collect() };
         Operands { a: whole(m * k), b: whole(k * n), bias: whole(n) }
+    }
+
+    fn workspace_bytes(&self) -> usize {
+        match self.by {
+            By::Mma(cut) => self.product.workspace_bytes(cut),
+            By::Wgmma(cut, _) => cut.workspace_bytes(&self.product),
+        }
+    }
+
+    fn calls(&self, at: Addresses) -> Result<Vec<KernelCall>, Misfit> {
+        match self.by {
+            By::Mma(cut) => self.product.calls(cut, self.half, at),
+            By::Wgmma(cut, blocks) => {
+                let mut calls = wgmma::calls(&self.product, cut, self.half, at)?;
+                calls[0].grid[0] = calls[0].grid[0].min(blocks);
+                Ok(calls)
+            }
+        }
     }
 
     /// The result by the definition, and [`UNWRITTEN`] where nothing may be written.
@@ -80,16 +108,16 @@ impl Case {
             b: device.put(&b).0,
             bias: if self.bias { device.put(&operands.bias).0 } else { 0 },
             extent: self.extent.map_or(0, |extent| device.put(&[extent as i32]).0),
-            partials: device.room(self.product.workspace_bytes(self.cut)).0,
+            partials: device.room(self.workspace_bytes()).0,
             out: out.0,
         };
-        let calls = self.product.calls(self.cut, self.half, at).map_err(|misfit| misfit.to_string())?;
+        let calls = self.calls(at).map_err(|misfit| misfit.to_string())?;
         device.run(&calls).map_err(|error| error.to_string())?;
         let widened = |at: Address| device.get::<bf16>(at, m * n).into_iter().map(f32::from).collect();
         Ok(if self.half { widened(out) } else { device.get(out, m * n) })
     }
 
-    fn check(&self, seed: u64, text: Option<String>) -> Result<(), String> {
+    pub fn check(&self, seed: u64, text: Option<String>) -> Result<(), String> {
         let operands = self.operands();
         let mut expected = self.expected(&operands);
         if self.half {
@@ -106,7 +134,7 @@ impl Case {
     }
 }
 
-fn forms() -> impl Strategy<Value = Form> {
+pub fn forms() -> impl Strategy<Value = Form> {
     prop_oneof![Just(Form::Forward), Just(Form::ByInput), Just(Form::ByWeight)]
 }
 
@@ -127,7 +155,7 @@ fn any_case() -> impl Strategy<Value = Case> {
         let rows = if by_weight { k } else { m };
         let extent = extent.map(|share: f64| (share * (rows + 1) as f64) as usize);
         let (half, bias) = (half && !by_weight, bias && !by_weight);
-        Case { product: Product { form, m, n, k }, cut: Cut { tile, slice }, half, bias, extent, draw }
+        Case { product: Product { form, m, n, k }, by: By::Mma(Cut { tile, slice }), half, bias, extent, draw }
     })
 }
 
@@ -146,7 +174,14 @@ fn telling() -> Vec<Case> {
     let case = |tile, form, [m, n, k]: [usize; 3], slice, extent| {
         let by_weight = form == Form::ByWeight;
         let product = Product { form, m, n, k };
-        Case { product, cut: Cut { tile, slice }, half: !by_weight, bias: form == Form::Forward, extent, draw: 3 }
+        Case {
+            product,
+            by: By::Mma(Cut { tile, slice }),
+            half: !by_weight,
+            bias: form == Form::Forward,
+            extent,
+            draw: 3,
+        }
     };
     let of = |tile, m, n| {
         [

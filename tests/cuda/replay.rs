@@ -5,7 +5,7 @@ use std::sync::Arc;
 use g2d::cuda::Replay;
 use g2d::cuda::driver::emulated::{Emulated, Options};
 use g2d::cuda::replay::ReplayError;
-use g2d::kernels::Library;
+use g2d::kernels::{Architecture, Library};
 use g2d::model::batch::{Reports, Shapes, Source};
 use g2d::model::config::Config;
 use g2d::program::{Kernels, Precision};
@@ -16,7 +16,8 @@ use g2d::train::session::step_plan;
 fn a_launch_that_fails_in_a_graph_is_found_launch_by_launch() {
     let shapes = Shapes { batch: 2, text_len: 8, source: Source::Bytes };
     let config = Config { warmup_steps: 0, ..Config::preset("micro").unwrap() };
-    let plan = Arc::new(step_plan(&config, &shapes, Reports::Tokens, Precision::Exact, Kernels::Cuda).unwrap());
+    let kernels = Kernels::Cuda(Architecture::default());
+    let plan = Arc::new(step_plan(&config, &shapes, Reports::Tokens, Precision::Exact, kernels).unwrap());
     let device = Arc::new(Emulated::default());
     let mut replay = Replay::open(device.clone(), Library::shipped(), std::slice::from_ref(&plan)).unwrap();
     let mut longest = 0;

@@ -1,6 +1,6 @@
 //! Blocks of a planned step on memory that is made when it is read, against the definition of the elements they write.
 
-use g2d::kernels::Library;
+use g2d::kernels::{Architecture, Library};
 use g2d::model::batch::{Reports, Shapes, Source, TextBatch};
 use g2d::model::config::Config;
 use g2d::program::{Checked, Kernels, Plan, Precision};
@@ -18,7 +18,8 @@ const TOKENS: usize = 12;
 fn planned(precision: Precision) -> (Checked, TextBatch) {
     let config = Config { warmup_steps: 0, ..Config::preset("micro").expect("a preset") };
     let shapes = Shapes { batch: BATCH, text_len: TOKENS, source: Source::Bytes };
-    let plan = step_plan(&config, &shapes, Reports::Tokens, precision, Kernels::Cuda).expect("it can be planned");
+    let kernels = Kernels::Cuda(Architecture::default());
+    let plan = step_plan(&config, &shapes, Reports::Tokens, precision, kernels).expect("it can be planned");
     let lengths: Vec<usize> = (0..BATCH).map(|text| TOKENS - text).collect();
     let tokens: Vec<i32> = (0..lengths.iter().sum()).map(|at: usize| (at % config.vocab_size) as i32).collect();
     let texts = TextBatch::pack(&tokens, &lengths, TOKENS, &config).expect("they fit");

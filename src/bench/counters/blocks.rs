@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::cuda::driver::Address;
 use crate::cuda::driver::emulated::{Checks, Counters, Options, SECTOR};
+use crate::kernels::Architecture;
 use crate::program::KernelCall;
 use crate::verify::opened::{Machine, Opened};
 
@@ -35,6 +36,8 @@ pub struct Count {
     pub flops: u64,
     /// Floating-point operations of matrix instructions.
     pub tensor_flops: u64,
+    /// If these are `wgmma`, those of the block that has most of them.
+    pub longest: Option<u64>,
     /// Instructions of warps.
     pub warp_instructions: u64,
     /// Passes through the banks of shared memory beyond what the bytes need.
@@ -79,6 +82,7 @@ pub fn count(opened: &Opened<'_>, machine: &mut Machine, at: usize) -> Result<Co
         let terms = blocks.iter().zip(&weights).map(|((_, block), weight)| of(block) as f64 * weight);
         terms.sum::<f64>().round() as u64
     };
+    let longest = blocks.iter().map(|(_, block)| block.counters.tensor_flops).max();
     let sectors = |at: usize, kind: usize| sum(&|block| block.touched[at][kind].sectors());
     let sizes = sizes(opened, blocks[0].1.touched.len());
     let values = (0..sizes.len()).map(|at| Value {
@@ -98,6 +102,7 @@ pub fn count(opened: &Opened<'_>, machine: &mut Machine, at: usize) -> Result<Co
         sectors: sum(&|block| block.counters.global_sectors),
         flops: sum(&|block| block.counters.flops),
         tensor_flops: sum(&|block| block.counters.tensor_flops),
+        longest: Architecture::Sm80.lacks(call.symbol).and(longest),
         warp_instructions: sum(&|block| block.counters.total_instructions()),
         conflicts: sum(&|block| block.counters.shared_conflicts),
         traffic: Traffic { values },

@@ -35,7 +35,7 @@ use self::blocks::Count;
 use self::roofline::{Bound, CHIPS, Chip};
 use crate::cuda::driver::emulated::SECTOR;
 use crate::error::Error;
-use crate::kernels::{Library, resources};
+use crate::kernels::{Architecture, Library, resources};
 use crate::model::batch::{Reports, Shapes, Source, TextBatch};
 use crate::model::config::Config;
 use crate::program::plan::{Launch, Plan};
@@ -63,6 +63,8 @@ pub struct Work {
     pub precision: Precision,
     /// For which times are predicted launch by launch.
     pub chip: Chip,
+    /// Whose kernels the plan takes.
+    pub architecture: Architecture,
 }
 
 /// What was counted.
@@ -101,7 +103,7 @@ pub struct Totals {
     pub conflicts: u64,
     /// Kernels whose threads spill registers.
     pub spilling: usize,
-    /// What a step is predicted to take.
+    /// What a step is predicted to take, on every chip that takes the kernels.
     pub predicted: Vec<Step>,
 }
 
@@ -207,7 +209,7 @@ struct Counted {
 /// If the configuration cannot be, or there is no plan for it.
 pub fn plan(work: &Work) -> Result<Checked, Error> {
     let shapes = Shapes { batch: work.batch, text_len: work.text_length, source: Source::Bytes };
-    session::step_plan(&work.config, &shapes, work.reports, work.precision, Kernels::Cuda)
+    session::step_plan(&work.config, &shapes, work.reports, work.precision, Kernels::Cuda(work.architecture))
 }
 
 /// Counts every kernel of a plan, with kernels out of a library. `observe` is told how many different launches are done, of
@@ -235,7 +237,7 @@ pub fn run(
     let machine = || Machine::new(library, blocks::options(SEED));
     let all = groups.par_iter().with_max_len(1).map_init(machine, counted).collect::<Result<Vec<_>, String>>();
     let all = all.map_err(Error::Usage)?;
-    let totals = totals(plan, &all, work.batch);
+    let totals = totals(plan, &all, work);
     let plan = blake3::hash(plan.to_string().as_bytes()).to_hex().to_string();
     Ok(Report { totals, plan, lines: all.into_iter().map(|counted| counted.line).collect() })
 }
@@ -298,7 +300,7 @@ fn line(plan: &Plan, launch: &Launch, group: &[usize], calls: Vec<Call>) -> Line
     }
 }
 
-fn totals(plan: &Plan, all: &[Counted], batch: usize) -> Totals {
+fn totals(plan: &Plan, all: &[Counted], work: &Work) -> Totals {
     let times = |counted: &Counted| counted.line.launches.len() as u64;
     let sum = |of: &dyn Fn(&Call) -> u64| all.iter().map(|counted| times(counted) * counted.line.sum(of)).sum();
     let spills = |call: &Call| u64::from(call.spilled.is_some_and(|bytes| bytes > 0));
@@ -308,7 +310,7 @@ fn totals(plan: &Plan, all: &[Counted], batch: usize) -> Totals {
         let seconds: f64 = all.iter().map(|counted| times(counted) as f64 * kernels(counted)).sum();
         let floor_seconds: f64 =
             plan.launches.iter().map(|launch| chip.floor(launch.cost.flops, launch.cost.bytes)).sum();
-        let rate = |seconds: f64| batch as f64 / seconds;
+        let rate = |seconds: f64| work.batch as f64 / seconds;
         let (samples_per_s, floor_samples_per_s) = (rate(seconds), rate(floor_seconds));
         Step { chip: chip.name.into(), seconds, samples_per_s, floor_seconds, floor_samples_per_s }
     };
@@ -325,6 +327,6 @@ fn totals(plan: &Plan, all: &[Counted], batch: usize) -> Totals {
         flops: sum(&|call| call.flops),
         conflicts: sum(&|call| call.conflicts),
         spilling: sum(&spills) as usize,
-        predicted: CHIPS.iter().map(step).collect(),
+        predicted: CHIPS.iter().filter(|chip| chip.takes(work.architecture)).map(step).collect(),
     }
 }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::blocks::Count;
+use crate::kernels::Architecture;
+use crate::ops::linear::predicted;
 
 /// Seconds that a kernel takes beyond its work, within a graph: ramp, tail and the gap behind it. Not measured.
 const LAUNCH: f64 = 2e-6;
@@ -16,6 +18,8 @@ const L2_BYTES: f64 = 64.0;
 pub struct Chip {
     /// Its name.
     pub name: &'static str,
+    /// Which texts of kernels it takes.
+    pub architecture: Architecture,
     /// Multiprocessors.
     pub multiprocessors: u64,
     /// Boost clock, Hz (data sheets).
@@ -38,6 +42,7 @@ pub struct Chip {
 pub const CHIPS: [Chip; 3] = [
     Chip {
         name: "a100",
+        architecture: Architecture::Sm80,
         multiprocessors: 108,
         clock: 1.41e9,
         tensor: 265e12,
@@ -48,6 +53,7 @@ pub const CHIPS: [Chip; 3] = [
     },
     Chip {
         name: "h100",
+        architecture: Architecture::Sm90a,
         multiprocessors: 132,
         clock: 1.98e9,
         tensor: 790e12,
@@ -58,12 +64,13 @@ pub const CHIPS: [Chip; 3] = [
     },
     Chip {
         name: "h200",
+        architecture: Architecture::Sm90a,
         multiprocessors: 132,
         clock: 1.98e9,
-        tensor: 790e12,
-        synchronous: 0.63,
+        tensor: predicted::TENSOR,
+        synchronous: predicted::SYNCHRONOUS,
         flops: 66.9e12,
-        bandwidth: 4.3e12,
+        bandwidth: predicted::BANDWIDTH,
         l2: 50 << 20,
     },
 ];
@@ -92,6 +99,11 @@ impl Chip {
         CHIPS.into_iter().find(|chip| chip.name == name)
     }
 
+    /// Whether it takes the kernels of a plan for this architecture.
+    pub fn takes(&self, architecture: Architecture) -> bool {
+        architecture == Architecture::Sm80 || architecture == self.architecture
+    }
+
     /// Seconds of so much work at the ceilings, whichever lasts longer.
     pub fn floor(&self, flops: u64, bytes: u64) -> f64 {
         (flops as f64 / self.tensor).max(bytes as f64 / self.bandwidth)
@@ -104,10 +116,15 @@ impl Chip {
         let processors = self.multiprocessors as f64;
         let idle = blocks.div_ceil(self.multiprocessors) as f64 * processors / blocks.max(1) as f64;
         let each = processors * self.clock / idle;
+        let tensor = match count.longest {
+            // Such blocks go round the tiles of a product, and the one with most of them is the last to end.
+            Some(flops) => flops as f64 * blocks.div_ceil(self.multiprocessors) as f64 * processors / self.tensor,
+            None => count.tensor_flops as f64 / (self.tensor * self.synchronous) * idle,
+        };
         let times = [
             (count.traffic.device(self.l2) as f64 / self.bandwidth, Bound::Memory),
             (count.traffic.touched() as f64 / (L2_BYTES * each), Bound::L2),
-            (count.tensor_flops as f64 / (self.tensor * self.synchronous) * idle, Bound::Tensor),
+            (tensor, Bound::Tensor),
             (count.flops as f64 / self.flops * idle, Bound::Flops),
             (count.warp_instructions as f64 / (ISSUED * each), Bound::Issue),
         ];
@@ -136,6 +153,10 @@ mod tests {
         // One more block than there are multiprocessors takes a second round.
         let (twice, _) = chip.predicted(&of(0, tensor), 133);
         assert!(((twice - LAUNCH) / (seconds - LAUNCH) - 2.0 * 132.0 / 133.0).abs() < 1e-9);
+        // A block of `wgmma` that has twice as much as the others is waited for, at the full rate.
+        let longest = Count { tensor_flops: 133 * 790_000_000, longest: Some(2 * 790_000_000), ..Count::default() };
+        let (seconds, _) = chip.predicted(&of(0, longest), 132);
+        assert!((seconds - LAUNCH - 2.0 * 132.0 * 1e-6).abs() < 1e-12, "{seconds}");
         // One block has one multiprocessor.
         let (alone, bound) = chip.predicted(&of(1 << 20, Count::default()), 1);
         assert!(bound == Bound::L2 && (alone - LAUNCH - (1 << 20) as f64 / (64.0 * chip.clock)).abs() < 1e-12);

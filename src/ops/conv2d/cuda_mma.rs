@@ -4,11 +4,8 @@ use super::{Conv2d, Pass, Source};
 use crate::ops::linear::matmul::{Form, Product, run as multiply};
 use crate::program::{DeviceIo, Misfit};
 
-/// Name of the kernel within the op.
-pub const KERNEL: &str = "mma";
-
-/// Asks for the launches of a product.
-pub fn run(op: &Conv2d, io: &mut DeviceIo) -> Result<(), Misfit> {
+/// Asks for the launches of a product by the kernel of that name.
+pub fn run(op: &Conv2d, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
     let single = (op.kernel, op.stride, op.padding, op.source) == (1, 1, 0, Source::Plain);
     Misfit::unless(single, || "only a plain convolution of single pixels is a product".into())?;
     let (a, b, out) = (io.input(0), io.input(1), io.output(0));
@@ -19,5 +16,5 @@ pub fn run(op: &Conv2d, io: &mut DeviceIo) -> Result<(), Misfit> {
         Pass::Dgrad { .. } => Product { form: Form::ByInput, m: pixels, n: columns, k: channels },
         Pass::Wgrad => Product { form: Form::ByWeight, m: channels, n: columns, k: pixels },
     };
-    multiply(product, [a, b, out], op.bias.then(|| io.input(2)), None, io)
+    multiply(kernel, product, [a, b, out], op.bias.then(|| io.input(2)), None, io)
 }

@@ -28,6 +28,7 @@ mod wgsl;
 use self::geometry::Geometry;
 use crate::base::{Kind, Number, Rng, Spec};
 use crate::ops::linear::Linear;
+use crate::ops::linear::matmul::{MMA, WGMMA};
 use crate::program::{Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value};
 
 /// What is computed.
@@ -282,11 +283,11 @@ impl Operation for Conv2d {
     }
 
     fn cuda(&self) -> &'static [&'static str] {
-        &[cuda_mma::KERNEL, cuda::KERNEL]
+        &[WGMMA, MMA, cuda::KERNEL]
     }
 
     fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
-        if kernel == cuda_mma::KERNEL { cuda_mma::run(self, io) } else { cuda::run(self, io) }
+        if kernel == cuda::KERNEL { cuda::run(self, io) } else { cuda_mma::run(self, kernel, io) }
     }
 
     fn wgsl(&self) -> &'static [&'static str] {

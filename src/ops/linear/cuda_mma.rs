@@ -4,11 +4,8 @@ use super::matmul::{Form, Product, run as multiply};
 use super::{Linear, Pass};
 use crate::program::{DeviceIo, Misfit};
 
-/// Name of the kernel within the op.
-pub const KERNEL: &str = "mma";
-
-/// Asks for the launches of a product.
-pub fn run(op: &Linear, io: &mut DeviceIo) -> Result<(), Misfit> {
+/// Asks for the launches of a product by the kernel of that name.
+pub fn run(op: &Linear, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
     let (a, out) = (io.input(0), io.output(0));
     let (rows, features) = (a.spec.shape.rows(), a.spec.shape.last());
     let columns = out.spec.shape.last();
@@ -23,5 +20,5 @@ pub fn run(op: &Linear, io: &mut DeviceIo) -> Result<(), Misfit> {
         let offsets = io.input(io.input_count() - 1);
         offsets.address + 4 * (offsets.spec.shape.elements() as u64 - 1)
     });
-    multiply(product, [a, io.input(1), out], op.bias.then(|| io.input(2)), extent, io)
+    multiply(kernel, product, [a, io.input(1), out], op.bias.then(|| io.input(2)), extent, io)
 }

@@ -3,6 +3,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::predicted::{SYNCHRONOUS, TENSOR, seconds};
+use super::wgmma;
 use crate::base::DType;
 use crate::program::device::count;
 use crate::program::{DeviceBuffer, DeviceIo, KernelCall, Misfit};
@@ -158,6 +160,12 @@ impl Product {
         if self.slices(cut) > 1 { 4 * self.slices(cut) * self.m * self.n } else { 0 }
     }
 
+    /// Seconds that it is predicted to take on Hopper.
+    pub fn seconds(&self, cut: Cut) -> f64 {
+        let (tile, slices) = (cut.tile.side() * cut.tile.side() * cut.slice, self.slices(cut));
+        seconds(self, [tile, self.tiles(cut.tile).saturating_mul(slices), slices], TENSOR * SYNCHRONOUS)
+    }
+
     /// The launches, in order; the result is bf16 if `half`. An error says why the kernels cannot.
     pub fn calls(&self, cut: Cut, half: bool, at: Addresses) -> Result<Vec<KernelCall>, Misfit> {
         let &Self { form, m, n, k } = self;
@@ -214,8 +222,14 @@ pub fn reduce(partials: u64, out: u64, numbers: usize, slices: usize) -> Result<
     Ok(KernelCall::linear(REDUCE, count.div_ceil(256), 256, &Reduce { partials, out, count, slices }))
 }
 
-/// Asks for a product; `extent` is the address of the number of rows that are there.
+/// Name, within an op, of the kernels by `mma.sync`: this module's.
+pub const MMA: &str = "mma";
+/// Of those by `wgmma`: [`wgmma`]'s.
+pub const WGMMA: &str = "wgmma";
+
+/// Asks for a product by the kernel of that name; `extent` is the address of the number of rows that are there.
 pub fn run(
+    kernel: &'static str,
     product: Product,
     [a, b, out]: [DeviceBuffer; 3],
     bias: Option<DeviceBuffer>,
@@ -225,11 +239,20 @@ pub fn run(
     Misfit::unless(a.dtype == DType::Bf16 && b.dtype == DType::Bf16, || {
         format!("operands are {} and {}, bf16 is needed", a.dtype.name(), b.dtype.name())
     })?;
-    let cut = product.cut();
-    let partials = io.workspace(product.workspace_bytes(cut));
     let (bias, extent) = (bias.map_or(0, |bias| bias.address), extent.unwrap_or(0));
-    let at = Addresses { a: a.address, b: b.address, bias, extent, partials, out: out.address };
-    let calls = product.calls(cut, out.dtype == DType::Bf16, at)?;
+    let mut at = Addresses { a: a.address, b: b.address, bias, extent, partials: 0, out: out.address };
+    let half = out.dtype == DType::Bf16;
+    let calls = if kernel == WGMMA {
+        let cut = wgmma::Cut::of(&product);
+        io.predict(cut.seconds(&product));
+        at.partials = io.workspace(cut.workspace_bytes(&product));
+        wgmma::calls(&product, cut, half, at)?
+    } else {
+        let cut = product.cut();
+        io.predict(product.seconds(cut));
+        at.partials = io.workspace(product.workspace_bytes(cut));
+        product.calls(cut, half, at)?
+    };
     calls.into_iter().for_each(|call| io.launch(call));
     Ok(())
 }

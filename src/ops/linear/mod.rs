@@ -12,9 +12,12 @@ pub(super) mod cpu;
 pub mod cuda;
 mod cuda_mma;
 pub mod matmul;
+pub mod predicted;
 mod reference;
+pub mod wgmma;
 pub mod wgsl;
 
+use self::matmul::{MMA, WGMMA};
 use crate::base::{Kind, Number, Rng, Spec};
 use crate::kernels::shaders::COOPERATIVE;
 use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value};
@@ -185,11 +188,11 @@ impl Operation for Linear {
     }
 
     fn cuda(&self) -> &'static [&'static str] {
-        &[cuda_mma::KERNEL, cuda::KERNEL]
+        if self.pass == Pass::BiasGrad { &[cuda::KERNEL] } else { &[WGMMA, MMA, cuda::KERNEL] }
     }
 
     fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
-        if kernel == cuda_mma::KERNEL { cuda_mma::run(self, io) } else { cuda::run(self, io) }
+        if kernel == cuda::KERNEL { cuda::run(self, io) } else { cuda_mma::run(self, kernel, io) }
     }
 
     fn wgsl(&self) -> &'static [&'static str] {

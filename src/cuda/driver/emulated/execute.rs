@@ -241,7 +241,12 @@ impl Context<'_, '_> {
                 self.warp.copies.commit(active);
                 self.wait_copies(active, 0)?;
             }
-            Op::Mbarrier(mbarrier) => self.mbarrier(mbarrier, active)?,
+            Op::Mbarrier(mbarrier) => {
+                self.mbarrier(mbarrier, active)?;
+                if mbarrier.suspends && self.waits_in_vain(mbarrier.op, active) {
+                    return Ok(Flow::Yield);
+                }
+            }
             Op::Fence(order) => self.fence(*order, active),
             Op::Bulk(bulk) => self.bulk(bulk, active)?,
             Op::BulkTensor(copy) => self.bulk_tensor(copy, active)?,

@@ -399,6 +399,8 @@ pub struct Mbarrier {
     pub address: Address,
     /// What is done to it.
     pub op: MbarrierOp,
+    /// Whether a wait in vain lets others run (`try_wait`).
+    pub suspends: bool,
 }
 
 /// Operand type of `mma.sync` (9.7.14.5).

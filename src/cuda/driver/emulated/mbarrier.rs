@@ -369,6 +369,12 @@ impl Context<'_, '_> {
         Ok(())
     }
 
+    /// Whether a test of these lanes has found a phase that is not complete.
+    pub(super) fn waits_in_vain(&self, op: MbarrierOp, active: u32) -> bool {
+        let (MbarrierOp::TestState(found, _) | MbarrierOp::TestParity(found, _)) = op else { return false };
+        active & !self.warp.registers.predicate(found) != 0
+    }
+
     /// Whether the phase of a state is complete: it is that which runs, or the one before.
     fn is_complete(&self, offset: usize, lane: usize, object: Object, state: u64) -> Outcome<bool> {
         let (place, phase) = (state >> PLACE_BIT & ((1 << (PHASE_BIT - PLACE_BIT)) - 1), (state >> PHASE_BIT) as u32);

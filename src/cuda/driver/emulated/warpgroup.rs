@@ -316,10 +316,26 @@ impl Context<'_, '_> {
         let mut product = Product { pc: self.warp.pc, number, group, a, b, adds: adds != 0, done: false };
         self.grid.counters.tensor_flops += 2 * (ROWS * usize::from(wgmma.columns) * wgmma.depth()) as u64;
         if self.is_early() {
+            self.carry_products()?;
             self.multiply(wgmma, &product)?;
             product.done = true;
         }
         self.warp.products.pending.push_back(product);
+        Ok(())
+    }
+
+    /// The products of the warp so far take effect: in the order in which they were begun, which those that sum into the same
+    /// registers keep.
+    fn carry_products(&mut self) -> Outcome {
+        let function: &Function = self.grid.function;
+        for at in 0..self.warp.products.pending.len() {
+            let product = self.warp.products.pending[at];
+            let Op::Wgmma(wgmma) = &function.code[product.pc].op else { continue };
+            if !product.done {
+                self.multiply(wgmma, &product)?;
+                self.warp.products.pending[at].done = true;
+            }
+        }
         Ok(())
     }
 

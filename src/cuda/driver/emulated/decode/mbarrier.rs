@@ -1,4 +1,4 @@
-//! Barriers in shared memory (9.7.13.15). A wait that may suspend is one that does not.
+//! Barriers in shared memory (9.7.13.15). A wait that may suspend gives its turn to other warps.
 
 use super::kind::Kind;
 use super::statement::{Decoder, Result};
@@ -33,7 +33,7 @@ impl Decoder<'_> {
             5 => (self.test(true)?, 1),
             _ => return self.pending_count(),
         };
-        self.push_mbarrier(op, at)
+        self.push_mbarrier(op, at, what == 5)
     }
 
     /// `mbarrier.expect_tx`, `mbarrier.complete_tx` (9.7.13.15.11, 9.7.13.15.12).
@@ -49,7 +49,11 @@ impl Decoder<'_> {
             self.require(&[("cta", ()), ("cluster", ())])?;
         }
         let bytes = self.word(1, Kind::Unsigned(32))?;
-        self.push_mbarrier(if expects { MbarrierOp::ExpectBytes(bytes) } else { MbarrierOp::CompleteBytes(bytes) }, 0)
+        self.push_mbarrier(
+            if expects { MbarrierOp::ExpectBytes(bytes) } else { MbarrierOp::CompleteBytes(bytes) },
+            0,
+            false,
+        )
     }
 
     /// `cp.async.mbarrier.arrive` (9.7.13.15.18), after `cp.async.mbarrier`.
@@ -60,13 +64,13 @@ impl Decoder<'_> {
             return self.unsupported();
         }
         let expected = self.flag("noinc");
-        self.push_mbarrier(MbarrierOp::ArriveCopies { expected }, 0)
+        self.push_mbarrier(MbarrierOp::ArriveCopies { expected }, 0, false)
     }
 
-    fn push_mbarrier(&mut self, op: MbarrierOp, at: usize) -> Result<()> {
+    fn push_mbarrier(&mut self, op: MbarrierOp, at: usize, suspends: bool) -> Result<()> {
         let space = self.take(&[("shared", Space::Shared), ("shared::cta", Space::Shared)]).unwrap_or(Space::Generic);
         let (space, address) = self.address(at, space)?;
-        self.push(Op::Mbarrier(Mbarrier { space, address, op }));
+        self.push(Op::Mbarrier(Mbarrier { space, address, op, suspends }));
         Ok(())
     }
 

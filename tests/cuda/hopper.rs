@@ -1,0 +1,159 @@
+//! Plans for Hopper: which kernels they take and why, where their tensors lie; and a whole step by these kernels.
+
+use std::sync::Arc;
+
+use g2d::base::{Rng, Spec};
+use g2d::cuda::Modules;
+use g2d::cuda::driver::emulated::Emulated;
+use g2d::cuda::driver::{Attributes, Driver};
+use g2d::kernels::{Architecture, Library};
+use g2d::model::batch::{Source, TextBatch};
+use g2d::model::config::Config;
+use g2d::ops::Op;
+use g2d::ops::linear::Linear;
+use g2d::ops::linear::matmul::WGMMA;
+use g2d::program::{
+    Candidate, DeviceIo, KernelCall, Kernels, Misfit, Plan, Precision, Recorder, StateLayout, considered, plan,
+};
+use g2d::train::Device;
+use g2d::train::session::{Films, Options, Session};
+use g2d::verify::compare::Storage;
+use g2d::verify::device::{Failure, Target};
+use g2d::verify::shadow::repeated;
+
+/// One linear map of so many rows, in bf16.
+fn planned(rows: usize, features: [usize; 2], architecture: Architecture) -> Plan {
+    let mut r = Recorder::new();
+    let x = r.input("x", Spec::activation([rows, features[0]]));
+    let w = r.input("w", Spec::activation([features[1], features[0]]));
+    let y = r.scope("layer", |r| r.one(Linear::fwd(), &[x, w])).expect("they fit");
+    r.output("y", y);
+    let program = r.finish();
+    let states = StateLayout::of(&program, Precision::Mixed);
+    plan(program, &states, Kernels::Cuda(architecture)).expect("there are kernels").into_plan()
+}
+
+/// What becomes of each kernel of the only launch.
+fn tried(plan: &Plan) -> Vec<Candidate> {
+    considered(plan, &plan.launches[0])
+}
+
+#[test]
+fn a_plan_takes_what_its_device_has_and_what_is_predicted_to_take_less() {
+    let large = |architecture| planned(1 << 16, [768, 768], architecture);
+    let (old, new) = (large(Architecture::Sm80), large(Architecture::Sm90a));
+    assert_eq!((old.launches[0].kernel, new.launches[0].kernel), ("mma", "wgmma"));
+    let why = tried(&old)[0].refusal.clone().expect("it is refused");
+    assert!(why.contains("compute capability 9.0") && why.contains("sm_80"), "{why}");
+    let times = tried(&new).into_iter().map(|candidate| candidate.predicted).collect::<Vec<_>>();
+    assert!(times[0] < times[1] && times[1].is_some() && times[2].is_none(), "{times:?}");
+    // Six tiles for 132 multiprocessors.
+    let small = planned(256, [768, 768], Architecture::Sm90a);
+    let times = tried(&small).into_iter().map(|candidate| candidate.predicted).collect::<Vec<_>>();
+    assert!(small.launches[0].kernel == "mma" && times[1] < times[0] && times[0].is_some(), "{times:?}");
+    let ragged = planned(1 << 16, [768, 772], Architecture::Sm90a);
+    let why = tried(&ragged)[0].refusal.clone().expect("it is refused");
+    assert!(ragged.launches[0].kernel == "mma" && why.contains("multiples of 8"), "{why}");
+}
+
+#[test]
+fn a_plan_says_where_its_tensors_lie() {
+    let text = planned(1 << 16, [768, 264], Architecture::Sm90a).to_string();
+    let maps: Vec<&str> = text.lines().filter(|line| line.contains("map of")).collect();
+    assert_eq!(
+        maps,
+        [
+            "     map of i+0: Bf16 [768, 65536] strides [1536] Tile([64, 128]) swizzle B128",
+            "     map of i+6000000: Bf16 [768, 264] strides [1536] Tile([64, 256]) swizzle B128",
+        ],
+        "{text}"
+    );
+    let old = planned(1 << 16, [768, 264], Architecture::Sm80).to_string();
+    assert!(!old.contains("map of"), "{old}");
+}
+
+/// The kernels of this device with every product by `wgmma` that it takes; counts them.
+struct Products {
+    modules: Modules,
+    launched: usize,
+}
+
+impl Target for Products {
+    type Call = KernelCall;
+
+    const STORAGES: &'static [Storage] = Modules::STORAGES;
+
+    fn kernels(op: &Op) -> &'static [&'static str] {
+        Modules::kernels(op)
+    }
+
+    fn ask(op: &Op, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        let kernel =
+            if op.cuda().contains(&WGMMA) && op.run_cuda(WGMMA, &mut copy(io)).is_ok() { WGMMA } else { kernel };
+        op.run_cuda(kernel, io)
+    }
+
+    fn symbol(call: &KernelCall) -> &'static str {
+        call.symbol
+    }
+
+    fn asked(&self) -> Vec<(String, Option<Attributes>)> {
+        Target::asked(&self.modules)
+    }
+
+    fn bring(&mut self, op: &Op) -> Result<(), Failure> {
+        Target::bring(&mut self.modules, op)
+    }
+
+    fn allocate(&mut self, bytes: u64) -> Result<u64, Failure> {
+        Target::allocate(&mut self.modules, bytes)
+    }
+
+    fn free(&mut self, at: u64) {
+        Target::free(&mut self.modules, at);
+    }
+
+    fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<(), Failure> {
+        Target::upload(&mut self.modules, to, bytes)
+    }
+
+    fn download(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), Failure> {
+        Target::download(&mut self.modules, from, bytes)
+    }
+
+    fn launch(&mut self, call: &KernelCall) -> Result<(), Failure> {
+        self.launched += usize::from(!call.maps.is_empty());
+        Target::launch(&mut self.modules, call)
+    }
+
+    fn synchronize(&mut self) -> Result<(), Failure> {
+        Target::synchronize(&mut self.modules)
+    }
+}
+
+/// The same values, of which nothing is asked yet.
+fn copy(io: &DeviceIo) -> DeviceIo {
+    let inputs = (0..io.input_count()).map(|at| io.input(at)).collect();
+    DeviceIo::new(inputs, (0..io.output_count()).map(|at| io.output(at)).collect(), 0, 0)
+}
+
+/// The emulated device adds in order of k by either instruction: so each launch gives the same bits, and the step stays as near to
+/// the specification as `tests/mixed.rs` has it.
+#[test]
+fn a_step_with_its_products_by_wgmma_gives_the_same_bits() {
+    let config = Config { warmup_steps: 0, ..Config::preset("micro").expect("a preset") };
+    let (device, precision) = (Device::HopperEmulated(0), Precision::Mixed);
+    let options = Options { device, precision, source: Source::Numbers, ..Options::new(config.clone(), 4, 16) };
+    let mut session = Session::open(options).expect("it fits");
+    let mut rng = Rng::new(17, 0, 0);
+    let films: Vec<f32> =
+        (0..4 * config.image_size * config.image_size).map(|_| rng.uniform(0.0, 1.0) as f32).collect();
+    let lengths = [16, 5, 11, 3];
+    let tokens: Vec<i32> = (0..lengths.iter().sum()).map(|_| rng.below(config.vocab_size) as i32).collect();
+    let texts = TextBatch::pack(&tokens, &lengths, 16, &config).expect("they fit");
+    session.step(Films::Numbers(&films), &texts, 1e-3).expect("a step");
+    let emulated: Arc<dyn Driver> = Arc::new(Emulated::default());
+    let mut products = Products { modules: Modules::new(emulated, Library::shipped()), launched: 0 };
+    repeated(&mut session, &mut products).unwrap_or_else(|what| panic!("{what}"));
+    assert!(products.launched > 40, "{} products only", products.launched);
+}
