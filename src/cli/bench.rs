@@ -84,7 +84,8 @@ pub struct Kernels {
 #[derive(Args)]
 #[command(after_help = "Examples:\n  g2d bench loader\n  g2d bench loader --data shards --size 128 --json")]
 pub struct Loader {
-    /// Folder that `g2d pack` wrote, or s3://bucket/folder; without it random films of --size, written to the temporary folder and removed.
+    /// Folder that `g2d pack` wrote, or s3://bucket/folder; without it random films of --size, written to the temporary
+    /// folder and removed.
     #[arg(long)]
     data: Option<PathBuf>,
     /// Films in a batch.

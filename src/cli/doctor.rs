@@ -20,7 +20,8 @@ use crate::train::quickstart::{self, Phantoms};
     g2d doctor --preset full --batch 64 --text-len 256 --json"
 )]
 pub struct Doctor {
-    /// Folder of shards made by `g2d pack`, or s3://bucket/folder: every digest is compared. Without it the run draws phantoms.
+    /// Folder of shards made by `g2d pack`, or s3://bucket/folder: every digest is compared. Without it the run
+    /// draws phantoms.
     #[arg(long)]
     data: Option<PathBuf>,
     /// Size of the model; by default as `g2d pretrain`.

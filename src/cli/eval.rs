@@ -50,7 +50,8 @@ pub struct Eval {
     /// `random:SEED:RUN`): fresh weights of that run's model. By default the newest run in runs/.
     #[arg(long)]
     weights: Option<String>,
-    /// Folder of shards made by `g2d pack` (or s3://bucket/folder), with splits; by default the run's own, or phantoms drawn for evaluation.
+    /// Folder of shards made by `g2d pack` (or s3://bucket/folder), with splits; by default the run's own, or phantoms
+    /// drawn for evaluation.
     #[arg(long)]
     data: Option<PathBuf>,
     /// How much time is spent: quick (minutes), or full, as the published protocols have it.

@@ -31,7 +31,8 @@ use crate::error::Error;
     g2d inspect shards/shard-00000.g2d"
 )]
 pub struct Inspect {
-    /// The file, or a folder: a run, a checkpoint, a packed data set, or one that transformers wrote; or a packed data set as s3://bucket/folder.
+    /// The file, or a folder: a run, a checkpoint, a packed data set, or one that transformers wrote;
+    /// or a packed data set as s3://bucket/folder.
     #[arg(value_name = "FILE")]
     path: PathBuf,
     /// Print it as JSON.

@@ -43,7 +43,8 @@ pub struct Serve {
     /// A run's folder, a file of weights in one, or `random`; by default the newest run in runs/.
     #[arg(long)]
     weights: Option<String>,
-    /// Folder of shards made by `g2d pack`, or s3://bucket/folder, whose reports are searched and shown, to anyone who can open the page.
+    /// Folder of shards made by `g2d pack`, or s3://bucket/folder, whose reports are searched and shown,
+    /// to anyone who can open the page.
     #[arg(long)]
     data: Option<PathBuf>,
     /// Port to listen on; 0: one that is free.
