@@ -68,6 +68,12 @@ pub enum Error {
         /// Ids of the batch's films, where known.
         films: Vec<String>,
     },
+    /// Weights by which a model in use makes numbers that are not finite: nothing it says then means anything.
+    #[error("{what} became a number that is not finite: these weights cannot be used; take an earlier checkpoint")]
+    Unusable {
+        /// What was computed on.
+        what: String,
+    },
     /// A device that is not there, or that refuses.
     #[error(transparent)]
     Device(#[from] crate::cuda::driver::DriverError),

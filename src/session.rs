@@ -289,7 +289,7 @@ impl Session {
     /// # Errors
     /// If there is no tokenizer, or no text tower.
     pub fn embed_texts<T: AsRef<str>>(&mut self, texts: &[T]) -> Result<Vec<f32>, Error> {
-        let tokens: Vec<Vec<i32>> = texts.iter().map(|text| self.encode(text.as_ref())).collect::<Result<_, _>>()?;
+        let tokens = self.words.reports(texts)?;
         self.embed_tokens(&tokens)
     }
 
@@ -325,6 +325,7 @@ impl Session {
         }
         let text = reader.texts(engine, &[phrase])?;
         let found = reader.films(engine, pixels, &["out.image_embedding", "out.cells"])?;
+        found.iter().try_for_each(|numbers| finite("the film", numbers))?;
         let [embedding, cells] = [0, 1].map(|at| &found[at]);
         let map = cosines(&Values::of(engine)?.apply(cells), &text);
         let map = Grid::new(map, side / 32, side / 32).and_then(|grid| grid.bilinear(side, side));

@@ -11,7 +11,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use common::browser::{CHROMIUM, Seen, chromium, look, photograph};
+use common::browser::{Chromium, INSTALL};
 use common::command::{command, empty, g2d, listing};
 use common::ledger;
 use serde_json::Value;
@@ -150,6 +150,20 @@ fn damaged_files_are_told_and_left_out() {
     assert!(self::page(&run).contains("gallery/films.png is damaged"));
 }
 
+/// Page and event file agree about a last line that is not whole, also where what is there can be read.
+#[test]
+fn a_last_line_without_an_end_is_in_neither_page_nor_events() {
+    let folder = copied("unended", "run");
+    let run = folder.join("run");
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    fs::write(run.join("metrics.jsonl"), format!("{metrics}{{\"step\":13,\"loss.total\":1}}")).unwrap();
+    let said = g2d(&folder, "report run").done();
+    assert!(said.contains("12 steps") && said.contains("1 line cannot be read"), "{said}");
+    let ended = scalars(&run);
+    fs::write(run.join("metrics.jsonl"), metrics).unwrap();
+    assert_eq!(ended, written(&run));
+}
+
 #[test]
 fn a_run_without_films_or_steps_has_a_page_and_what_is_no_run_has_none() {
     let folder = copied("older", "run");
@@ -200,19 +214,41 @@ fn a_run_that_was_cut_off_and_resumed_has_each_step_once() {
 #[test]
 fn training_goes_on_where_no_page_can_be_written() {
     let folder = copied("unwritable", "run");
-    fs::remove_file(folder.join("run/report.html")).unwrap();
-    fs::create_dir(folder.join("run/report.html")).unwrap();
-    let ended = g2d(&folder, "pretrain --resume --out run --steps 14");
-    assert_eq!(ended.errors.matches("the run's page is not written any more").count(), 1, "{ended:?}");
-    assert!(!ended.out.contains("report: ") && ended.out.contains("14 steps"), "{ended:?}");
+    let run = folder.join("run");
+    fs::remove_file(run.join("report.html")).unwrap();
+    fs::create_dir(run.join("report.html")).unwrap();
+    let ended = g2d(&folder, "pretrain --resume --out run --steps 18");
+    assert_eq!(ended.errors.matches("page or event file cannot be written").count(), 1, "{ended:?}");
+    assert!(!ended.out.contains("report: ") && ended.out.contains("18 steps"), "{ended:?}");
     assert_eq!(ended.code, Some(0));
     g2d(&folder, "report run").refused(&["report.html"]);
-    fs::remove_dir(folder.join("run/report.html")).unwrap();
+    // Pictures and numbers of the validations meanwhile are there, and on the page once it can be written.
+    assert_eq!(scalars(&run), written(&run));
+    fs::remove_dir(run.join("report.html")).unwrap();
     g2d(&folder, "report run").done();
-    assert_eq!(
-        (columns(&page(&folder.join("run"))), scalars(&folder.join("run"))),
-        (vec![0, 4, 8, 12], written(&folder.join("run")))
-    );
+    assert_eq!(columns(&page(&run)), [0, 4, 8, 12, 16, 18]);
+}
+
+/// What cannot be written does not keep the rest from being written.
+#[test]
+fn pictures_events_and_page_fail_one_by_one() {
+    let folder = copied("apart", "run");
+    let run = folder.join("run");
+    let blocked = |name: &str| {
+        let _ = fs::remove_dir_all(run.join(name)).or_else(|_| fs::remove_file(run.join(name)));
+        fs::write(run.join(name), "").unwrap();
+    };
+    blocked("tensorboard");
+    let ended = g2d(&folder, "pretrain --resume --out run --steps 14");
+    assert_eq!(ended.errors.matches("page or event file cannot be written").count(), 1, "{ended:?}");
+    assert!(ended.out.contains("report: run/report.html") && ended.code == Some(0), "{ended:?}");
+    assert_eq!(columns(&page(&run)), [0, 4, 8, 12, 14]);
+    fs::remove_file(run.join("tensorboard")).unwrap();
+    blocked("gallery");
+    let ended = g2d(&folder, "pretrain --resume --out run --steps 16");
+    assert!(ended.errors.contains("gallery") && ended.code == Some(0), "{ended:?}");
+    assert_eq!(scalars(&run), written(&run));
+    assert!(page(&run).contains("after step 16"));
 }
 
 /// Numbers of `metrics.jsonl` by tag and step.
@@ -313,83 +349,98 @@ fn an_event_file_with_one_bit_changed_is_noticed() {
     scalars(&folder.join("run"));
 }
 
-/// Tells, from within the page, what became of it.
-const MEASURE: &str = "<script>addEventListener('load', () => parent.postMessage(JSON.stringify({
-    width: innerWidth, content: document.documentElement.scrollWidth, images: document.images.length,
+/// What became of a page, told from within.
+const MEASURE: &str = "({
+    sideways: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    images: document.images.length,
+    broken: [...document.images].filter(image => !image.naturalWidth).length,
     charts: [...document.querySelectorAll('figure svg')].filter(chart =>
         chart.getBoundingClientRect().height > 100 && chart.querySelector('.trend, .marks')).length,
     letters: Math.min(...[...document.querySelectorAll('svg')].map(chart =>
         parseFloat(getComputedStyle(chart).fontSize) * chart.getBoundingClientRect().width / chart.viewBox.baseVal.width)),
-    broken: [...document.images].filter(image => !image.naturalWidth).length,
-    requests: performance.getEntriesByType('resource').map(entry => entry.name).filter(name => !name.startsWith('data:')),
-}), '*'))</script></body>";
+})";
 
-/// A page in frames of several widths, and what it tells of itself in each.
-fn measured(browser: &Path, folder: &Path, page: &str, widths: &[u32]) -> (Vec<Value>, Seen) {
-    let policy = page.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'");
-    fs::write(folder.join("page.html"), policy.replace("</body>", MEASURE)).unwrap();
-    let frame =
-        |width: &u32| format!("<iframe src=page.html style='width:{width}px; height:2000px; border:0'></iframe>");
-    let frames: String = widths.iter().map(frame).collect();
-    let told = "<script>addEventListener('message', told => document.getElementById('told').append(told.data + '\\n'))</script>";
-    fs::write(folder.join("frames.html"), format!("<!doctype html><pre id=told></pre>{told}{frames}")).unwrap();
-    let seen = look(browser, &folder.join("frames.html"), [1400, 1000], false);
-    let text = seen.document.split("id=\"told\">").nth(1).and_then(|rest| rest.split("</pre>").next()).unwrap_or("");
-    let mut found: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    found.sort_by_key(|told| told["width"].as_u64());
-    (found, seen)
+/// Opens a text as a page.
+fn opened(browser: &mut Chromium, folder: &Path, page: &str) {
+    let file = folder.join("report.html");
+    fs::write(&file, page).unwrap();
+    browser.open(&format!("file://{}", file.display()));
+}
+
+/// Addresses other than the page's own that it asked for.
+fn asked(browser: &Chromium) -> Vec<String> {
+    let own = ["file:", "data:", "about:"];
+    browser.requests().into_iter().filter(|address| own.iter().all(|kind| !address.starts_with(kind))).collect()
 }
 
 #[test]
-fn a_browser_shows_the_page_on_a_phone_and_on_a_desk() {
-    let Some(browser) = chromium() else { return ledger::skipped("browser", "there is no Chromium", CHROMIUM) };
+fn a_browser_shows_the_page_on_a_desk_on_a_phone_and_on_paper() {
+    let Some(mut browser) = Chromium::start("report") else {
+        return ledger::skipped("browser", "the page of a run was not tried: there is no Chromium", INSTALL);
+    };
     let (folder, page) = (empty("browser"), page(&made().join("run")));
-    let (told, seen) = measured(&browser, &folder, &page, &[390, 1280]);
-    assert_eq!(seen.console, [""; 0]);
-    assert_eq!(told.len(), 2, "{seen:?}");
-    for (told, width) in told.iter().zip([390, 1280]) {
-        assert!(told["width"] == width && told["content"] == width, "it scrolls sideways: {told}");
-        let counts = ["charts", "images", "broken"].map(|what| told[what].as_u64());
-        assert_eq!(counts, [Some(11), Some(52), Some(0)], "{told}");
-        assert!(told["requests"].as_array().unwrap().is_empty(), "{told}");
-        assert!(told["letters"].as_f64().unwrap() >= 9.0, "letters of charts are too small: {told}");
+    opened(&mut browser, &folder, &page);
+    let mut brightness = Vec::new();
+    for (name, width, height, mobile, scheme) in [
+        ("desk-light", 1280, 900, false, "light"),
+        ("desk-dark", 1280, 900, false, "dark"),
+        ("phone-light", 390, 844, true, "light"),
+        ("phone-dark", 390, 844, true, "dark"),
+        ("paper", 794, 1123, false, "light"),
+    ] {
+        if name == "paper" {
+            browser.on_paper()
+        } else {
+            browser.on_screen(width, height, mobile, scheme)
+        }
+        let told = browser.value(MEASURE);
+        let counts = ["sideways", "charts", "images", "broken"].map(|what| told[what].as_i64());
+        assert_eq!(counts, [Some(0), Some(11), Some(52), Some(0)], "{name}: {told}");
+        assert!(told["letters"].as_f64().unwrap() >= 9.0, "{name}: letters of charts are too small: {told}");
+        let picture = browser.picture();
+        fs::write(folder.join(format!("{name}.png")), &picture).unwrap();
+        let picture = image::load_from_memory(&picture).unwrap().to_luma8();
+        assert!(picture.width() == width && picture.height() > height, "{name}: {:?}", picture.dimensions());
+        let sum: u64 = picture.pixels().map(|pixel| u64::from(pixel.0[0])).sum();
+        brightness.push(sum / u64::from(picture.width() * picture.height()));
     }
-    must_be_noticed(&browser, &folder, &page);
-    let made = [false, true].map(|dark| {
-        let (file, to) = (folder.join("report.html"), folder.join(format!("dark-{dark}.png")));
-        fs::write(&file, &page).unwrap();
-        photograph(&browser, &file, [1280, 900], dark, &to);
-        let picture = image::open(&to).expect("a screenshot").to_luma8();
-        f64::from(picture.pixels().map(|pixel| u32::from(pixel.0[0]) / 8).sum::<u32>()) * 8.0 / (1280.0 * 900.0)
-    });
-    assert!(made[0] > 200.0 && made[1] < 80.0, "mean brightness, light and dark: {made:?}");
-    ledger::ran("browser", "the page of a run, 390 and 1280 pixels wide, light and dark");
+    assert!([0, 2, 4].iter().all(|&at| brightness[at] > 190), "mean brightness: {brightness:?}");
+    assert!([1, 3].iter().all(|&at| brightness[at] < 90), "mean brightness: {brightness:?}");
+    assert_eq!((browser.complaints(), asked(&browser)), (Vec::new(), Vec::new()));
+    must_be_noticed(&mut browser, &folder, &page);
+    ledger::ran("browser", format!("the page of a run on four screens and on paper: {}", folder.display()));
 }
 
-/// A page that is too wide, asks for something and fails in a script; the policy stops what it asks for.
-fn must_be_noticed(browser: &Path, folder: &Path, page: &str) {
+/// A page that is too wide, asks for something and fails in a script; the policy stops what it asks for and its script.
+fn must_be_noticed(browser: &mut Chromium, folder: &Path, page: &str) {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     server.set_nonblocking(true).unwrap();
     let address = format!("http://{}/a.png", server.local_addr().unwrap());
     let fault = format!("<div style='width:900px'>wide</div><img src='{address}'><script>nobody()</script></body>");
-    let (told, seen) = measured(browser, folder, &page.replace("</body>", &fault), &[390]);
-    assert!(told[0]["content"].as_u64().unwrap() >= 900 && told[0]["broken"] == 1, "{told:?}");
-    assert!(seen.console.iter().any(|line| line.contains("nobody is not defined")), "{seen:?}");
-    assert!(seen.console.iter().any(|line| line.contains("Content Security Policy")), "{seen:?}");
+    let complained = |browser: &mut Chromium, what: &str| {
+        let said = browser.complaints();
+        assert!(said.iter().any(|said| said.to_string().contains(what)), "{what} is not in {said:?}");
+    };
+    browser.on_screen(390, 844, true, "light");
+    opened(browser, folder, &page.replace("</body>", &fault));
+    let told = browser.value(MEASURE);
+    assert!(told["sideways"].as_i64().unwrap() >= 400 && told["broken"] == 1, "{told}");
+    complained(browser, "Content Security Policy");
     assert!(server.accept().is_err(), "a request left the page");
-    // Without the policy it would have.
+    // Without the policy both would have happened.
     let (start, end) = (page.find("<meta http-equiv").unwrap(), page.find("<meta name=\"viewport").unwrap());
     let open = format!("{}{}", &page[..start], &page[end..]).replace("</body>", &fault);
     // It is answered, for a page that waits is never shown.
     server.set_nonblocking(false).unwrap();
-    let asked = std::thread::spawn(move || {
+    let answered = std::thread::spawn(move || {
         let (mut request, _) = server.accept().unwrap();
         let mut first = [0; 4];
         request.read_exact(&mut first).unwrap();
         request.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
         first
     });
-    let (told, _) = measured(browser, folder, &open, &[390]);
-    assert_eq!(told[0]["requests"].as_array().map(Vec::len), Some(1), "{told:?}");
-    assert_eq!(&asked.join().unwrap(), b"GET ");
+    opened(browser, folder, &open);
+    complained(browser, "nobody is not defined");
+    assert_eq!(asked(browser), [address]);
+    assert_eq!(&answered.join().unwrap(), b"GET ");
 }

@@ -322,14 +322,11 @@ pub unsafe extern "C" fn g2d_embed_films(
     capacity: usize,
 ) -> g2d_status {
     // SAFETY: as this function demands of its caller.
-    call(|| unsafe {
-        with(session, |session| {
-            room("embeddings", embeddings, capacity, product(films, session.config().projection_dim)?)?;
-            let pixels = slice("pixels", pixels, product(films, plane(session))?)?;
-            fill(embeddings, &session.embed_films(pixels)?);
-            Ok(())
+    unsafe {
+        embedded(session, films, embeddings, capacity, |session| {
+            Ok(session.embed_films(slice("pixels", pixels, product(films, plane(session))?)?)?)
         })
-    })
+    }
 }
 
 /// Embeddings of texts, texts * dim numbers, each of length 1; longer texts are cut as in training.
@@ -347,15 +344,12 @@ pub unsafe extern "C" fn g2d_embed_texts(
     capacity: usize,
 ) -> g2d_status {
     // SAFETY: as this function demands of its caller.
-    call(|| unsafe {
-        with(session, |session| {
-            room("embeddings", embeddings, capacity, product(texts, session.config().projection_dim)?)?;
+    unsafe {
+        embedded(session, texts, embeddings, capacity, |session| {
             let sentences = slice("sentences", sentences, texts)?.iter().map(|&one| text("sentences", one));
-            let sentences: Vec<&str> = sentences.collect::<Result<_, _>>()?;
-            fill(embeddings, &session.embed_texts(&sentences)?);
-            Ok(())
+            Ok(session.embed_texts(&sentences.collect::<Result<Vec<&str>, _>>()?)?)
         })
-    })
+    }
 }
 
 /// The same of texts as tokens: all of them one behind the other, `count` tokens, and in `lengths` how many each text has.
@@ -374,11 +368,29 @@ pub unsafe extern "C" fn g2d_embed_tokens(
     capacity: usize,
 ) -> g2d_status {
     // SAFETY: as this function demands of its caller.
+    unsafe {
+        embedded(session, texts, embeddings, capacity, |session| {
+            Ok(session.embed_tokens(&cut(slice("tokens", tokens, count)?, slice("lengths", lengths, texts)?)?)?)
+        })
+    }
+}
+
+/// Puts embeddings of `count` films or texts where the caller wants them, if there is room.
+///
+/// # Safety
+/// `session` is null or a session; `embeddings` has room for `capacity` numbers, or is null.
+unsafe fn embedded(
+    session: *const g2d_session,
+    count: usize,
+    embeddings: *mut f32,
+    capacity: usize,
+    embed: impl FnOnce(&mut Session) -> Result<Vec<f32>, Failure>,
+) -> g2d_status {
+    // SAFETY: as this function demands of its caller; there is room for what was looked at.
     call(|| unsafe {
         with(session, |session| {
-            room("embeddings", embeddings, capacity, product(texts, session.config().projection_dim)?)?;
-            let texts = cut(slice("tokens", tokens, count)?, slice("lengths", lengths, texts)?)?;
-            fill(embeddings, &session.embed_tokens(&texts)?);
+            room("embeddings", embeddings, capacity, product(count, session.config().projection_dim)?)?;
+            fill(embeddings, &embed(session)?);
             Ok(())
         })
     })

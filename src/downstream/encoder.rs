@@ -17,7 +17,7 @@ use crate::train::reader::{Reader, finite};
 use crate::train::{Engine, Resources};
 
 /// Films or texts at a time.
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 /// Maps of the image encoder.
 pub const LEVELS: usize = 5;
 
@@ -63,11 +63,6 @@ impl Encoder {
     /// The model.
     pub fn config(&self) -> &Config {
         self.reader.config()
-    }
-
-    /// Whether there is a tokenizer for texts.
-    pub fn reads_texts(&self) -> bool {
-        self.words.tokenizer().is_some()
     }
 
     /// Cells along a side of the deepest map.
@@ -118,9 +113,7 @@ impl Encoder {
     /// # Errors
     /// If there is no text tower, or a prompt is empty or longer than the model takes.
     pub fn prompts<T: AsRef<str>>(&mut self, prompts: &[T]) -> Result<Vec<f32>, Error> {
-        let tokens: Vec<Vec<i32>> =
-            prompts.iter().map(|prompt| self.words.prompt(prompt.as_ref())).collect::<Result<_, _>>()?;
-        self.reader.texts(&mut self.engine, &tokens)
+        self.reader.texts(&mut self.engine, &self.words.prompts(prompts)?)
     }
 
     /// Embeddings [reports, projection_dim] of reports, each of length 1; longer ones are cut as in training.
@@ -128,9 +121,7 @@ impl Encoder {
     /// # Errors
     /// If there is no text tower.
     pub fn reports<T: AsRef<str>>(&mut self, reports: &[T]) -> Result<Vec<f32>, Error> {
-        let tokens: Vec<Vec<i32>> =
-            reports.iter().map(|report| self.words.report(report.as_ref())).collect::<Result<_, _>>()?;
-        self.reader.texts(&mut self.engine, &tokens)
+        self.reader.texts(&mut self.engine, &self.words.reports(reports)?)
     }
 }
 

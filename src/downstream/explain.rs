@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::encoder::Encoder;
-use super::metrics::Undefined;
+use super::encoder::BATCH;
 use super::metrics::grid::Grid;
 use super::subject::{Part, Subject};
 use super::values::{Values, cosines};
+use super::words::Words;
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source};
 use crate::model::config::{Config, DecoderObjective, MaskAggregation, MaskUpsample};
 use crate::model::g2d;
 use crate::program::Checked;
+use crate::train::reader::{Texts, finite};
 use crate::train::session::Films;
 use crate::train::{Engine, Resources};
 
@@ -64,20 +65,12 @@ pub struct Explanation {
     pub numbers: Numbers,
 }
 
-/// A model that explains one film after the other.
+/// A model that explains one film after the other, and embeds texts if it was opened to.
 pub struct Explainer {
     engine: Engine,
     plan: Arc<Checked>,
+    texts: Option<(Texts, Words)>,
     config: Config,
-}
-
-/// A text and its embedding `[projection_dim]`, of length 1.
-#[derive(Clone, Copy, Debug)]
-pub struct Phrase<'a> {
-    /// The text.
-    pub text: &'a str,
-    /// What [`Encoder::prompts`] made of it.
-    pub embedding: &'a [f32],
 }
 
 /// Explains a film of gray values [side, side] at the model's size and, if a text is given, where the text is true on it.
@@ -85,27 +78,34 @@ pub struct Phrase<'a> {
 /// # Errors
 /// If weights or text do not fit.
 pub fn explain(subject: &Subject, on: &Resources, pixels: &[u8], text: Option<&str>) -> Result<Explanation, Error> {
-    let mut explainer = Explainer::open(subject, on)?;
-    let Some(text) = text else { return explainer.explain(pixels, None) };
-    subject.needs("--text", &[Part::Text])?;
-    let embedding = Encoder::open(subject, on)?.prompts(&[text])?;
-    explainer.explain(pixels, Some(Phrase { text, embedding: &embedding }))
+    if text.is_some() {
+        subject.needs("--text", &[Part::Text])?;
+    }
+    Explainer::open(subject, on, text.is_some())?.explain(pixels, text)
 }
 
 impl Explainer {
-    /// The model of `subject` on one film at a time.
+    /// The model of `subject` on one film at a time, and `with_texts` its text tower.
     ///
     /// # Errors
-    /// If the weights lack what makes an embedding of a film, or do not fit.
-    pub fn open(subject: &Subject, on: &Resources) -> Result<Self, Error> {
+    /// If the weights lack what makes an embedding of a film or a text, or they or the tokenizer do not fit.
+    pub fn open(subject: &Subject, on: &Resources, with_texts: bool) -> Result<Self, Error> {
         subject.needs("explain", &[Part::Encoder, Part::ImageProjection])?;
         let decoder_objective =
             if subject.has(Part::Decoder) { subject.config.decoder_objective } else { DecoderObjective::None };
         let config = Config { decoder_objective, ..subject.config.clone() };
         let shapes = Shapes { batch: 1, text_len: 2, source: Source::Numbers };
         let program = g2d::record_explain(&config, &shapes)?.finish();
-        let (engine, plans) = subject.engine(on, program.clone(), vec![program])?;
-        Ok(Self { engine, plan: plans[0].clone(), config })
+        if !with_texts {
+            let (engine, plans) = subject.engine(on, program.clone(), vec![program])?;
+            return Ok(Self { engine, plan: plans[0].clone(), texts: None, config });
+        }
+        let shapes = Shapes { batch: BATCH, text_len: subject.text_length, ..shapes };
+        let texts = g2d::record_texts(&config, &shapes)?.finish();
+        let whole = g2d::record_evaluate(&config, &shapes)?.finish();
+        let (engine, plans) = subject.engine(on, whole, vec![program, texts])?;
+        let texts = (Texts::of(plans[1].clone(), &config, &shapes), Words::of(subject)?);
+        Ok(Self { engine, plan: plans[0].clone(), texts: Some(texts), config })
     }
 
     /// The model.
@@ -113,11 +113,42 @@ impl Explainer {
         &self.config
     }
 
+    /// Whether it was opened with its text tower.
+    pub fn takes_texts(&self) -> bool {
+        self.texts.is_some()
+    }
+
+    /// Embeddings [texts, projection_dim], each of length 1, of texts that `tokens` makes tokens of.
+    fn embedded(&mut self, tokens: impl FnOnce(&Words) -> Result<Vec<Vec<i32>>, Error>) -> Result<Vec<f32>, Error> {
+        let Some((tower, words)) = &self.texts else {
+            return Err(Error::Usage("these weights have no text tower: ask without a phrase".into()));
+        };
+        tower.embed(&mut self.engine, &tokens(words)?)
+    }
+
+    /// Embeddings [texts, projection_dim] of prompts, each of length 1.
+    ///
+    /// # Errors
+    /// If it has no text tower, or a prompt is empty or longer than the model takes.
+    pub fn prompts<T: AsRef<str>>(&mut self, prompts: &[T]) -> Result<Vec<f32>, Error> {
+        self.embedded(|words| words.prompts(prompts))
+    }
+
+    /// The same of reports; longer ones are cut as in training.
+    ///
+    /// # Errors
+    /// If it has no text tower.
+    pub fn reports<T: AsRef<str>>(&mut self, reports: &[T]) -> Result<Vec<f32>, Error> {
+        self.embedded(|words| words.reports(reports))
+    }
+
     /// Explains a film of gray values [side, side] at the model's size and, if a phrase is given, where it is true on it.
     ///
     /// # Errors
-    /// If the film or the phrase are of another size, or the device refuses.
-    pub fn explain(&mut self, pixels: &[u8], phrase: Option<Phrase<'_>>) -> Result<Explanation, Error> {
+    /// If the film is of another size, the phrase is none that the model takes, what they become is not finite, or the device
+    /// refuses.
+    pub fn explain(&mut self, pixels: &[u8], phrase: Option<&str>) -> Result<Explanation, Error> {
+        let phrase = phrase.map(|text| Ok::<_, Error>((text, self.prompts(&[text])?))).transpose()?;
         let film: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
         Films::Numbers(&film).write(&mut self.engine, &self.plan)?;
         self.engine.replay(&self.plan)?;
@@ -147,9 +178,9 @@ impl Explainer {
             logits.map(|logits| logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect());
         stages.extend(predicted.clone().map(|predicted| stage("predicted mask".into(), predicted, true)));
         let mut similarity = None;
-        if let Some(phrase) = phrase {
-            let (map, cosine) = self.grounded(phrase.embedding)?;
-            stages.push(stage(format!("\"{}\"", phrase.text), warm(&map, true)?, true));
+        if let Some((text, embedding)) = phrase {
+            let (map, cosine) = self.grounded(&embedding)?;
+            stages.push(stage(format!("\"{text}\""), warm(&map, true)?, true));
             similarity = Some(cosine);
         }
         let maps = Maps {
@@ -167,13 +198,15 @@ impl Explainer {
     /// The embedding `[projection_dim]` of the film that was explained last, not normalised.
     ///
     /// # Errors
-    /// If the device refuses.
+    /// If it is not finite, or the device refuses.
     pub fn embedding(&self) -> Result<Vec<f64>, Error> {
         Ok(self.read("out.image_embedding")?.unwrap_or_default())
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<f64>>, Error> {
-        self.engine.output(&self.plan, name)
+        let numbers = self.engine.output(&self.plan, name)?;
+        finite("this film", numbers.as_deref().unwrap_or_default())?;
+        Ok(numbers)
     }
 
     /// Cosine of each cell, as the pool would make it, with a text, and of the film's embedding with it.
@@ -234,7 +267,7 @@ impl Maps<'_> {
 fn warm(grid: &[f64], cells: usize, side: usize, blended: bool) -> Result<Vec<f64>, Error> {
     let grown = Grid::new(grid.to_vec(), cells, cells)
         .and_then(|grid| if blended { grid.bilinear(side, side) } else { grid.nearest(side, side) })
-        .map_err(|why: Undefined| Error::Usage(format!("the attention map cannot be shown: {why}")))?;
+        .map_err(|why| Error::Usage(format!("the attention map cannot be shown: {why}")))?;
     let ends = |pick: fn(f64, f64) -> f64| grown.values().iter().copied().reduce(pick).unwrap_or(0.0);
     let (low, high) = (ends(f64::min), ends(f64::max));
     let scale = if high > low { 1.0 / (high - low) } else { 0.0 };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::encoder::{Encoder, normalise};
+use super::encoder::normalise;
 use crate::error::Error;
 
 /// Templates for a class without sentences of its own; `{}` stands for its name in lower case. Each side is an ensemble:
@@ -56,17 +56,18 @@ pub struct Sides {
 }
 
 impl Sides {
-    /// What the text tower makes of them.
+    /// What the text tower makes of them: `embed` gives embeddings [sentences, projection_dim], each of length 1.
     ///
     /// # Errors
-    /// As [`Encoder::prompts`].
-    pub fn of(encoder: &mut Encoder, prompts: &Prompts) -> Result<Self, Error> {
-        let width = encoder.config().projection_dim;
+    /// Those of `embed`.
+    pub fn of(prompts: &Prompts, mut embed: impl FnMut(&[String]) -> Result<Vec<f32>, Error>) -> Result<Self, Error> {
         let mut mean = |sentences: &[String]| -> Result<Vec<f32>, Error> {
-            let mut sum = vec![0.0; width];
-            for row in encoder.prompts(sentences)?.chunks_exact(width) {
+            let rows = embed(sentences)?;
+            let mut sum = vec![0.0; rows.len() / sentences.len()];
+            for row in rows.chunks_exact(sum.len()) {
                 sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += number);
             }
+            let width = sum.len();
             normalise(&mut sum, width);
             Ok(sum)
         };

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use super::cohort::Cohort;
-use super::encoder::{Encoder, normalise};
-use super::explain::{Explainer, Explanation, Phrase};
+use super::encoder::normalise;
+use super::explain::{Explainer, Explanation};
 use super::prompts::{Prompts, Sides, scores};
 use super::subject::{Part, Subject};
 use crate::data::Dataset;
@@ -75,7 +75,6 @@ struct Reports {
 /// See the [module](self).
 pub struct Viewer {
     explainer: Explainer,
-    encoder: Option<Encoder>,
     findings: Vec<String>,
     /// Of each finding.
     sides: Vec<Sides>,
@@ -96,38 +95,35 @@ impl Viewer {
         progress: &dyn Fn(usize, usize),
         cancelled: &AtomicBool,
     ) -> Result<Self, Error> {
-        let explainer = Explainer::open(subject, on)?;
         if data.is_some() {
             subject.needs("a search among reports", &[Part::Text])?;
         }
-        let mut encoder = subject.has(Part::Text).then(|| Encoder::open(subject, on)).transpose()?;
-        let mut notes = Vec::new();
         // A search among reports says itself that it needs the tokenizer.
-        if data.is_none() && encoder.as_ref().is_some_and(|encoder| !encoder.reads_texts()) {
-            let tokenizer = subject.tokenizer.display();
-            notes.push(format!("there is no {tokenizer}: neither phrases nor findings are asked for"));
-            encoder = None;
+        let with_texts = subject.has(Part::Text) && (data.is_some() || subject.tokenizer.exists());
+        let explainer = Explainer::open(subject, on, with_texts)?;
+        let mut viewer = Self { explainer, findings: Vec::new(), sides: Vec::new(), reports: None, notes: Vec::new() };
+        if !with_texts {
+            let missing = match subject.has(Part::Text) {
+                true => format!("there is no {}", subject.tokenizer.display()),
+                false => "these weights have no text tower".into(),
+            };
+            viewer.notes.push(format!("{missing}: neither phrases nor findings are asked for"));
+            return Ok(viewer);
         }
-        let mut classes: Vec<String> = FINDINGS.iter().map(|&name| name.to_owned()).collect();
-        if let Some(data) = &data {
-            classes = Cohort::of(data.clone())?.classes;
+        match data {
+            None => viewer.ask(FINDINGS.iter().map(|&name| name.to_owned()).collect())?,
+            Some(data) => {
+                viewer.ask(Cohort::of(data.clone())?.classes)?;
+                viewer.reports = Some(Reports::read(data, &mut viewer.explainer, progress, cancelled)?);
+            }
         }
-        let mut viewer =
-            Self { explainer, encoder: None, findings: Vec::new(), sides: Vec::new(), reports: None, notes };
-        if let Some(encoder) = &mut encoder {
-            viewer.ask(encoder, classes)?;
-        }
-        viewer.reports = match (data, &mut encoder) {
-            (Some(data), Some(encoder)) => Some(Reports::read(data, encoder, progress, cancelled)?),
-            _ => None,
-        };
-        Ok(Self { encoder, ..viewer })
+        Ok(viewer)
     }
 
     /// Embeds the prompts of findings.
-    fn ask(&mut self, encoder: &mut Encoder, findings: Vec<String>) -> Result<(), Error> {
+    fn ask(&mut self, findings: Vec<String>) -> Result<(), Error> {
         for finding in findings {
-            match Sides::of(encoder, &Prompts::of(&finding)) {
+            match Sides::of(&Prompts::of(&finding), |sentences| self.explainer.prompts(sentences)) {
                 Ok(sides) => {
                     self.findings.push(finding);
                     self.sides.push(sides);
@@ -147,7 +143,7 @@ impl Viewer {
 
     /// Whether a phrase may be given.
     pub fn takes_phrases(&self) -> bool {
-        self.encoder.is_some()
+        self.explainer.takes_texts()
     }
 
     /// Findings that are scored.
@@ -168,17 +164,9 @@ impl Viewer {
     /// What the model makes of a film of gray values [side, side] and a phrase.
     ///
     /// # Errors
-    /// If the phrase has no word, is longer than the model takes, or there is no text tower.
+    /// As [`Explainer::explain`], or if a report that was read at the start cannot be read any more.
     pub fn view(&mut self, pixels: &[u8], text: Option<&str>) -> Result<View, Error> {
-        let embedding = match (text, &mut self.encoder) {
-            (None, _) => None,
-            (Some(text), Some(encoder)) => Some((text, encoder.prompts(&[text])?)),
-            (Some(_), None) => {
-                return Err(Error::Usage("these weights have no text tower: ask without a phrase".into()));
-            }
-        };
-        let phrase = embedding.as_ref().map(|(text, embedding)| Phrase { text, embedding });
-        let explanation = self.explainer.explain(pixels, phrase)?;
+        let explanation = self.explainer.explain(pixels, text)?;
         let film: Vec<f32> = self.explainer.embedding()?.into_iter().map(|number| number as f32).collect();
         let scored = self.findings.iter().cloned().zip(scores(&film, &self.sides));
         let findings = scored.map(|(name, score)| Finding { name, score }).collect();
@@ -188,10 +176,10 @@ impl Viewer {
 }
 
 impl Reports {
-    /// Embeds every text of a data set once.
+    /// Embeds every distinct text of a data set, once for all films that will be looked at.
     fn read(
         dataset: Arc<Dataset>,
-        encoder: &mut Encoder,
+        explainer: &mut Explainer,
         progress: &dyn Fn(usize, usize),
         cancelled: &AtomicBool,
     ) -> Result<Self, Error> {
@@ -210,7 +198,7 @@ impl Reports {
                     texts.push(text);
                 }
             }
-            rows.extend(encoder.reports(&texts)?);
+            rows.extend(explainer.reports(&texts)?);
         }
         if samples.is_empty() {
             let folder = dataset.folder().display();

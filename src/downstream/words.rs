@@ -53,6 +53,22 @@ impl Words {
         self.tokenizer.as_ref().ok()
     }
 
+    /// Tokens of each of some prompts.
+    ///
+    /// # Errors
+    /// As [`Words::prompt`].
+    pub fn prompts<T: AsRef<str>>(&self, prompts: &[T]) -> Result<Vec<Vec<i32>>, Error> {
+        prompts.iter().map(|prompt| self.prompt(prompt.as_ref())).collect()
+    }
+
+    /// Tokens of each of some reports.
+    ///
+    /// # Errors
+    /// As [`Words::report`].
+    pub fn reports<T: AsRef<str>>(&self, reports: &[T]) -> Result<Vec<Vec<i32>>, Error> {
+        reports.iter().map(|report| self.report(report.as_ref())).collect()
+    }
+
     /// Tokens of a prompt.
     ///
     /// # Errors

@@ -79,7 +79,8 @@ impl Table {
         };
         let (mut table, mut line) = (Self::default(), Vec::new());
         while reader.read_until(b'\n', &mut line).map_err(Error::io(&path))? > 0 {
-            match Line::parse(&line) {
+            // A line without an end is still being written, or was cut off; the event file leaves it out too.
+            match Line::parse(&line).filter(|_| line.ends_with(b"\n")) {
                 Some(line) => table.add(line),
                 None => table.unreadable += 1,
             }

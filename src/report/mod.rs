@@ -25,10 +25,13 @@ pub const PAGE: &str = "report.html";
 /// The folder of event files, within a run's.
 pub const EVENTS: &str = "tensorboard";
 
-/// Keeps page, pictures and event files of a run up to date while it is told of it.
+/// Keeps page, pictures and event files of a run up to date while it is told of it. What cannot be written now is tried again
+/// with the next validation, and keeps none of the others from being written.
 pub struct Reporter {
     folder: PathBuf,
     /// Nothing is written before the run has begun.
+    begun: bool,
+    /// None where it could not be written: what lies there may end in half a record, and a new one is made.
     events: Option<EventFile>,
     /// Steps of its validations.
     validations: Vec<u64>,
@@ -37,29 +40,34 @@ pub struct Reporter {
 impl Reporter {
     /// For the run in `folder`.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), events: None, validations: Vec::new() }
+        Self { folder: folder.to_owned(), begun: false, events: None, validations: Vec::new() }
     }
 
-    /// Takes in what happened. It has to be told of everything, in order.
+    /// Takes in what happened. It has to be told of everything, in order, also behind an error.
     ///
     /// # Errors
-    /// If a file cannot be read or written.
+    /// If a file cannot be read or written: the first of them.
     pub fn observe(&mut self, event: &Event<'_>) -> Result<(), Error> {
         match event {
             Event::Started(_) => {
-                self.events = Some(EventFile::remake(&self.folder)?);
-                self.validations = Table::read(&self.folder)?.validations;
-                page::write(&self.folder).map(drop)
+                self.begun = true;
+                let known = Table::read(&self.folder).map(|table| self.validations = table.validations);
+                first_error([known, self.remade(), self.page()])
             }
-            Event::Step(_) => self.extend(),
+            Event::Step(_) => {
+                self.events.as_mut().map_or(Ok(()), EventFile::extend).inspect_err(|_| self.events = None)
+            }
             &Event::Validated(step, _, films) => {
                 self.validations.push(step);
-                gallery::save(&self.folder, &self.validations, films)?;
-                self.extend()?;
-                page::write(&self.folder).map(drop)
+                let pictures = gallery::save(&self.folder, &self.validations, films);
+                let events = match &mut self.events {
+                    Some(events) => events.extend().inspect_err(|_| self.events = None),
+                    None => self.remade(),
+                };
+                first_error([pictures, events, self.page()])
             }
             // A run that is not validated has its page rewritten now and then all the same.
-            Event::Saved(_) if self.validations.is_empty() => page::write(&self.folder).map(drop),
+            Event::Saved(_) if self.validations.is_empty() => self.page(),
             _ => Ok(()),
         }
     }
@@ -69,12 +77,21 @@ impl Reporter {
     /// # Errors
     /// If a file cannot be read or written.
     pub fn finish(&self) -> Result<Option<PathBuf>, Error> {
-        self.events.is_some().then(|| page::write(&self.folder).map(|_| self.folder.join(PAGE))).transpose()
+        self.begun.then(|| self.page().map(|()| self.folder.join(PAGE))).transpose()
     }
 
-    fn extend(&mut self) -> Result<(), Error> {
-        self.events.as_mut().map_or(Ok(()), EventFile::extend)
+    fn page(&self) -> Result<(), Error> {
+        page::write(&self.folder).map(drop)
     }
+
+    fn remade(&mut self) -> Result<(), Error> {
+        self.events = Some(EventFile::remake(&self.folder)?);
+        Ok(())
+    }
+}
+
+fn first_error(all: [Result<(), Error>; 3]) -> Result<(), Error> {
+    all.into_iter().collect()
 }
 
 /// What a page shows.

@@ -31,8 +31,10 @@ const LETTERS: usize = 300;
 pub fn write(folder: &Path) -> Result<Shown, Error> {
     let table = Table::read(folder)?;
     let (kept, mut notes) = gallery::load(folder, &table.validations);
-    if table.unreadable > 0 {
-        notes.push(format!("{METRICS}: {} lines cannot be read and are left out", table.unreadable));
+    match table.unreadable {
+        0 => {}
+        1 => notes.push(format!("{METRICS}: 1 line cannot be read and is left out")),
+        lines => notes.push(format!("{METRICS}: {lines} lines cannot be read and are left out")),
     }
     let [config, manifest] = [CONFIG, MANIFEST].map(|name| {
         let text = fs::read(folder.join(name)).map_err(|error| error.to_string());

@@ -16,8 +16,16 @@ use crate::program::{Checked, Program};
 #[derive(Clone, Debug)]
 pub struct Reader {
     films: Arc<Checked>,
-    texts: Option<Arc<Checked>>,
+    texts: Option<Texts>,
     masks: Option<Arc<Checked>>,
+    config: Config,
+    shapes: Shapes,
+}
+
+/// The text tower in use.
+#[derive(Clone, Debug)]
+pub struct Texts {
+    plan: Arc<Checked>,
     config: Config,
     shapes: Shapes,
 }
@@ -43,6 +51,7 @@ impl Reader {
         let mut plans = plans.into_iter();
         let Some(films) = plans.next() else { unreachable!("films always have a plan") };
         let texts = if texts { plans.next() } else { None };
+        let texts = texts.map(|plan| Texts::of(plan, config, shapes));
         Self { films, texts, masks: plans.next(), config: config.clone(), shapes: *shapes }
     }
 
@@ -109,14 +118,29 @@ impl Reader {
         Ok(found)
     }
 
+    /// As [`Texts::embed`].
+    ///
+    /// # Errors
+    /// As there, or if there is no text tower.
+    pub fn texts<T: AsRef<[i32]>>(&self, engine: &mut Engine, texts: &[T]) -> Result<Vec<f32>, Error> {
+        let Some(tower) = &self.texts else {
+            return Err(Error::Usage("these weights have no text tower: texts cannot be embedded".into()));
+        };
+        tower.embed(engine, texts)
+    }
+}
+
+impl Texts {
+    /// Of the plan of [`g2d::record_texts`] for a batch of these extents.
+    pub fn of(plan: Arc<Checked>, config: &Config, shapes: &Shapes) -> Self {
+        Self { plan, config: config.clone(), shapes: *shapes }
+    }
+
     /// Embeddings [texts, projection_dim], each of length 1, of texts as tokens.
     ///
     /// # Errors
-    /// If there is no text tower, a text is empty, too long or of another vocabulary, or the device refuses.
-    pub fn texts<T: AsRef<[i32]>>(&self, engine: &mut Engine, texts: &[T]) -> Result<Vec<f32>, Error> {
-        let Some(plan) = &self.texts else {
-            return Err(Error::Usage("these weights have no text tower: texts cannot be embedded".into()));
-        };
+    /// If a text is empty, too long or of another vocabulary, an embedding is not finite, or the device refuses.
+    pub fn embed<T: AsRef<[i32]>>(&self, engine: &mut Engine, texts: &[T]) -> Result<Vec<f32>, Error> {
         let Shapes { batch, text_len, .. } = self.shapes;
         let mut found = Vec::new();
         for part in texts.chunks(batch) {
@@ -126,9 +150,9 @@ impl Reader {
                 tokens.extend_from_slice(text);
                 lengths.push(text.len());
             }
-            engine.write_texts(plan, &TextBatch::pack(&tokens, &lengths, text_len, &self.config)?)?;
-            engine.replay(plan)?;
-            let numbers = engine.output(plan, "out.text_embedding")?.unwrap_or_default();
+            engine.write_texts(&self.plan, &TextBatch::pack(&tokens, &lengths, text_len, &self.config)?)?;
+            engine.replay(&self.plan)?;
+            let numbers = engine.output(&self.plan, "out.text_embedding")?.unwrap_or_default();
             let rows = numbers.len() / batch * part.len();
             found.extend(numbers[..rows].iter().map(|&number| number as f32));
         }
@@ -150,9 +174,9 @@ pub fn normalise(rows: &mut [f32], width: usize) {
 ///
 /// # Errors
 /// If one is not.
-pub fn finite(what: &str, numbers: &[f32]) -> Result<(), Error> {
-    if numbers.iter().all(|number| number.is_finite()) {
-        return Ok(());
+pub fn finite<T: Copy + Into<f64>>(what: &str, numbers: &[T]) -> Result<(), Error> {
+    match numbers.iter().all(|&number| number.into().is_finite()) {
+        true => Ok(()),
+        false => Err(Error::Unusable { what: what.into() }),
     }
-    Err(Error::Usage(format!("{what} became a number that is not finite: these weights cannot be evaluated")))
 }

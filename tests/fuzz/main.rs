@@ -1,8 +1,8 @@
 //! Bytes of every kind for everything that reads files: valid files are mutated (bits, bytes, lengths, cuts, splices)
 //! by seeded random numbers. Nothing may panic or take memory without bound.
 //!
-//! `G2D_FUZZ_SECONDS=60 cargo test --release --test fuzz` takes so long for each target; the default is short. Seeds, and what
-//! was found, lie in `tests/corpus/TARGET/`: read first, then mutated. `G2D_BLESS=1` writes small valid files there.
+//! `G2D_FUZZ_SECONDS=60 cargo test --release --test fuzz` takes so long for each target; the default is short. With
+//! `G2D_FUZZ_COUNTS=FILE` (`common/counts.rs`) runs add up and none repeats another's inputs. Seeds, and what was found, lie in `tests/corpus/TARGET/`: read first, then mutated. `G2D_BLESS=1` writes small valid files there.
 #![cfg(feature = "cli")]
 #![allow(unsafe_code)] // the allocator that counts
 
@@ -20,6 +20,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use common::counts::{self, Counts};
 use common::films::{Png, cmyk_jpeg, interlaced_rows, rows};
 use common::ledger;
 use common::torch_files::{dict, file as torch_file, state_dict, view};
@@ -38,7 +39,7 @@ use g2d::train::config::RunConfig;
 use g2d::train::defaults::{self, Start};
 use g2d::train::metrics::MaskMemory;
 use g2d::train::{Options, Session, session};
-use mutate::mutated;
+use mutate::{Seeds, mutated};
 use serde_json::json;
 
 /// The system's allocator, which counts what is held.
@@ -102,33 +103,36 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
 /// Inputs of a target where no time is given.
 const INPUTS: u64 = 2000;
 
+/// Reads one input; whether it was taken for valid. A panic, too much memory and too long a time end the test, and the input
+/// is kept.
+fn fed(target: &str, name: &str, bytes: &[u8], read: &mut impl FnMut(&[u8]) -> bool) -> bool {
+    MOST.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
+    let before = HELD.load(Ordering::Relaxed);
+    let start = Instant::now();
+    let read = catch_unwind(AssertUnwindSafe(|| read(bytes)));
+    let (took, most) = (start.elapsed(), MOST.load(Ordering::Relaxed).saturating_sub(before));
+    let slow = took > Duration::from_secs(120);
+    if read.is_err() || most > LIMIT || slow {
+        let kept =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}-{}", blake3::hash(bytes).to_hex()));
+        fs::write(&kept, bytes).unwrap();
+        let what = if read.is_err() { "a panic".into() } else { format!("{} MB in {took:?}", most >> 20) };
+        panic!("{target}, {name}: {what}; the input is kept as {}", kept.display());
+    }
+    read.unwrap_or(false)
+}
+
 /// Feeds the corpus, the valid files, then mutations of all of these, until the time is over.
 fn fuzz(target: &str, mut seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> bool) {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let seconds =
-        std::env::var("G2D_FUZZ_SECONDS").ok().map(|text| text.parse().expect("G2D_FUZZ_SECONDS is a number"));
-    let time = Duration::from_secs_f64(seconds.unwrap_or(2.0));
     let known = corpus(target);
-    let mut feed = |bytes: &[u8], name: &str| {
-        MOST.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
-        let before = HELD.load(Ordering::Relaxed);
-        let start = Instant::now();
-        let read = catch_unwind(AssertUnwindSafe(|| read(bytes)));
-        let (took, most) = (start.elapsed(), MOST.load(Ordering::Relaxed).saturating_sub(before));
-        let slow = took > Duration::from_secs(120);
-        if read.is_err() || most > LIMIT || slow {
-            let kept =
-                Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}-{}", blake3::hash(bytes).to_hex()));
-            fs::write(&kept, bytes).unwrap();
-            let what = if read.is_err() { "a panic".into() } else { format!("{} MB in {took:?}", most >> 20) };
-            panic!("{target}, {name}: {what}; the input is kept as {}", kept.display());
-        }
-        read.unwrap_or(false)
-    };
-    let mut taken = known.iter().filter(|(path, bytes)| feed(bytes, path)).count();
-    let valid = seeds.iter().enumerate().filter(|(number, seed)| feed(seed, &format!("seed {number}"))).count();
-    assert!(valid == seeds.len(), "{target}: {valid} of {} valid files are taken for valid", seeds.len());
-    taken += valid;
+    for (path, bytes) in &known {
+        fed(target, path, bytes, &mut read);
+    }
+    for (number, seed) in seeds.iter().enumerate() {
+        let name = format!("seed {number}");
+        assert!(fed(target, &name, seed, &mut read), "{target}, {name}: a valid file is not taken for valid");
+    }
     if std::env::var_os("G2D_BLESS").is_some() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
         fs::create_dir_all(&folder).unwrap();
@@ -139,24 +143,36 @@ fn fuzz(target: &str, mut seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> bo
         }
     }
     seeds.extend(known.iter().map(|(_, bytes)| bytes.clone()));
-    let (start, mut inputs) = (Instant::now(), 0);
+    let seeds = Seeds::of(seeds);
+    let (start, asked, mut counts) = (Instant::now(), counts::seconds(), Counts::of(target));
     // Without a time that was asked for, the same inputs on every machine, or the first of them on a slow one.
-    let most = if seconds.is_some() { u64::MAX } else { INPUTS };
-    while start.elapsed() < time && inputs < most {
-        let mut rng = Rng::new(u64::from_le_bytes(*b"fuzzing!"), 0, inputs);
-        taken += usize::from(feed(&mutated(&mut rng, &seeds), &format!("input {inputs}")));
-        inputs += 1;
+    let (time, most) = (Duration::from_secs_f64(asked.unwrap_or(2.0)), asked.map_or(INPUTS, |_| u64::MAX));
+    while start.elapsed() < time && counts.inputs < most {
+        let mut rng = Rng::new(u64::from_le_bytes(*b"fuzzing!"), counts.seed, counts.next);
+        let name = format!("input {} of seed {}", counts.next, counts.seed);
+        counts.add(fed(target, &name, &mutated(&mut rng, &seeds), &mut read));
     }
-    let what = format!("{target}: {inputs} inputs, {taken} of them still valid, {} of the corpus", known.len());
-    ledger::ran("fuzz", what);
+    counts.write();
+    let Counts { inputs, valid, .. } = counts;
+    ledger::ran(
+        "fuzz",
+        format!("{target}: {inputs} inputs, {valid} of them still valid, {} of the corpus", known.len()),
+    );
 }
 
 /// An empty folder of one test's own.
 fn empty(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz").join(name);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{}", counts::stream())).join(name);
     let _ = fs::remove_dir_all(&path);
     fs::create_dir_all(&path).unwrap();
     path
+}
+
+/// Puts an input where it is read. Not over the last one, which may be mapped; and file systems that guard against files that
+/// are cut off wait for the disk then.
+fn put(path: &Path, bytes: &[u8]) {
+    let _ = fs::remove_file(path);
+    fs::write(path, bytes).unwrap();
 }
 
 fn picture(x: usize, y: usize) -> u8 {
@@ -171,7 +187,6 @@ fn encoded(format: image::ImageFormat, image: &image::DynamicImage) -> Vec<u8> {
 
 #[test]
 fn images() {
-    let path = empty("images").join("film");
     let gray = image::GrayImage::from_fn(33, 25, |x, y| image::Luma([picture(x as usize, y as usize)]));
     let gray = image::DynamicImage::from(gray);
     let (plain, woven) = (rows(20, 20, picture), interlaced_rows(20, 20, picture));
@@ -189,8 +204,8 @@ fn images() {
         Png { colour: 3, chunks: vec![palette, (*b"tRNS", vec![9; 40])], ..Png::gray(20, 20, 8, &plain) }.bytes(),
     );
     fuzz("image", seeds, |bytes| {
-        fs::write(&path, bytes).unwrap();
-        let Ok(film) = decode::film(&path) else { return false };
+        let film = decode::Source::of_bytes(bytes.to_vec()).and_then(decode::Source::decode);
+        let Ok(film) = film else { return false };
         for resize in [Resize::Fit, Resize::Stretch, Resize::Official] {
             let _ = prepare(film.clone(), 32, resize);
         }
@@ -201,15 +216,11 @@ fn images() {
 /// Files of every kind that `dicom.rs` holds against pydicom.
 #[test]
 fn dicom() {
-    let path = empty("dicom").join("film.dcm");
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dicom");
     let files = fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> = files.filter(|path| path.extension() == Some("dcm".as_ref())).collect();
     files.sort();
-    let read = |bytes: &[u8]| {
-        fs::write(&path, bytes).unwrap();
-        decode::film(&path).is_ok()
-    };
+    let read = |bytes: &[u8]| decode::Source::of_bytes(bytes.to_vec()).and_then(decode::Source::decode).is_ok();
     let seeds: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).unwrap()).filter(|bytes| read(bytes)).collect();
     assert!(seeds.len() >= 28, "{} films", seeds.len());
     fuzz("dicom", seeds, read);
@@ -220,7 +231,7 @@ fn tables() {
     let folder = empty("tables");
     let path = folder.join("pairs.csv");
     let read = |bytes: &[u8]| {
-        fs::write(&path, bytes).unwrap();
+        put(&path, bytes);
         let boxes = pairs::read_boxes(&path).is_ok();
         let table = PairsTable::open(&path, None).unwrap();
         let survey =
@@ -260,7 +271,7 @@ fn tokenizers() {
         "model": {"type": "Unigram", "unk_id": 1, "byte_fallback": false, "vocab": [["[PAD]", 0.0], ["[UNK]", 0.0], ["[CLS]", 0.0], ["[SEP]", 0.0], ["he", -1.5], ["a", -2.0]]}});
     let seeds = [pieces.to_owned(), wordpiece, bpe.to_string(), unigram.to_string()].map(String::into_bytes).to_vec();
     fuzz("tokenizer", seeds, |bytes| {
-        fs::write(&path, bytes).unwrap();
+        put(&path, bytes);
         let Ok(tokenizer) = Tokenizer::load(&path, bytes.len() % 2 == 0) else { return false };
         for text in ["Hearts, no heart.\n\u{df}\u{301} \u{4eac}", ""] {
             // A text that cannot be encoded is an error; ids that are not in the vocabulary are not.
@@ -272,21 +283,24 @@ fn tokenizers() {
     });
 }
 
-fn micro() -> Session {
-    Session::open(Options { threads: 1, ..Options::new(Config::preset("micro").unwrap(), 2, 8) }).unwrap()
+/// A session with the fewest weights: they are written and read for every input.
+fn smallest() -> Session {
+    let micro = Config::preset("micro").unwrap();
+    let config = Config { resnet_width: 1, decoder_channels: vec![2; 5], text_layers: 1, ..micro };
+    Session::open(Options { threads: 1, ..Options::new(config, 2, 8) }).unwrap()
 }
 
 #[test]
 fn safetensors() {
     let folder = empty("safetensors");
-    let session = micro();
+    let session = smallest();
     let program: &Program = session.program();
     let path = folder.join("w.safetensors");
     session.save_weights(&path).unwrap();
     let wanted = names::weights(program);
     let seed = fs::read(&path).unwrap();
     fuzz("safetensors", vec![seed], |bytes| {
-        fs::write(&path, bytes).unwrap();
+        put(&path, bytes);
         weights::load(&path, program, &wanted, weights::Others::Refused).is_ok()
     });
 }
@@ -298,7 +312,7 @@ fn torch_files_and_graphs() {
     let tensor = |name: &str, shape: &[usize]| (name.to_owned(), shape.to_vec(), vec![0.5; shape.iter().product()]);
     let whole = state_dict(&[tensor("conv1.weight", &[2, 3, 1, 1]), tensor("bn1.bias", &[2])], "state_dict");
     let open = |bytes: &[u8]| {
-        fs::write(&path, bytes).unwrap();
+        put(&path, bytes);
         let Ok(file) = TensorFile::open(&path) else { return false };
         Contents::of(&file);
         true
@@ -338,9 +352,7 @@ fn shards() {
     let vocabulary = Dataset::open(&out).unwrap().vocab_size();
     let seed = fs::read(&shard).unwrap();
     fuzz("shard", vec![seed.clone()], |bytes| {
-        // A file in use is mapped: it is replaced, not written over.
-        fs::remove_file(&shard).unwrap();
-        fs::write(&shard, bytes).unwrap();
+        put(&shard, bytes);
         let Ok(shard) = Shard::open(&shard, vocabulary) else { return false };
         for position in 0..shard.len() {
             let _ = shard.record(position);
@@ -351,7 +363,7 @@ fn shards() {
     fs::write(&shard, seed).unwrap();
     let seed = fs::read(&manifest).unwrap();
     fuzz("dataset", vec![seed], |bytes| {
-        fs::write(&manifest, bytes).unwrap();
+        put(&manifest, bytes);
         Dataset::open(&out).is_ok()
     });
 }
@@ -360,8 +372,7 @@ fn shards() {
 #[test]
 fn checkpoints() {
     let folder = empty("checkpoints");
-    let config = Config { resnet_width: 1, decoder_channels: vec![2; 5], ..Config::preset("micro").unwrap() };
-    let mut session = Session::open(Options { threads: 1, ..Options::new(config, 2, 8) }).unwrap();
+    let mut session = smallest();
     let mut masks = MaskMemory::default();
     masks.update(&[3], &vec![1.0; 64 * 64], 64);
     let progress = folder::Progress { version: "0".into(), step: 3, data_digest: "d".into(), history: masks };
@@ -374,8 +385,8 @@ fn checkpoints() {
         let digest = lines.lines().find_map(|line| line.strip_suffix(&format!("  {file}"))).unwrap();
         let target = format!("checkpoint-{}", file.split('.').next().unwrap());
         fuzz(&target, vec![seed.clone()], |bytes| {
-            fs::write(&path, bytes).unwrap();
-            fs::write(&digests, lines.replace(digest, blake3::hash(bytes).to_hex().as_str())).unwrap();
+            put(&path, bytes);
+            put(&digests, lines.replace(digest, blake3::hash(bytes).to_hex().as_str()).as_bytes());
             folder::verify(&checkpoint).expect("the digests are right");
             let Ok(mut read) = session.load_checkpoint::<MaskMemory>(&checkpoint) else { return false };
             read.history.update(&[3, 4], &vec![0.5; 2 * 64 * 64], 64);
@@ -385,7 +396,7 @@ fn checkpoints() {
         fs::write(&digests, &lines).unwrap();
     }
     fuzz("checkpoint-digests", vec![lines.clone().into_bytes()], |bytes| {
-        fs::write(&digests, bytes).unwrap();
+        put(&digests, bytes);
         folder::verify(&checkpoint).is_ok()
     });
 }

@@ -92,17 +92,41 @@ fn with_other_cells(rng: &mut Rng, table: &str) -> Vec<u8> {
     rows.iter().map(|row| row.join(",")).collect::<Vec<_>>().join("\n").into_bytes()
 }
 
+/// Valid inputs, and what the text among them means, which is read once.
+pub struct Seeds {
+    bytes: Vec<Vec<u8>>,
+    meanings: Vec<Meaning>,
+}
+
+enum Meaning {
+    Json(serde_json::Value),
+    Table(String),
+    None,
+}
+
+impl Seeds {
+    /// Of these.
+    pub fn of(bytes: Vec<Vec<u8>>) -> Self {
+        let meaning = |seed: &Vec<u8>| match (serde_json::from_slice(seed), std::str::from_utf8(seed)) {
+            (Ok(json @ serde_json::Value::Object(_)), _) => Meaning::Json(json),
+            (_, Ok(table)) if table.contains(',') && table.contains('\n') => Meaning::Table(table.to_owned()),
+            _ => Meaning::None,
+        };
+        Self { meanings: bytes.iter().map(meaning).collect(), bytes }
+    }
+}
+
 /// A valid input with one to a few changes: among the bytes, or in what they mean.
-pub fn mutated(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
-    let seed = rng.pick(seeds);
+pub fn mutated(rng: &mut Rng, seeds: &Seeds) -> Vec<u8> {
+    let seed = rng.below(seeds.bytes.len());
     if rng.chance(0.5) {
-        match (serde_json::from_slice(seed), std::str::from_utf8(seed)) {
-            (Ok(json @ serde_json::Value::Object(_)), _) => return with_other_values(rng, json),
-            (_, Ok(table)) if table.contains(',') && table.contains('\n') => return with_other_cells(rng, table),
-            _ => {}
+        match &seeds.meanings[seed] {
+            Meaning::Json(json) => return with_other_values(rng, json.clone()),
+            Meaning::Table(table) => return with_other_cells(rng, table),
+            Meaning::None => {}
         }
     }
-    with_other_bytes(rng, seed.clone(), seeds)
+    with_other_bytes(rng, seeds.bytes[seed].clone(), &seeds.bytes)
 }
 
 fn with_other_bytes(rng: &mut Rng, mut bytes: Vec<u8>, seeds: &[Vec<u8>]) -> Vec<u8> {

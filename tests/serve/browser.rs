@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::answers::pixels;
-use super::chromium::{Chromium, INSTALL};
+use super::common::browser::{Chromium, INSTALL};
 use super::common::command::empty;
 use super::common::ledger;
 use super::{Server, film, films};

@@ -4,7 +4,6 @@
 
 mod answers;
 mod browser;
-mod chromium;
 #[path = "../common/mod.rs"]
 mod common;
 mod malformed;

@@ -1,7 +1,7 @@
 //! Requests of every kind: valid ones are mutated (bytes, cuts, splices, words of HTTP) by seeded random numbers. Behind each
 //! few the server has to answer a good one, as before.
 //!
-//! `G2D_FUZZ_SECONDS=60 cargo test --release --test serve malformed` takes so long; the default is short.
+//! `G2D_FUZZ_SECONDS=60 cargo test --release --test serve malformed` takes so long; the default is short. Counts: `common/counts.rs`.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use g2d::base::random::Rng;
 
+use super::common::counts::{self, Counts};
 use super::common::films::{Png, rows};
 use super::common::ledger;
 use super::{Answer, Server};
 
-/// Requests where no time is given, and how many go out between two good ones.
-const REQUESTS: u64 = 400;
-const ROUND: u64 = 40;
+/// Requests where no time is given, how many go out between two good ones, and how many at once: most of the time they wait.
+const REQUESTS: u64 = 600;
+const ROUND: u64 = 100;
+const AT_ONCE: usize = 32;
 /// How long a connection may be silent until it is given up: then it waits for the rest of a request.
 const SILENCE: Duration = Duration::from_millis(400);
 
@@ -122,34 +124,20 @@ fn sent(server: &Server, request: &[u8]) -> Option<u16> {
 
 #[test]
 fn malformed_requests_are_survived() {
-    let seconds =
-        std::env::var("G2D_FUZZ_SECONDS").ok().map(|text| text.parse().expect("G2D_FUZZ_SECONDS is a number"));
-    let (time, most) = (Duration::from_secs_f64(seconds.unwrap_or(1e6)), seconds.map_or(REQUESTS, |_| u64::MAX));
+    let (asked, mut counts) = (counts::seconds(), Counts::of("http"));
+    let (time, most) = (Duration::from_secs_f64(asked.unwrap_or(1e6)), asked.map_or(REQUESTS, |_| u64::MAX));
     let server = Server::start("malformed", "--weights run");
     let seeds = valid(&server);
     for seed in &seeds {
         assert_eq!(server.ask(seed).status, 200, "{}", String::from_utf8_lossy(seed));
     }
     let good = server.ask(&seeds[3]).well();
-    let (start, next) = (Instant::now(), AtomicU64::new(0));
-    let [answered, well] = [AtomicU64::new(0), AtomicU64::new(0)];
-    while start.elapsed() < time && next.load(Ordering::Relaxed) < most {
-        let end = next.load(Ordering::Relaxed) + ROUND;
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    loop {
-                        let number =
-                            next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| (at < end).then_some(at + 1));
-                        let Ok(number) = number else { break };
-                        let mut rng = Rng::new(u64::from_le_bytes(*b"requests"), 0, number);
-                        let status = sent(&server, &mutated(&mut rng, &seeds));
-                        answered.fetch_add(u64::from(status.is_some()), Ordering::Relaxed);
-                        well.fetch_add(u64::from(status == Some(200)), Ordering::Relaxed);
-                    }
-                });
-            }
-        });
+    let (start, mut answered) = (Instant::now(), 0);
+    while start.elapsed() < time && counts.inputs < most {
+        for status in round(&server, &seeds, &counts) {
+            counts.add(status == Some(200));
+            answered += u64::from(status.is_some());
+        }
         let deadline = Instant::now() + Duration::from_secs(60);
         while server.ask(&seeds[3]).status == 503 {
             assert!(Instant::now() < deadline, "no place becomes free");
@@ -157,8 +145,27 @@ fn malformed_requests_are_survived() {
         assert_eq!(server.ask(&seeds[3]).well(), good);
         server.sound();
     }
-    let [next, answered, well] = [&next, &answered, &well].map(|count| count.load(Ordering::Relaxed));
-    assert!(well > 0 && answered > well, "{well} of {answered} were valid: mutations are too strong or too weak");
-    ledger::ran("fuzz", format!("http: {next} requests, {answered} answered, {well} of them with what was asked for"));
+    counts.write();
+    let Counts { inputs, valid, .. } = counts;
+    assert!(valid > 0 && answered > valid, "{valid} of {answered} were valid: mutations are too strong or too weak");
+    let what = format!("http: {inputs} requests, {answered} answered, {valid} of them with what was asked for");
+    ledger::ran("fuzz", what);
     server.stop();
+}
+
+/// Sends the next [`ROUND`] requests; what each was answered.
+fn round(server: &Server, seeds: &[Vec<u8>], counts: &Counts) -> Vec<Option<u16>> {
+    let next = AtomicU64::new(0);
+    let some = || {
+        let numbers = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < ROUND));
+        let one = |number| {
+            let mut rng = Rng::new(u64::from_le_bytes(*b"requests"), counts.seed, counts.next + number);
+            sent(server, &mutated(&mut rng, seeds))
+        };
+        numbers.map(one).collect::<Vec<_>>()
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(some)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("an answer was none")).collect()
+    })
 }

@@ -1,10 +1,16 @@
 //! What is refused, and that the server goes on behind it.
 
+use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-use super::common::command::g2d;
+use g2d::Session;
+use g2d::train::Resources;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use super::common::command::{empty, g2d};
 use super::common::films::Png;
 use super::{Server, film, world};
 
@@ -22,6 +28,30 @@ fn what_is_no_film_is_refused_in_a_sentence() {
     let head = format!("POST /explain HTTP/1.1\r\nHost: {}\r\nContent-Length: 99999999999999\r\n\r\n", server.address);
     server.ask(head.as_bytes()).refused(413, &["64 MiB"]);
     server.explain("?text=effusion", &film).well();
+    server.stop();
+}
+
+/// A film that the weights make no numbers of is no fault of who sent it.
+#[test]
+fn weights_that_give_no_numbers_are_the_server_s_fault() {
+    let folder = empty("diverged");
+    Session::open(&world().join("run"), &Resources::default(), 1).unwrap().save(&folder).unwrap();
+    let path = folder.join("weights.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let first = "img_model.encoder.conv1.weight"; // weights that are not finite are not even loaded, but a sum of these is not
+    let largest = f32::MAX.to_le_bytes().repeat(file.tensor(first).unwrap().shape().iter().product());
+    let tensors = file.tensors().into_iter().map(|(name, view)| {
+        let shape = view.shape().to_vec();
+        let view = if name == first { TensorView::new(Dtype::F32, shape, &largest).unwrap() } else { view };
+        (name, view)
+    });
+    fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
+    let server = Server::start("diverged", &format!("--weights {}", folder.display()));
+    for query in ["", "?text=effusion"] {
+        server.explain(query, &film()).refused(500, &["not finite", "these weights cannot be used"]);
+    }
+    server.explain("?text=++", b"GIF89a").refused(400, &["neither PNG"]);
     server.stop();
 }
 

@@ -22,8 +22,9 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     let cohort = evaluation.cohort;
     super::need_classes(evaluation, TASK)?;
     let prompts = prompts(&cohort.classes, &evaluation.choices.prompts)?;
-    let sides =
-        prompts.iter().map(|prompts| Sides::of(evaluation.encoder()?, prompts)).collect::<Result<Vec<_>, _>>()?;
+    let encoder = evaluation.encoder()?;
+    let sides = prompts.iter().map(|prompts| Sides::of(prompts, |sentences| encoder.prompts(sentences)));
+    let sides = sides.collect::<Result<Vec<_>, _>>()?;
     let (known, tuning) = scored(evaluation, Split::Val, &sides)?;
     let (truth, scores) = scored(evaluation, Split::Test, &sides)?;
     let tested = Classified { classes: &cohort.classes, truth: &truth, scores: &[scores] };
