@@ -8,13 +8,15 @@ use std::path::Path;
 use std::process::Command;
 
 use common::ledger;
+use g2d::base::Spec;
 use g2d::bench::counters::baseline::{self, grown};
 use g2d::bench::counters::roofline::Chip;
 use g2d::bench::counters::{Line, Report, Work, plan, run};
-use g2d::kernels::Library;
+use g2d::kernels::{Architecture, Library};
 use g2d::model::batch::Reports;
 use g2d::model::config::Config;
-use g2d::program::{Checked, Plan, Precision};
+use g2d::ops::linear::{Linear, Pass};
+use g2d::program::{Checked, Kernels, Plan, Precision, Recorder, StateLayout};
 
 /// What is committed of the plan that the default suite counts.
 const COMMITTED: &str = "benches/results/counters-small.json";
@@ -22,7 +24,8 @@ const COMMITTED: &str = "benches/results/counters-small.json";
 fn micro() -> (Work, Checked) {
     let config = Config { warmup_steps: 0, ..Config::preset("micro").expect("a preset") };
     let chip = Chip::of("h200").expect("it is known");
-    let work = Work { config, batch: 4, text_length: 16, reports: Reports::Tokens, precision: Precision::Mixed, chip };
+    let (reports, architecture) = (Reports::Tokens, Architecture::Sm80);
+    let work = Work { config, batch: 4, text_length: 16, reports, precision: Precision::Mixed, chip, architecture };
     let plan = plan(&work).expect("it can be planned");
     (work, plan)
 }
@@ -77,6 +80,59 @@ fn the_sums_are_those_of_the_launches() {
     let bound = 1.01 * 0.5e-3 * report.totals.kernels as f64;
     assert!((1e6 * step.seconds - predicted).abs() <= bound, "{step:?} {predicted}, {bound} at most");
     assert!(step.seconds > step.floor_seconds);
+}
+
+/// What the kernels of one linear map of 16 384 rows, 768 x 768, are counted to do: an attention projection of 64 texts.
+fn projection(pass: Pass, architecture: Architecture) -> Line {
+    const ROWS: usize = 1 << 14;
+    let (work, _) = micro();
+    let work = Work { architecture, ..work };
+    let mut r = Recorder::new();
+    let rows = r.input("rows", Spec::activation([ROWS, 768]));
+    let other = if pass == Pass::Wgrad { [ROWS, 768] } else { [768, 768] };
+    let other = r.input("other", Spec::activation(other));
+    let made = r.one(Linear { pass, ..Linear::fwd() }, &[rows, other]).expect("they fit");
+    r.output("made", made);
+    let program = r.finish();
+    let states = StateLayout::of(&program, Precision::Mixed);
+    let plan = g2d::program::plan(program, &states, Kernels::Cuda(architecture)).expect("there are kernels");
+    let mut lines = run(&work, &plan, &Library::shipped(), &|_, _| {}).expect("it can be counted").lines;
+    assert_eq!(lines.len(), 1);
+    lines.remove(0)
+}
+
+/// benches/NOTES.md has the table, of four times as many rows.
+#[test]
+fn products_for_hopper_take_less_and_conflict_nowhere() {
+    for pass in [Pass::Fwd, Pass::Dgrad, Pass::Wgrad] {
+        let [old, new] = [Architecture::Sm80, Architecture::Sm90a].map(|of| projection(pass, of));
+        assert_eq!((&*old.kernel, &*new.kernel), ("mma", "wgmma"));
+        for line in [&old, &new] {
+            println!(
+                "{} {}: floor {} MB, device {:.2} of it, touched {} MB, L1 {} MB, {} k instructions, {} conflicts, {:?} registers, \
+                 {:.1} us",
+                line.op,
+                line.kernel,
+                line.floor_bytes / 1_000_000,
+                line.sum(|call| call.device_bytes) as f64 / line.floor_bytes as f64,
+                line.sum(|call| call.touched_bytes) / 1_000_000,
+                line.sum(|call| 32 * call.sectors) / 1_000_000,
+                line.sum(|call| call.warp_instructions) / 1000,
+                line.sum(|call| call.conflicts),
+                line.calls[0].registers,
+                line.predicted_us(),
+            );
+        }
+        assert!(new.predicted_us() < 0.8 * old.predicted_us());
+        // The gradient of a weight writes partial sums too.
+        if pass != Pass::Wgrad {
+            assert!(new.sum(|call| call.device_bytes) as f64 <= 1.3 * new.floor_bytes as f64);
+        }
+        assert_eq!((new.calls[0].conflicts, new.calls[0].spilled), (0, Some(0)));
+        // Tiles are whole, so what is multiplied is what the definition asks for; blocks have two tiles or three, and some stand for all.
+        let multiplied = new.calls[0].tensor_flops as f64 / new.floor_flops as f64;
+        assert!((multiplied - 1.0).abs() < 0.05, "{multiplied}");
+    }
 }
 
 /// A text of a kernel with every line that holds `what` twice.

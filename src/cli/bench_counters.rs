@@ -12,7 +12,7 @@ use crate::bench::counters::baseline::{self, Head};
 use crate::bench::counters::roofline::{CHIPS, Chip};
 use crate::bench::counters::{self, Call, Line, Report, Totals, Work};
 use crate::error::Error;
-use crate::kernels::Library;
+use crate::kernels::{Architecture, Library};
 use crate::model::batch::Reports;
 use crate::model::config::{Config, PRESETS, RECIPES};
 use crate::program::Precision;
@@ -26,6 +26,7 @@ use crate::train::defaults;
     g2d bench counters --preset small --batch 8\n  \
     g2d bench counters --json > counts.json            a line for the step, then one for each different launch\n  \
     g2d bench counters --against counts.json           exit code 2 if a count has grown, or kernels changed\n  \
+    g2d bench counters --target sm_90a                 with the kernels that Hopper takes\n  \
     g2d bench counters --ptx target/ptx --preset small texts under development in the place of those that ship\n\n\
     A line: launches that are equal, op/kernel, MB that have to move (floor), that cross the bus of device memory by the\n\
     model of L2 over the floor (device), that L1 is asked for over the floor (sectors), GFLOP of matrix instructions and of\n\
@@ -53,6 +54,10 @@ pub struct Counters {
     #[arg(long, default_value = "h200",
         value_parser = clap::builder::PossibleValuesParser::new(CHIPS.map(|chip| chip.name)))]
     chip: String,
+    /// Whose kernels the plan takes: those for sm_80, which run everywhere, or with those for sm_90a, which run on Hopper.
+    #[arg(long, default_value = "sm_80",
+        value_parser = clap::builder::PossibleValuesParser::new([Architecture::Sm80, Architecture::Sm90a].map(Architecture::name)))]
+    target: String,
     /// Folder laid out like ptx/ whose texts are taken in the place of those that ship.
     #[arg(long, value_name = "FOLDER")]
     ptx: Option<PathBuf>,
@@ -101,14 +106,25 @@ impl Counters {
         let mut config = Config { warmup_steps: 0, ..Config::preset(&self.preset)?.with_recipe(&self.recipe)? };
         self.tower.apply(&mut config);
         let chip = Chip::of(&self.chip).ok_or_else(|| Error::Usage(format!("there is no chip {}", self.chip)))?;
+        let architecture = self.architecture();
+        if !chip.takes(architecture) {
+            let why =
+                format!("an {} does not take kernels for {architecture}; give another --chip or --target", self.chip);
+            return Err(Error::Usage(why));
+        }
         Ok(Work {
             batch: self.batch,
             text_length: self.text_len.unwrap_or(defaults::text_length(&config)),
             reports: if self.tower.cache() { Reports::States } else { Reports::Tokens },
             precision: self.precision.into(),
             chip,
+            architecture,
             config,
         })
+    }
+
+    fn architecture(&self) -> Architecture {
+        if self.target == Architecture::Sm90a.name() { Architecture::Sm90a } else { Architecture::Sm80 }
     }
 
     /// The committed counts, if there are to be any.
@@ -121,6 +137,10 @@ impl Counters {
 
     fn head(&self, work: &Work, report: &Report) -> Head {
         let precision = Precision::from(self.precision).name().to_owned();
+        let target = match self.architecture() {
+            Architecture::Sm80 => String::new(),
+            other => format!(" --target {other}"),
+        };
         Head {
             preset: self.preset.clone(),
             recipe: self.recipe.clone(),
@@ -131,7 +151,7 @@ impl Counters {
             version: env!("CARGO_PKG_VERSION").into(),
             revision: revision(),
             command: format!(
-                "g2d bench counters --preset {} --recipe {} --batch {} --text-len {} --precision {precision} --chip {}{} --json",
+                "g2d bench counters --preset {} --recipe {} --batch {} --text-len {} --precision {precision} --chip {}{target}{} --json",
                 self.preset,
                 self.recipe,
                 self.batch,

@@ -8,6 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::DeviceWord;
+use super::store::local;
 use crate::checkpoint::import::{Import, Sources};
 use crate::data::Dataset;
 use crate::data::tokenizer::Tokenizer;
@@ -42,7 +43,7 @@ const LEAST_STEPS: u64 = 200;
     g2d pretrain --data shards --set decoder_objective=none   an ablation; docs/training.md has all\n  \
     g2d pretrain --resume --out runs/paper            continues from the newest checkpoint")]
 pub struct Pretrain {
-    /// Folder of shards made by `g2d pack`; without it phantoms are drawn.
+    /// Folder of shards made by `g2d pack`, or s3://bucket/folder; without it phantoms are drawn.
     #[arg(long)]
     data: Option<PathBuf>,
     /// Size of the model; by default tiny, and without data tiny as tuned for the first run (docs/training.md).
@@ -81,7 +82,7 @@ pub struct Pretrain {
     /// starts fresh; the names stand in the run's init.json. The published learning rate applies then.
     #[arg(long, value_name = "image=FILE,text=FILE", conflicts_with = "weights")]
     init: Vec<String>,
-    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:SCHEDULE] or wgpu[:N]; a resumed run stays on its own.
+    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:sm_90a][:SCHEDULE] or wgpu[:N]; a resumed run stays on its own.
     #[arg(long)]
     device: Option<DeviceWord>,
     /// Threads; 0: all cores.
@@ -182,8 +183,8 @@ impl Pretrain {
         draft.validate()?;
         let init = self.sources()?;
         let towers = init.open()?;
-        let (data, path, held_out) = match &self.data {
-            Some(path) => (Data::split(Dataset::open(path)?), path.clone(), None),
+        let (data, path, held_out) = match self.data.as_deref().map(local).transpose()? {
+            Some(path) => (Data::split(Dataset::open(&path)?), path, None),
             None => {
                 let data = self.phantoms(draft.model.image_size, draft.train.batch, cancelled)?;
                 let [train, held_out] = [&data.train, &data.held_out]
@@ -252,7 +253,9 @@ impl Pretrain {
             true => defaults::first_run(vocab_size, horizon)?,
             false => defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size, horizon)?,
         };
-        if let Some(DeviceWord::This(Device::CudaEmulated(_))) = self.device {
+        if let Some(DeviceWord::This(device)) = self.device
+            && device.schedule().is_some()
+        {
             config.train.batch = defaults::EMULATED_BATCH;
         }
         if let Some(path) = &self.config {
@@ -323,7 +326,7 @@ impl Pretrain {
                 .ok_or_else(|| Error::Usage("there is no run in runs/ to resume; name its folder with --out".into()))?,
         };
         let (config, manifest) = run::read(&folder)?;
-        let train = Dataset::open(self.data.as_deref().unwrap_or(&manifest.data))?;
+        let train = Dataset::open(&local(self.data.as_deref().unwrap_or(&manifest.data))?)?;
         let mut data = Data::split(train);
         if let Some(held_out) = &manifest.held_out {
             data.held_out = std::sync::Arc::new(Dataset::open(held_out)?);

@@ -1,7 +1,7 @@
 //! Matrix products of warpgroups (PTX ISA 9.7.15): every layout against a plain product, and every report.
 
 use g2d::base::Rng;
-use g2d::cuda::driver::emulated::{Check, Options};
+use g2d::cuda::driver::emulated::{Check, Completion, Options};
 use g2d::cuda::driver::{Address, Swizzle, TensorMapSpec, TensorType, Window};
 use half::{bf16, f16};
 
@@ -384,6 +384,25 @@ fn misused_products_are_reported() {
     }
     let lone = small([FENCE, PROXY, COMMIT, "ret;"]);
     lone.provokes(Check::Product, |checks| checks.products = false);
+}
+
+#[test]
+fn products_into_one_sum_take_effect_in_order() {
+    // The first replaces the ones in the sums, the second adds.
+    let first = format!(
+        "{FENCE} setp.ge.u32 %p5, %tx, 128; wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{%f0, %f1, %f2, %f3}}, \
+         {{%r20, %r21, %r22, %r23}}, %rd1, %p5, 1, 1, 0;"
+    );
+    let case = small([&first, PROXY, COMMIT, WAIT]);
+    let ones = ["%r2", "%r20", "%r21", "%r22", "%r23"].iter().fold(case.body.clone(), |body, register| {
+        body.replace(&format!("mov.u32 {register}, 0;"), &format!("mov.u32 {register}, 0x3F803F80;"))
+    });
+    let case = Case { body: ones, ..case };
+    for seed in 0..8 {
+        let ran = case.run(Options { seed, completion: Completion::Random, ..Options::default() });
+        let words = ran.unwrap_or_else(|report| panic!("{report}")).b;
+        assert_eq!(words[..128], [32f32.to_bits(); 128], "seed {seed}");
+    }
 }
 
 #[test]
