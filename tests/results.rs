@@ -223,7 +223,7 @@ impl Verified {
         // Kernels of two ops are named for what they do.
         let of = |name: &&String| {
             let own = name.split(['.', '/']).next() == Some(op);
-            own || op == "matmul" && name.ends_with("/mma")
+            own || op == "matmul" && name.ends_with("/mma") || op == "matmul.sm90a" && name.ends_with("/wgmma")
         };
         let failed: Vec<&str> = self.failed.iter().filter(of).map(String::as_str).collect();
         let how = match (ran == symbols.len(), failed.is_empty()) {

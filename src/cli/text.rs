@@ -15,7 +15,7 @@ pub struct Text {
     #[arg(long, value_enum, value_name = "WHAT")]
     freeze: Option<Frozen>,
     /// Keep in memory what the frozen layers make of each report, and compute it once.
-    #[arg(long, requires = "freeze")]
+    #[arg(long)]
     text_cache: bool,
 }
 

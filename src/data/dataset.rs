@@ -1,5 +1,6 @@
 //! A packed data set: a folder of shards, the tokenizer they were made with, and `dataset.json`, written last.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -61,10 +62,13 @@ impl Manifest {
             return Err(DIFFERS.into());
         }
         let files = || manifest.shards.iter().map(|entry| &entry.file);
-        match files().find(|file| Path::new(file).file_name() != Some(file.as_ref())) {
-            Some(file) => Err(format!("{file:?} is not the name of a file")),
-            None => Ok(manifest),
+        if let Some(file) = files().find(|file| Path::new(file).file_name() != Some(file.as_ref())) {
+            return Err(format!("{file:?} is not the name of a file"));
         }
+        let stems: BTreeSet<_> = files().filter_map(|file| Path::new(file).file_stem()).collect();
+        let alike =
+            stems.len() < manifest.shards.len() || files().any(|file| [MANIFEST, TOKENIZER].contains(&file.as_str()));
+        if alike { Err("two of its files have the same name".into()) } else { Ok(manifest) }
     }
 
     /// The digest of the whole: BLAKE3 over one line of the shape and one line per file's digest.

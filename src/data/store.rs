@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as Key;
-use object_store::{ObjectStoreExt, RetryConfig};
+use object_store::{ClientOptions, ObjectStoreExt, RetryConfig};
 use rayon::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
@@ -24,7 +24,7 @@ use super::shard::Shard;
 const AT_ONCE: usize = 4;
 /// Bytes of one request.
 const PART: u64 = 8 << 20;
-/// A server that does not answer is asked again for so long.
+/// A server that is silent for so long does not answer; what failed is tried again for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Whose presence says where credentials come from; without any, the machine's own are asked for.
 const CREDENTIALS: [&str; 5] = [
@@ -93,6 +93,8 @@ impl Bucket {
         let store = AmazonS3Builder::from_env()
             .with_bucket_name(name)
             .with_retry(retry)
+            // A slow line may take its time, one that is silent may not.
+            .with_client_options(ClientOptions::new().with_timeout_disabled().with_read_timeout(PATIENCE))
             // Who names an endpoint without TLS means it.
             .with_allow_http(plain.into_iter().any(|endpoint| endpoint.starts_with("http://")))
             .build()

@@ -33,14 +33,14 @@ pub struct Reporter {
     begun: bool,
     /// None where it could not be written: what lies there may end in half a record, and a new one is made.
     events: Option<EventFile>,
-    /// Steps of its validations.
-    validations: Vec<u64>,
+    /// Steps of its validations; `None` while they could not be read.
+    validations: Option<Vec<u64>>,
 }
 
 impl Reporter {
     /// For the run in `folder`.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), begun: false, events: None, validations: Vec::new() }
+        Self { folder: folder.to_owned(), begun: false, events: None, validations: None }
     }
 
     /// Takes in what happened. It has to be told of everything, in order, also behind an error.
@@ -51,15 +51,18 @@ impl Reporter {
         match event {
             Event::Started(_) => {
                 self.begun = true;
-                let known = Table::read(&self.folder).map(|table| self.validations = table.validations);
-                first_error([known, self.remade(), self.page()])
+                first_error([self.read(), self.remade(), self.page()])
             }
             Event::Step(_) => {
                 self.events.as_mut().map_or(Ok(()), EventFile::extend).inspect_err(|_| self.events = None)
             }
             &Event::Validated(step, _, films) => {
-                self.validations.push(step);
-                let pictures = gallery::save(&self.folder, &self.validations, films);
+                let known = match &mut self.validations {
+                    Some(known) => Ok(known.push(step)),
+                    None => self.read(), // this one is among them
+                };
+                let steps = self.validations.as_deref().unwrap_or_default();
+                let pictures = known.and_then(|()| gallery::save(&self.folder, steps, films));
                 let events = match &mut self.events {
                     Some(events) => events.extend().inspect_err(|_| self.events = None),
                     None => self.remade(),
@@ -67,7 +70,10 @@ impl Reporter {
                 first_error([pictures, events, self.page()])
             }
             // A run that is not validated has its page rewritten now and then all the same.
-            Event::Saved(_) if self.validations.is_empty() => self.page(),
+            Event::Saved(_) if self.validations.as_ref().is_some_and(Vec::is_empty) => {
+                let events = if self.events.is_none() { self.remade() } else { Ok(()) };
+                first_error([events, self.page(), Ok(())])
+            }
             _ => Ok(()),
         }
     }
@@ -78,6 +84,11 @@ impl Reporter {
     /// If a file cannot be read or written.
     pub fn finish(&self) -> Result<Option<PathBuf>, Error> {
         self.begun.then(|| self.page().map(|()| self.folder.join(PAGE))).transpose()
+    }
+
+    fn read(&mut self) -> Result<(), Error> {
+        self.validations = Some(Table::read(&self.folder)?.validations);
+        Ok(())
     }
 
     fn page(&self) -> Result<(), Error> {

@@ -192,7 +192,7 @@ impl Engine {
 
     /// Writes an input of a plan as it is stored: bytes, indices, or numbers of the stored type.
     pub fn upload<T: bytemuck::NoUninit>(&mut self, plan: &Plan, name: &str, numbers: &[T]) -> Result<(), Error> {
-        let elements = plan.input(name).map_or(0, |buffer| size_of_val(numbers) / buffer.dtype.bytes());
+        let elements = plan.input(name).map_or(0, |buffer| size_of_val(numbers).div_ceil(buffer.dtype.bytes()));
         let buffer = input(plan, name, elements)?;
         self.machine.upload(&buffer, bytemuck::cast_slice(numbers))
     }

@@ -1,5 +1,6 @@
 //! A run: batches in, metrics and checkpoints out, until it has taken its steps or is told to stop.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -282,16 +283,17 @@ fn check(run: &Run) -> Result<(), Error> {
             run.folder.display()
         )));
     }
-    if run.config.train.text_cache { cache_fits(run) } else { Ok(()) }
+    Ok(())
 }
 
-/// There is memory for what frozen layers make of every report.
+/// There is memory for what frozen layers make of every report, beside what is held already.
 fn cache_fits(run: &Run) -> Result<(), Error> {
     let (model, train, data) = (&run.config.model, &run.config.train, &run.data.train);
-    let reports = data.select(Some(Split::Train), true);
-    let rows = |&sample: &usize| match model.padded() {
+    let samples = data.select(Some(Split::Train), true);
+    let reports: HashSet<&[u32]> = samples.iter().map(|&sample| data.tokens(sample)).collect();
+    let rows = |tokens: &&[u32]| match model.padded() {
         true => train.text_length,
-        false => data.tokens(sample).len().min(train.text_length),
+        false => tokens.len().min(train.text_length),
     };
     let width = model.text_hidden * train.precision.dtype(Kind::Activation).bytes();
     let bytes = reports.iter().map(rows).sum::<usize>() as u64 * width as u64;
@@ -310,7 +312,7 @@ fn loading(config: &RunConfig) -> LoaderOptions {
 
 fn open(run: &Run) -> Result<Session, Error> {
     let train = &run.config.train;
-    Session::open(Options {
+    let session = Session::open(Options {
         precision: train.precision,
         device: run.device,
         kernels: Kernels::Best,
@@ -321,7 +323,11 @@ fn open(run: &Run) -> Result<Session, Error> {
         interference: run.log_interference,
         text_cache: train.text_cache,
         ..Options::new(run.config.model.clone(), train.batch, train.text_length)
-    })
+    })?;
+    if train.text_cache {
+        cache_fits(run)?;
+    }
+    Ok(session)
 }
 
 /// Compares the digests of all shards, once per start: what changed on the disk since it was packed is not trained on.

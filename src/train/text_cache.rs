@@ -2,12 +2,14 @@
 //!
 //! With frozen embeddings ([`frozen_embeddings`](crate::model::config::Config::frozen_embeddings)) the states behind the last
 //! frozen layer depend on a report alone. They are kept in the machine's memory as the device stores them, `text_hidden` numbers a
-//! token. A report is computed by itself, so its states do not depend on the batch that it first came in, and a resumed run has the same.
+//! token. A report is computed by itself, so its states do not depend on the batch that it first came in, and a resumed run has the
+//! same. Within a batch they may be others by a rounding: a product of few rows may be cut along its depth where one of many is not.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::engine::Engine;
+use crate::base::DType;
 use crate::error::Error;
 use crate::model::batch::{STATES, TextBatch};
 use crate::model::config::Config;
@@ -65,15 +67,14 @@ impl TextCache {
     /// # Errors
     /// If the device refuses.
     pub(super) fn write(&mut self, engine: &mut Engine, plan: &Plan, text: &TextBatch) -> Result<(), Error> {
-        let missing = Error::Input { name: STATES.into(), wanted: 0, got: text.ids.len() };
-        let buffer = *plan.input(STATES).ok_or(missing)?;
+        let buffer = *plan.input(STATES).ok_or_else(|| unfit(0, text.ids.len()))?;
         let mut states = Vec::with_capacity(buffer.bytes());
         for at in 0..text.lengths.len() {
             let alone = text.alone(at, self.text_len);
             let rows = alone.offsets[1] as usize;
             let key = (alone.ids[..alone.lengths[0] as usize].to_vec(), rows);
             if !self.known.contains_key(&key) {
-                let made = self.compute(engine, &alone)?;
+                let made = self.compute(engine, &alone, buffer.dtype)?;
                 self.known.insert(key.clone(), made);
             }
             states.extend_from_slice(&self.known[&key]);
@@ -84,13 +85,17 @@ impl TextCache {
         engine.upload(plan, "lengths", &text.lengths)
     }
 
-    /// The states of one report, as stored.
-    fn compute(&self, engine: &mut Engine, alone: &TextBatch) -> Result<Vec<u8>, Error> {
+    /// The states of one report, as a plan stores them that takes them.
+    fn compute(&self, engine: &mut Engine, alone: &TextBatch, dtype: DType) -> Result<Vec<u8>, Error> {
         engine.write_texts(&self.plan, alone)?;
         engine.replay(&self.plan)?;
-        let mut numbers = engine.output(&self.plan, "out.text_states")?.unwrap_or_default();
-        numbers.truncate(numbers.len() / self.text_len * alone.offsets[1] as usize);
-        let stored = self.plan.output("out.text_states").map(|buffer| buffer.dtype);
-        Ok(stored.map_or_else(Vec::new, |dtype| dtype.encode(numbers.into_iter())))
+        let numbers = engine.output(&self.plan, "out.text_states")?.ok_or_else(|| unfit(self.text_len, 0))?;
+        let used = numbers.len() / self.text_len * alone.offsets[1] as usize;
+        Ok(dtype.encode(numbers.into_iter().take(used)))
     }
+}
+
+/// States that are not there, or not taken.
+fn unfit(wanted: usize, got: usize) -> Error {
+    Error::Input { name: STATES.into(), wanted, got }
 }

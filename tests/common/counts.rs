@@ -1,5 +1,5 @@
 //! How many inputs fuzzing has read: lines in the file that `G2D_FUZZ_COUNTS` names, one or more of each run and target, and a
-//! table of them beside it, `.md`. A run goes on behind the inputs that the file counts, so no two runs read the same ones.
+//! table of them beside it, `.md`. A run goes on behind the inputs that the file counts, so no two runs, one after the other, read the same ones.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};

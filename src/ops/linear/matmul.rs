@@ -133,7 +133,7 @@ struct Reduce {
 
 impl Product {
     /// Large tiles where they keep a device busy, slices of k where even small ones do not. Shapes alone decide, so that
-    /// every device adds in the same order.
+    /// every device that takes this kernel adds in the same order.
     pub fn cut(&self) -> Cut {
         let enough = |tile| self.tiles(tile).saturating_mul(self.most_slices()) >= BUSY / 2;
         let wide = self.m > Tile::Small.side() && self.n > Tile::Small.side();

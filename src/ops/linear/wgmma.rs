@@ -55,7 +55,7 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// By shapes alone, so that every device adds in the same order: the gradient of a weight has few tiles and sums over much,
+    /// By shapes alone, so that every device that takes this kernel adds in the same order: the gradient of a weight has few tiles and sums over much,
     /// so it is cut into slices until every multiprocessor has an item.
     pub fn of(product: &Product) -> Self {
         let most = if product.form == Form::ByWeight { (product.k / LEAST_SLICE).clamp(1, MOST_SLICES) } else { 1 };
