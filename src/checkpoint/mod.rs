@@ -41,8 +41,19 @@ pub fn folder_beside<T, E>(
     made.inspect_err(|_| drop(fs::remove_dir_all(&beside)))
 }
 
-/// Writes a file beside its place, syncs and renames it: it appears whole or not at all.
+/// Where a file of that name is put: behind links, and in the place of nothing but a file.
+fn place(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Ok(place) if place.is_file() || place.is_dir() => Ok(place), // a folder is not replaced by a file anyway
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is there and is no file; give another name")),
+        Err(_) => Ok(path.to_owned()),
+    }
+}
+
+/// Writes a file beside its place, syncs and renames it: it appears whole or not at all. A link is followed; what is there and
+/// is no file (a device, a pipe) is refused.
 pub fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = &place(path)?;
     let beside = beside(path);
     let written = File::create(&beside).and_then(|mut file| {
         file.write_all(bytes)?;
@@ -52,4 +63,29 @@ pub fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .and_then(|()| fs::rename(&beside, path))
         .and_then(|()| weights::sync_directory(path))
         .inspect_err(|_| drop(fs::remove_file(&beside)))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn links_are_followed_and_what_is_no_file_is_left_alone() {
+        let folder = std::env::temp_dir().join(format!("g2d-place-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let [file, link, socket] = ["file", "link", "socket"].map(|name| folder.join(name));
+        write_beside(&file, b"old").unwrap();
+        symlink(&file, &link).unwrap();
+        write_beside(&link, b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let refused = write_beside(&socket, b"new").unwrap_err().to_string();
+        assert!(refused.contains("is no file") && !socket.is_file(), "{refused}");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3, "nothing is left beside");
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

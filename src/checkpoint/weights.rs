@@ -262,6 +262,7 @@ pub(super) fn write<V: View>(
     tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + std::fmt::Display, V)>,
     words: Option<BTreeMap<String, String>>,
 ) -> Result<(), WeightsError> {
+    let path = &super::place(path).map_err(|source| WeightsError::File { path: path.into(), source })?;
     let beside = super::beside(path);
     // The library makes a temporary file, which nobody else may read: it gets the permissions of any new file.
     let permissions = File::create(&beside).and_then(|file| Ok(file.metadata()?.permissions()));

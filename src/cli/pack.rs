@@ -129,7 +129,7 @@ impl Shared {
             let train = funnel.splits.get(&Split::Train).copied().unwrap_or_default();
             let batch = if train < BATCH { format!(" --batch {}", (train / 2).max(2)) } else { String::new() };
             println!("{funnel}\npacked in {}", options.out.display());
-            if funnel.empty_text < funnel.kept {
+            if funnel.empty_text < funnel.kept && train >= 2 {
                 println!("next: g2d pretrain --data {}{batch}", options.out.display());
             }
         }

@@ -71,6 +71,10 @@ impl Batches {
             format!(
                 "films are packed at {packed} pixels, {image_size} are asked for; pack again with size {image_size}"
             )
+        } else if samples.is_empty() {
+            "no film can be used: none of those asked for has a text, or their split is empty; pack films with reports, or with another \
+             split"
+                .into()
         } else if samples.len() < batch {
             format!("{} films can be used, a batch has {batch}; give a smaller batch or more films", samples.len())
         } else if let Some(sample) = samples.iter().find(|&&sample| sample >= dataset.len()) {

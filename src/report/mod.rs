@@ -58,7 +58,10 @@ impl Reporter {
             }
             &Event::Validated(step, _, films) => {
                 let known = match &mut self.validations {
-                    Some(known) => Ok(known.push(step)),
+                    Some(known) => {
+                        known.push(step);
+                        Ok(())
+                    }
                     None => self.read(), // this one is among them
                 };
                 let steps = self.validations.as_deref().unwrap_or_default();

@@ -43,7 +43,8 @@ impl TextCache {
         }
         Err(format!(
             "text_cache keeps what frozen layers make of a report, and frozen_embeddings is {frozen}, frozen_text_layers {layers}: \
-             freeze the embeddings and at least one layer, or leave the cache out"
+             freeze the embeddings (--freeze embeddings) and layers that have learned already (--init or --weights, or --set \
+             frozen_text_layers=N), or leave the cache out"
         ))
     }
 
