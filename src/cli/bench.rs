@@ -143,7 +143,7 @@ fn work(model: &Model, real_tokens: Option<usize>, threads: usize) -> Result<Wor
         device: model.device(),
         threads,
         launch_by_launch: false,
-        text_cache: model.text_cache(),
+        text_cache: model.text().cache(),
         config,
     })
 }

@@ -13,7 +13,6 @@ use crate::bench::counters::roofline::{CHIPS, Chip};
 use crate::bench::counters::{self, Call, Line, Report, Totals, Work};
 use crate::error::Error;
 use crate::kernels::{Architecture, Library};
-use crate::model::batch::Reports;
 use crate::model::config::{Config, PRESETS, RECIPES};
 use crate::program::Precision;
 use crate::train::defaults;
@@ -115,7 +114,7 @@ impl Counters {
         Ok(Work {
             batch: self.batch,
             text_length: self.text_len.unwrap_or(defaults::text_length(&config)),
-            reports: if self.tower.cache() { Reports::States } else { Reports::Tokens },
+            reports: self.tower.reports(),
             precision: self.precision.into(),
             chip,
             architecture,

@@ -42,9 +42,9 @@ impl Model {
         Ok(config)
     }
 
-    /// Whether what frozen layers make of a report is kept.
-    pub fn text_cache(&self) -> bool {
-        self.text.cache()
+    /// The switches of the text tower.
+    pub fn text(&self) -> &Text {
+        &self.text
     }
 
     /// Tokens per report at most.

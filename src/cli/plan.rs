@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::model::Model;
 use crate::error::Error;
-use crate::model::batch::{Reports, Shapes, Source};
+use crate::model::batch::{Shapes, Source};
 use crate::program::{self, Checked, Kernels, considered, refused};
 use crate::train::{Capacity, Device, Options, session};
 use crate::wgpu::Adapter;
@@ -47,12 +47,12 @@ impl Plan {
             None => Arc::new(session::step_plan(
                 &config,
                 &shapes,
-                if self.model.text_cache() { Reports::States } else { Reports::Tokens },
+                self.model.text().reports(),
                 precision,
                 device.kernels(Kernels::Best, device.capacity()),
             )?),
             Some(adapter) => {
-                let text_cache = self.model.text_cache();
+                let text_cache = self.model.text().cache();
                 let options =
                     Options { device, precision, text_cache, ..Options::new(config, self.model.batch, text_len) };
                 session::plan_within(&options, Capacity::new(adapter.piece, adapter.offered))?

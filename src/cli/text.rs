@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
+use crate::model::batch::Reports;
 use crate::model::config::{Config, TextStatistics};
 
 /// See the [module](self).
@@ -49,6 +50,11 @@ impl Text {
     /// Whether what frozen layers make is kept.
     pub fn cache(&self) -> bool {
         self.text_cache
+    }
+
+    /// How reports arrive at a step.
+    pub fn reports(&self) -> Reports {
+        if self.text_cache { Reports::States } else { Reports::Tokens }
     }
 
     /// Whether anything was said.

@@ -143,20 +143,29 @@ fn any_case() -> impl Strategy<Value = Case> {
     let sides = (1..200usize, 1..200usize, prop_oneof![1..9usize, 1..200usize]);
     let cut = (prop_oneof![Just(Tile::Large), Just(Tile::Small)], 1..7usize);
     let rest = (any::<bool>(), any::<bool>(), prop::option::of(0.0..1.0), any::<u64>());
-    (forms(), sides, cut, rest).prop_map(|(form, (m, n, k), (tile, steps), (half, bias, extent, draw))| {
+    (forms(), sides, cut, rest).prop_map(|(form, (m, n, k), (tile, steps), rest)| {
         let (m, n, k) = match form {
             Form::Forward => (m, n, k.next_multiple_of(8)),
             Form::ByInput => (m, n.next_multiple_of(8), k.next_multiple_of(8)),
             Form::ByWeight => (m.next_multiple_of(8), n.next_multiple_of(8), k),
         };
-        // Only the gradient of a weight comes in slices, and is f32 without bias.
-        let by_weight = form == Form::ByWeight;
-        let slice = if by_weight { 32 * steps } else { k.next_multiple_of(32) };
-        let rows = if by_weight { k } else { m };
-        let extent = extent.map(|share: f64| (share * (rows + 1) as f64) as usize);
-        let (half, bias) = (half && !by_weight, bias && !by_weight);
-        Case { product: Product { form, m, n, k }, by: By::Mma(Cut { tile, slice }), half, bias, extent, draw }
+        drawn(Product { form, m, n, k }, [32, steps], rest, |slice| By::Mma(Cut { tile, slice }))
     })
+}
+
+/// What any case draws besides the product and its cut: bf16, a bias, the part of the rows that is there, numbers.
+pub type Rest = (bool, bool, Option<f64>, u64);
+
+/// A case of a product whose slices, where it comes in any, are `steps` times `step`.
+pub fn drawn(product: Product, [step, steps]: [usize; 2], rest: Rest, by: impl FnOnce(usize) -> By) -> Case {
+    let (half, bias, extent, draw) = rest;
+    let Product { form, m, k, .. } = product;
+    // Only the gradient of a weight comes in slices, and is f32 without bias.
+    let by_weight = form == Form::ByWeight;
+    let by = by(if by_weight { step * steps } else { k.next_multiple_of(step) });
+    let rows = if by_weight { k } else { m };
+    let extent = extent.map(|share| (share * (rows + 1) as f64) as usize);
+    Case { product, by, half: half && !by_weight, bias: bias && !by_weight, extent, draw }
 }
 
 proptest! {

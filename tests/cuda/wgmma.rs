@@ -6,7 +6,7 @@ use g2d::ops::linear::wgmma::Cut;
 use proptest::prelude::*;
 
 use super::device::{cases, catch, each_is_needed};
-use super::matmul::{By, Case, forms};
+use super::matmul::{By, Case, drawn, forms};
 
 const SYMBOL: &str = "matmul_wgmma_bf16_128x256_sm90a";
 
@@ -19,17 +19,12 @@ fn any_case() -> impl Strategy<Value = Case> {
     let sides = (side(128), side(256), prop_oneof![1..64usize, 1..390usize]);
     let cut = (1..4usize, 1..5u32);
     let rest = (any::<bool>(), any::<bool>(), prop::option::of(0.0..1.0), any::<u64>());
-    (forms(), sides, cut, rest).prop_map(|(form, (m, n, k), (steps, blocks), (half, bias, extent, draw))| {
+    (forms(), sides, cut, rest).prop_map(|(form, (m, n, k), (steps, blocks), rest)| {
         let by_weight = form == Form::ByWeight;
         let eights = |extent: usize, needed: bool| if needed { extent.next_multiple_of(8) } else { extent };
         let (m, n, k) = (eights(m, by_weight), eights(n, true), eights(k, !by_weight));
-        // Only the gradient of a weight comes in slices, and is f32 without bias.
-        let slice = if by_weight { 64 * steps } else { k.next_multiple_of(64) };
-        let rows = if by_weight { k } else { m };
-        let extent = extent.map(|share: f64| (share * (rows + 1) as f64) as usize);
-        let by = By::Wgmma(Cut { slice, slices: k.div_ceil(slice) }, blocks);
-        let (half, bias) = (half && !by_weight, bias && !by_weight);
-        Case { product: Product { form, m, n, k }, by, half, bias, extent, draw }
+        let by = |slice: usize| By::Wgmma(Cut { slice, slices: k.div_ceil(slice) }, blocks);
+        drawn(Product { form, m, n, k }, [64, steps], rest, by)
     })
 }
 

@@ -4,10 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::blocks::Count;
 use crate::kernels::Architecture;
-use crate::ops::linear::predicted;
+use crate::ops::linear::predicted::{self, LAUNCH};
 
-/// Seconds that a kernel takes beyond its work, within a graph: ramp, tail and the gap behind it. Not measured.
-const LAUNCH: f64 = 2e-6;
 /// Warp instructions that a multiprocessor issues in a clock.
 const ISSUED: f64 = 4.0;
 /// Bytes that a multiprocessor gets of L2 in a clock (whitepapers of A100 and H100).
@@ -56,8 +54,8 @@ pub const CHIPS: [Chip; 3] = [
         architecture: Architecture::Sm90a,
         multiprocessors: 132,
         clock: 1.98e9,
-        tensor: 790e12,
-        synchronous: 0.63,
+        tensor: predicted::TENSOR,
+        synchronous: predicted::SYNCHRONOUS,
         flops: 66.9e12,
         bandwidth: 3.02e12,
         l2: 50 << 20,

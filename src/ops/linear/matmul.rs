@@ -108,6 +108,13 @@ pub struct Addresses {
 struct Parameters {
     a: u64,
     b: u64,
+    rest: Rest,
+}
+
+/// What every kernel of a product is told behind where its operands lie.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Rest {
     bias: u64,
     extent: u64,
     out: u64,
@@ -143,7 +150,7 @@ impl Product {
     }
 
     /// Only the gradient of a weight sums over so much that slices pay.
-    fn most_slices(&self) -> usize {
+    pub(super) fn most_slices(&self) -> usize {
         if self.form == Form::ByWeight { (self.k / LEAST_SLICE).clamp(1, MOST_SLICES) } else { 1 }
     }
 
@@ -157,7 +164,42 @@ impl Product {
 
     /// Bytes of partial sums.
     pub fn workspace_bytes(&self, cut: Cut) -> usize {
-        if self.slices(cut) > 1 { 4 * self.slices(cut) * self.m * self.n } else { 0 }
+        self.partials_bytes(self.slices(cut))
+    }
+
+    /// Bytes of the partial sums of so many slices.
+    pub(super) fn partials_bytes(&self, slices: usize) -> usize {
+        if slices > 1 { 4 * slices * self.m * self.n } else { 0 }
+    }
+
+    /// What its kernel is told whose blocks sum `slice` numbers of k in tiles of `width` columns.
+    pub(super) fn rest(&self, slice: usize, width: usize, half: bool, at: Addresses) -> Result<Rest, Misfit> {
+        let &Self { form, m, n, k } = self;
+        Ok(Rest {
+            bias: at.bias,
+            extent: at.extent,
+            out: if k > slice { at.partials } else { at.out },
+            m: count("rows", m)?,
+            n: count("columns", n)?,
+            k: count("the inner extent", k)?,
+            slice: count("a slice", slice)?,
+            tiles: n.div_ceil(width) as u32,
+            a_by_k: u32::from(form == Form::ByWeight),
+            b_by_k: u32::from(form != Form::Forward),
+            half: u32::from(half),
+        })
+    }
+
+    /// A launch for each slice of k, and the one that adds what several give.
+    pub(super) fn in_slices(&self, call: KernelCall, slice: usize, at: Addresses) -> Result<Vec<KernelCall>, Misfit> {
+        let slices = self.k.div_ceil(slice);
+        let [blocks, ..] = call.grid;
+        let grid = [blocks, count("slices", slices)?, 1];
+        if slices == 1 {
+            return Ok(vec![KernelCall { grid, ..call }]);
+        }
+        let added = reduce(at.partials, at.out, self.m.saturating_mul(self.n), slices)?;
+        Ok(vec![KernelCall { grid, part: slice, ..call }, added])
     }
 
     /// Seconds that it is predicted to take on Hopper.
@@ -168,37 +210,12 @@ impl Product {
 
     /// The launches, in order; the result is bf16 if `half`. An error says why the kernels cannot.
     pub fn calls(&self, cut: Cut, half: bool, at: Addresses) -> Result<Vec<KernelCall>, Misfit> {
-        let &Self { form, m, n, k } = self;
         self.legal()?;
-        let side = cut.tile.side();
-        let slices = self.slices(cut);
-        let out = if slices > 1 { at.partials } else { at.out };
-        let parameters = Parameters {
-            a: at.a,
-            b: at.b,
-            bias: at.bias,
-            extent: at.extent,
-            out,
-            m: count("rows", m)?,
-            n: count("columns", n)?,
-            k: count("the inner extent", k)?,
-            slice: count("a slice", cut.slice)?,
-            tiles: n.div_ceil(side) as u32,
-            a_by_k: u32::from(form == Form::ByWeight),
-            b_by_k: u32::from(form != Form::Forward),
-            half: u32::from(half),
-        };
+        let rest = self.rest(cut.slice, cut.tile.side(), half, at)?;
         let blocks = count("tiles", self.tiles(cut.tile))?;
-        let product = KernelCall::linear(cut.tile.symbol(), blocks, cut.tile.threads(), &parameters);
-        let mut calls = vec![KernelCall {
-            grid: [blocks, slices as u32, 1],
-            part: if slices > 1 { cut.slice } else { 0 },
-            ..product
-        }];
-        if slices > 1 {
-            calls.push(reduce(at.partials, at.out, m.saturating_mul(n), slices)?);
-        }
-        Ok(calls)
+        let parameters = Parameters { a: at.a, b: at.b, rest };
+        let call = KernelCall::linear(cut.tile.symbol(), blocks, cut.tile.threads(), &parameters);
+        self.in_slices(call, cut.slice, at)
     }
 
     /// Rows that are copied in chunks of 16 bytes begin at a multiple of them.

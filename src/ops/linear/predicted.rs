@@ -10,7 +10,7 @@ pub const TENSOR: f64 = 790e12;
 pub const SYNCHRONOUS: f64 = 0.63;
 /// Copying, bytes read and written a second, as the design states it.
 pub const BANDWIDTH: f64 = 4.3e12;
-/// Seconds that a kernel takes beyond its work, within a graph.
+/// Seconds that a kernel takes beyond its work, within a graph: ramp, tail and the gap behind it. Not measured.
 pub const LAUNCH: f64 = 2e-6;
 
 /// Seconds of `blocks` blocks that multiply tiles of `tile` numbers along m, n and k each, at so many FLOP/s of the whole chip:

@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::matmul::{Addresses, Form, Product, reduce};
+use super::matmul::{Addresses, Form, Product, Rest};
 use super::predicted::{MULTIPROCESSORS, TENSOR, seconds};
 use crate::program::device::count;
 use crate::program::{Address, KernelCall, Misfit, Swizzle, TensorMapSpec, TensorType, Window};
@@ -16,9 +16,6 @@ const STEP: usize = 64;
 const THREADS: u32 = 384;
 /// Four stages, eight warps' sums, eight barriers.
 const SHARED: u32 = 4 * 49152 + 8 * 4096 + 8 * 8;
-/// Numbers of k below which a slice is not worth its partial sums, and slices at most.
-const LEAST_SLICE: usize = 512;
-const MOST_SLICES: usize = 64;
 /// Numbers of 16 bytes, of which rows that the copy engine reads consist.
 const CHUNK: usize = 8;
 /// Bytes of the parameters before the map of b.
@@ -30,17 +27,7 @@ const MAP: usize = 128;
 struct Parameters {
     /// Tensor maps of a and of b, which the device writes.
     maps: [[u8; MAP]; 2],
-    bias: u64,
-    extent: u64,
-    out: u64,
-    m: u32,
-    n: u32,
-    k: u32,
-    slice: u32,
-    tiles: u32,
-    a_by_k: u32,
-    b_by_k: u32,
-    half: u32,
+    rest: Rest,
     /// The struct is a multiple of its alignment.
     nothing: u64,
 }
@@ -55,11 +42,10 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// By shapes alone, so that every device that takes this kernel adds in the same order: the gradient of a weight has few tiles and sums over much,
-    /// so it is cut into slices until every multiprocessor has an item.
+    /// By shapes alone, so that every device that takes this kernel adds in the same order: the gradient of a weight has few
+    /// tiles and sums over much, so it is cut into slices until every multiprocessor has an item.
     pub fn of(product: &Product) -> Self {
-        let most = if product.form == Form::ByWeight { (product.k / LEAST_SLICE).clamp(1, MOST_SLICES) } else { 1 };
-        let wanted = (MULTIPROCESSORS / tiles(product).max(1)).clamp(1, most);
+        let wanted = (MULTIPROCESSORS / tiles(product).max(1)).clamp(1, product.most_slices());
         let slice = product.k.max(1).div_ceil(wanted).next_multiple_of(STEP);
         Self { slice, slices: product.k.div_ceil(slice) }
     }
@@ -72,7 +58,7 @@ impl Cut {
 
     /// Bytes of partial sums.
     pub fn workspace_bytes(&self, product: &Product) -> usize {
-        if self.slices > 1 { 4 * self.slices * product.m * product.n } else { 0 }
+        product.partials_bytes(self.slices)
     }
 }
 
@@ -80,35 +66,17 @@ fn tiles(product: &Product) -> usize {
     product.m.div_ceil(TILE[0]).saturating_mul(product.n.div_ceil(TILE[1]))
 }
 
-/// The launches, in order, of a block to each multiprocessor, which goes round the tiles, or to each tile where these are fewer; the result is bf16 if `half`. An error says why the kernel cannot.
+/// The launches, in order, of a block to each multiprocessor, which goes round the tiles, or to each tile where these are
+/// fewer; the result is bf16 if `half`. An error says why the kernel cannot.
 pub fn calls(product: &Product, cut: Cut, half: bool, at: Addresses) -> Result<Vec<KernelCall>, Misfit> {
     legal(product)?;
     let &Product { form, m, n, k } = product;
+    let rest = product.rest(cut.slice, TILE[1], half, at)?;
+    let items = count("tiles", tiles(product))?.min(MULTIPROCESSORS as u32);
+    let call = KernelCall::linear(SYMBOL, items, THREADS, &Parameters { maps: [[0; MAP]; 2], rest, nothing: 0 });
     let (a_by_k, b_by_k) = (form == Form::ByWeight, form != Form::Forward);
-    let parameters = Parameters {
-        maps: [[0; MAP]; 2],
-        bias: at.bias,
-        extent: at.extent,
-        out: if cut.slices > 1 { at.partials } else { at.out },
-        m: count("rows", m)?,
-        n: count("columns", n)?,
-        k: count("the inner extent", k)?,
-        slice: count("a slice", cut.slice)?,
-        tiles: n.div_ceil(TILE[1]) as u32,
-        a_by_k: u32::from(a_by_k),
-        b_by_k: u32::from(b_by_k),
-        half: u32::from(half),
-        nothing: 0,
-    };
-    let (items, slices) = (count("tiles", tiles(product))?, count("slices", cut.slices)?);
-    let call = KernelCall::linear(SYMBOL, items.min(MULTIPROCESSORS as u32), THREADS, &parameters);
     let maps = vec![(0, map(at.a, [m, k], TILE[0], a_by_k)), (MAP, map(at.b, [n, k], TILE[1], b_by_k))];
-    let (grid, part) = ([call.grid[0], slices, 1], if slices > 1 { cut.slice } else { 0 });
-    let mut calls = vec![KernelCall { grid, shared_bytes: SHARED, maps, part, ..call }];
-    if cut.slices > 1 {
-        calls.push(reduce(at.partials, at.out, m.saturating_mul(n), cut.slices)?);
-    }
-    Ok(calls)
+    product.in_slices(KernelCall { shared_bytes: SHARED, maps, ..call }, cut.slice, at)
 }
 
 /// How an operand of so many lines (of the tile) and depth k lies in memory: \[lines,k\], of which a box is all lines of the tile
