@@ -25,8 +25,8 @@ pub struct Chip {
     /// bf16 products that are seen in practice, FLOP/s: as the design states them of an H200 (no record of it in this repository);
     /// of the others the same part of the peak.
     pub tensor: f64,
-    /// Part of that which `mma.sync` reaches, the only instruction for products before Hopper's `wgmma`; on Hopper taken
-    /// to be 0.63, which is not sourced.
+    /// Part of that which `mma.sync` reaches, the only instruction for products before Hopper's `wgmma`; on Hopper as
+    /// [`SYNCHRONOUS`] says.
     pub synchronous: f64,
     /// f32 multiply-adds, FLOP/s (data sheets).
     pub flops: f64,
