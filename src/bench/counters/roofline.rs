@@ -26,7 +26,7 @@ pub struct Chip {
     /// of the others the same part of the peak.
     pub tensor: f64,
     /// Part of that which `mma.sync` reaches, the only instruction for products before Hopper's `wgmma`; on Hopper as
-    /// [`SYNCHRONOUS`] says.
+    /// `linear::predicted` says.
     pub synchronous: f64,
     /// f32 multiply-adds, FLOP/s (data sheets).
     pub flops: f64,
