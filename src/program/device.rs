@@ -47,9 +47,14 @@ pub struct DeviceIo<C = KernelCall> {
     workspace_bytes: usize,
     constants_at: u64,
     constants: Vec<u8>,
+    gap: u64,
+    parts: Vec<(u64, usize)>,
     calls: Vec<C>,
     predicted: Option<f64>,
 }
+
+/// What bytes behind constants hold that belong to none: not a number.
+const UNUSED: u8 = 0xFF;
 
 /// One launch on a device of shaders.
 pub type ShaderIo = DeviceIo<ShaderCall>;
@@ -57,8 +62,15 @@ pub type ShaderIo = DeviceIo<ShaderCall>;
 impl<C> DeviceIo<C> {
     /// Gathers inputs and outputs; workspace begins at `room`, constants at `constants_at`.
     pub fn new(inputs: Vec<DeviceBuffer>, outputs: Vec<DeviceBuffer>, room: u64, constants_at: u64) -> Self {
-        let (constants, calls) = (Vec::new(), Vec::new());
-        Self { inputs, outputs, room, workspace_bytes: 0, constants_at, constants, calls, predicted: None }
+        let (constants, parts, calls) = (Vec::new(), Vec::new(), Vec::new());
+        let (workspace_bytes, gap, predicted) = (0, 0, None);
+        Self { inputs, outputs, room, workspace_bytes, constants_at, constants, gap, parts, calls, predicted }
+    }
+
+    /// Leaves so many bytes, a multiple of [`ALIGNMENT`], unused behind every workspace and constant, to be guarded.
+    pub fn apart(mut self, gap: u64) -> Self {
+        self.gap = gap;
+        self
     }
 
     /// Of values that lie nowhere yet: to ask for legality and sizes. Addresses differ and are aligned.
@@ -112,7 +124,8 @@ impl<C> DeviceIo<C> {
     /// Memory for the time of this launch, uninitialised; its address. Several requests lie one behind another.
     pub fn workspace(&mut self, bytes: usize) -> u64 {
         let at = self.room + self.workspace_bytes as u64;
-        self.workspace_bytes += bytes.next_multiple_of(ALIGNMENT as usize);
+        self.workspace_bytes += bytes.next_multiple_of(ALIGNMENT as usize) + self.gap as usize;
+        self.parts.push((at, bytes));
         at
     }
 
@@ -120,7 +133,8 @@ impl<C> DeviceIo<C> {
     pub fn constant(&mut self, bytes: &[u8]) -> u64 {
         let at = self.constants_at + self.constants.len() as u64;
         self.constants.extend_from_slice(bytes);
-        self.constants.resize(self.constants.len().next_multiple_of(ALIGNMENT as usize), 0);
+        self.constants.resize(self.constants.len().next_multiple_of(ALIGNMENT as usize) + self.gap as usize, UNUSED);
+        self.parts.push((at, bytes.len()));
         at
     }
 
@@ -141,8 +155,8 @@ impl<C> DeviceIo<C> {
 
     /// What came of it.
     pub fn finish(self) -> DeviceCalls<C> {
-        let Self { calls, workspace_bytes, constants, predicted, .. } = self;
-        DeviceCalls { calls, workspace_bytes, constants, predicted }
+        let Self { calls, workspace_bytes, constants, parts, predicted, .. } = self;
+        DeviceCalls { calls, workspace_bytes, constants, parts, predicted }
     }
 }
 
@@ -162,6 +176,8 @@ pub struct DeviceCalls<C = KernelCall> {
     pub workspace_bytes: usize,
     /// What is uploaded once.
     pub constants: Vec<u8>,
+    /// Address and bytes of each workspace and constant.
+    pub parts: Vec<(u64, usize)>,
     /// Seconds that it is predicted to take, if the op says so.
     pub predicted: Option<f64>,
 }

@@ -57,6 +57,9 @@ pub trait Target {
     /// How activations may be stored.
     const STORAGES: &'static [Storage];
 
+    /// Bytes that are left behind every workspace and constant within an allocation, to be guarded.
+    const GAP: u64 = 0;
+
     /// Names of its kernels for an op.
     fn kernels(op: &Op) -> &'static [&'static str];
 
@@ -77,6 +80,9 @@ pub trait Target {
 
     /// Gives it back.
     fn free(&mut self, at: u64);
+
+    /// Guards what lies behind these parts of allocations, each an address and bytes: [`Self::GAP`] bytes.
+    fn guard(&mut self, _parts: &[(u64, usize)]) {}
 
     /// Host to device, at least one byte.
     fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<(), Failure>;
@@ -195,7 +201,7 @@ pub(super) fn launch<T: Target>(
     }
     let stored = |spec: Spec| (spec, precision.dtype(spec.kind));
     let typed = |specs: &[Spec]| specs.iter().map(|&spec| stored(spec)).collect::<Vec<_>>();
-    let mut unplaced = DeviceIo::unplaced(&typed(&specs), &typed(&inferred.specs));
+    let mut unplaced = DeviceIo::unplaced(&typed(&specs), &typed(&inferred.specs)).apart(T::GAP);
     T::ask(op, kernel, &mut unplaced)?;
     let needs = unplaced.finish();
     let mut room = Room { target, taken: Vec::new() };
@@ -208,12 +214,13 @@ pub(super) fn launch<T: Target>(
     };
     let (sources, targets) = (place(&given)?, place(&made)?);
     let (workspace, constants) = (room.take(needs.workspace_bytes)?, room.take(needs.constants.len())?);
-    let mut io = DeviceIo::new(sources, targets.clone(), workspace, constants);
+    let mut io = DeviceIo::new(sources, targets.clone(), workspace, constants).apart(T::GAP);
     T::ask(op, kernel, &mut io)?;
     let asked = io.finish();
     if !asked.constants.is_empty() {
         room.target.upload(constants, &asked.constants)?;
     }
+    room.target.guard(&asked.parts);
     for call in &asked.calls {
         room.target.launch(call)?;
         launched(T::symbol(call));

@@ -68,9 +68,9 @@ impl Target for Modules {
     }
 }
 
-/// Bytes before and behind every allocation. A shader is given those behind along with it, and must neither use nor change any.
-/// No shader asks how long its buffers are, so this shows what adapters otherwise hide: they let accesses outside of a binding
-/// do nothing.
+/// Bytes before and behind every allocation, and behind every workspace and constant within one. A shader is given those behind
+/// along with what it binds, and must neither use nor change any. No shader asks how long its buffers are, so this shows what
+/// adapters otherwise hide: they let accesses outside of a binding do nothing.
 const GUARD: u64 = 4096;
 /// What they hold, and what memory holds before it is written: not a number, as f32 and in every byte.
 const POISON: u8 = 0xFF;
@@ -79,23 +79,24 @@ const POISON: u8 = 0xFF;
 pub struct Shaders {
     gpu: Arc<dyn Gpu>,
     asked: BTreeSet<&'static str>,
-    /// By address, where the guard begins behind it.
-    guards: BTreeMap<u64, u64>,
+    /// By address of an allocation, what is guarded: first the allocation whole, then its parts; each as address and end, whole
+    /// words.
+    guarded: BTreeMap<u64, Vec<(u64, u64)>>,
 }
 
 impl Shaders {
     /// On that GPU.
     pub fn new(gpu: Arc<dyn Gpu>) -> Self {
-        Self { gpu, asked: BTreeSet::new(), guards: BTreeMap::new() }
+        Self { gpu, asked: BTreeSet::new(), guarded: BTreeMap::new() }
     }
 
-    /// The call with its last bindings in an allocation reaching over the guard behind it.
-    fn guarded(&self, call: &ShaderCall) -> ShaderCall {
+    /// The call with its bindings reaching over the guards behind them.
+    fn lengthened(&self, call: &ShaderCall) -> ShaderCall {
         let mut call = call.clone();
         for binding in &mut call.bindings {
             let end = (binding.address + binding.bytes).next_multiple_of(4);
-            let guard = self.guards.range(..=binding.address).next_back().map(|(_, &guard)| guard);
-            if guard == Some(end) {
+            let within = self.guarded.range(..=binding.address).next_back();
+            if within.is_some_and(|(_, parts)| parts.iter().any(|&(_, guard)| guard == end)) {
                 binding.bytes = end + GUARD - binding.address;
             }
         }
@@ -107,6 +108,8 @@ impl Target for Shaders {
     type Call = ShaderCall;
 
     const STORAGES: &'static [Storage] = &[Storage::F32];
+
+    const GAP: u64 = GUARD;
 
     fn kernels(op: &Op) -> &'static [&'static str] {
         op.wgsl()
@@ -132,15 +135,22 @@ impl Target for Shaders {
         let whole = bytes.next_multiple_of(4) + GUARD;
         let room = self.gpu.allocate(GUARD + whole)?;
         let at = room + GUARD;
-        self.guards.insert(at, at + whole - GUARD);
+        self.guarded.insert(at, vec![(at, at + whole - GUARD)]);
         // What a kernel does not write itself it must not read.
         self.gpu.upload(room, &vec![POISON; (GUARD + whole) as usize])?;
         Ok(at)
     }
 
     fn free(&mut self, at: u64) {
-        self.guards.remove(&at);
+        self.guarded.remove(&at);
         self.gpu.free(at - GUARD);
+    }
+
+    fn guard(&mut self, parts: &[(u64, usize)]) {
+        for &(at, bytes) in parts {
+            let within = self.guarded.range_mut(..=at).next_back();
+            within.into_iter().for_each(|(_, guarded)| guarded.push((at, (at + bytes as u64).next_multiple_of(4))));
+        }
     }
 
     fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<(), Failure> {
@@ -155,7 +165,7 @@ impl Target for Shaders {
         if let Some(why) = self.gpu.offered().lacks(call.symbol) {
             return Err(Misfit::new(format!("{}: {why}", call.symbol)).into());
         }
-        let recording = self.gpu.record(&[self.guarded(call)])?;
+        let recording = self.gpu.record(&[self.lengthened(call)])?;
         self.asked.insert(call.symbol);
         let done = self.gpu.submit(&[recording]);
         self.gpu.forget(recording);
@@ -164,17 +174,20 @@ impl Target for Shaders {
 
     fn synchronize(&mut self) -> Result<(), Failure> {
         self.gpu.synchronize()?;
-        for (at, &guard) in &self.guards {
-            let size = (guard - at) as usize;
-            let mut bytes = vec![0; size + 2 * GUARD as usize];
+        for (&at, parts) in &self.guarded {
+            let (_, end) = parts[0];
+            let mut bytes = vec![0; (end + 2 * GUARD - at) as usize];
             self.gpu.download(at - GUARD, &mut bytes)?;
-            let (before, behind) = (&bytes[..GUARD as usize], &bytes[size + GUARD as usize..]);
             let written = |&byte: &u8| byte != POISON;
-            let sides =
-                [("before", before.iter().rev().position(written)), ("behind", behind.iter().position(written))];
-            for (side, byte) in sides {
-                let wrong = |byte| format!("byte {byte} {side} a buffer of {size} bytes was written");
-                byte.map_or(Ok(()), |byte| Err(Failure::Wrong(wrong(byte))))?;
+            let wrong = |byte, side, size| {
+                let what = format!("byte {byte} {side} a buffer of {size} bytes was written");
+                Err(Failure::Wrong(what))
+            };
+            let before = bytes[..GUARD as usize].iter().rev().position(written);
+            before.map_or(Ok(()), |byte| wrong(byte, "before", end - at))?;
+            for &(from, to) in parts {
+                let guard = &bytes[(to - at + GUARD) as usize..][..GUARD as usize];
+                guard.iter().position(written).map_or(Ok(()), |byte| wrong(byte, "behind", to - from))?;
             }
         }
         Ok(())

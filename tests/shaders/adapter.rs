@@ -7,7 +7,7 @@ use g2d::base::Spec;
 use g2d::kernels::Brought;
 use g2d::kernels::shaders::Offered;
 use g2d::ops::gelu::Gelu;
-use g2d::program::{Binding, Kernels, Precision, Recorder, ShaderCall, StateLayout, plan};
+use g2d::program::{Binding, Kernels, Precision, Recorder, ShaderCall, ShaderIo, StateLayout, plan};
 use g2d::verify::Shaders;
 use g2d::verify::device::Target;
 use g2d::wgpu::adapter::Checks;
@@ -58,6 +58,28 @@ fn a_shader_that_writes_behind_its_buffer_is_noticed() {
         let bindings = [(from, 800), (to, 400)].map(|(address, bytes)| Binding { address, bytes });
         ShaderCall::linear("memory.copy", words.div_ceil(256), bindings, &words)
     };
+    target.launch(&copy(100)).unwrap();
+    target.synchronize().expect("100 words have room in 400 bytes");
+    target.launch(&copy(101)).unwrap();
+    let refused = target.synchronize().expect_err("101 words have none").to_string();
+    assert_eq!(refused, "byte 0 behind a buffer of 400 bytes was written");
+}
+
+#[test]
+fn a_shader_that_writes_behind_its_scratch_is_noticed_within_an_allocation() {
+    let Some(gpu) = first("guards of scratch") else { return };
+    let mut target = Shaders::new(gpu);
+    // Two scratches as an op asks for them.
+    let mut io = ShaderIo::unplaced(&[], &[]).apart(Shaders::GAP);
+    for bytes in [400, 800] {
+        io.scratch(bytes);
+    }
+    let room = target.allocate(io.finish().workspace_bytes as u64).unwrap();
+    let mut io = ShaderIo::new(Vec::new(), Vec::new(), room, 0).apart(Shaders::GAP);
+    let [to, from] = [400, 800].map(|bytes| io.scratch(bytes));
+    target.guard(&io.finish().parts);
+    target.upload(from.address, &[1; 800]).unwrap();
+    let copy = |words: u32| ShaderCall::linear("memory.copy", words.div_ceil(256), [from, to], &words);
     target.launch(&copy(100)).unwrap();
     target.synchronize().expect("100 words have room in 400 bytes");
     target.launch(&copy(101)).unwrap();
