@@ -9,7 +9,7 @@ use common::ledger;
 use g2d::base::{DType, Rng, Shape};
 use g2d::cpu::{self, Memory};
 use g2d::kernels::Architecture;
-use g2d::kernels::shaders::Offered;
+use g2d::kernels::shaders::{Extras, Offered};
 use g2d::model::batch::{Reports, Shapes, Source, TextBatch};
 use g2d::model::config::{Config, RECIPES};
 use g2d::model::g2d::{Phase, record_step};
@@ -510,7 +510,10 @@ fn every_recipe_has_a_plan_on_every_device() {
                 (Kernels::Cuda(Architecture::default()), Precision::Mixed),
                 (Kernels::Cuda(Architecture::Sm90a), Precision::Mixed),
                 (Kernels::Wgsl(Offered::default()), Precision::Exact),
-                (Kernels::Wgsl(Offered { subgroups: Some([4, 128]), cooperative: true }), Precision::Exact),
+                (
+                    Kernels::Wgsl(Offered { subgroups: Some([4, 128]), cooperative: true, extras: Extras::All }),
+                    Precision::Exact,
+                ),
             ] {
                 let states = StateLayout::of(&program, precision);
                 let planned = plan(program.clone(), &states, kernels);

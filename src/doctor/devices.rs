@@ -124,8 +124,12 @@ fn adapters(default: &dyn Fn(Device) -> bool) -> Vec<Backend> {
             let software =
                 if found.software { "; the processor in disguise: to verify, never chosen by itself" } else { "" };
             let piece = found.piece as f64 / f64::from(1 << 30);
-            let why =
-                format!("{} by {} ({}), values of up to {piece:.2} GiB{software}", found.name, found.api, found.driver);
+            let unable =
+                found.limits.lacks().map_or_else(String::new, |lacks| format!("; shaders cannot run on it: {lacks}"));
+            let why = format!(
+                "{} by {} ({}), values of up to {piece:.2} GiB{software}{unable}",
+                found.name, found.api, found.driver
+            );
             let (name, default) = (device.to_string(), default(device));
             Backend { name, built_in: true, default, why, adapter: Some(found) }
         };

@@ -35,6 +35,51 @@ pub enum Form {
     Cooperative,
 }
 
+/// Which of what an adapter offers plans may use, as the environment says by `G2D_WGPU_EXTRAS`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extras {
+    /// `0`: nothing, to measure what it is worth or where a driver has it wrong.
+    None,
+    /// Nothing is said: subgroups of 32 threads or more.
+    #[default]
+    Large,
+    /// `1`: smaller subgroups too, and cooperative matrices, which wgpu has as an experiment.
+    All,
+}
+
+/// Threads of the adapter's smallest subgroups, at least, for sums by them: with 32 a workgroup of 256 adds up eight parts. With
+/// eight threads, and so 32 parts, sums by subgroups are slower than the tree, as measured on lavapipe (benches/NOTES.md).
+const LARGE: u32 = 32;
+
+impl Extras {
+    /// What the environment says.
+    ///
+    /// # Errors
+    /// A sentence, if it says what is not known.
+    pub fn wanted() -> Result<Self, String> {
+        Self::of(&std::env::var_os("G2D_WGPU_EXTRAS").unwrap_or_default().to_string_lossy())
+    }
+
+    fn of(word: &str) -> Result<Self, String> {
+        match word {
+            "0" => Ok(Self::None),
+            "" => Ok(Self::Large),
+            "1" => Ok(Self::All),
+            other => Err(format!("G2D_WGPU_EXTRAS is {other:?}; set it to 0 or 1, or unset it")),
+        }
+    }
+
+    /// Whether sums are made by subgroups the smallest of which have so many threads.
+    pub fn takes(self, fewest: u32) -> bool {
+        match self {
+            Self::None => false,
+            Self::Large => fewest >= LARGE,
+            Self::All => true,
+        }
+    }
+}
+
 /// What an adapter offers beyond what every adapter has, as far as shaders make use of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Offered {
@@ -42,6 +87,8 @@ pub struct Offered {
     pub subgroups: Option<[u32; 2]>,
     /// Products of cooperative matrices of 8 x 8 x 8, f32 throughout.
     pub cooperative: bool,
+    /// What of it is wanted.
+    pub extras: Extras,
 }
 
 impl Offered {
@@ -52,17 +99,21 @@ impl Offered {
 
     /// The same of a form.
     pub fn lacks_for(&self, form: Form) -> Option<&'static str> {
-        match form {
-            Form::Plain => None,
-            _ if self.subgroups.is_none() => Some(
-                "it needs subgroups (of 32 threads, unless G2D_WGPU_EXTRAS is 1), and the adapter does not offer such or \
-                 G2D_WGPU_EXTRAS is 0",
+        match (form, self.extras) {
+            (Form::Plain, _) => None,
+            (Form::Cooperative, Extras::All) if !self.cooperative => {
+                Some("it needs cooperative matrices of f32, 8 x 8 x 8, and the adapter does not offer such")
+            }
+            (Form::Cooperative, _) if !self.cooperative => {
+                Some("it needs cooperative matrices of f32, 8 x 8 x 8, and G2D_WGPU_EXTRAS is not 1")
+            }
+            _ if self.subgroups.is_some() => None,
+            (_, Extras::None) => Some("it needs subgroups, and G2D_WGPU_EXTRAS is 0"),
+            (_, Extras::Large) => Some(
+                "it needs subgroups of at least 32 threads, and the adapter does not offer such (smaller ones serve where \
+                 G2D_WGPU_EXTRAS is 1)",
             ),
-            Form::Cooperative if !self.cooperative => Some(
-                "it needs cooperative matrices of f32, 8 x 8 x 8, and the adapter does not offer such or G2D_WGPU_EXTRAS is \
-                 not 1",
-            ),
-            _ => None,
+            (_, Extras::All) => Some("it needs subgroups, and the adapter does not offer such"),
         }
     }
 }
@@ -193,7 +244,7 @@ pub fn find(symbol: &str) -> Option<(&'static Shader, &'static str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{COOPERATIVE, Form, Offered, SUBGROUPS, files, find, in_form};
+    use super::{COOPERATIVE, Extras, Form, Offered, SUBGROUPS, files, find, in_form};
 
     #[test]
     fn entries_are_found_by_name() {
@@ -216,6 +267,34 @@ mod tests {
         assert_eq!(lacking("linear.fwd"), [false; 3]);
         assert_eq!(lacking(in_form(SUBGROUPS, "layer_norm.fwd")), [true, false, false]);
         assert_eq!(lacking(by(COOPERATIVE)), [true, true, false]);
+    }
+
+    #[test]
+    fn what_is_lacking_is_told_with_its_own_reason() {
+        let told = |extras, form| Offered { extras, ..Offered::default() }.lacks_for(form).expect("nothing is offered");
+        let [subgroups, matrices] = ["it needs subgroups", "it needs cooperative matrices"];
+        for (extras, form, needs, why) in [
+            (Extras::None, Form::Subgroups, subgroups, "G2D_WGPU_EXTRAS is 0"),
+            (Extras::Large, Form::Subgroups, subgroups, "the adapter does not offer such (smaller ones"),
+            (Extras::All, Form::Subgroups, subgroups, "the adapter does not offer such"),
+            (Extras::None, Form::Cooperative, matrices, "G2D_WGPU_EXTRAS is not 1"),
+            (Extras::Large, Form::Cooperative, matrices, "G2D_WGPU_EXTRAS is not 1"),
+            (Extras::All, Form::Cooperative, matrices, "the adapter does not offer such"),
+        ] {
+            let told = told(extras, form);
+            assert!(told.starts_with(needs) && told.contains(why), "{extras:?} {form:?}: {told}");
+        }
+    }
+
+    #[test]
+    fn extras_are_told_in_words_that_are_known() {
+        assert_eq!(["0", "", "1"].map(Extras::of), [Ok(Extras::None), Ok(Extras::Large), Ok(Extras::All)]);
+        let refused = Extras::of("yes").expect_err("it is no word for it");
+        assert_eq!(refused, "G2D_WGPU_EXTRAS is \"yes\"; set it to 0 or 1, or unset it");
+        let taken = |extras: Extras| [4, 31, 32, 64].map(|fewest| extras.takes(fewest));
+        assert_eq!(taken(Extras::None), [false; 4]);
+        assert_eq!(taken(Extras::Large), [false, false, true, true]);
+        assert_eq!(taken(Extras::All), [true; 4]);
     }
 
     #[test]

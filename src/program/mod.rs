@@ -27,5 +27,5 @@ pub use placed::Placed;
 pub use plan::{Kernels, Plan, plan};
 pub use record::{Program, Recorder, Value};
 pub use select::{candidates, considered, refused};
-pub use shader_call::{Binding, ShaderCall};
+pub use shader_call::{Binding, MOST_GROUPS, ShaderCall};
 pub use tensor_map::{Address, Swizzle, TensorMapSpec, TensorType, Window};

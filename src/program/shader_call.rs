@@ -6,7 +6,7 @@ use crate::base::DType;
 use crate::kernels::shaders;
 
 /// Workgroups along one dimension of a dispatch that every adapter takes.
-const MOST_GROUPS: u32 = 65535;
+pub const MOST_GROUPS: u32 = 65535;
 
 /// A range of device memory that a shader sees as one storage buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -81,8 +81,8 @@ impl Device {
             Err(error) => error.to_string(),
         };
         #[cfg(feature = "wgpu")]
-        if let Some(adapter) = adapter::real() {
-            return (Self::Wgpu(0), adapter.name);
+        if let Some((number, adapter)) = adapter::real() {
+            return (Self::Wgpu(number), adapter.name);
         }
         (Self::Cpu, absent)
     }

@@ -10,7 +10,11 @@ use crate::cuda::replay;
 use crate::error::Error;
 use crate::program::Checked;
 use crate::program::plan::{PlanError, Slab, slabs};
-use crate::wgpu::{self, GpuError};
+use crate::wgpu::GpuError;
+use crate::wgpu::replay::ReplayError;
+
+/// Bytes that wgpu takes beside slabs: blocks of up to 64 MiB in which tables, uniforms and copies on their way lie.
+const BESIDE: u64 = 64 << 20;
 
 /// What a device offers, bytes: of one allocation, and of all.
 struct Room {
@@ -29,10 +33,11 @@ impl Room {
                 DriverError::Limit { allowed, .. } => Some(Self { one: *allowed, all: u64::MAX }),
                 _ => None,
             },
-            // How much is free nobody says; so much was.
-            Error::GpuReplay(wgpu::replay::ReplayError::Memory {
-                source: GpuError::OutOfMemory { .. }, taken, ..
-            }) => Some(Self { one: u64::MAX, all: *taken }),
+            Error::GpuReplay(
+                ReplayError::Memory { source: GpuError::OutOfMemory { room, .. }, .. }
+                | ReplayError::Launch { source: GpuError::OutOfMemory { room, .. }, .. }
+                | ReplayError::Gpu(GpuError::OutOfMemory { room, .. }),
+            ) => Some(Self { one: u64::MAX, all: room.saturating_sub(BESIDE) }),
             // What can be planned at all fits.
             Error::Plan(PlanError::TooLarge { .. }) => Some(Self { one: u64::MAX, all: u64::MAX }),
             _ => None,

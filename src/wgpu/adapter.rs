@@ -11,7 +11,7 @@ use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
 
 use super::gpu::{Adapter, Features, Gpu, GpuError, Limits};
 use super::native::{self, Native};
-use crate::kernels::shaders::Offered;
+use crate::kernels::shaders::{Extras, Offered};
 use crate::program::device::ALIGNMENT;
 
 /// Whether wgpu writes checks into shaders: of bounds, divisors and loops; and clears their workgroup memory.
@@ -23,16 +23,6 @@ pub enum Checks {
     Off,
 }
 
-/// For tests of what becomes of a run whose GPU is lost: the device is destroyed behind so many submissions.
-const LOSE: &str = "G2D_LOSE_GPU";
-/// `0`: plans use nothing that not every adapter offers, to measure what it is worth or where a driver has it wrong. `1`: all
-/// that the adapter offers, small subgroups too and cooperative matrices, which wgpu has as an experiment. Otherwise large
-/// subgroups alone.
-const EXTRAS: &str = "G2D_WGPU_EXTRAS";
-/// Threads of the adapter's largest subgroups, at least, for sums by them: with 32 a workgroup of 256 adds up eight parts. With
-/// eight threads, and so 32 parts, sums by subgroups are slower than the tree, as measured on lavapipe (benches/NOTES.md).
-const LARGE: u32 = 32;
-
 /// All adapters; `wgpu:N` is the one at position N.
 pub fn list() -> Vec<Adapter> {
     adapters().iter().map(describe).collect()
@@ -41,40 +31,50 @@ pub fn list() -> Vec<Adapter> {
 /// What is known of the adapter of that number; `None` if this machine has no adapter at all.
 ///
 /// # Errors
-/// If there are others, but none of that number.
+/// If there are others, but none of that number; or if shaders cannot run on it.
 pub fn find(number: u32) -> Result<Option<Adapter>, GpuError> {
     let adapters = list();
     match adapters.get(number as usize) {
         None if !adapters.is_empty() => Err(missing(number, &adapters)),
-        found => Ok(found.cloned()),
+        found => found.map(|found| usable(found).map(|()| found.clone())).transpose(),
     }
 }
 
-/// The first adapter, if it is a real GPU. On Linux none is looked for where no GPU has a device file, for looking takes
-/// time, and drivers that run on the processor print lines of their own.
-pub fn real() -> Option<Adapter> {
+/// That shaders can run on it, and that what it may use is said in words that are known.
+fn usable(adapter: &Adapter) -> Result<(), GpuError> {
+    Extras::wanted().map_err(GpuError::Invalid)?;
+    let unable = |lacks: String| GpuError::Absent(format!("shaders cannot run on {}: {lacks}", adapter.name));
+    adapter.limits.lacks().map_or(Ok(()), |lacks| Err(unable(lacks)))
+}
+
+/// The first adapter that is a real GPU on which shaders can run, with its number. On Linux none is looked for where no GPU has
+/// a device file, for looking takes time, and drivers that run on the processor print lines of their own.
+pub fn real() -> Option<(u32, Adapter)> {
     let there = |file: &&str| Path::new(file).exists();
     if cfg!(target_os = "linux") && !["/dev/dri", "/dev/nvidia0", "/dev/dxg"].iter().any(there) {
         return None;
     }
-    // Real ones are listed first.
-    list().into_iter().next().filter(|adapter| !adapter.software)
+    first_real(list())
+}
+
+fn first_real(adapters: Vec<Adapter>) -> Option<(u32, Adapter)> {
+    (0..).zip(adapters).find(|(_, adapter)| !adapter.software && adapter.limits.lacks().is_none())
 }
 
 /// Opens the adapter of that number.
 ///
 /// # Errors
-/// If there is none of that number, or it refuses.
+/// If there is none of that number, shaders cannot run on it, or it refuses.
 pub fn open(number: u32, checks: Checks) -> Result<Arc<dyn Gpu>, GpuError> {
     let adapters = adapters();
     let described = || adapters.iter().map(describe).collect::<Vec<_>>();
     let adapter = adapters.get(number as usize).ok_or_else(|| missing(number, &described()))?;
+    usable(&describe(adapter))?;
     let offered = offered(adapter);
     let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..native::descriptor(offered) };
     let opened = wait(adapter.request_device(&descriptor));
     let (device, queue) = opened.map_err(|why| GpuError::Absent(format!("{}: {why}", describe(adapter).name)))?;
-    let lost_behind = std::env::var(LOSE).ok().and_then(|submissions| submissions.parse().ok());
-    Ok(Arc::new(Native::new(device, queue, (piece(&adapter.limits()), offered), checks, lost_behind)))
+    Ok(Arc::new(Native::new(device, queue, (piece(&adapter.limits()), offered), checks)))
 }
 
 /// Real adapters first, discrete ones before others; those alike as the system lists them.
@@ -121,17 +121,15 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
 
 /// What plans for it make use of.
 fn offered(adapter: &wgpu::Adapter) -> Offered {
-    let extras = std::env::var(EXTRAS).unwrap_or_default();
-    if extras == "0" {
-        return Offered::default();
-    }
+    // Who opens an adapter is told of other words than those that are known.
+    let extras = Extras::wanted().unwrap_or_default();
     let of_f32 = |made: &wgpu::CooperativeMatrixProperties| {
         let f32 = wgpu::CooperativeScalarType::F32;
         [made.m_size, made.n_size, made.k_size] == [8; 3] && [made.ab_type, made.cr_type] == [f32; 2]
     };
-    let cooperative = extras == "1" && adapter.cooperative_matrix_properties().iter().any(of_f32);
-    let subgroups = features(adapter).subgroups.filter(|&[_, most]| most >= LARGE || extras == "1");
-    Offered { subgroups, cooperative }
+    let cooperative = extras == Extras::All && adapter.cooperative_matrix_properties().iter().any(of_f32);
+    let subgroups = features(adapter).subgroups.filter(|&[fewest, _]| extras.takes(fewest));
+    Offered { subgroups, cooperative, extras }
 }
 
 fn features(adapter: &wgpu::Adapter) -> Features {
@@ -197,5 +195,45 @@ fn wait<F: Future>(future: F) -> F::Output {
             Poll::Ready(output) => return output,
             Poll::Pending => thread::park(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::MOST_GROUPS;
+    use crate::wgpu::gpu::{STORAGE_BUFFERS, WORKGROUP_MEMORY, WORKGROUP_THREADS};
+
+    fn made_up(name: &str, software: bool, storage_buffers: u32) -> Adapter {
+        let (workgroup_memory, workgroup_threads, groups) = (WORKGROUP_MEMORY, WORKGROUP_THREADS, MOST_GROUPS);
+        let (buffer, binding) = (1 << 30, 1 << 30);
+        Adapter {
+            name: name.into(),
+            api: "vulkan".into(),
+            driver: String::new(),
+            software,
+            piece: 1 << 30,
+            limits: Limits { buffer, binding, storage_buffers, workgroup_memory, workgroup_threads, groups },
+            features: Features { f16: false, subgroups: None, cooperative_matrices: Vec::new() },
+            offered: Offered::default(),
+            more: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn no_software_adapter_is_taken_for_a_gpu_and_none_on_which_shaders_cannot_run() {
+        let [small, gpu, processor] = [("small", false, 4), ("gpu", false, 8), ("processor", true, STORAGE_BUFFERS)]
+            .map(|(name, software, buffers)| made_up(name, software, buffers));
+        let taken = |adapters: &[&Adapter]| {
+            first_real(adapters.iter().map(|&adapter| adapter.clone()).collect()).map(|(at, found)| (at, found.name))
+        };
+        assert_eq!(taken(&[]), None);
+        assert_eq!(taken(&[&processor]), None);
+        assert_eq!(taken(&[&small, &processor]), None);
+        assert_eq!(taken(&[&gpu, &processor]), Some((0, "gpu".into())));
+        assert_eq!(taken(&[&small, &gpu, &processor]), Some((1, "gpu".into())));
+        let refused = usable(&small).expect_err("it allows too little").to_string();
+        assert!(refused.contains("shaders cannot run on small: it allows 4 storage buffers"), "{refused}");
+        usable(&processor).unwrap();
     }
 }

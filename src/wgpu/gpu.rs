@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::kernels::Brought;
 use crate::kernels::shaders::Offered;
-use crate::program::ShaderCall;
+use crate::program::{MOST_GROUPS, ShaderCall};
 
 /// What a GPU refuses or reports.
 #[derive(Debug, thiserror::Error)]
@@ -18,10 +18,12 @@ pub enum GpuError {
     #[error("no GPU for wgpu: {0}")]
     Absent(String),
     /// Too little memory.
-    #[error("the GPU has no {bytes} bytes left; use a smaller batch")]
+    #[error("the GPU has no {bytes} bytes left, it gives {room} in all; use a smaller batch")]
     OutOfMemory {
         /// Bytes asked for.
         bytes: u64,
+        /// Bytes that are allocated, and those that could still be.
+        room: u64,
     },
     /// A shader that is not there, or that the adapter does not take.
     #[error("shader `{symbol}` cannot be used: {why}")]
@@ -89,6 +91,29 @@ pub struct Limits {
     pub groups: u32,
 }
 
+/// Storage buffers of a shader that ships, at most.
+pub const STORAGE_BUFFERS: u32 = 8;
+/// Threads of a workgroup of one, at most.
+pub const WORKGROUP_THREADS: u32 = 256;
+/// Bytes of a workgroup's memory of one, at most.
+pub const WORKGROUP_MEMORY: u32 = 16384;
+
+impl Limits {
+    /// What shaders need and these do not allow, if any: all of it, in words.
+    pub fn lacks(&self) -> Option<String> {
+        let needs = [
+            (STORAGE_BUFFERS, self.storage_buffers, "storage buffers of a shader"),
+            (WORKGROUP_THREADS, self.workgroup_threads, "threads of a workgroup"),
+            (WORKGROUP_MEMORY, self.workgroup_memory, "bytes of a workgroup's memory"),
+            (MOST_GROUPS, self.groups, "workgroups along a dimension"),
+        ];
+        let lacking = needs.into_iter().filter(|(needed, allowed, _)| allowed < needed);
+        let lacking: Vec<String> =
+            lacking.map(|(needed, allowed, what)| format!("it allows {allowed} {what}, {needed} are needed")).collect();
+        (!lacking.is_empty()).then(|| lacking.join("; "))
+    }
+}
+
 /// Features of an adapter that can make shaders faster.
 #[derive(Clone, Debug, Serialize)]
 pub struct Features {
@@ -138,4 +163,31 @@ pub trait Gpu: Send + Sync {
 
     /// Waits until everything submitted is done.
     fn synchronize(&self) -> Result<(), GpuError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_below_what_shaders_need_are_told_and_others_are_not() {
+        let least = Limits {
+            buffer: 1 << 28,
+            binding: 1 << 27,
+            storage_buffers: STORAGE_BUFFERS,
+            workgroup_memory: WORKGROUP_MEMORY,
+            workgroup_threads: WORKGROUP_THREADS,
+            groups: MOST_GROUPS,
+        };
+        assert_eq!(least.lacks(), None);
+        let few = Limits { storage_buffers: 4, ..least };
+        assert_eq!(few.lacks().as_deref(), Some("it allows 4 storage buffers of a shader, 8 are needed"));
+        for lower in [
+            Limits { workgroup_memory: WORKGROUP_MEMORY - 1, ..least },
+            Limits { workgroup_threads: WORKGROUP_THREADS - 1, ..least },
+            Limits { groups: MOST_GROUPS - 1, ..least },
+        ] {
+            assert!(lower.lacks().is_some(), "{lower:?}");
+        }
+    }
 }

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "wgpu")]
 pub mod adapter;
+#[cfg(feature = "wgpu")]
+mod caught;
 pub mod ceilings;
 pub mod gpu;
 #[cfg(feature = "wgpu")]

@@ -3,17 +3,17 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZero;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferDescriptor,
     BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor, ComputePipeline, ComputePipelineDescriptor, Device,
-    DeviceDescriptor, ExperimentalFeatures, Features, MapMode, PipelineCompilationOptions, PollType, Queue,
-    ShaderModule, ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource,
+    DeviceDescriptor, ExperimentalFeatures, Features, MapMode, MemoryHints, PipelineCompilationOptions, PollType,
+    Queue, ShaderModule, ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource,
 };
 
 use super::adapter::Checks;
+use super::caught::{caught, silence};
 use super::gpu::{Gpu, GpuError, Recording};
 use crate::kernels::Brought;
 use crate::kernels::shaders::{self, Offered, PRELUDE, SHADERS, Shader};
@@ -22,6 +22,8 @@ use crate::program::{Binding, ShaderCall};
 
 /// Bytes that are copied at a time: a word.
 const WORD: u64 = 4;
+/// Bytes to which it is found out how much memory is left.
+const LEAST: u64 = 1 << 20;
 
 /// An adapter in use.
 pub struct Native {
@@ -30,8 +32,6 @@ pub struct Native {
     piece: u64,
     offered: Offered,
     checks: Checks,
-    /// Submissions until the device is destroyed, if it shall be.
-    left: Option<AtomicU64>,
     faults: Arc<Mutex<Faults>>,
     /// Locked throughout every call, so that what is reported meanwhile belongs to it.
     held: Mutex<Held>,
@@ -87,19 +87,15 @@ pub fn descriptor(offered: Offered) -> DeviceDescriptor<'static> {
         true => unsafe { ExperimentalFeatures::enabled() },
         false => ExperimentalFeatures::disabled(),
     };
-    DeviceDescriptor { required_features, experimental_features, ..DeviceDescriptor::default() }
+    // Slabs are large and get blocks of their own whatever is asked for; beside them small blocks are enough.
+    let memory_hints = MemoryHints::MemoryUsage;
+    DeviceDescriptor { required_features, experimental_features, memory_hints, ..DeviceDescriptor::default() }
 }
 
 impl Native {
-    /// On a device that takes buffers and bindings of so many bytes and offers this, and which is lost behind so many
-    /// submissions, if any.
-    pub fn new(
-        device: Device,
-        queue: Queue,
-        (piece, offered): (u64, Offered),
-        checks: Checks,
-        lost_behind: Option<u64>,
-    ) -> Self {
+    /// On a device that takes buffers and bindings of so many bytes and offers this.
+    pub fn new(device: Device, queue: Queue, (piece, offered): (u64, Offered), checks: Checks) -> Self {
+        silence();
         let faults = Arc::new(Mutex::new(Faults::default()));
         let reported = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -110,8 +106,7 @@ impl Native {
             let why = if message.is_empty() { format!("{reason:?}") } else { message };
             lock(&reported).lost.get_or_insert(why);
         });
-        let left = lost_behind.map(AtomicU64::new);
-        Self { device, queue, piece, offered, checks, left, faults, held: Mutex::default() }
+        Self { device, queue, piece, offered, checks, faults, held: Mutex::default() }
     }
 
     /// What was reported since the last time, made into an error by `of`; a lost device is that and nothing else.
@@ -125,17 +120,46 @@ impl Native {
         }
     }
 
+    /// Waits until everything submitted is done. Where a driver tells of a loss then, wgpu panics; a device that is known to
+    /// be lost is not asked again.
     fn wait(&self) -> Result<(), GpuError> {
-        let waited = self.device.poll(PollType::wait_indefinitely());
         self.told(|error| invalid(error.to_string()))?;
-        waited.map(drop).map_err(|why| GpuError::Lost(why.to_string()))
+        let waited = caught(|| self.device.poll(PollType::wait_indefinitely()));
+        if let Err(why) = waited.and_then(|waited| waited.map_err(|why| why.to_string())) {
+            lock(&self.faults).lost.get_or_insert(why);
+        }
+        self.told(|error| invalid(error.to_string()))
     }
 
-    fn buffer(&self, bytes: u64, usage: BufferUsages) -> Result<Buffer, GpuError> {
+    /// A buffer beside those that are `held`, and others of `beside` bytes.
+    fn buffer(&self, held: &Held, beside: u64, bytes: u64, usage: BufferUsages) -> Result<Buffer, GpuError> {
+        let buffer = self.created(bytes, usage);
+        buffer.map_err(|error| match error {
+            GpuError::OutOfMemory { .. } => {
+                let taken: u64 = held.allocations.values().flatten().map(Buffer::size).sum();
+                GpuError::OutOfMemory { bytes, room: taken + beside + self.left(bytes) }
+            }
+            other => other,
+        })
+    }
+
+    fn created(&self, bytes: u64, usage: BufferUsages) -> Result<Buffer, GpuError> {
         let buffer =
             self.device.create_buffer(&BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false });
-        self.told(|_| GpuError::OutOfMemory { bytes })?;
+        self.told(|error| match error {
+            wgpu::Error::OutOfMemory { .. } => GpuError::OutOfMemory { bytes, room: 0 },
+            other => invalid(other.to_string()),
+        })?;
         Ok(buffer)
+    }
+
+    /// Bytes that are left where so many were refused: what is granted of ever smaller halves. All of it is given back.
+    fn left(&self, refused: u64) -> u64 {
+        let halves = std::iter::successors(Some(refused / 2), |half| Some(half / 2));
+        let asked = halves.take_while(|&half| half >= LEAST).map(|half| half / ALIGNMENT * ALIGNMENT);
+        // Each is held while the next is asked for.
+        let granted: Vec<Buffer> = asked.filter_map(|half| self.created(half, BufferUsages::STORAGE).ok()).collect();
+        granted.iter().map(Buffer::size).sum()
     }
 
     /// The buffer in which `bytes` bytes from that address on lie, rounded up to whole words, and where in it.
@@ -235,7 +259,7 @@ impl Gpu for Native {
         let mut held = lock(&self.held);
         let whole = bytes.max(1).next_multiple_of(ALIGNMENT);
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let piece = |start: u64| self.buffer(self.piece.min(whole - start), usage);
+        let piece = |start: u64| self.buffer(&held, start, self.piece.min(whole - start), usage);
         let starts = (0..whole.div_ceil(self.piece)).map(|at| at * self.piece);
         let buffers = starts.map(piece).collect::<Result<Vec<_>, _>>()?;
         let end = |(base, buffers): (&u64, &Vec<Buffer>)| base + buffers.iter().map(Buffer::size).sum::<u64>();
@@ -264,7 +288,7 @@ impl Gpu for Native {
     fn download(&self, from: u64, bytes: &mut [u8]) -> Result<(), GpuError> {
         let held = lock(&self.held);
         let (buffer, offset, whole) = self.find(&held, from, bytes.len() as u64)?;
-        let staging = self.buffer(whole, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
+        let staging = self.buffer(&held, 0, whole, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
         let mut encoder = self.device.create_command_encoder(&CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, whole);
         self.queue.submit([encoder.finish()]);
@@ -307,7 +331,7 @@ impl Gpu for Native {
             })
             .collect();
         let usage = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
-        let uniforms = self.buffer((parameters.len() as u64).max(ALIGNMENT), usage)?;
+        let uniforms = self.buffer(&held, 0, (parameters.len() as u64).max(ALIGNMENT), usage)?;
         self.queue.write_buffer(&uniforms, 0, &parameters);
         let dispatches =
             calls.iter().zip(starts).map(|(call, start)| self.dispatch(&mut held, call, (&uniforms, start)));
@@ -324,9 +348,6 @@ impl Gpu for Native {
 
     fn submit(&self, recordings: &[Recording]) -> Result<(), GpuError> {
         let held = lock(&self.held);
-        if self.left.as_ref().is_some_and(|left| left.fetch_sub(1, Ordering::Relaxed) == 0) {
-            self.device.destroy();
-        }
         let mut encoder = self.device.create_command_encoder(&CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());

@@ -2,6 +2,7 @@
 //! their submission in order.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::ceilings::ceilings;
@@ -10,8 +11,10 @@ use crate::base::ceilings::Ceilings;
 use crate::program::plan::{Buffer, Launch, Plan, Slab, slabs};
 use crate::program::{Binding, Checked, Misfit, Placed, ShaderCall, ShaderIo};
 
-/// Launches that are submitted at a time: systems reset a GPU that works on one submission for seconds.
+/// Launches that are submitted at a time, at most: systems reset a GPU that works on one submission for seconds.
 const SUBMITTED: usize = 32;
+/// FLOP that are submitted at a time, if it is more than one launch: a fifth of a second where a small GPU reaches 100 GFLOP/s.
+const FLOP_SUBMITTED: u64 = 20_000_000_000;
 
 /// Why a plan cannot be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +26,6 @@ pub enum ReplayError {
         slab: Slab,
         /// Its size.
         bytes: u64,
-        /// Bytes of the slabs that were allocated before.
-        taken: u64,
         /// What the GPU says.
         source: GpuError,
     },
@@ -81,10 +82,8 @@ impl Replay {
         for launch in plans.iter().flat_map(|plan| &plan.launches) {
             replay.gpu.bring(launch.op.shaders())?;
         }
-        let mut taken = 0;
         for (slab, bytes) in slabs(plans) {
-            let at = replay.allocate(bytes).map_err(|source| ReplayError::Memory { slab, bytes, taken, source })?;
-            taken += bytes;
+            let at = replay.allocate(bytes).map_err(|source| ReplayError::Memory { slab, bytes, source })?;
             replay.slabs.insert(slab, (at, bytes));
         }
         for plan in plans {
@@ -122,29 +121,33 @@ impl Replay {
         self.gpu.record(&calls)
     }
 
-    fn bound(&mut self, plan: &Arc<Checked>) -> Result<&mut Bound, GpuError> {
-        let found = self.plans.iter_mut().find(|bound| Arc::ptr_eq(&bound.plan, plan));
+    /// Where a plan stands among those that are bound.
+    fn bound(&self, plan: &Arc<Checked>) -> Result<usize, GpuError> {
+        let found = self.plans.iter().position(|bound| Arc::ptr_eq(&bound.plan, plan));
         found.ok_or_else(|| GpuError::Invalid("the plan is none of those that were put on the GPU".into()))
     }
 
     /// Runs every launch. The first time launch by launch, so that an error names its place. Returns when all of it is
     /// submitted.
     pub fn replay(&mut self, plan: &Arc<Checked>) -> Result<(), ReplayError> {
-        if !self.bound(plan)?.replayed {
+        let bound = self.bound(plan)?;
+        if !self.plans[bound].replayed {
             for at in 0..plan.launches.len() {
                 self.run(plan, at, 1)?;
             }
-            self.bound(plan)?.replayed = true;
+            self.plans[bound].replayed = true;
             return Ok(());
         }
-        let gpu = self.gpu.clone();
-        Ok(self.bound(plan)?.launches.chunks(SUBMITTED).try_for_each(|some| gpu.submit(some))?)
+        let launches = &self.plans[bound].launches;
+        let of_plan = submissions(plan.launches.iter().map(|launch| launch.cost.flops));
+        Ok(of_plan.into_iter().try_for_each(|some| self.gpu.submit(&launches[some]))?)
     }
 
     /// Runs the launch that stands `at` that position, `times` times in a row, and waits for the last.
     pub fn run(&mut self, plan: &Arc<Checked>, at: usize, times: usize) -> Result<(), ReplayError> {
-        let recordings = vec![self.bound(plan)?.launches[at]; times];
-        let mut submitted = recordings.chunks(SUBMITTED).map(|some| self.gpu.submit(some));
+        let recordings = vec![self.plans[self.bound(plan)?].launches[at]; times];
+        let repeated = submissions(recordings.iter().map(|_| plan.launches[at].cost.flops));
+        let mut submitted = repeated.into_iter().map(|some| self.gpu.submit(&recordings[some]));
         let done = submitted.try_for_each(|done| done).and_then(|()| self.gpu.synchronize());
         done.map_err(|source| failed(&plan.launches[at], at, source))
     }
@@ -225,7 +228,37 @@ fn copy(to: Binding, from: Binding) -> Option<ShaderCall> {
     (words > 0).then(|| ShaderCall::linear("memory.copy", words.div_ceil(256), [from, to], &words))
 }
 
+/// Which launches are submitted together, in order, by the FLOP of each.
+fn submissions(flops: impl Iterator<Item = u64>) -> Vec<Range<usize>> {
+    let mut parts: Vec<(Range<usize>, u64)> = Vec::new();
+    for (at, flop) in flops.enumerate() {
+        match parts.last_mut() {
+            Some((part, sum)) if part.len() < SUBMITTED && *sum + flop <= FLOP_SUBMITTED => {
+                part.end += 1;
+                *sum += flop;
+            }
+            _ => parts.push((at..at + 1, flop)),
+        }
+    }
+    parts.into_iter().map(|(part, _)| part).collect()
+}
+
 fn failed(launch: &Launch, at: usize, source: GpuError) -> ReplayError {
     let (scope, op, kernel) = (launch.scope.clone(), launch.op.name(), launch.kernel);
     ReplayError::Launch { at, scope, op, kernel, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FLOP_SUBMITTED, SUBMITTED, submissions};
+
+    #[test]
+    fn launches_are_submitted_in_order_and_neither_too_many_nor_too_costly_at_a_time() {
+        let cut = |flops: &[u64]| submissions(flops.iter().copied());
+        assert!(cut(&[]).is_empty());
+        assert_eq!(cut(&[0; SUBMITTED + 1]), [0..SUBMITTED, SUBMITTED..SUBMITTED + 1]);
+        let half = FLOP_SUBMITTED / 2;
+        assert_eq!(cut(&[half, half, 1]), [0..2, 2..3]);
+        assert_eq!(cut(&[1, 3 * FLOP_SUBMITTED, 1, half]), [0..1, 1..2, 2..4], "one launch is not cut");
+    }
 }

@@ -6,9 +6,14 @@
 mod common;
 
 mod adapter;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod lost;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod memory;
 #[cfg(feature = "cli")]
 mod offered;
 mod ops;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod stand_in;
 mod texts;
+mod trains;

@@ -53,7 +53,7 @@ fn plans_take_what_the_adapter_offers_and_say_what_they_do_not() {
         let by = format!("{kernel}/subgroups");
         assert!(offered.contains(&*by), "{by} is not among {offered:?}");
         assert!(!plain.contains(&*by), "{by} is taken where nothing is offered");
-        let said = format!("{by}: it needs subgroups (of 32 threads, unless G2D_WGPU_EXTRAS is 1)");
+        let said = format!("{by}: it needs subgroups, and G2D_WGPU_EXTRAS is 0");
         assert!(told.contains(&said), "not told: {said}");
     }
     ledger::ran("wgpu", format!("plans with and without what {} offers", adapter.name));
@@ -93,8 +93,23 @@ fn sums_do_not_depend_on_the_size_of_subgroups() {
         let report =
             with(&folder, &format!("verify --device wgpu --cases 3 --json{ops}"), &[(BITS, &bits), EXTRAS]).done();
         let report: serde_json::Value = serde_json::from_str(&report).expect("it is JSON");
-        let passed = &report["report"]["kernels"]["layer_norm.fwd/subgroups"]["passed"];
-        assert!(passed.as_u64() > Some(0), "nothing was tried: {report}");
+        let kernels = report["report"]["kernels"].as_object().expect("they are listed by name");
+        for op in OPS {
+            let by = |name: &str| name.starts_with(op) && name.ends_with("/subgroups");
+            let passed = kernels.iter().filter(|(name, _)| by(name)).filter_map(|(_, line)| line["passed"].as_u64());
+            assert!(passed.sum::<u64>() > 0, "no sum by subgroups was tried for {op}: {report}");
+        }
     }
     ledger::ran("wgpu", "sums by subgroups of 4, of 8 and of 16 threads");
+}
+
+#[test]
+fn a_word_for_extras_that_is_not_known_is_refused() {
+    if adapter::list().is_empty() {
+        return ledger::skipped("wgpu", "there is no adapter whose extras could be asked for", ledger::VULKAN);
+    }
+    let folder = empty("words");
+    for line in ["plan --device wgpu --preset micro", "verify --device wgpu --op gelu --cases 1"] {
+        with(&folder, line, &[("G2D_WGPU_EXTRAS", "yes")]).refused(&["G2D_WGPU_EXTRAS is \"yes\"; set it to 0 or 1"]);
+    }
 }

@@ -7,21 +7,13 @@ use g2d::base::DType;
 use g2d::kernels::shaders::{self, Form, SHADERS, Shader};
 use g2d::ops::{LARGE, REGISTRY};
 use g2d::program::device::ALIGNMENT;
-use g2d::program::{Precision, ShaderCall, ShaderIo, Size};
+use g2d::program::{MOST_GROUPS, Precision, ShaderCall, ShaderIo, Size};
+use g2d::wgpu::gpu::{STORAGE_BUFFERS, WORKGROUP_MEMORY, WORKGROUP_THREADS};
 use wgpu::naga::front::wgsl;
 use wgpu::naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu::naga::{AddressSpace, Module, StorageAccess};
 
 use super::common::cases;
-
-/// Storage buffers of a shader, at most.
-const BINDINGS: usize = 8;
-/// Threads of a workgroup, at most.
-const THREADS: u32 = 256;
-/// Bytes of workgroup memory, at most.
-const WORKGROUP_BYTES: u32 = 16384;
-/// Workgroups along one dimension, at most.
-const GROUPS: u32 = 65535;
 
 /// Parses and validates on an adapter that offers no more than what the form needs; a fault is shown with its place.
 fn validated(text: &str, form: Form) -> Result<(Module, ModuleInfo), String> {
@@ -64,11 +56,14 @@ fn fits((text, form): (&str, Form), entry: &str, call: &ShaderCall) -> Result<()
     let point = &module.entry_points[at];
     let checks = [
         (storage == wanted, format!("it uses bindings {storage:?}, and is given {wanted:?}")),
-        (storage.len() <= BINDINGS, format!("{} storage buffers", storage.len())),
+        (storage.len() <= STORAGE_BUFFERS as usize, format!("{} storage buffers", storage.len())),
         (uniform as usize == call.parameters.len(), format!("{} bytes for {uniform}", call.parameters.len())),
-        (shared <= WORKGROUP_BYTES, format!("{shared} bytes of workgroup memory")),
-        (point.workgroup_size.iter().product::<u32>() <= THREADS, format!("{:?} threads", point.workgroup_size)),
-        (call.groups.iter().all(|groups| (1..=GROUPS).contains(groups)), format!("{:?} workgroups", call.groups)),
+        (shared <= WORKGROUP_MEMORY, format!("{shared} bytes of workgroup memory")),
+        (
+            point.workgroup_size.iter().product::<u32>() <= WORKGROUP_THREADS,
+            format!("{:?} threads", point.workgroup_size),
+        ),
+        (call.groups.iter().all(|groups| (1..=MOST_GROUPS).contains(groups)), format!("{:?} workgroups", call.groups)),
         (call.bindings.iter().all(|binding| binding.bytes > 0), "an empty binding".into()),
         (call.bindings.iter().all(|binding| binding.address % ALIGNMENT == 0), "a binding that is not aligned".into()),
     ];
