@@ -138,6 +138,36 @@ fn cooperative_products_reach_the_driver_as_such() {
     }
 }
 
+/// What DirectX is given can be looked at everywhere too: it has no cooperative matrices, and everything else.
+#[cfg(target_os = "linux")]
+#[test]
+fn every_entry_can_be_written_in_hlsl() {
+    use wgpu::naga::ShaderStage;
+    use wgpu::naga::back::hlsl::{Options, PipelineOptions, ShaderModel, Writer};
+    let mut written = 0;
+    for shader in SHADERS {
+        let shader_model = match shader.form {
+            Form::Plain => ShaderModel::V5_1,
+            Form::Subgroups => ShaderModel::V6_0,
+            Form::Cooperative => continue,
+        };
+        let options = Options { shader_model, ..Options::default() };
+        let (module, info) = validated(shader.text, shader.form).expect("it is valid");
+        for entry in shader.entries() {
+            let one = PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.to_owned())) };
+            let mut text = String::new();
+            let done = Writer::new(&mut text, &options, &one).write(&module, &info, None);
+            let names = done.unwrap_or_else(|why| panic!("{}.{entry}: {why}", shader.name)).entry_point_names;
+            for name in names {
+                let name = name.unwrap_or_else(|why| panic!("{}.{entry}: {why}", shader.name));
+                assert!(text.contains(&format!("void {name}(")), "{}.{entry}: {text}", shader.name);
+                written += 1;
+            }
+        }
+    }
+    assert!(written >= SHADERS.len(), "{written} entries");
+}
+
 #[test]
 fn calls_give_entries_what_they_declare() {
     let (calls, mut faults) = (calls(), Vec::new());
