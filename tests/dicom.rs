@@ -298,6 +298,9 @@ fn holds(bytes: &[u8], word: &str) -> bool {
     bytes.windows(word.len()).any(|window| window == word.as_bytes())
 }
 
+/// A name and a date, written where a code belongs: as view positions, as modalities.
+const ASTRAY: [&str; 4] = ["MUSTERFRAU_X", "19310228", "BEISPIELMANN", "19770331"];
+
 /// A folder of 20 films of 10 patients with planted names, of which three cannot be used, beside files that are no films.
 fn archive(name: &str) -> (PathBuf, Vec<String>) {
     let folder = empty(name);
@@ -308,6 +311,10 @@ fn archive(name: &str) -> (PathBuf, Vec<String>) {
         planted.extend(words);
         made = made.text(tags::VIEW_POSITION, VR::CS, if number % 3 == 0 { "LL" } else { "PA" });
         made = match number {
+            7 | 8 => {
+                planted.push(ASTRAY[number - 7].to_owned());
+                made.text(tags::VIEW_POSITION, VR::CS, ASTRAY[number - 7])
+            }
             4 => made.text(tags::NUMBER_OF_FRAMES, VR::IS, "7"),
             5 => made.coded(uids::JPEGLS_LOSSLESS, &[b"coded somehow"]),
             6 => made.number(tags::ROWS, 999),
@@ -319,32 +326,50 @@ fn archive(name: &str) -> (PathBuf, Vec<String>) {
     }
     fs::write(folder.join("in/notes.txt"), "nothing").unwrap();
     fs::copy(folder.join("in/d0/00.dcm"), folder.join("in/d1/again.dcm")).unwrap();
-    Made::film(5000, 30, 30).text(tags::MODALITY, VR::CS, "MG").save(&folder.join("in/other/mg.dcm"));
+    for (number, modality) in ["MG", ASTRAY[2], ASTRAY[3]].into_iter().enumerate() {
+        let file = folder.join(format!("in/other/{number}.dcm"));
+        Made::film(5000 + number as u64, 30, 30).text(tags::MODALITY, VR::CS, modality).save(&file);
+    }
+    planted.extend(ASTRAY[2..].iter().map(|word| (*word).to_owned()));
     (folder, planted)
 }
 
 #[test]
 fn no_identifying_element_reaches_any_output() {
     let (folder, planted) = archive("planted");
-    assert_eq!(planted.len(), 20 * 22);
-    let told = g2d(&folder, "pack dicom in --size 32 --out shards");
-    let json = g2d(&folder, "pack dicom in --size 32 --out shards-json --json");
+    assert_eq!(planted.len(), 20 * 22 + 4);
     let reports = "study_uid,text\n1.2.777.888.1000,clear\n1.2.777.888.1000,again\n";
     fs::write(folder.join("reports.csv"), reports).unwrap();
     let refused = g2d(&folder, "pack dicom in --size 32 --reports reports.csv --out none");
     refused.refused(&["line 3", "study_uid is already at line 2"]);
     let mut outputs: Vec<(String, Vec<u8>)> = vec![("errors".into(), refused.errors.into_bytes())];
-    for (name, ended) in [("text", told), ("json", json)] {
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        outputs.push((format!("stdout, {name}"), ended.out.into_bytes()));
-        outputs.push((format!("stderr, {name}"), ended.errors.into_bytes()));
+    let reports: String = (0..20).map(|film| format!("1.2.777.888.1{film:03},The lungs are clear.\n")).collect();
+    fs::write(folder.join("reports.csv"), format!("study_uid,text\n{reports}")).unwrap();
+    for line in [
+        "pack dicom in --size 32 --out shards",
+        "pack dicom in --size 32 --out shards-json --json",
+        "pack dicom in --size 64 --reports reports.csv --out pairs",
+        "pretrain --data pairs --preset micro --steps 1 --batch 2 --device cpu --out run",
+        "report run",
+        "export run --format hf --out bert",
+        "export run --format onnx --out g2d.onnx",
+    ] {
+        let ended = g2d(&folder, line);
+        assert_eq!(ended.code, Some(0), "{line}: {ended:?}");
+        outputs.push((format!("stdout, {line}"), ended.out.into_bytes()));
+        outputs.push((format!("stderr, {line}"), ended.errors.into_bytes()));
     }
-    let written = ["shards", "shards-json"].iter().flat_map(|name| listing(&folder.join(name)));
-    outputs.extend(written.map(|path| (path.display().to_string(), fs::read(&path).unwrap())));
-    assert!(outputs.len() >= 11, "{} outputs", outputs.len());
+    let written = ["shards", "shards-json", "pairs", "run", "bert"].map(|name| listing(&folder.join(name)));
+    let files: Vec<_> =
+        written.into_iter().flatten().chain([folder.join("g2d.onnx")]).filter(|path| path.is_file()).collect();
+    assert!(files.len() >= 20, "{files:?}");
+    outputs.extend(files.into_iter().map(|path| (path.display().to_string(), fs::read(&path).unwrap())));
     // What is searched for is there to be found in what was read.
     let first = fs::read(folder.join("in/d0/00.dcm")).unwrap();
     assert!(planted[..22].iter().all(|word| holds(&first, word)), "the first film lacks what was planted");
+    for (file, word) in ["d1/07", "d2/08.dcm", "other/1.dcm", "other/2.dcm"].into_iter().zip(ASTRAY) {
+        assert!(holds(&fs::read(folder.join("in").join(file)).unwrap(), word), "{file} lacks {word}");
+    }
     let found: Vec<_> = outputs
         .iter()
         .flat_map(|(name, bytes)| planted.iter().filter(|word| holds(bytes, word)).map(move |word| (name, word)))
@@ -364,7 +389,7 @@ fn a_folder_is_packed_by_patient_and_every_file_is_accounted_for() {
         funnel["filters"].as_array().unwrap().iter().map(|one| (&one["kept"], &one["dropped"])).collect();
     assert_eq!(
         format!("{filters:?}"),
-        format!("{:?}", [(22, 1), (21, 1), (20, 1)].map(|(a, b)| (Json::from(a), Json::from(b))))
+        format!("{:?}", [(24, 1), (21, 3), (20, 1)].map(|(a, b)| (Json::from(a), Json::from(b))))
     );
     assert_eq!((&funnel["rows"], &funnel["kept"], &funnel["empty_text"]), (&20.into(), &17.into(), &14.into()));
     let dropped: BTreeMap<String, Json> = serde_json::from_value(funnel["dropped"].clone()).unwrap();
@@ -383,22 +408,44 @@ fn a_folder_is_packed_by_patient_and_every_file_is_accounted_for() {
     assert!(!fs::read_to_string(folder.join("shards/dataset.json")).unwrap().contains(".dcm"));
     let dataset = Dataset::open(&folder.join("shards")).unwrap();
     let mut splits: BTreeMap<String, Split> = BTreeMap::new();
-    let mut texts = Vec::new();
+    let (mut texts, mut views) = (Vec::new(), BTreeMap::<String, usize>::new());
     for index in 0..dataset.len() {
         let record = dataset.record(index).unwrap();
-        assert!(["PA", "LL"].contains(&record.view.as_str()) && record.columns["modality"] == "DX");
+        assert_eq!(record.columns["modality"], "DX");
+        *views.entry(record.view.clone()).or_default() += 1;
         assert!(record.id.len() == 32 && record.id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{}", record.id);
         assert_eq!(*splits.entry(record.patient_id.clone()).or_insert(record.split), record.split);
         texts.extend((!record.text.is_empty()).then(|| record.text.clone()));
     }
     texts.sort();
     assert_eq!(texts, ["Clear lungs.", "Large heart.", "Small effusion."]);
+    // Films 4 to 6 are not read; 7 and 8 say what is no view.
+    assert_eq!(views, [("", 2), ("LL", 6), ("PA", 9)].map(|(view, films)| (view.to_owned(), films)).into());
     // Films 4 and 5 are both of patient 2.
     assert_eq!(splits.len(), 9);
     let again = g2d(&folder, "pack dicom in --size 32 --reports reports.csv --out again --threads 1");
     again.done();
     let digest = |name: &str| Dataset::open(&folder.join(name)).unwrap().digest().to_owned();
     assert_eq!(digest("shards"), digest("again"), "the shards depend on the number of threads");
+}
+
+#[test]
+fn a_copy_that_is_read_goes_before_an_original_that_is_not() {
+    let folder = empty("converted");
+    for film in 0..4 {
+        let original = || Made::film(film, 40, 50).coded(uids::JPEGLS_LOSSLESS, &[b"coded somehow"]);
+        original().save(&folder.join(format!("in/{film}.dcm")));
+        original().save(&folder.join(format!("in/{film}-again.dcm")));
+        // Another modality is no copy that could be taken.
+        let modality = if film == 3 { "OT" } else { "DX" };
+        Made::film(film, 40, 50)
+            .text(tags::MODALITY, VR::CS, modality)
+            .save(&folder.join(format!("in/{film}.raw.dcm")));
+    }
+    let funnel: Json =
+        serde_json::from_str(&g2d(&folder, "pack dicom in --size 32 --out shards --json").done()).unwrap();
+    assert_eq!((&funnel["rows"], &funnel["kept"]), (&4.into(), &3.into()), "{funnel}");
+    assert!(funnel["dropped"].to_string().contains("JPEG-LS"), "{funnel}");
 }
 
 #[test]

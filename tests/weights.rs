@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use common::command::{Ended, empty, g2d, listing};
 use common::ledger;
-use common::torch_files::{Tensor, dict, file, state_dict, view};
+use common::torch_files::{Tensor, dict, file, legacy, legacy_state_dict, part_of_old, state_dict, view};
 use g2d::checkpoint::TensorFile;
 use g2d::checkpoint::import::{Import, Tower};
 use g2d::data::Dataset;
@@ -185,6 +185,86 @@ fn a_gray_stem_and_other_strides_are_read() {
 }
 
 #[test]
+fn files_of_older_versions_of_pytorch_are_read() {
+    let folder = empty("old");
+    drawn(&folder.join("one"), 1);
+    let resnet = below(&folder.join("one/weights.safetensors"), "img_model.encoder.");
+    let path = folder.join("old.pth");
+    fs::write(&path, legacy_state_dict(&resnet)).unwrap();
+    assert_eq!(below(&path, ""), resnet);
+    // Before 0.4: a parameter of a part of a storage, transposed, beside all of another.
+    let parts =
+        [("a", part_of_old("1", 7, 2, 4, &[2, 2], &[1, 2])), ("b", view("FloatStorage", "0", 1, 0, &[1], &[1]))];
+    let object = dict(&parts.map(|(name, object)| (name.to_owned(), object)));
+    let whole = legacy(&object, &[vec![8.0], vec![9.0, 9.0, 1.0, 2.0, 3.0, 4.0, 9.0]]);
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(
+        below(&path, ""),
+        [("a".into(), vec![2, 2], vec![1.0, 3.0, 2.0, 4.0]), ("b".into(), vec![1], vec![8.0])]
+    );
+    for (part, length, shape) in [(4, 4, [2, 2]), (2, 3, [2, 2]), (7, 1, [1, 1])] {
+        let object = dict(&[("a".to_owned(), part_of_old("0", 7, part, length, &shape, &[1, 2]))]);
+        fs::write(&path, legacy(&object, &[vec![0.0; 7]])).unwrap();
+        assert!(TensorFile::open(&path).is_err(), "{length} from {part} on");
+    }
+    for length in 0..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert!(TensorFile::open(&path).is_err(), "{length} bytes were taken");
+    }
+    let big = legacy(&object, &[vec![8.0], vec![9.0; 7]]);
+    let at = big.windows(13).position(|word| word == b"little_endian").unwrap() + 13;
+    fs::write(&path, [&big[..at], b"\x89", &big[at + 1..]].concat()).unwrap();
+    assert!(TensorFile::open(&path).err().unwrap().to_string().contains("not little-endian"));
+}
+
+/// Flags that make what is drawn beside a text tower of a drawn model small.
+const SMALL_IMAGE: &str = "--set image_size=64 --set resnet_layers=1,1,1,1 --set resnet_width=4 --set decoder_channels=16,8,8,4,4 \
+                           --set projection_dim=16 --set projection_hidden=16";
+
+#[test]
+fn what_shapes_do_not_tell_is_set_told_by_a_configuration_of_ours_or_noted() {
+    let folder = empty("heads");
+    drawn(&folder.join("one"), 1);
+    let weights = folder.join("one/weights.safetensors");
+    // A vocabulary of a padded embedding, and no config.json.
+    let mut bert = below(&weights, "lm_model.");
+    let words = bert.iter_mut().find(|(name, ..)| name == "embeddings.word_embeddings.weight").unwrap();
+    words.2.resize(16 * words.1[1], 0.0);
+    words.1[0] = 16;
+    fs::create_dir(folder.join("bert")).unwrap();
+    fs::write(folder.join("bert/pytorch_model.bin"), state_dict(&bert, "")).unwrap();
+    fs::write(folder.join("bert/vocab.txt"), PIECES).unwrap();
+    let line = format!("import --init text=bert --json {SMALL_IMAGE}");
+    g2d(&folder, &format!("{line} --out no")).refused(&["text_heads"]);
+    let report = json_of(g2d(&folder, &format!("{line} --set text_heads=2 --out text")));
+    assert_eq!((&report["config"]["vocab_size"], &report["config"]["text_heads"]), (&json!(16), &json!(2)));
+    let notes = report["towers"][0]["notes"].to_string();
+    for said in ["11 pieces", "16 rows", "padding", "2 as in the model"] {
+        assert!(notes.contains(said), "{said}: {notes}");
+    }
+    // The published checkpoint has an attention pool.
+    let published = state_dict(&below(&weights, ""), "model_state_dict");
+    fs::create_dir(folder.join("published")).unwrap();
+    fs::write(folder.join("published/checkpoint.pth"), published).unwrap();
+    let line = format!("import --init image=published/checkpoint.pth --json {SMALL}");
+    let report = json_of(g2d(&folder, &format!("{line} --out image")));
+    let notes = report["towers"][0]["notes"].to_string();
+    assert!(notes.contains("4 as in the model; if it has others, --set attention_heads=N"), "{notes}");
+    g2d(&folder, &format!("{line} --set attention_heads=3 --out no"))
+        .refused(&["attnpool.", "--set attention_heads=N"]);
+    // Ours say it themselves.
+    let config = Config { attention_heads: 2, ..Config::preset("micro").unwrap() };
+    fs::create_dir(folder.join("two")).unwrap();
+    let weights = folder.join("two/weights.safetensors");
+    imported::write(&weights, &config, &[], 1, &|_, _| {}, &AtomicBool::new(false)).unwrap();
+    fs::write(folder.join("two/config.json"), json!({"model": config, "train": {}}).to_string()).unwrap();
+    let report =
+        json_of(g2d(&folder, &format!("import --init image=two/weights.safetensors --json {SMALL} --out again")));
+    assert_eq!((&report["config"]["attention_heads"], &report["towers"][0]["notes"]), (&json!(2), &json!([])));
+    assert!(!folder.join("no").exists());
+}
+
+#[test]
 fn a_run_starts_from_towers_of_others_and_says_so() {
     let folder = empty("run");
     let config = drawn(&folder.join("one"), 1);
@@ -215,6 +295,15 @@ fn a_run_starts_from_towers_of_others_and_says_so() {
         "--tokenizer",
         "vocab.txt",
     ]);
+    fs::rename(folder.join("bert/vocab.txt"), folder.join("vocab.txt")).unwrap();
+    g2d(&folder, &format!("{other} --init text=bert --out no")).refused(&["11 rows", "pieces", "vocabulary"]);
+    let trusted = g2d(&folder, &format!("{run} --init text=bert --out trusted"));
+    assert!(trusted.code == Some(0) && trusted.errors.contains("taken on trust"), "{trusted:?}");
+    let tokenizer = Tokenizer::load(&folder.join("vocab.txt"), true).unwrap();
+    fs::write(folder.join("bert/tokenizer.json"), tokenizer.json()).unwrap();
+    let told = g2d(&folder, &format!("{run} --init text=bert --out told"));
+    assert!(told.code == Some(0) && !told.errors.contains("taken on trust"), "{told:?}");
+    g2d(&folder, &format!("{other} --init text=bert --out no")).refused(&["another vocabulary", "tokenizer.json"]);
     let other = run.replace("micro", "tiny");
     g2d(&folder, &format!("{other} --init image=resnet.pth --out no")).refused(&["resnet_width", "--preset micro"]);
     g2d(&folder, &format!("{run} --init image=a.pth --init image=b.pth --out no")).refused(&["one file for each"]);
@@ -281,7 +370,12 @@ fn what_cannot_be_used_is_refused_and_nothing_is_written() {
     };
     write("cut.pth", &whole[..whole.len() / 2]);
     write("system.pth", &file(b"cposix\nsystem\nX\x02\x00\x00\x00ls\x85R", &[]));
-    write("legacy.pth", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.");
+    let old = legacy_state_dict(&resnet);
+    write("old.pth", &old[..old.len() - 1]);
+    write("old-head.pth", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.");
+    write("old-system.pth", &legacy(b"cposix\nsystem\nX\x02\x00\x00\x00ls\x85R", &[]));
+    write("bare.pth", b"\x80\x02}.");
+    write("tar.pth", &[&b"sys_info"[..], &[0; 249], b"ustar"].concat());
     write("text.pth", b"these are no weights at all");
     write("nan.pth", &changed(&|(_, _, numbers)| numbers[3] = f32::NAN));
     write(
@@ -308,7 +402,11 @@ fn what_cannot_be_used_is_refused_and_nothing_is_written() {
     for (name, words) in [
         ("cut.pth", &["zip"][..]),
         ("system.pth", &["posix.system", "not executed"]),
-        ("legacy.pth", &["before 1.6", "torch.save(torch.load("]),
+        ("old.pth", &["ends within the numbers of storage"]),
+        ("old-head.pth", &["cut short"]),
+        ("old-system.pth", &["posix.system", "not executed"]),
+        ("bare.pth", &["bare pickle"]),
+        ("tar.pth", &["tar archive", "torch.save(torch.load("]),
         ("text.pth", &["neither safetensors"]),
         ("nan.pth", &["layer2.0.conv2.weight (1 of"]),
         ("narrow.pth", &["layer2.0.conv2.weight", "is needed"]),
@@ -448,7 +546,7 @@ fn hidden(folder: &Path, config: &Config, sentences: &[(String, Vec<u32>)]) -> V
     r.output("out.hidden", states);
     let program = r.finish();
     let (mut engine, plans) = Engine::open(&Resources::default(), program.clone(), vec![program]).unwrap();
-    let (tensors, _) = Import::open(Tower::Text, folder).unwrap().load(engine.program()).unwrap();
+    let (tensors, _) = Import::open(Tower::Text, folder).unwrap().load(engine.program(), config).unwrap();
     engine.put(&tensors).unwrap();
     let tokens: Vec<i32> = sentences.iter().flat_map(|(_, ids)| ids.iter().map(|&id| id as i32)).collect();
     let batch = TextBatch::pack(&tokens, &lengths, shapes.text_len, config).unwrap();

@@ -11,16 +11,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use super::names;
-use super::tensors::{Format, Tensor, TensorFile};
+use super::tensors::{Format, TensorFile};
 use super::weights::{Numbers, WeightsError, list};
-use crate::base::Kind;
+use super::{beside, names, reshape};
 use crate::model::config::{Config, PRESETS};
 use crate::program::Program;
-use crate::program::record::State;
 
 /// Names of files of weights in a folder, the first that is there counts.
 pub const FILES: [&str; 3] = ["model.safetensors", "pytorch_model.bin", super::folder::WEIGHTS];
+
+/// How the heads of an attention pool are set, which no shape tells.
+const HEADS: &str = "attention_heads=N";
 
 /// A half of the model that has weights of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -178,12 +179,15 @@ pub struct Import {
     file: Arc<TensorFile>,
     prefix: String,
     vocabulary: Option<PathBuf>,
-    heads: Option<usize>,
+    /// What shapes do not tell and a configuration beside the file does: keys and values of ours.
+    told: Vec<(&'static str, Json)>,
+    notes: Vec<String>,
 }
 
 impl Import {
-    /// Opens a file, or a folder as transformers writes it, and finds the tower in it. Where `vocab.txt` or `config.json` lie
-    /// beside a text tower, they have to fit.
+    /// Opens a file, or a folder as transformers writes it, and finds the tower in it. A vocabulary (`vocab.txt`, else
+    /// `tokenizer.json`) or a BERT's `config.json` beside a text tower has to fit. Of files of our own the configuration is read:
+    /// `config.json` beside them, or their run's.
     ///
     /// # Errors
     /// If it cannot be read, or does not hold the one tower.
@@ -194,14 +198,27 @@ impl Import {
     fn of(tower: Tower, file: Arc<TensorFile>) -> Result<Self, WeightsError> {
         let path = file.path().to_owned();
         let prefix = prefix(tower, &file).map_err(|why| WeightsError::unusable(&path, why))?;
-        let mut import = Self { tower, file, prefix, vocabulary: None, heads: None };
-        if tower == Tower::Text {
-            import.read_folder(path.parent().unwrap_or(Path::new("")))?;
+        let mut import = Self { tower, file, prefix, vocabulary: None, told: Vec::new(), notes: Vec::new() };
+        // Of an attention pool that is not there nothing has to be told.
+        let keys: &[&str] = match tower {
+            Tower::Image if import.pooled() => &["attention_heads", "attention_head_dim"],
+            Tower::Image => return Ok(import),
+            Tower::Text => &["text_heads"],
+        };
+        import.told = beside::told(&path, keys)?;
+        if tower == Tower::Text
+            && let Some((vocabulary, pieces)) = beside::vocabulary(&path)?
+        {
+            let todo = "give the vocabulary that the weights were trained with";
+            import
+                .fits("the vocabulary beside it", pieces)
+                .map_err(|why| WeightsError::unusable(&path, format!("{why}; {todo}")))?;
+            import.vocabulary = Some(vocabulary);
         }
         Ok(import)
     }
 
-    /// The vocabulary beside a text tower, if one is there; it has a piece for each row of the embedding.
+    /// The vocabulary beside a text tower, if one is there; it has a piece for each row of the embedding, but for padding.
     pub fn vocabulary(&self) -> Option<&Path> {
         self.vocabulary.as_deref()
     }
@@ -211,31 +228,32 @@ impl Import {
         (self.tower == Tower::Text).then(|| self.extent(self.tower.mark(), 0))
     }
 
-    fn read_folder(&mut self, folder: &Path) -> Result<(), WeightsError> {
-        let read = |name: &str| match std::fs::read(folder.join(name)) {
-            Ok(bytes) => Ok(Some((folder.join(name), bytes))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(WeightsError::File { path: folder.join(name), source }),
-        };
-        if let Some((path, bytes)) = read("config.json")? {
-            let config: Json = serde_json::from_slice(&bytes).map_err(|error| {
-                WeightsError::unusable(&path, format!("{error}; give the folder that transformers wrote"))
-            })?;
-            self.heads = heads(&config).map_err(|why| WeightsError::unusable(&path, why))?;
-        }
-        if let Some((path, bytes)) = read("vocab.txt")? {
-            let (pieces, rows) = (String::from_utf8_lossy(&bytes).lines().count(), self.extent(self.tower.mark(), 0));
-            if pieces != rows {
-                let why = format!(
-                    "it has {pieces} pieces, the word embedding in {} has {rows} rows; give the vocabulary that the weights were \
-                     trained with",
-                    self.file.path().display()
-                );
-                return Err(WeightsError::unusable(&path, why));
-            }
-            self.vocabulary = Some(path);
+    /// Holds a text tower without a vocabulary of its own to the number of `pieces` in that of the shards.
+    ///
+    /// # Errors
+    /// If its word embedding has another number of rows, and none that padding explains.
+    pub fn packed_with(&mut self, pieces: usize) -> Result<(), WeightsError> {
+        let todo = "pack them with the vocabulary that the weights were trained with, and put that beside the weights";
+        self.fits("the vocabulary of the shards", pieces)
+            .map_err(|why| WeightsError::unusable(self.file.path(), format!("{why}; {todo}")))
+    }
+
+    /// Holds the word embedding to the pieces of `vocabulary`.
+    fn fits(&mut self, vocabulary: &str, pieces: usize) -> Result<(), String> {
+        let rows = self.extent(self.tower.mark(), 0);
+        let what = format!("{vocabulary} has {pieces} pieces, the word embedding has {rows} rows");
+        // Some publish embeddings with rows put behind, up to a multiple of 8 to 128.
+        if rows > pieces && rows - pieces < 128 && rows.is_multiple_of(8) {
+            self.notes.push(format!("{what}: the last are taken for padding"));
+        } else if rows != pieces {
+            return Err(what);
         }
         Ok(())
+    }
+
+    /// Whether the file has an attention pool.
+    fn pooled(&self) -> bool {
+        self.place("attnpool.").is_some_and(|place| self.file.get(&format!("{place}positional_embedding")).is_some())
     }
 
     /// How the names of the model's `part` begin in the file, if the prefix tells.
@@ -269,7 +287,7 @@ impl Import {
         (0..).take_while(|at| self.extent(&name.replace("{}", &at.to_string()), 0) > 0).count()
     }
 
-    /// Keys and values of the configuration that follow from the tensors' shapes, and from `config.json`.
+    /// Keys and values of the configuration that follow from the tensors' shapes, and from a `config.json`.
     pub fn settings(&self) -> Vec<(&'static str, Json)> {
         let mut found = Vec::new();
         let part = |part: &str, name: &str| {
@@ -295,10 +313,10 @@ impl Import {
                 found.push(("max_positions", json!(self.extent("embeddings.position_embeddings.weight", 0))));
                 found.push(("text_layers", json!(self.count("encoder.layer.{}.output.dense.weight"))));
                 found.push(("text_intermediate", json!(self.extent("encoder.layer.0.intermediate.dense.weight", 0))));
-                found.extend(self.heads.map(|heads| ("text_heads", json!(heads))));
                 "proj_t."
             }
         };
+        found.extend(self.told.iter().cloned());
         for (key, name) in [("projection_hidden", "0.weight"), ("projection_dim", "3.weight")] {
             found.extend(part(projection, name).map(|size| (key, json!(size))));
         }
@@ -335,13 +353,13 @@ impl Import {
         Err(WeightsError::unusable(self.file.path(), why))
     }
 
-    /// Reads the tower's states of a program.
+    /// Reads the tower's states of a program, which is of the model `config`.
     ///
     /// # Errors
     /// If tensors are missing within a part of the model that the file has, are of another shape or type, or hold numbers that
     /// are not finite; each is named.
-    pub fn load(&self, program: &Program) -> Result<(Vec<(usize, Numbers)>, Report), WeightsError> {
-        let mut load = Load::of(self);
+    pub fn load(&self, program: &Program, config: &Config) -> Result<(Vec<(usize, Numbers)>, Report), WeightsError> {
+        let mut load = Load::of(self, config);
         let states: Vec<usize> = names::weights(program);
         for &part in self.tower.parts() {
             let own: Vec<usize> =
@@ -364,11 +382,25 @@ struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    fn of(import: &'a Import) -> Self {
-        let mut notes = Vec::new();
+    fn of(import: &'a Import, config: &Config) -> Self {
+        let mut notes = import.notes.clone();
         notes.extend(import.file.under.map(|key| format!("the tensors were taken from {key:?}")));
-        if import.tower == Tower::Text && import.heads.is_none() {
-            notes.push("no config.json beside it says how many heads it has: that is the model's (text_heads)".into());
+        let told = |key: &str| import.told.iter().any(|(told, _)| *told == key);
+        if import.tower == Tower::Text && !told("text_heads") {
+            let heads = config.text_heads;
+            notes.push(format!(
+                "no config.json beside it says how many heads it has: {heads} as in the model (text_heads)"
+            ));
+        }
+        if import.tower == Tower::Text && import.vocabulary.is_none() {
+            let trust = "that shards are packed with its vocabulary is taken on trust";
+            notes.push(format!("neither vocab.txt nor tokenizer.json lies beside it: {trust}"));
+        }
+        if import.pooled() && !told("attention_heads") {
+            let heads = config.attention_heads;
+            notes.push(format!(
+                "nothing says how many heads its attention pool has: {heads} as in the model; if it has others, --set {HEADS}"
+            ));
         }
         let report = Report {
             tower: import.tower,
@@ -427,7 +459,7 @@ impl<'a> Load<'a> {
     fn take(&mut self, program: &Program, at: usize, from: String, row: usize) {
         let state = &program.states[at];
         let Some(tensor) = self.import.file.get(&from) else { return };
-        match read(program, state, &self.import.file, tensor, row) {
+        match reshape::read(program, state, &self.import.file, tensor, row) {
             Err(what) => self.misshapen.push(what),
             Ok((numbers, how)) => {
                 self.astray.extend(numbers.astray(&from));
@@ -448,7 +480,13 @@ impl<'a> Load<'a> {
             let mut why = "it does not fit this model".to_owned();
             why += &list("missing", &self.lacking);
             why += &list("misshapen", &self.misshapen);
-            return Err(WeightsError::unusable(path, why + ": give weights of the same sizes"));
+            why += ": give weights of the same sizes";
+            if self.misshapen.iter().any(|what| what.starts_with("attnpool.")) {
+                why += &format!(
+                    ", or the heads of its attention pool by --set {HEADS}, their width by --set attention_head_dim=N"
+                );
+            }
+            return Err(WeightsError::unusable(path, why));
         }
         if !self.astray.is_empty() {
             return Err(WeightsError::NotFinite { path: path.into(), tensors: self.astray });
@@ -466,46 +504,6 @@ fn head(part: &str, name: &str) -> Option<usize> {
 
 fn last(name: &str) -> Option<&str> {
     name.rsplit('.').next()
-}
-
-/// The numbers that a tensor gives a state, with what was done if its shape is another; or what is wrong with it.
-fn read(
-    program: &Program,
-    state: &State,
-    file: &TensorFile,
-    tensor: &Tensor,
-    row: usize,
-) -> Result<(Numbers, Option<&'static str>), String> {
-    let wanted = names::file_shape(program, state);
-    let misfit = || format!("{} is {:?} {:?}, {wanted:?} is needed", state.name, tensor.dtype, tensor.shape);
-    let elements: usize = wanted.iter().product();
-    let squeezed = |shape: &[usize]| shape.iter().copied().filter(|&extent| extent > 1).collect::<Vec<_>>();
-    if program.spec(state.value).kind == Kind::Index {
-        let counts = file.counts(tensor).filter(|counts| counts.len() == elements).ok_or_else(misfit)?;
-        return Ok((Numbers::counts(&state.name, counts)?, None));
-    }
-    let numbers = file.reals(tensor).ok_or_else(misfit)?;
-    let (numbers, how) = if tensor.shape == wanted {
-        (numbers, None)
-    } else if state.name.contains(".segmentation_head.") && numbers.len() > elements && tensor.shape[1..] == wanted[1..]
-    {
-        let own = numbers.get(row * elements..(row + 1) * elements).ok_or_else(misfit)?;
-        (own.to_vec(), Some("its row of a head for several maps"))
-    } else if let (&[out, 1, height, width], &[_, 3, ..]) = (&tensor.shape[..], &wanted[..])
-        && [out, 3, height, width] == wanted[..]
-    {
-        // The three channels of a film are alike: a third for each gives the same sums.
-        let planes = numbers.chunks_exact(height * width);
-        (
-            planes.flat_map(|plane| plane.repeat(3)).map(|weight| weight / 3.0).collect(),
-            Some("a third for each channel"),
-        )
-    } else if squeezed(&tensor.shape) == squeezed(&wanted) {
-        (numbers, Some("extents of 1 put in or taken out"))
-    } else {
-        return Err(misfit());
-    };
-    Ok((Numbers::real(program, state, numbers), how))
 }
 
 /// The file of weights in a folder, or the path itself.
@@ -540,25 +538,4 @@ fn prefix(tower: Tower, file: &TensorFile) -> Result<String, String> {
             Err(format!("it holds {} such towers, below {}; save the one that is meant", found.len(), found.join(", ")))
         }
     }
-}
-
-/// Heads by a `config.json` of transformers, which has to describe what the model computes.
-fn heads(config: &Json) -> Result<Option<usize>, String> {
-    let wanted = [
-        ("model_type", json!("bert")),
-        ("hidden_act", json!("gelu")),
-        ("position_embedding_type", json!("absolute")),
-        ("layer_norm_eps", json!(1e-12)),
-        ("type_vocab_size", json!(2)),
-        ("is_decoder", json!(false)),
-    ];
-    let wrong = |(key, wanted): (&str, Json)| {
-        let given = &config[key];
-        (!given.is_null() && *given != wanted).then(|| format!("{key} is {given}, {wanted} is needed"))
-    };
-    let wrong: Vec<String> = wanted.into_iter().filter_map(wrong).collect();
-    if !wrong.is_empty() {
-        return Err(format!("{}: it is another model than the text tower; give a BERT", wrong.join(", ")));
-    }
-    Ok(config["num_attention_heads"].as_u64().map(|heads| heads as usize))
 }

@@ -1,11 +1,14 @@
 //! Weights and checkpoints in files: names, orders, reading and writing, and what others read and write.
+mod beside;
 pub mod export;
 pub mod folder;
 pub mod import;
 pub mod inspect;
+mod legacy;
 pub mod names;
 mod onnx;
 mod pickle;
+mod reshape;
 pub mod tensors;
 mod torch;
 pub mod weights;

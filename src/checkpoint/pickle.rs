@@ -2,6 +2,7 @@
 //! pickle names is one of a short list of things that hold tensors, or the pickle is refused by that name.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use safetensors::Dtype;
 
@@ -24,9 +25,9 @@ pub enum Global {
     Dict,
     /// `torch.Size`.
     Size,
-    /// `torch._utils._rebuild_tensor_v2`.
+    /// `torch._utils._rebuild_tensor_v2`; without that ending before PyTorch 0.4.
     Tensor,
-    /// `torch._utils._rebuild_parameter`.
+    /// `torch._utils._rebuild_parameter`; the class itself before PyTorch 0.4.
     Parameter,
     /// `torch.FloatStorage` and its like; the type of a storage.
     Storage(Dtype),
@@ -37,8 +38,8 @@ impl Global {
         Some(match (module, name) {
             ("collections", "OrderedDict") => Self::Dict,
             ("torch", "Size") => Self::Size,
-            ("torch._utils", "_rebuild_tensor_v2") => Self::Tensor,
-            ("torch._utils", "_rebuild_parameter") => Self::Parameter,
+            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Self::Tensor,
+            ("torch._utils", "_rebuild_parameter") | ("torch.nn.parameter", "Parameter") => Self::Parameter,
             ("torch", "DoubleStorage") => Self::Storage(Dtype::F64),
             ("torch", "FloatStorage") => Self::Storage(Dtype::F32),
             ("torch", "HalfStorage") => Self::Storage(Dtype::F16),
@@ -54,15 +55,17 @@ impl Global {
     }
 }
 
-/// Numbers that lie in a file of their own beside the pickle.
+/// Numbers that lie outside the pickle.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Storage {
-    /// Name of that file.
+    /// Their name there.
     pub key: Box<str>,
     /// Type of the numbers.
     pub dtype: Dtype,
     /// How many there are.
     pub elements: u64,
+    /// Those of them that are meant: storages could be parts of others before PyTorch 1.6.
+    pub part: Range<u64>,
 }
 
 /// A view of a storage.
@@ -126,21 +129,26 @@ impl Pickle {
         })
     }
 
-    /// Reads a pickle.
+    /// The storages that are referred to.
+    pub fn storages(&self) -> impl Iterator<Item = &Storage> {
+        self.objects
+            .iter()
+            .filter_map(|object| if let Object::Storage(storage) = object { Some(&**storage) } else { None })
+    }
+
+    /// Reads the pickle that `bytes` begin with. Returns it and its length in bytes.
     ///
     /// # Errors
     /// In words, if it is cut short, damaged, too long, or names what is not on the list.
-    pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        if bytes.len() > LONGEST {
-            return Err(format!("its pickle has {} bytes, {LONGEST} are the limit", bytes.len()));
-        }
-        let mut machine = Machine { rest: bytes, ..Machine::default() };
+    pub fn read(bytes: &[u8]) -> Result<(Self, usize), String> {
+        let within = &bytes[..bytes.len().min(LONGEST)];
+        let mut machine = Machine { rest: within, longer: bytes.len() > LONGEST, ..Machine::default() };
         let root = loop {
             if let Some(root) = machine.step()? {
                 break root;
             }
         };
-        Ok(Self { objects: machine.objects, root })
+        Ok((Self { objects: machine.objects, root }, within.len() - machine.rest.len()))
     }
 }
 
@@ -152,6 +160,8 @@ fn object(objects: &[Object], id: Id) -> &Object {
 #[derive(Default)]
 struct Machine<'a> {
     rest: &'a [u8],
+    /// Whether there is more than the longest pickle behind.
+    longer: bool,
     objects: Vec<Object>,
     stack: Vec<Id>,
     marks: Vec<usize>,
@@ -204,23 +214,32 @@ impl<'a> Machine<'a> {
     }
 
     fn take<const COUNT: usize>(&mut self) -> Result<[u8; COUNT], String> {
-        let (head, rest) = self.rest.split_first_chunk().ok_or_else(cut)?;
+        let (head, rest) = self.rest.split_first_chunk().ok_or_else(|| self.cut())?;
         self.rest = rest;
         Ok(*head)
     }
 
     fn slice(&mut self, length: u64) -> Result<&'a [u8], String> {
-        let length = usize::try_from(length).ok().filter(|&length| length <= self.rest.len()).ok_or_else(cut)?;
+        let length =
+            usize::try_from(length).ok().filter(|&length| length <= self.rest.len()).ok_or_else(|| self.cut())?;
         let (head, rest) = self.rest.split_at(length);
         self.rest = rest;
         Ok(head)
     }
 
     fn line(&mut self) -> Result<&'a str, String> {
-        let end = self.rest.iter().position(|&byte| byte == b'\n').ok_or_else(cut)?;
+        let end = self.rest.iter().position(|&byte| byte == b'\n').ok_or_else(|| self.cut())?;
         let line = self.slice(end as u64)?;
         self.take::<1>()?;
         std::str::from_utf8(line).map_err(|_| "its pickle has a name that is not UTF-8".into())
+    }
+
+    /// What is wrong where the bytes end before the pickle does.
+    fn cut(&self) -> String {
+        match self.longer {
+            true => format!("its pickle has more than {LONGEST} bytes, which are the limit"),
+            false => "its pickle is cut short: fetch it again".into(),
+        }
     }
 
     fn push(&mut self, object: Object) {
@@ -363,23 +382,39 @@ impl<'a> Machine<'a> {
         if let Object::List(items) = object(&self.objects, id) { Ok(items) } else { Err(damaged()) }
     }
 
-    /// ('storage', type, key, device, elements), by which torch refers to what lies outside the pickle.
+    /// ('storage', type, key, device, elements), by which torch refers to what lies outside the pickle; before PyTorch 1.6 with
+    /// `None` or (key, offset, elements) of a part behind.
     fn storage(&mut self) -> Result<(), String> {
         let id = self.pop()?;
         let items: Vec<&Object> = self.items(id)?.iter().map(|&item| object(&self.objects, item)).collect();
-        let storage = match items[..] {
-            [
-                Object::Text(what),
-                Object::Global(Global::Storage(dtype)),
-                Object::Text(key),
-                _,
-                Object::Integer(elements),
-            ] if &**what == "storage" && key.len() <= LONGEST_KEY => {
-                let elements = u64::try_from(*elements).map_err(|_| damaged())?;
-                Storage { key: key.clone(), dtype: *dtype, elements }
-            }
-            _ => return Err("its pickle refers to something outside that is no storage".into()),
+        let [
+            Object::Text(what),
+            Object::Global(Global::Storage(dtype)),
+            Object::Text(key),
+            _,
+            Object::Integer(elements),
+            part @ ..,
+        ] = &items[..]
+        else {
+            return Err(foreign());
         };
+        if &**what != "storage" || key.len() > LONGEST_KEY {
+            return Err(foreign());
+        }
+        let elements = u64::try_from(*elements).map_err(|_| damaged())?;
+        let part = match part {
+            [] | [Object::Other] => 0..elements,
+            [Object::List(part)] => match part[..] {
+                [_, offset, length] => {
+                    let (start, length) = (self.count(offset)?, self.count(length)?);
+                    let end = start.checked_add(length).filter(|&end| end <= elements).ok_or_else(damaged)?;
+                    start..end
+                }
+                _ => return Err(foreign()),
+            },
+            _ => return Err(foreign()),
+        };
+        let storage = Storage { key: key.clone(), dtype: *dtype, elements, part };
         self.push(Object::Storage(Box::new(storage)));
         Ok(())
     }
@@ -444,8 +479,8 @@ fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>, String> {
     if rest.is_empty() { Ok(pairs.iter().map(|&[key, value]| (key, value)).collect()) } else { Err(damaged()) }
 }
 
-fn cut() -> String {
-    "its pickle is cut short: fetch it again".into()
+fn foreign() -> String {
+    "its pickle refers to something outside that is no storage".into()
 }
 
 fn damaged() -> String {
@@ -465,7 +500,8 @@ mod tests {
         // {'epoch': 3, 'lr': 0.5, 'betas': (1, 2), 'names': ['a', None, True]} as Python 3 writes it with protocol 2.
         let bytes = b"\x80\x02}q\x00(X\x05\x00\x00\x00epochq\x01K\x03X\x02\x00\x00\x00lrq\x02G?\xe0\x00\x00\x00\x00\x00\x00X\x05\x00\x00\
                       \x00betasq\x03K\x01K\x02\x86q\x04X\x05\x00\x00\x00namesq\x05]q\x06(X\x01\x00\x00\x00aq\x07N\x88eu.";
-        let pickle = Pickle::read(bytes).unwrap();
+        let (pickle, length) = Pickle::read(&[bytes, &b"what follows"[..]].concat()).unwrap();
+        assert_eq!(length, bytes.len());
         let found: HashMap<&str, &Object> = pickle.entries(pickle.root()).collect();
         assert_eq!(found["epoch"], &Object::Integer(3));
         assert_eq!(found["lr"], &Object::Other);

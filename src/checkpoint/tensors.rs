@@ -11,7 +11,7 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::WeightsError;
-use super::{onnx, torch};
+use super::{legacy, onnx, torch};
 
 /// Longest file that is read, bytes.
 const LONGEST: u64 = 1 << 34;
@@ -26,7 +26,7 @@ const SHARED: u64 = 8;
 pub enum Format {
     /// safetensors.
     Safetensors,
-    /// A zip archive with a pickle, by `torch.save`.
+    /// A zip archive with a pickle, or before PyTorch 1.6 a row of pickles, by `torch.save`.
     Torch,
     /// A graph, whose initialisers are the tensors.
     Onnx,
@@ -91,7 +91,7 @@ impl TensorFile {
     /// Opens a file, whatever it is called.
     ///
     /// # Errors
-    /// If it cannot be read, is cut or damaged, is neither safetensors, a zip by `torch.save` nor ONNX, or wants to run code.
+    /// If it cannot be read, is cut or damaged, is neither safetensors, by `torch.save` nor ONNX, or wants to run code.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let fail = |source| WeightsError::File { path: path.into(), source };
         let bytes = whole(path).map_err(fail)?;
@@ -109,8 +109,15 @@ impl TensorFile {
         let file = if bytes.starts_with(torch::ZIP) {
             let held = torch::read(&bytes).map_err(unusable)?;
             Self { tensors: unique(held.tensors).map_err(unusable)?, under: held.under, ..file }
-        } else if bytes.starts_with(torch::PICKLE) && !header {
-            return Err(unusable(torch::LEGACY.into()));
+        } else if bytes.starts_with(legacy::PICKLE) && !header {
+            let held = legacy::read(&bytes).map_err(unusable)?;
+            Self { tensors: unique(held.tensors).map_err(unusable)?, under: held.under, ..file }
+        } else if legacy::is_tar(&bytes) && !header {
+            return Err(unusable(
+                "it is a tar archive, as PyTorch wrote before 0.1.10; where you trust it, write it anew in Python: \
+                 torch.save(torch.load(OLD, weights_only=False), NEW)"
+                    .into(),
+            ));
         } else if bytes.starts_with(onnx::START) && !header {
             let (tensors, metadata) = onnx::read(&bytes).map_err(unusable)?;
             Self { tensors: unique(tensors).map_err(unusable)?, metadata, format: Format::Onnx, ..file }

@@ -11,12 +11,6 @@ use super::tensors::Tensor;
 
 /// How the zip archive begins.
 pub const ZIP: &[u8] = b"PK\x03\x04";
-/// How pickles begin, and with them files of older versions.
-pub const PICKLE: &[u8] = b"\x80";
-/// What is said of such a file.
-pub const LEGACY: &str = "it was written by a PyTorch before 1.6 or is a bare pickle; write it anew with a current PyTorch: \
-                          torch.save(torch.load(OLD, weights_only=True), NEW)";
-
 /// Where models are kept in files that hold more than one.
 const MODELS: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
 /// Most entries of an archive.
@@ -36,12 +30,20 @@ pub struct Held {
 /// In words, if it is damaged or no such file, or wants to run code.
 pub fn read(bytes: &[u8]) -> Result<Held, String> {
     let files = Files::of(bytes)?;
-    let pickle = Pickle::read(&bytes[files.named("data.pkl")?])?;
+    let (pickle, _) = Pickle::read(&bytes[files.named("data.pkl")?])?;
+    held(&pickle, |key| files.named(&format!("data/{key}")))
+}
+
+/// Names and places of the tensors that a pickle describes; `storage` tells at which bytes of the file the numbers of a key lie.
+///
+/// # Errors
+/// In words, if it describes none by name, or one that its storage does not hold.
+pub(super) fn held(pickle: &Pickle, storage: impl Fn(&str) -> Result<Range<usize>, String>) -> Result<Held, String> {
     let root: HashMap<&str, &Object> = pickle.entries(pickle.root()).collect();
-    let nested = |key: &&'static str| root.get(key).is_some_and(|inner| tensors(&pickle, inner).next().is_some());
+    let nested = |key: &&'static str| root.get(key).is_some_and(|inner| tensors(pickle, inner).next().is_some());
     // A container may hold tensors of its own beside the model's (a counter, a queue).
     let under = MODELS.into_iter().find(nested);
-    let found: Vec<_> = tensors(&pickle, under.map_or(pickle.root(), |key| root[key])).collect();
+    let found: Vec<_> = tensors(pickle, under.map_or(pickle.root(), |key| root[key])).collect();
     if found.is_empty() {
         let mut keys: Vec<&str> = root.keys().copied().collect();
         keys.sort_unstable();
@@ -53,15 +55,15 @@ pub fn read(bytes: &[u8]) -> Result<Held, String> {
     let mut tensors = Vec::new();
     let mut ranges = HashMap::new();
     for (name, view) in found {
-        let storage = match ranges.get(&view.storage.key) {
+        let range = match ranges.get(&view.storage.key) {
             Some(range) => Range::clone(range),
             None => {
-                let range = files.named(&format!("data/{}", view.storage.key))?;
+                let range = storage(&view.storage.key)?;
                 ranges.insert(view.storage.key.clone(), range.clone());
                 range
             }
         };
-        tensors.push((name.to_owned(), placed(view, storage).map_err(|why| format!("{name} {why}"))?));
+        tensors.push((name.to_owned(), placed(view, range).map_err(|why| format!("{name} {why}"))?));
     }
     Ok(Held { tensors, under })
 }
@@ -78,10 +80,12 @@ fn tensors<'a>(pickle: &'a Pickle, dict: &'a Object) -> impl Iterator<Item = (&'
 fn placed(view: &View, storage: Range<usize>) -> Result<Tensor, String> {
     let width = (view.storage.dtype.bitsize() / 8) as u64;
     let bytes = (storage.end - storage.start) as u64;
-    let held = bytes / width;
     if view.storage.elements.checked_mul(width) != Some(bytes) {
-        return Err(format!("lies in a storage of {} numbers, of which {held} are there", view.storage.elements));
+        let (said, there) = (view.storage.elements, bytes / width);
+        return Err(format!("lies in a storage of {said} numbers, of which {there} are there"));
     }
+    let part = &view.storage.part;
+    let held = part.end - part.start;
     if view.shape.len() != view.strides.len() {
         return Err("has other extents than strides".into());
     }
@@ -95,7 +99,7 @@ fn placed(view: &View, storage: Range<usize>) -> Result<Tensor, String> {
         _ => return Err(format!("reaches beyond its storage of {held} numbers, or overlaps itself")),
     }
     let narrow = |numbers: &[u64]| numbers.iter().map(|&number| number as usize).collect();
-    let start = if empty { storage.start } else { storage.start + (view.offset * width) as usize };
+    let start = if empty { storage.start } else { storage.start + ((part.start + view.offset) * width) as usize };
     Ok(Tensor { dtype: view.storage.dtype, shape: narrow(&view.shape), strides: narrow(&view.strides), start })
 }
 

@@ -19,7 +19,7 @@ use crate::train::imported;
 #[derive(Args)]
 #[command(
     after_help = "A ResNet-50 from torchvision or timm, a BERT as transformers writes it, checkpoints of G2D and MGCA; safetensors, or \
-    zip files of torch.save, whose pickles are read and not executed. The sizes of the model follow from the files.\n\nExamples:\n  \
+    files of torch.save, whose pickles are read and not executed. The sizes of the model follow from the files.\n\nExamples:\n  \
     g2d import --init image=resnet50.pth,text=Bio_ClinicalBERT --out imported\n  \
     g2d import --init image=resnet50.safetensors --recipe official --out imported --json\n  \
     g2d pack --pairs pairs.csv --tokenizer imported/tokenizer.json --out shards\n  \

@@ -182,7 +182,7 @@ impl Pretrain {
         let draft = self.settings(defaults::VOCABULARY, 1)?;
         draft.validate()?;
         let init = self.sources()?;
-        let towers = init.open()?;
+        let mut towers = init.open()?;
         let (data, path, held_out) = match self.data.as_deref().map(local).transpose()? {
             Some(path) => (Data::split(Dataset::open(&path)?), path, None),
             None => {
@@ -200,7 +200,7 @@ impl Pretrain {
         // A horizon of one's own is also where the run ends.
         let stop_at = self.steps.unwrap_or(if horizon == asked || self.epochs.is_some() { whole } else { horizon });
         let mut config = self.settings(data.train.vocab_size(), horizon)?;
-        for tower in &towers {
+        for tower in &mut towers {
             fit(tower, &mut config.model, &data.train)?;
         }
         config.validate()?;
@@ -343,14 +343,19 @@ impl Pretrain {
     }
 }
 
-/// Refuses a tower that does not fit the model or was trained with another vocabulary than the data were packed with. The
-/// model takes the size of the tower's vocabulary.
-fn fit(tower: &Import, model: &mut Config, data: &Dataset) -> Result<(), Error> {
+/// Refuses a tower that does not fit the model or was trained with another vocabulary than the data were packed with, as far as
+/// what lies beside it tells. The model takes the size of the tower's vocabulary.
+fn fit(tower: &mut Import, model: &mut Config, data: &Dataset) -> Result<(), Error> {
     if let Some(rows) = tower.vocab_size() {
         model.vocab_size = rows;
     }
     tower.check(model)?;
-    let Some(path) = tower.vocabulary() else { return Ok(()) };
+    let Some(path) = tower.vocabulary() else {
+        return match tower.vocab_size() {
+            Some(_) => Ok(tower.packed_with(data.vocab_size())?),
+            None => Ok(()),
+        };
+    };
     let packed = Tokenizer::load(&data.tokenizer_path(), false)?;
     if Tokenizer::load(path, false)?.same_pieces(&packed) {
         return Ok(());

@@ -20,6 +20,47 @@ use super::pairs::{BadRow, Pair};
 use super::rows::{Row, Rows};
 use super::table::Table;
 
+/// View positions that are stored: those of PS3.3 C.8.1.1 (CR) and C.8.11.5 (DX), and what archives write besides (MIMIC-CXR-JPG
+/// has all but `LAT`, `RPO`). Whatever else stands there may be anybody's name.
+const VIEWS: [&str; 21] = [
+    "AP",
+    "PA",
+    "LL",
+    "RL",
+    "RLD",
+    "LLD",
+    "RLO",
+    "LLO",
+    "LATERAL",
+    "LAT",
+    "LAO",
+    "RAO",
+    "LPO",
+    "RPO",
+    "AP AXIAL",
+    "AP LLD",
+    "AP RLD",
+    "PA LLD",
+    "PA RLD",
+    "XTABLE LATERAL",
+    "SWIMMERS",
+];
+/// Modalities that are named in counts (PS3.3 C.7.3.1.1.1: those an archive of films has beside them).
+const MODALITIES: [&str; 24] = [
+    "CR", "CT", "DX", "DR", "ES", "IO", "KO", "MG", "MR", "NM", "OT", "PR", "PT", "PX", "RF", "RG", "RTIMAGE",
+    "RTPLAN", "SC", "SEG", "SR", "US", "XA", "XC",
+];
+
+/// The term that a value is, if it is one of these.
+fn term<'a>(value: &[u8], known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known.into_iter().find(|term| term.as_bytes() == value)
+}
+
+/// The modality of a film, if it is one that was asked for.
+fn wanted<'a>(film: &Identity, modalities: &'a [String]) -> Option<&'a str> {
+    term(&film.modality, modalities.iter().map(String::as_str))
+}
+
 /// Where to look, and for what.
 #[derive(Clone, Debug)]
 pub struct ArchiveOptions {
@@ -98,7 +139,14 @@ pub fn find(
     };
     let looked: Vec<_> = pool.install(|| files.par_iter().map(look).collect::<Result<_, _>>())?;
     let key = pack_key(looked.iter().filter_map(|found| found.as_ref().ok()?.as_ref()));
-    let mut sieve = Sieve { key, modalities: &options.modalities, films: HashSet::new(), counts: Counts::default() };
+    let read = looked.iter().flatten().flatten().filter(|one| one.read && wanted(one, &options.modalities).is_some());
+    let mut sieve = Sieve {
+        key,
+        modalities: &options.modalities,
+        read: read.map(|one| one.film.clone()).collect(),
+        films: HashSet::new(),
+        counts: Counts::default(),
+    };
     let mut rows = Vec::new();
     if let Some(reports) = &mut reports {
         for (file, found) in files.iter().zip(&looked) {
@@ -135,6 +183,8 @@ fn pack_key<'a>(identities: impl Iterator<Item = &'a Identity>) -> [u8; 32] {
 struct Sieve<'a> {
     key: [u8; 32],
     modalities: &'a [String],
+    /// Those of which a copy has a transfer syntax that is read.
+    read: HashSet<Vec<u8>>,
     /// Those met so far.
     films: HashSet<Vec<u8>>,
     counts: Counts,
@@ -144,8 +194,8 @@ struct Sieve<'a> {
 struct Counts {
     /// Files that are no DICOM.
     foreign: Oddity,
-    modalities: BTreeMap<String, usize>,
-    /// Copies of films that were met before.
+    modalities: BTreeMap<&'static str, usize>,
+    /// Copies of films of which another is kept.
     again: Oddity,
 }
 
@@ -177,15 +227,20 @@ impl Sieve<'_> {
                 return Some(Ok(Pair { id, image: file.to_owned(), ..Pair::default() }));
             }
         };
-        if !self.modalities.contains(&one.modality) {
-            let modality = if one.modality.is_empty() { "none given" } else { &one.modality };
-            *self.counts.modalities.entry(modality.to_owned()).or_default() += 1;
+        let Some(modality) = wanted(&one, self.modalities) else {
+            let modality = match term(&one.modality, MODALITIES) {
+                Some(known) => known,
+                None if one.modality.is_empty() => "none given",
+                None => "another",
+            };
+            *self.counts.modalities.entry(modality).or_default() += 1;
             return None;
-        }
+        };
         if one.film.is_empty() {
             return bad("no SOP Instance UID", "it has no SOP Instance UID, so that it cannot be told from others");
         }
-        if !self.films.insert(one.film.clone()) {
+        // Of copies that differ in their coding one that is read counts.
+        if !one.read && self.read.contains(&one.film) || !self.films.insert(one.film.clone()) {
             self.counts.again.note(|| shown);
             return None;
         }
@@ -199,8 +254,8 @@ impl Sieve<'_> {
             image: file.to_owned(),
             text: reports.map(|reports| reports.of(file, &one)).unwrap_or_default(),
             patient_id,
-            columns: [("modality".to_owned(), one.modality)].into(),
-            view: one.view,
+            columns: [("modality".to_owned(), modality.to_owned())].into(),
+            view: term(&one.view, VIEWS).unwrap_or_default().to_owned(),
             ..Pair::default()
         }))
     }
@@ -217,7 +272,7 @@ impl Counts {
             filter("files are DICOM".into(), dicom, self.foreign.count, self.foreign.examples),
             filter(format!("of modality {}, or unreadable", modalities.join(", ")), dicom - others, others, each),
             filter(
-                "first of their SOP Instance UID, or without one".into(),
+                "first that is read of their SOP Instance UID, or without one".into(),
                 dicom - others - self.again.count,
                 self.again.count,
                 self.again.examples,

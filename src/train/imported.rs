@@ -8,13 +8,14 @@ use crate::checkpoint::import::{Import, Report};
 use crate::checkpoint::{self, Numbers, names};
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source};
-use crate::model::config::Config;
+use crate::model::config::{Config, ConfigError};
 use crate::model::{g2d, init};
 
-/// The model that `towers` are of: `base` with the sizes of their tensors.
+/// The model that `towers` are of: `base` with the sizes of their tensors. It is not validated: what the files do not tell may
+/// still have to be set.
 ///
 /// # Errors
-/// If that is no model.
+/// If a size is of no kind that a model has.
 pub fn config(base: &Config, towers: &[Import]) -> Result<Config, Error> {
     let mut json = serde_json::to_value(base).unwrap_or_default();
     for (key, value) in towers.iter().flat_map(Import::settings) {
@@ -24,7 +25,7 @@ pub fn config(base: &Config, towers: &[Import]) -> Result<Config, Error> {
     if json["frozen_text_layers"].as_u64() > json["text_layers"].as_u64() {
         json["frozen_text_layers"] = json["text_layers"].clone();
     }
-    Ok(Config::from_json(&json.to_string())?)
+    Ok(serde_json::from_value(json).map_err(ConfigError::from)?)
 }
 
 /// Writes the weights of the model `config` to a file: those of `towers`, the others drawn by `seed`. Returns what became of
@@ -46,7 +47,7 @@ pub fn write(
     let mut reports = Vec::new();
     for tower in towers {
         tower.check(config)?;
-        let (found, report) = tower.load(&program)?;
+        let (found, report) = tower.load(&program, config)?;
         found.into_iter().for_each(|(at, found)| numbers[at] = Some(found));
         reports.push(report);
     }

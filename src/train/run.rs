@@ -397,6 +397,7 @@ fn load_weights(
         tower.check(&run.config.model)?;
         let report = session.import(&tower)?;
         observe(Event::Note(&format!("{}; names in {INIT}", report.summary())));
+        report.notes.iter().for_each(|note| observe(Event::Note(note)));
         reports.push(report);
     }
     Ok(reports)

@@ -324,7 +324,7 @@ impl Session {
     /// Reads a tower of others; what its file lacks stays as it is.
     pub fn import(&mut self, tower: &Import) -> Result<Report, Error> {
         self.forget();
-        let (tensors, report) = tower.load(self.program())?;
+        let (tensors, report) = tower.load(self.program(), &self.options.config)?;
         self.engine.put(&tensors)?;
         Ok(report)
     }

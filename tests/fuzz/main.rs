@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use common::counts::{self, Counts};
 use common::films::{Png, cmyk_jpeg, interlaced_rows, rows};
 use common::ledger;
-use common::torch_files::{dict, file as torch_file, state_dict, view};
+use common::torch_files::{dict, file as torch_file, legacy_state_dict, state_dict, view};
 use g2d::base::random::Rng;
 use g2d::checkpoint::inspect::Contents;
 use g2d::checkpoint::{TensorFile, folder, names, weights};
@@ -310,14 +310,14 @@ fn safetensors() {
 fn torch_files_and_graphs() {
     let path = empty("torch").join("w.pth");
     let tensor = |name: &str, shape: &[usize]| (name.to_owned(), shape.to_vec(), vec![0.5; shape.iter().product()]);
-    let whole = state_dict(&[tensor("conv1.weight", &[2, 3, 1, 1]), tensor("bn1.bias", &[2])], "state_dict");
+    let tensors = [tensor("conv1.weight", &[2, 3, 1, 1]), tensor("bn1.bias", &[2])];
     let open = |bytes: &[u8]| {
         put(&path, bytes);
         let Ok(file) = TensorFile::open(&path) else { return false };
         Contents::of(&file);
         true
     };
-    fuzz("torch", vec![whole], open);
+    fuzz("torch", vec![state_dict(&tensors, "state_dict"), legacy_state_dict(&tensors)], open);
     let pickle = dict(&[("a".into(), view("FloatStorage", "0", 4, 0, &[2, 2], &[2, 1]))]);
     fuzz("pickle", vec![pickle], |bytes| open(&torch_file(bytes, &[vec![0.5; 4]])));
     // ModelProto { ir_version: 8, graph: { initializer: { dims: 1, data_type: FLOAT, name: "a", raw_data } } }.

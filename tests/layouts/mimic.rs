@@ -39,7 +39,8 @@ fn expected(tree: &Tree, captions: Captions) -> Vec<u64> {
 fn a_tree_of_a_thousand_studies_gives_the_funnel_that_was_made() {
     let folder = empty("mimic-thousand");
     let tree = make(&folder, 1000, 1, ".gz");
-    for (word, captions) in [("default", Captions::Default), ("mgca", Captions::Mgca)] {
+    for (word, captions) in [("default", Captions::Default), ("mgca", Captions::Mgca), ("official", Captions::Official)]
+    {
         let _ = fs::remove_dir_all(folder.join("out"));
         let funnel = packed(&folder, &format!("{LINE} --captions {word}"));
         let mut counts: Vec<u64> = filters(&funnel).into_iter().map(|(_, count)| count).collect();
@@ -114,6 +115,40 @@ fn the_tree_the_sectioned_table_and_the_master_table_give_the_same_films() {
     let line = LINE.replace("--reports cxr --size 16 --out out", "--reports master.csv --size 16 --out merged");
     let funnel = packed(&folder, &line);
     assert!(funnel["splits"]["val"].as_u64() > Some(0) && funnel["splits"]["test"].is_null(), "{funnel}");
+}
+
+#[test]
+fn what_the_table_of_sections_leaves_out_by_its_rules_is_no_fault() {
+    let folder = empty("mimic-strict");
+    let mut tree = make(&folder, 40, 3, "");
+    for study in &mut tree.studies {
+        study.films.retain(|film| film.state == State::Fine);
+    }
+    tree.studies.retain(|study| study.kind != Kind::Missing);
+    let frontal = |film: &&Film| ["PA", "AP"].contains(&film.view);
+    let ranges = tree.studies.iter_mut().find(|study| study.kind == Kind::Range).expect("one has a rule of its own");
+    let own = &mut ranges.films;
+    if !own.iter().any(|film| frontal(&film)) {
+        own.iter_mut().for_each(|film| film.view = "PA");
+    }
+    let dropped = own.iter().filter(frontal).count() as u64;
+    assert!(dropped > 0);
+    tree.write_tables("");
+    tree.write_sectioned(&folder.join("sectioned.csv"));
+    for captions in ["default", "mgca"] {
+        let _ = fs::remove_dir_all(folder.join("out"));
+        let line = LINE.replace("--reports cxr", "--reports sectioned.csv");
+        let funnel = packed(&folder, &format!("{line} --strict --captions {captions}"));
+        let left = filter(&funnel, "rules of their own");
+        assert_eq!(
+            (left["dropped"].as_u64(), filter(&funnel, "with a report")["dropped"].as_u64()),
+            (Some(dropped), Some(0))
+        );
+    }
+    // A study that no rule leaves out has to be there.
+    write(&folder.join("sectioned.csv"), b"study,impression,findings,last_paragraph\ns1,a,b,c\n");
+    let line = LINE.replace("--reports cxr", "--reports sectioned.csv --strict").replace("out", "none");
+    g2d(&folder, &line).refused(&["is not in the table of sections"]);
 }
 
 #[test]

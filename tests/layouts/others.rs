@@ -39,17 +39,29 @@ fn chexpert_keeps_frontal_films_with_labels_and_draws_validation_by_patient() {
     let known = "train/patient90000/study1/view1_frontal";
     write_film(&folder.join(format!("set/{known}.jpg")), 20, 24, 0);
     let table = fs::read_to_string(folder.join("set/train.csv")).unwrap();
-    let row = format!("CheXpert-v1.0-small/{known}.jpg,Female,50,Frontal,PA,,,-1.0,,1.0,-1.0,0.0,,,,,,,\n");
+    let mut row = format!("CheXpert-v1.0-small/{known}.jpg,Female,50,Frontal,PA,,,-1.0,,1.0,-1.0,0.0,,,,,,,\n");
+    // Nothing written, only a label absent, only one uncertain, the finding of nothing denied.
+    let few = [",,,,,,,,,,,,,", ",,0.0,,,,,,,,,,,", ",,,,,,,-1.0,,,,,,", "0.0,,,,,,,,,,,,,"];
+    for (at, labels) in few.iter().enumerate() {
+        let path = format!("train/patient9000{at}/study2/view1_frontal");
+        write_film(&folder.join(format!("set/{path}.jpg")), 20, 24, 0);
+        writeln!(row, "CheXpert-v1.0-small/{path}.jpg,Male,60,Frontal,PA,{labels}").unwrap();
+    }
     write(&folder.join("set/train.csv"), format!("{table}{row}").as_bytes());
 
     let line = "pack chexpert --root set --size 16 --out out";
     let funnel = packed(&folder, line);
-    assert_eq!(filters(&funnel).first().map(|first| first.1), Some(all + 1));
+    assert_eq!(filters(&funnel).first().map(|first| first.1), Some(all + 5));
     assert_eq!(
         (filter(&funnel, "frontal")["kept"].as_u64(), funnel["kept"].as_u64()),
-        (Some(frontal + 1), Some(frontal + 1))
+        (Some(frontal + 5), Some(frontal + 5))
     );
     let dataset = dataset(&folder);
+    let stated = |at: usize| {
+        let id = format!("train/patient9000{at}/study2/view1_frontal");
+        dataset.record(index(&dataset, &id)).unwrap().findings
+    };
+    assert_eq!([0, 1, 2, 3].map(stated), ["No Finding", "No Finding", "", ""]);
     let record = dataset.record(index(&dataset, known)).unwrap();
     assert_eq!(
         record.labels().collect::<Vec<_>>(),
@@ -232,8 +244,16 @@ fn nih_has_labels_boxes_and_the_official_lists() {
     let record = dataset.record(index(&dataset, "00000001_000")).unwrap();
     let [one] = &record.boxes[..] else { panic!("{:?}", record.boxes) };
     assert_eq!((one.label.as_str(), [one.x, one.y, one.w, one.h]), ("Infiltration", [16.0, 32.0, 8.0, 4.0]));
-    assert_eq!((record.findings.as_str(), record.columns["age"].as_str()), ("Infiltration", "058Y"));
+    let column = |name: &str| record.columns[name].as_str();
+    assert_eq!((record.findings.as_str(), column("age"), column("sex")), ("Infiltration", "058Y", "M"));
     assert_eq!(dataset.record(index(&dataset, "00000000_001")).unwrap().findings, "Cardiomegaly;Effusion");
+    // The table of 2020 calls a column otherwise.
+    let entries = entries.replace("Patient Gender", "Patient Sex");
+    write(&folder.join("set/Data_Entry_2017_v2020.csv"), entries.as_bytes());
+    let _ = fs::remove_dir_all(folder.join("out"));
+    packed(&folder, line);
+    let again = super::dataset(&folder);
+    assert_eq!(again.record(index(&again, "00000001_000")).unwrap().columns["sex"], "M");
     fs::remove_file(folder.join("set/test_list.txt")).unwrap();
     refused(&folder, "pack nih --root set --out none", &["there is no test_list.txt in set"]);
 }
@@ -270,10 +290,12 @@ fn open_i_is_read_from_xml_and_from_the_csv_pair() {
         }
     }
     write(&folder.join("reports/21.xml"), &report(21).as_bytes()[..300]);
+    write(&folder.join("reports/22.xml"), b"<eCitation><uId id=\"CXR22\"/></eCitation>");
     let funnel = packed(&folder, "pack openi --images films --reports reports --size 16 --out out");
     let counts: Vec<u64> = filters(&funnel).into_iter().map(|(_, count)| count).collect();
     assert_eq!((counts, funnel["kept"].as_u64()), (vec![30, 30, 30, 28, 28], Some(28)), "one report has no text");
     assert!(warned(&funnel, &["1 files are no reports", "21.xml: "]), "{funnel}");
+    assert!(warned(&funnel, &["1 reports name no film", "22.xml"]), "{funnel}");
     let data = dataset(&folder);
     let record = data.record(index(&data, "CXR1_1_IM-0001-1")).unwrap();
     assert_eq!(

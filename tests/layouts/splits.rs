@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use g2d::data::layout::chexpert::{Choice, Uncertain, open};
-use g2d::data::layout::{covidx, object_cxr};
+use g2d::data::layout::{covidx, object_cxr, rsna, siim};
 use g2d::data::pairs::Pair;
 use g2d::data::rows::Rows;
 use g2d::data::{Dataset, Split};
@@ -111,6 +111,25 @@ fn a_list_of_films_is_packed_for_testing() {
     refused(&folder, "pack chexpert --root set --list other.csv --out none", &["other.csv", "[\"Path\"] are missing"]);
     write(&folder.join("other.csv"), b"Path\na/train/b\n");
     refused(&folder, "pack chexpert --root set --list other.csv --out none", &["no film is left", "in other.csv"]);
+}
+
+#[test]
+fn rsna_and_siim_are_split_as_by_mgca_s_scripts() {
+    let root = empty("split-halves");
+    let (mut boxes, mut runs) =
+        ("patientId,x,y,width,height,Target\n".to_owned(), "ImageId, EncodedPixels\n".to_owned());
+    for film in 0..103 {
+        writeln!(boxes, "{film:04},,,,,0").unwrap();
+        writeln!(runs, "{film:04}, -1").unwrap();
+        write_film(&root.join(format!("{film:04}.png")), 20, 20, film);
+    }
+    write(&root.join("stage_2_train_labels.csv"), boxes.as_bytes());
+    write(&root.join("train-rle.csv"), runs.as_bytes());
+    let sides = |films: Vec<Pair>| {
+        [Split::Val, Split::Test].map(|side| fingerprint(films.iter().filter(|film| film.split == Some(side)), 2))
+    };
+    assert_eq!(sides(films(&rsna::open(&root, true).unwrap())), [(21, 79_001), (21, 81_712)]);
+    assert_eq!(sides(films(&siim::open(&root, true).unwrap())), [(16, 51_648), (15, 50_719)]);
 }
 
 #[test]

@@ -64,6 +64,13 @@ frontal = set(films[films["view"] == "Frontal"]["row"])
 told("MGCA, validation, frontal", set(validation) & frontal)
 told("MGCA, training without those, frontal", (set(training) - set(validation)) & frontal)
 
+# MGCA's scripts for RSNA and SIIM: a part set apart, then halved.
+for what, part in [("RSNA", 0.4), ("SIIM", 0.3)]:
+    train, apart = train_test_split(np.arange(103), test_size=part, random_state=0)
+    test, validation = train_test_split(apart, test_size=0.5, random_state=0)
+    told(f"{what}, validation", validation)
+    told(f"{what}, test", test)
+
 train, held_out = train_test_split(np.arange(103), train_size=0.8, random_state=0)
 told("COVIDx, validation", held_out)
 train, held_out = train_test_split(np.arange(103), test_size=0.2, random_state=0)

@@ -90,6 +90,26 @@ def sentences(folder):
     return [text + rng.choice(extra) + rng.choice(extra) for text in texts]
 
 
+def digests(path):
+    """Digests of a file's tensors, by name."""
+    return {tensor["name"]: tensor["blake3"] for tensor in json.loads(g2d("inspect", path, "--json"))["tensors"]}
+
+
+def legacy(folder, state):
+    """The same tensors as PyTorch before 1.6 wrote them, whole and as views."""
+    base = torch.arange(60, dtype=torch.float64)
+    views = {"turned": base.reshape(6, 10).T, "part": base[7:19].reshape(3, 4), "half": base.half(), "counts": torch.arange(5)}
+    for name, tensors in {"legacy": state, "views": views}.items():
+        for kind, zipped in {"new": True, "old": False}.items():
+            torch.save(tensors, folder / f"{name}-{kind}.pth", _use_new_zipfile_serialization=zipped)
+        found = digests(folder / f"{name}-old.pth")
+        assert found == digests(folder / f"{name}-new.pth") and len(found) == len(tensors), name
+    old = (folder / "views-old.pth").read_bytes()
+    (folder / "cut.pth").write_bytes(old[:-1])
+    g2d("inspect", folder / "cut.pth", refused="fetch it again")
+    print("files of PyTorch before 1.6: the same tensors", flush=True)
+
+
 def variants(folder, model, minilm):
     """The same tower as others keep it: as many tensors are loaded from every file."""
     state, image = model.state_dict(), folder / "image.pth"
@@ -102,8 +122,9 @@ def variants(folder, model, minilm):
     torch.save({"epoch": 1, "model_state_dict": {f"module.img_model.{name}": tensor for name, tensor in unet.state_dict().items()},
                 "optimizer_state_dict": {}}, folder / "g2d.pth")
     torch.save({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, folder / "half.pth")
+    legacy(folder, state)
     whole = len([name for name in state if not name.startswith("fc.")])
-    for name in ["timm.safetensors", "mgca.ckpt", "half.pth", "g2d.pth"]:
+    for name in ["timm.safetensors", "mgca.ckpt", "half.pth", "legacy-old.pth", "g2d.pth"]:
         made = g2d("import", "--init", f"image={folder / name}", *SMALL_TEXT, "--out", folder / f"from-{name}", "--json")
         report = json.loads(made)["towers"][0]
         expected = whole if name != "g2d.pth" else len(unet.state_dict())
@@ -113,8 +134,6 @@ def variants(folder, model, minilm):
     made = g2d("import", "--init", f"text={folder / 'text.ckpt'}", *SMALL_IMAGE, "--set", "text_heads=12", "--out", folder / "from-text", "--json")
     report = json.loads(made)
     assert report["towers"][0]["unexpected"] == [name for name in sorted(bert) if "pooler" in name or "position_ids" in name]
-    torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
-    g2d("import", "--init", f"image={folder / 'legacy.pth'}", "--out", folder / "no", refused="before 1.6")
     torch.save(model, folder / "module.pth")
     g2d("import", "--init", f"image={folder / 'module.pth'}", "--out", folder / "no", refused="torchvision.models.resnet.ResNet")
     image.write_bytes(image.read_bytes()[:-1000])

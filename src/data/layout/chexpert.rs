@@ -240,8 +240,9 @@ fn listed(path: &Path, uncertain: Uncertain) -> Result<Vec<Pair>, Error> {
                     other => return Err((line, format!("{label} is {other:?}, none of 1.0, 0.0, -1.0, empty"))),
                 }
             }
-            // Of a film without any label present it is known that none is.
-            let findings = if present.is_empty() { "No Finding".to_owned() } else { present.join(";") };
+            // Of a film on which nothing is present, nothing uncertain and this not denied, it is known.
+            let normal = present.is_empty() && unsure.is_empty() && !absent.contains(&"No Finding");
+            let findings = if normal { "No Finding".to_owned() } else { present.join(";") };
             let inside = inside(values["Path"].trim());
             let parts: Vec<&str> = inside.split('/').collect();
             let patient = if let [_, patient, _, _] = parts[..] { patient } else { "" };

@@ -66,9 +66,10 @@ fn entries(path: &Path) -> Result<Vec<Pair>, Error> {
     let mut films = Vec::new();
     while let Some(row) = table.next()? {
         let (line, values) = row.map_err(|bad| bad.error(path))?;
-        let further = [("age", "Patient Age"), ("sex", "Patient Gender"), ("follow_up", "Follow-up #")];
-        // The table of 2020 names some columns otherwise.
         let value = |name: &str| values.get(name).map_or_else(String::new, |value| value.trim().to_owned());
+        // The table of 2020 calls it sex.
+        let sex = value("Patient Gender") + &value("Patient Sex");
+        let further = [("age", value("Patient Age")), ("sex", sex), ("follow_up", value("Follow-up #"))];
         films.push(Pair {
             line,
             id: stem(values["Image Index"]).to_owned(),
@@ -76,7 +77,7 @@ fn entries(path: &Path) -> Result<Vec<Pair>, Error> {
             view: value("View Position"),
             findings: value("Finding Labels").replace('|', ";"),
             frame: Some(FRAME),
-            columns: super::columns(further.map(|(name, column)| (name, value(column)))),
+            columns: super::columns(further),
             ..Pair::default()
         });
     }

@@ -81,7 +81,7 @@ impl Report {
 /// Films of all XML files in a folder, in order of their names; `line` is the file's number. Files that are no report are a
 /// warning, if `strict` an error.
 fn from_xml(folder: &Path, captions: Captions, strict: bool, warnings: &mut Vec<String>) -> Result<Vec<Pair>, Error> {
-    let (mut films, mut broken) = (Vec::new(), Oddity::default());
+    let (mut films, mut broken, mut without) = (Vec::new(), Oddity::default(), Oddity::default());
     let files = xml_files(folder)?;
     if files.is_empty() {
         return Err(Error::NoTable { folder: folder.to_owned(), names: "report (.xml)".into() });
@@ -91,6 +91,7 @@ fn from_xml(folder: &Path, captions: Captions, strict: bool, warnings: &mut Vec<
         let text = String::from_utf8_lossy(&bytes);
         let parsed = Document::parse(text.trim_start_matches('\u{feff}')).map_err(|error| error.to_string());
         match parsed.and_then(|document| report(&document)) {
+            Ok((_, ids)) if ids.is_empty() => without.note(|| file_name(path)),
             Ok((report, ids)) => films.extend(ids.iter().map(|id| report.film(id, at as u64 + 1, captions))),
             Err(what) if strict => {
                 let todo = "repair or remove the file, or leave out --strict";
@@ -100,6 +101,7 @@ fn from_xml(folder: &Path, captions: Captions, strict: bool, warnings: &mut Vec<
         }
     }
     warnings.extend(broken.warning("files are no reports and were passed over"));
+    warnings.extend(without.warning("reports name no film"));
     Ok(films)
 }
 

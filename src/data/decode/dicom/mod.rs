@@ -131,7 +131,8 @@ fn shape(elements: &Elements, stored: u16) -> Result<Shape, Fault> {
     Ok(Shape { rows, columns, allocated, stored, high })
 }
 
-/// What a film is and whose. These are names: nothing but digests of them may leave the program.
+/// What a film is and whose, as it stands in the file. Anything of it may be somebody's name: nothing but digests, and terms
+/// that are known, may leave the program.
 #[derive(Default)]
 pub struct Identity {
     /// SOP Instance UID: this film.
@@ -143,9 +144,11 @@ pub struct Identity {
     /// Patient ID.
     pub patient: Vec<u8>,
     /// Such as `DX`.
-    pub modality: String,
+    pub modality: Vec<u8>,
     /// View position, such as `PA`.
-    pub view: String,
+    pub view: Vec<u8>,
+    /// Whether its transfer syntax is one that is read.
+    pub read: bool,
 }
 
 /// What a file says about itself; `None` if it is no DICOM file.
@@ -164,17 +167,9 @@ pub fn identity(path: &Path) -> Result<Option<Identity>, Fault> {
     let (mut file, _) = file::open(path).map_err(|error| Fault::of(&error))?;
     let Some(start) = start(&head(&mut file)?) else { return Ok(None) };
     let elements = Elements::read(file, start, &names.map(|tag| (TOP, tag)))?;
-    let [film, study, accession, patient] =
-        [names[0], names[1], names[2], names[3]].map(|tag| elements.text(tag).into());
-    // A code is at most 16 capitals and digits; anything else may be anybody's name.
-    let code = |tag| {
-        let text = elements.text(tag);
-        let fits = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"_".contains(byte);
-        let fits = text.len() <= 16 && text.iter().all(fits);
-        String::from_utf8_lossy(if fits { text } else { b"" }).into_owned()
-    };
-    let [modality, view] = [code(names[4]), code(names[5])];
-    Ok(Some(Identity { film, study, accession, patient, modality, view }))
+    let [film, study, accession, patient, modality, view] = names.map(|tag| elements.text(tag).into());
+    let read = Codec::of(elements.syntax.uid()).is_some();
+    Ok(Some(Identity { film, study, accession, patient, modality, view, read }))
 }
 
 /// The first bytes of a file, as many as tell what it is.
