@@ -226,6 +226,22 @@ fn files_of_older_versions_of_pytorch_are_read() {
     assert!(TensorFile::open(&path).err().unwrap().to_string().contains("not little-endian"));
 }
 
+#[test]
+fn files_of_older_versions_that_cannot_be_used_are_refused_in_one_sentence() {
+    let folder = empty("old-refused");
+    let whole = legacy_state_dict(&[("a".into(), vec![2], vec![1.0, 2.0])]);
+    for (name, bytes, words) in [
+        ("cut.pth", whole[..whole.len() - 1].to_vec(), &["ends within the numbers of storage 0", "fetch it again"][..]),
+        ("head.pth", whole[..20].to_vec(), &["cut short"]),
+        ("system.pth", legacy(b"cposix\nsystem\nX\x02\x00\x00\x00ls\x85R", &[]), &["posix.system", "not executed"]),
+        ("bare.pth", b"\x80\x02}.".to_vec(), &["bare pickle"]),
+        ("tar.pth", [&b"sys_info"[..], &[0; 249], b"ustar"].concat(), &["tar archive", "torch.save(torch.load("]),
+    ] {
+        fs::write(folder.join(name), bytes).unwrap();
+        g2d(&folder, &format!("inspect {name}")).refused(words);
+    }
+}
+
 /// Flags that make what is drawn beside a text tower of a drawn model small.
 const SMALL_IMAGE: &str = "--set image_size=64 --set resnet_layers=1,1,1,1 --set resnet_width=4 --set decoder_channels=16,8,8,4,4 \
                            --set projection_dim=16 --set projection_hidden=16";
@@ -391,12 +407,6 @@ fn what_cannot_be_used_is_refused_and_nothing_is_written() {
     };
     write("cut.pth", &whole[..whole.len() / 2]);
     write("system.pth", &file(b"cposix\nsystem\nX\x02\x00\x00\x00ls\x85R", &[]));
-    let old = legacy_state_dict(&resnet);
-    write("old.pth", &old[..old.len() - 1]);
-    write("old-head.pth", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.");
-    write("old-system.pth", &legacy(b"cposix\nsystem\nX\x02\x00\x00\x00ls\x85R", &[]));
-    write("bare.pth", b"\x80\x02}.");
-    write("tar.pth", &[&b"sys_info"[..], &[0; 249], b"ustar"].concat());
     write("text.pth", b"these are no weights at all");
     write("nan.pth", &changed(&|(_, _, numbers)| numbers[3] = f32::NAN));
     write(
@@ -423,11 +433,6 @@ fn what_cannot_be_used_is_refused_and_nothing_is_written() {
     for (name, words) in [
         ("cut.pth", &["zip"][..]),
         ("system.pth", &["posix.system", "not executed"]),
-        ("old.pth", &["ends within the numbers of storage"]),
-        ("old-head.pth", &["cut short"]),
-        ("old-system.pth", &["posix.system", "not executed"]),
-        ("bare.pth", &["bare pickle"]),
-        ("tar.pth", &["tar archive", "torch.save(torch.load("]),
         ("text.pth", &["neither safetensors"]),
         ("nan.pth", &["layer2.0.conv2.weight (1 of"]),
         ("narrow.pth", &["layer2.0.conv2.weight", "is needed"]),

@@ -147,7 +147,7 @@ fn what_the_table_of_sections_leaves_out_by_its_rules_is_no_fault() {
     }
     // A study that no rule leaves out has to be there.
     write(&folder.join("sectioned.csv"), b"study,impression,findings,last_paragraph\ns1,a,b,c\n");
-    let line = LINE.replace("--reports cxr", "--reports sectioned.csv --strict").replace("out", "none");
+    let line = LINE.replace("--reports cxr", "--reports sectioned.csv --strict").replace("--out out", "--out none");
     g2d(&folder, &line).refused(&["is not in the table of sections"]);
 }
 
