@@ -6,13 +6,14 @@
 #[allow(dead_code)]
 mod command;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use command::{Ended, g2d};
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
 
 /// A folder with `shards` (phantoms of the other style, all splits) and `run`, trained for two steps; made once.
@@ -106,22 +107,35 @@ fn other_films_are_not_compared_silently() {
     g2d(folder, "eval --compare here.json another.json").refused(&["zero-shot", "retrieve", "no figure in common"]);
 }
 
-/// A table of the drawn films with a column changed, packed.
-fn packed(name: &str, column: &str, value: &str, boxes: bool) {
-    let folder = world();
-    let text = fs::read_to_string(folder.join("drawn/pairs.csv")).unwrap();
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let at = reader.headers().unwrap().iter().position(|head| head == column).unwrap();
-    let mut writer = csv::Writer::from_path(folder.join(format!("drawn/{name}.csv"))).unwrap();
-    writer.write_record(reader.headers().unwrap()).unwrap();
-    for row in reader.records().map(Result::unwrap) {
-        writer
-            .write_record(row.iter().enumerate().map(|(place, cell)| if place == at { value } else { cell }))
-            .unwrap();
+/// A row of a table by the names of its columns.
+type Row<'a> = BTreeMap<&'a str, &'a str>;
+
+/// A table beside the drawn films, `to`, with what `cells` makes of the cells of each row of `from` that it names.
+fn rewritten(from: &str, to: &str, cells: impl Fn(usize, &Row) -> Vec<(&'static str, String)>) {
+    let drawn = world().join("drawn");
+    let mut reader = csv::Reader::from_path(drawn.join(from)).unwrap();
+    let columns = reader.headers().unwrap().clone();
+    let mut writer = csv::Writer::from_path(drawn.join(to)).unwrap();
+    writer.write_record(&columns).unwrap();
+    for (at, record) in reader.records().map(Result::unwrap).enumerate() {
+        let mut row: BTreeMap<&str, &str> = columns.iter().zip(&record).collect();
+        let changed = cells(at, &row);
+        row.extend(changed.iter().map(|(column, cell)| (*column, cell.as_str())));
+        writer.write_record(columns.iter().map(|column| row[column])).unwrap();
     }
     writer.flush().unwrap();
+}
+
+/// The drawn films with other `cells`, packed with further `arguments`.
+fn packed_with(name: &str, arguments: &str, cells: impl Fn(usize, &Row) -> Vec<(&'static str, String)>) {
+    rewritten("pairs.csv", &format!("{name}.csv"), cells);
+    g2d(world(), &format!("pack --pairs drawn/{name}.csv {arguments} --size 64 --out {name}")).done();
+}
+
+/// The drawn films with one value in a column, packed.
+fn packed(name: &str, column: &'static str, value: &str, boxes: bool) {
     let boxes = if boxes { "--boxes drawn/boxes.csv" } else { "" };
-    g2d(folder, &format!("pack --pairs drawn/{name}.csv {boxes} --size 64 --out {name}")).done();
+    packed_with(name, boxes, |_, _| vec![(column, value.into())]);
 }
 
 #[test]
@@ -142,19 +156,112 @@ fn what_the_data_lack_is_said() {
     eval("zero-shot --weights run --data training").refused(&["zero-shot", "test split"]);
 }
 
-/// Weights of the run without the tensors whose names begin so, in a run of their own.
-fn without(name: &str, starts: &[&str]) {
-    let folder = world();
-    let checkpoint = folder.join("run/checkpoints/step-00000002");
-    let bytes = fs::read(checkpoint.join("weights.safetensors")).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let kept = file.tensors().into_iter().filter(|(tensor, _)| !starts.iter().any(|start| tensor.starts_with(start)));
-    let run = folder.join(name);
+#[test]
+fn thresholds_of_validation_films_are_found_on_them() {
+    // All is the same but what is true of the validation films.
+    let relabelled = |_: usize, row: &Row| match row["split"] {
+        "val" => vec![("findings", "Opacity;Device".into())],
+        _ => Vec::new(),
+    };
+    let ids: BTreeSet<String> = {
+        let mut reader = csv::Reader::from_path(world().join("drawn/pairs.csv")).unwrap();
+        let rows = reader.deserialize::<BTreeMap<String, String>>().map(Result::unwrap);
+        rows.filter(|row| row["split"] == "val").map(|row| row["id"].clone()).collect()
+    };
+    rewritten("boxes.csv", "wide.csv", |_, row| match ids.contains(row["id"]) {
+        true => [("x", "0"), ("y", "0"), ("w", "400"), ("h", "400")].map(|(at, cell)| (at, cell.into())).into(),
+        false => Vec::new(),
+    });
+    packed_with("other-val", "--boxes drawn/wide.csv --tokenizer shards/tokenizer.json", relabelled);
+    for task in ["zero-shot", "ground"] {
+        let of = |data: &str| {
+            let report = report(&format!("{task} --weights run --data {data} --out {data}-{task}"));
+            let from_val = |figure: &Value| figure["setting"].as_str().unwrap().ends_with("threshold from val");
+            figures(&report).iter().cloned().partition::<Vec<Value>, _>(from_val)
+        };
+        let ((tuned, others), (otherwise, same)) = (of("shards"), of("other-val"));
+        assert_eq!(others, same, "{task}");
+        let differs = |a: &Value, b: &Value| {
+            ["setting", "class", "metric"].iter().all(|key| a[*key] == b[*key]) && a["estimate"] != b["estimate"]
+        };
+        let changed = otherwise.iter().filter(|one| tuned.iter().any(|other| differs(one, other)));
+        assert!(changed.count() > 0, "{task}: {otherwise:?}");
+    }
+}
+
+#[test]
+fn what_no_validation_film_tells_is_said() {
+    packed_with("no-val", "--boxes drawn/boxes.csv --tokenizer shards/tokenizer.json", |_, row| {
+        if row["split"] == "val" { vec![("split", "train".into())] } else { Vec::new() }
+    });
+    let notes = |task: &str, data: &str| {
+        let line = format!("{task} --weights run --data {data} --fractions 0.05 --transfer encoder");
+        report(&format!("{line} --out {data}-{task}-few"))["notes"].as_array().unwrap().clone()
+    };
+    for (task, what) in [
+        ("zero-shot", "no honest threshold"),
+        ("ground", "no honest threshold"),
+        ("probe", "the last weights are kept"),
+        ("segment", "the last weights are kept"),
+        ("finetune", "the last weights are kept"),
+        ("detect", "the last weights are kept"),
+    ] {
+        let told = |data: &str| {
+            let told = |note: &Value| note.as_str().is_some_and(|note| note.starts_with(task) && note.contains(what));
+            notes(task, data).iter().filter(|note| told(note)).count()
+        };
+        assert_eq!((told("no-val"), told("shards")), (1, 0), "{task}");
+    }
+}
+
+#[test]
+fn levels_learn_from_the_fractions_that_are_asked_for() {
+    let settings = |more: &str, name: &str| {
+        let report = report(&format!("probe --weights run --data shards {more} --out {name}"));
+        figures(&report).iter().map(|figure| figure["setting"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let told = |level: usize, part: &str| format!("f{level}, {part} % of training, 3 seeds");
+    let asked: BTreeSet<String> = (1..=5).flat_map(|level| ["2", "5"].map(|part| told(level, part))).collect();
+    assert_eq!(settings("--fractions 0.02,0.05", "levels"), asked);
+    let unasked: BTreeSet<String> =
+        (1..=4).map(|level| told(level, "100")).chain(["1", "10", "100"].map(|part| told(5, part))).collect();
+    assert_eq!(settings("", "every-level"), unasked);
+}
+
+#[test]
+fn classes_that_no_drawn_film_has_are_named() {
+    packed_with("rare", "--tokenizer shards/tokenizer.json", |at, _| {
+        vec![("findings", ["Mass", "Nodule", "Nodule;Edema"][at % 3].into())]
+    });
+    let notes = |line: &str| report(line)["notes"].to_string();
+    let few = notes("finetune --weights run --data rare --fractions 0.01 --out rare-few");
+    assert!(few.contains("finetune, 1 % of training: no film has"), "{few}");
+    let many = notes("probe --weights run --data rare --fractions 0.01,1 --out rare-many");
+    assert!(many.contains("probe, 1 % of training: in at least one of 3 draws no film has"), "{many}");
+    assert!(!many.contains("100 %"), "{many}");
+}
+
+/// The run's weights, whole.
+fn weights() -> Vec<u8> {
+    fs::read(world().join("run/checkpoints/step-00000002/weights.safetensors")).unwrap()
+}
+
+/// Weights in a run of their own, with the settings of the run.
+fn stored(name: &str, tensors: Vec<(String, TensorView)>) {
+    let run = world().join(name);
     fs::create_dir_all(&run).unwrap();
     for file in ["config.json", "manifest.json"] {
-        fs::copy(folder.join("run").join(file), run.join(file)).unwrap();
+        fs::copy(world().join("run").join(file), run.join(file)).unwrap();
     }
-    safetensors::serialize_to_file(kept.collect::<Vec<_>>(), None, &run.join("weights.safetensors")).unwrap();
+    safetensors::serialize_to_file(tensors, None, &run.join("weights.safetensors")).unwrap();
+}
+
+/// Weights of the run without the tensors whose names begin so, in a run of their own.
+fn without(name: &str, starts: &[&str]) {
+    let bytes = weights();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let kept = file.tensors().into_iter().filter(|(tensor, _)| !starts.iter().any(|start| tensor.starts_with(start)));
+    stored(name, kept.collect());
 }
 
 #[test]
@@ -188,6 +295,32 @@ fn segmentation_is_learned_as_asked() {
     assert!(unfrozen.contains("everything learns") && others != figures);
     let (_, others) = told("--loss medklip", "medklip");
     assert!(others != figures);
+}
+
+#[test]
+fn a_decoder_is_taken_over_where_that_is_asked_for() {
+    // The run's weights, but each number of the decoder with the other sign.
+    let mut bytes = weights();
+    let (head, found) = SafeTensors::read_metadata(&bytes).unwrap();
+    let decoder: Vec<(usize, usize)> = (found.tensors().into_iter())
+        .filter(|(name, _)| name.starts_with("img_model.decoder.") && name.ends_with(".weight"))
+        .map(|(_, of)| of.data_offsets)
+        .collect();
+    assert!(!decoder.is_empty());
+    for (first, behind) in decoder {
+        bytes[8 + head..][first..behind].iter_mut().skip(3).step_by(4).for_each(|byte| *byte ^= 0x80);
+    }
+    stored("turned", SafeTensors::deserialize(&bytes).unwrap().tensors());
+    let found = |weights: &str, transfer: &str| {
+        let line = format!("segment --weights {weights} --data shards --fractions 0.1 --transfer {transfer}");
+        report(&format!("{line} --out turned-{transfer}"))["figures"].clone()
+    };
+    let turned = "turned/weights.safetensors";
+    let encoder = found("run", "encoder");
+    assert_eq!(encoder, found(turned, "encoder"));
+    let both = found("run", "encoder-decoder");
+    assert_ne!(both, found(turned, "encoder-decoder"));
+    assert_ne!(both, encoder);
 }
 
 #[test]
@@ -285,6 +418,37 @@ fn a_sweep_is_summed_up_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn what_another_protocol_found_is_found_again() {
+    let folder = world();
+    let file = "title = \"t\"\ntasks = [\"zero-shot\"]\npretrain = [\"--data\", \"shards\", \"--preset\", \"micro\", \"--set\", \
+                \"max_positions=96\", \"--steps\", \"1\", \"--batch\", \"4\", \"--device\", \"cpu\"]\n\
+                eval = [\"--data\", \"shards\", \"--device\", \"cpu\"]\n";
+    fs::write(folder.join("again.toml"), file).unwrap();
+    let table = g2d(folder, "sweep again.toml --out again").done();
+    let mut runs = fs::read_dir(folder.join("again")).unwrap().map(|run| run.unwrap().path());
+    let run = runs.find(|run| run.join("finished.json").exists()).expect("a run");
+    let path = fs::read_dir(run.join("sweep")).unwrap().map(|file| file.unwrap().path());
+    let path = path.into_iter().find(|file| file.extension().is_some_and(|end| end == "json")).expect("a report");
+    let text = fs::read_to_string(&path).unwrap();
+    // As a report of today with a figure that would be noticed, then as one from before there were numbers.
+    let stored: Value = serde_json::from_str(&text).unwrap();
+    let mut other = stored.clone();
+    other["figures"][0]["estimate"]["value"] = 0.125.into();
+    fs::write(&path, other.to_string()).unwrap();
+    let kept = g2d(folder, "sweep again.toml --out again").done();
+    assert!(kept != table && kept.contains("0.125"), "{kept}");
+    other.as_object_mut().unwrap().remove("protocol");
+    fs::write(folder.join("older.json"), other.to_string()).unwrap();
+    fs::write(&path, other.to_string()).unwrap();
+    let trained = fs::metadata(run.join("finished.json")).unwrap().modified().unwrap();
+    assert_eq!(g2d(folder, "sweep again.toml --out again").done(), table);
+    assert_eq!(trained, fs::metadata(run.join("finished.json")).unwrap().modified().unwrap());
+    fs::write(folder.join("newer.json"), text).unwrap();
+    let compared = g2d(folder, "eval --compare older.json newer.json").done();
+    assert!(compared.contains("warning: the reports were made by different protocols"), "{compared}");
+}
+
+#[test]
 fn pseudo_masks_are_laid_on_true_ones_recipe_by_recipe() {
     let report = report("masks --weights run --data shards --out masks");
     let found = figures(&report);
@@ -309,22 +473,9 @@ fn pseudo_masks_are_laid_on_true_ones_recipe_by_recipe() {
 
 #[test]
 fn classes_that_exclude_each_other_are_told_apart_by_accuracy() {
-    let folder = world();
-    let table = fs::read_to_string(folder.join("drawn/pairs.csv")).unwrap();
-    let mut reader = csv::Reader::from_reader(table.as_bytes());
-    let columns = reader.headers().unwrap().clone();
-    let at = columns.iter().position(|column| column == "findings").unwrap();
-    let mut writer = csv::Writer::from_path(folder.join("drawn/exclusive.csv")).unwrap();
-    writer.write_record(&columns).unwrap();
-    for (row, record) in reader.records().enumerate() {
-        let record = record.unwrap();
-        let class = ["normal", "pneumonia", "COVID-19"][row % 3];
-        writer
-            .write_record(record.iter().enumerate().map(|(column, cell)| if column == at { class } else { cell }))
-            .unwrap();
-    }
-    writer.flush().unwrap();
-    g2d(folder, "pack --pairs drawn/exclusive.csv --size 64 --out exclusive --tokenizer shards/tokenizer.json").done();
+    packed_with("exclusive", "--tokenizer shards/tokenizer.json", |at, _| {
+        vec![("findings", ["normal", "pneumonia", "COVID-19"][at % 3].into())]
+    });
     let report = report("probe --weights run --data exclusive --fractions 1 --out exclusive-probe");
     let top1 = |figure: &&Value| figure["metric"] == "top-1" && figure["setting"].as_str().unwrap().starts_with("f5");
     let found = figures(&report).iter().find(top1).expect("an accuracy");

@@ -13,7 +13,7 @@ use super::pretrain::{RUNS, newest_run};
 use super::store::local;
 use crate::checkpoint::folder;
 use crate::data::{Dataset, Split};
-use crate::downstream::evaluation::{Budget, Choices, Evaluation};
+use crate::downstream::evaluation::{Budget, Choices, Evaluation, PROTOCOL};
 use crate::downstream::prompts::Prompts;
 use crate::downstream::report::{self, Report};
 use crate::downstream::tasks::{Loss, Segmenting, Transfer};
@@ -178,6 +178,7 @@ impl Eval {
         };
         Ok(Report {
             version: env!("CARGO_PKG_VERSION").into(),
+            protocol: PROTOCOL,
             subject: subject.name.clone(),
             data: cohort.dataset.folder().display().to_string(),
             data_digest: cohort.dataset.digest().to_owned(),
@@ -221,8 +222,10 @@ impl Eval {
 
     fn budget(&self) -> Budget {
         let budget = if self.budget == "full" { Budget::full() } else { Budget::quick() };
-        let fractions = self.fractions.clone().unwrap_or(budget.fractions);
-        Budget { fractions, ..budget }
+        match &self.fractions {
+            Some(own) => Budget { fractions: own.clone(), upper_fractions: own.clone(), ..budget },
+            None => budget,
+        }
     }
 
     fn segmenting(&self) -> Segmenting {

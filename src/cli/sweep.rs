@@ -12,6 +12,7 @@ use super::pretrain::RUNS;
 use super::store::local;
 use crate::data::Dataset;
 use crate::downstream::Report;
+use crate::downstream::evaluation::PROTOCOL;
 use crate::downstream::summary::{Cell, Summary};
 use crate::downstream::tasks::Task;
 use crate::downstream::trained;
@@ -211,21 +212,24 @@ fn trained_run(plan: &Plan, settings: &[String], title: &str, seed: u64, out: &P
     Ok(run)
 }
 
-/// The reports of a run, or of fresh weights of its model, task by task; those that exist are read.
+/// The reports of a run, or of fresh weights of its model, task by task; those that exist are read, unless they were made by
+/// another protocol: these are made again.
 fn reports(plan: &Plan, run: &Path, random: Option<u64>) -> Result<Vec<Report>, Error> {
     let report = |task: &String| {
         let weights = random.map_or("trained".into(), |seed| format!("random{seed}"));
         let path = run.join("sweep").join(format!("{task}-{weights}-{}.json", digest(&plan.eval)?));
-        if !path.exists() {
-            let subject = match random {
-                Some(seed) => format!("random:{seed}:{}", run.display()),
-                None => run.display().to_string(),
-            };
-            let mut call = vec!["eval".to_owned(), task.clone(), "--weights".into(), subject];
-            call.extend(["--out".into(), path.display().to_string()]);
-            call.extend(plan.eval.clone());
-            child(&call)?;
+        let made = path.exists().then(|| Report::read(&path)).transpose()?;
+        if let Some(report) = made.filter(|report| report.protocol == PROTOCOL) {
+            return Ok(report);
         }
+        let subject = match random {
+            Some(seed) => format!("random:{seed}:{}", run.display()),
+            None => run.display().to_string(),
+        };
+        let mut call = vec!["eval".to_owned(), task.clone(), "--weights".into(), subject];
+        call.extend(["--out".into(), path.display().to_string()]);
+        call.extend(plan.eval.clone());
+        child(&call)?;
         Report::read(&path)
     };
     let mut found: Vec<Report> =

@@ -222,7 +222,7 @@ pub(super) fn rectangle(values: &HashMap<&str, &str>, names: [&str; 4], label: &
     };
     let [x, y, w, h] = [number(names[0])?, number(names[1])?, number(names[2])?, number(names[3])?];
     if w <= 0.0 || h <= 0.0 {
-        return Err(format!("a box of {w} by {h} pixels is empty; remove the line"));
+        return Err(format!("a box of {w} by {h} pixels is empty or inverted; remove the line"));
     }
     Ok(BoundingBox { label: label.to_owned(), x, y, w, h })
 }
@@ -230,6 +230,20 @@ pub(super) fn rectangle(values: &HashMap<&str, &str>, names: [&str; 4], label: &
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn boxes_that_cover_nothing_are_refused() {
+        let of = |w, h| {
+            let values: HashMap<&str, &str> = [("x", "4"), ("y", "5"), ("w", w), ("h", h), ("label", "Mass")].into();
+            bounding_box(&values)
+        };
+        assert_eq!(of("2", "3").map(|one| (one.x, one.y, one.w, one.h)), Ok((4.0, 5.0, 2.0, 3.0)));
+        for (w, h) in [("-2", "3"), ("2", "-0.5"), ("0", "3"), ("2", "0")] {
+            let wanted = format!("a box of {w} by {h} pixels is empty or inverted; remove the line");
+            assert_eq!(of(w, h), Err(wanted));
+        }
+        assert!(of("NaN", "3").is_err() && of("2", "inf").is_err());
+    }
 
     /// Rows where an editor shows them, whatever ends the lines, with empty lines between and lines within values.
     #[test]

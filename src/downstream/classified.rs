@@ -84,3 +84,53 @@ impl Classified<'_> {
 pub fn mean(values: Vec<f64>) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn an_auc_is_the_mean_over_repetitions_and_over_classes_that_have_one() {
+        let classes = named(&["a", "b", "all have it"]);
+        let truth = [true, false, true, true, true, true, false, false, true, false, false, true];
+        // Four films of three classes. Of a: every positive above every negative, then three of four pairs, one tied.
+        let first = vec![0.9, 0.1, 0.3, 0.8, 0.9, 0.9, 0.2, 0.2, 0.5, 0.1, 0.3, 0.1];
+        let second = vec![0.9, 0.9, 0.3, 0.4, 0.2, 0.9, 0.4, 0.3, 0.5, 0.3, 0.4, 0.1];
+        let repeated = [first, second];
+        let classified = Classified { classes: &classes, truth: &truth, scores: &repeated };
+        let figures = classified.aucs(Task::Probe, "setting");
+        let names: Vec<&str> = figures.iter().map(|figure| figure.class.as_str()).collect();
+        assert_eq!(names, ["macro", "a", "b"]);
+        let values: Vec<f64> = figures.iter().map(|figure| figure.estimate.value).collect();
+        // a: 1 and 3.5 of 4; b: 1 and none.
+        let (a, b) = ((1.0 + 0.875) / 2.0, 0.5);
+        assert_eq!(values, [(a + b) / 2.0, a, b]);
+        assert_eq!(figures[0].seeds, [1.0, (0.875 + 0.0) / 2.0]);
+        let once = Classified { scores: &repeated[..1], ..classified };
+        assert!(once.aucs(Task::Probe, "setting").iter().all(|figure| figure.seeds.is_empty()));
+    }
+
+    #[test]
+    fn nothing_is_said_where_all_classes_have_one_side() {
+        let classes = named(&["a", "b"]);
+        let classified = Classified { classes: &classes, truth: &[true, false, true, false], scores: &[vec![0.5; 4]] };
+        assert!(classified.aucs(Task::Probe, "setting").is_empty());
+    }
+
+    #[test]
+    fn an_accuracy_is_the_mean_of_what_each_repetition_hits() {
+        let classes = named(&["a", "b", "c"]);
+        let truth = [true, false, false, false, true, false];
+        let scores = [vec![0.9, 0.1, 0.2, 0.9, 0.1, 0.2], vec![0.9, 0.1, 0.2, 0.1, 0.9, 0.2]];
+        let classified = Classified { classes: &classes, truth: &truth, scores: &scores };
+        let found = classified.accuracy(Task::Probe, "setting").unwrap();
+        assert_eq!((found.estimate.value, found.estimate.n, found.class.as_str()), (0.75, 2, "all"));
+        // A film without any class is of none that could be hit.
+        let unknown = Classified { truth: &[true, false, false, false, false, false], ..classified };
+        assert_eq!(unknown.accuracy(Task::Probe, "setting"), None);
+    }
+}

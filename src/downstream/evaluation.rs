@@ -18,6 +18,10 @@ use crate::data::Split;
 use crate::error::Error;
 use crate::train::Resources;
 
+/// The protocol of all tasks, by number: whoever changes which figures `g2d eval` computes, or how, counts it up. A sweep
+/// evaluates again what was found by another one, and a comparison of reports warns; training is not touched.
+pub const PROTOCOL: u32 = 1;
+
 /// How much time may be spent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {
@@ -25,6 +29,8 @@ pub struct Budget {
     pub name: &'static str,
     /// Parts of the training films that heads learn from.
     pub fractions: Vec<f64>,
+    /// The same of linear heads on the levels above the deepest, which are there for comparison.
+    pub upper_fractions: Vec<f64>,
     /// Repetitions of a linear head, with other films and other fresh weights.
     pub seeds: u64,
     /// The same of a decoder or a whole encoder.
@@ -45,6 +51,7 @@ impl Budget {
         Self {
             name: "quick",
             fractions: vec![0.01, 0.1, 1.0],
+            upper_fractions: vec![1.0],
             seeds: 3,
             repeats: 1,
             epochs: 50,

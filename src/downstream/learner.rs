@@ -44,8 +44,8 @@ pub struct Fitted {
     pub epochs: usize,
     /// The one whose weights are kept.
     pub best_epoch: usize,
-    /// Its validation.
-    pub best: f64,
+    /// Its validation; nothing where there are no films to judge by, and then the last weights are kept.
+    pub best: Option<f64>,
 }
 
 /// What learns: a recorded step and its prediction on an engine.
@@ -154,7 +154,7 @@ impl Learner {
         progress: &dyn Fn(usize, Option<f64>),
         cancelled: &AtomicBool,
     ) -> Result<Fitted, Error> {
-        let mut fitted = Fitted { epochs: 0, best_epoch: 0, best: f64::NEG_INFINITY };
+        let mut fitted = Fitted { epochs: 0, best_epoch: 0, best: None };
         let mut kept = Vec::new();
         while fitted.epochs < fit.epochs && fitted.epochs - fitted.best_epoch < fit.patience {
             for step in 0..fit.steps_per_epoch {
@@ -167,8 +167,8 @@ impl Learner {
             fitted.epochs += 1;
             let found = judge(self)?;
             progress(fitted.epochs, found);
-            if found.is_none_or(|found| found > fitted.best) {
-                (fitted.best, fitted.best_epoch) = (found.unwrap_or(fitted.best), fitted.epochs);
+            if found.is_none_or(|found| found > fitted.best.unwrap_or(f64::NEG_INFINITY)) {
+                (fitted.best, fitted.best_epoch) = (found, fitted.epochs);
                 kept = self.moving()?;
             }
         }
@@ -176,6 +176,29 @@ impl Learner {
             self.engine.set_state(&name, &numbers)?;
         }
         Ok(fitted)
+    }
+
+    /// Names of the parameters that steps of `feed` change, and of those that they leave as they are, bit for bit.
+    #[cfg(test)]
+    pub fn moved(
+        &mut self,
+        steps: usize,
+        mut feed: impl FnMut(&mut Engine, &Checked) -> Result<(), Error>,
+    ) -> Result<[Vec<String>; 2], Error> {
+        let parameter = |role| matches!(role, Role::Parameter { .. });
+        let states = self.engine.program().states.iter().filter(|state| parameter(state.role));
+        let names: Vec<String> = states.map(|state| state.name.clone()).collect();
+        let read = |engine: &Engine| names.iter().map(|name| engine.state(name)).collect::<Result<Vec<_>, _>>();
+        let before = read(&self.engine)?;
+        for _ in 0..steps {
+            self.step(1e-3, &mut feed)?;
+        }
+        let after = read(&self.engine)?;
+        let mut found = [Vec::new(), Vec::new()];
+        for (at, name) in names.into_iter().enumerate() {
+            found[usize::from(before[at] == after[at])].push(name);
+        }
+        Ok(found)
     }
 
     /// Whatever training moves: parameters that learn and running statistics.

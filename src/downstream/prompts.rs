@@ -83,3 +83,52 @@ pub fn scores(film: &[f32], sides: &[Sides]) -> Vec<f64> {
     let cosine = |text: &[f32]| f64::from(film.iter().zip(text).map(|(a, b)| a * b).sum::<f32>());
     sides.iter().map(|side| 1.0 / (1.0 + (cosine(&side.negative) - cosine(&side.positive)).exp())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_is_the_renormalised_mean_of_its_sentences() {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let prompts = Prompts { positive: words(&["there", "also there"]), negative: words(&["not there"]) };
+        let embed = |sentences: &[String]| {
+            let row = |sentence: &String| match sentence.as_str() {
+                "there" => [1.0, 0.0, 0.0],
+                "also there" => [0.0, 0.8, 0.6],
+                _ => [0.0, 0.0, -1.0],
+            };
+            Ok(sentences.iter().flat_map(row).collect())
+        };
+        let sides = Sides::of(&prompts, embed).unwrap();
+        let apart =
+            |a: &[f32], b: [f64; 3]| a.iter().zip(b).map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
+        let half = 0.5f64.sqrt();
+        assert!(apart(&sides.positive, [half, 0.8 * half, 0.6 * half]) < 1e-6, "{sides:?}");
+        assert!(apart(&sides.negative, [0.0, 0.0, -1.0]) < 1e-6, "{sides:?}");
+    }
+
+    #[test]
+    fn a_film_scores_by_the_side_it_is_closer_to() {
+        let side =
+            |positive: [f32; 2], negative: [f32; 2]| Sides { positive: positive.into(), negative: negative.into() };
+        let sides = [side([1.0, 0.0], [-0.6, 0.8]), side([-1.0, 0.0], [0.0, 1.0]), side([0.0, 1.0], [0.0, 1.0])];
+        // Of length 5, with cosines 0.8 and 0, -0.8 and 0.6, 0.6 and 0.6.
+        let found = scores(&[4.0, 3.0], &sides);
+        let softmax = |positive: f64, negative: f64| positive.exp() / (positive.exp() + negative.exp());
+        let wanted = [softmax(0.8, 0.0), softmax(-0.8, 0.6), 0.5];
+        assert!(found.len() == 3 && found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
+    }
+
+    #[test]
+    fn own_sentences_take_the_place_of_templates() {
+        let classes = ["Pleural_Effusion".to_owned(), "Mass".to_owned()];
+        let own = Prompts { positive: vec!["mass seen".into()], negative: vec!["clear".into()] };
+        let all = prompts(&classes, &[("Mass".to_owned(), own.clone())].into()).unwrap();
+        assert_eq!(
+            (&all[0].positive[1], &all[0].negative[0]),
+            (&"there is pleural effusion".into(), &"no pleural effusion".into())
+        );
+        assert_eq!(all[1], own);
+    }
+}

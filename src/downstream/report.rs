@@ -50,6 +50,9 @@ impl Figure {
 pub struct Report {
     /// Version of this crate.
     pub version: String,
+    /// [`PROTOCOL`](super::evaluation::PROTOCOL) of its time; 0 in reports from before there were numbers.
+    #[serde(default)]
+    pub protocol: u32,
     /// What was evaluated.
     pub subject: String,
     /// Folder of the data.
@@ -196,6 +199,9 @@ pub fn compare(a: &Report, b: &Report) -> Result<String, Error> {
     }
     if a.data_digest != b.data_digest && a.splits == b.splits {
         text += "warning: the same films were packed in different ways\n";
+    }
+    if a.protocol != b.protocol {
+        text += "warning: the reports were made by different protocols; evaluate the older one again\n";
     }
     if a.budget != b.budget {
         text += "warning: the budgets differ\n";

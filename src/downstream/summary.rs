@@ -175,3 +175,50 @@ fn told(values: &[Estimate]) -> String {
         _ => format!("{value:.3} [{low:.3}, {high:.3}] ({:.3} to {:.3})", range(f64::min), range(f64::max)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::downstream::report::Figure;
+
+    /// A report of one figure on films with this digest, or that says nothing of its films.
+    fn cell(title: &str, seed: u64, digest: Option<&str>, value: f64) -> Cell {
+        let [task, setting, class, metric] = ["probe", "f5", "macro", "AUC"].map(str::to_owned);
+        let estimate = Estimate { value, low: value - 0.25, high: value + 0.5, n: 8 };
+        let report = Report {
+            version: String::new(),
+            protocol: 0,
+            subject: String::new(),
+            data: String::new(),
+            data_digest: String::new(),
+            splits: digest.map(|digest| ("test".into(), 8, digest.into())).into_iter().collect(),
+            budget: String::new(),
+            notes: Vec::new(),
+            seconds: 0.0,
+            figures: vec![Figure { task, setting, class, metric, estimate, seeds: Vec::new() }],
+        };
+        Cell { title: title.into(), seed, reports: vec![report] }
+    }
+
+    #[test]
+    fn reports_of_other_films_are_warned_of() {
+        let of = |cells: &[Cell]| Summary::of("title", "", cells);
+        // What training itself wrote down is of no split.
+        let same = of(&[cell("a", 0, None, 0.5), cell("a", 1, Some("x"), 0.5), cell("b", 0, Some("x"), 0.5)]);
+        assert_eq!(same.warnings, Vec::<String>::new());
+        assert!(!same.text().contains("Warning"));
+        let mixed = of(&[cell("a", 0, Some("x"), 0.5), cell("b", 0, Some("y"), 0.5), cell("b", 1, Some("y"), 0.5)]);
+        assert_eq!(mixed.warnings.len(), 1);
+        assert!(mixed.text().contains("Warning: the reports are not all of the same films"), "{}", mixed.text());
+    }
+
+    #[test]
+    fn seeds_are_summed_up_and_columns_stand_side_by_side() {
+        let cells = [cell("a", 0, None, 0.5), cell("a", 1, None, 0.75), cell("b", 0, None, 0.25)];
+        let summary = Summary::of("title", "", &cells);
+        assert_eq!((summary.columns.as_slice(), summary.rows.len()), (&["a".to_owned(), "b".to_owned()][..], 1));
+        assert_eq!([0, 1].map(|column| summary.rows[0].mean(column)), [Some(0.625), Some(0.25)]);
+        let row = "| probe: f5 | AUC | 0.625 [0.375, 1.125] (0.500 to 0.750) | 0.250 [0.000, 0.750] | 8 |";
+        assert!(summary.text().contains(row), "{}", summary.text());
+    }
+}

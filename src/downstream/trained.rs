@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::evaluation::PROTOCOL;
 use super::report::{Figure, Report};
 use crate::base::Estimate;
 use crate::error::Error;
@@ -55,6 +56,7 @@ pub fn report(folder: &Path) -> Result<Report, Error> {
     }
     Ok(Report {
         version: env!("CARGO_PKG_VERSION").into(),
+        protocol: PROTOCOL,
         subject: folder.display().to_string(),
         data: String::new(),
         data_digest: String::new(),

@@ -188,6 +188,9 @@ pub fn decode(numbers: &[f64], scale: usize, side: usize, sure: f64, found: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Spec;
+    use crate::ops::elementwise_loss::{ElementwiseLoss, Form};
+    use crate::train::{Engine, Resources};
 
     fn logit(p: f64) -> f64 {
         (p / (1.0 - p)).ln()
@@ -217,6 +220,35 @@ mod tests {
             // The other film's anchors are only told that nothing is there.
             let told = weight[numbers..].iter().filter(|&&weight| weight != 0.0).count();
             assert_eq!(told, numbers / CHANNELS);
+        }
+    }
+
+    /// What torch makes of the published loss with these two boxes, of which the first has, at stride 16, a second anchor that
+    /// fits it by more than half: `target/oracle/bin/python tests/oracle/detection.py`, PyTorch 2.11.
+    #[test]
+    fn the_weighted_loss_is_the_published_one() {
+        let boxes = [
+            vec![Rectangle { x: 0.31, y: 0.72, w: 0.15, h: 0.2 }],
+            vec![Rectangle { x: 0.8, y: 0.1, w: 0.3, h: 0.25 }],
+        ];
+        for (scale, torch) in [2.313_578_796_984, 1.200_848_774_698, 1.201_890_570_890].into_iter().enumerate() {
+            let (target, weight) = targets(&boxes, scale, 64);
+            let head: Vec<f32> = (0..target.len()).map(|at| ((at * 37 + 11) % 101) as f32 / 25.0 - 2.0).collect();
+            let side = cells(64)[scale];
+            let mut r = Recorder::new();
+            let inputs = ["head", "target", "weight"]
+                .map(|name| r.input(name, Spec::exact([boxes.len(), side, side, ANCHORS * CHANNELS])));
+            let op = ElementwiseLoss::fwd(Form::Detection { channels: CHANNELS }).weighted();
+            let loss = r.one(op, &inputs).unwrap();
+            r.output("loss", loss);
+            let program = r.finish();
+            let (mut engine, plans) = Engine::open(&Resources::default(), program.clone(), vec![program]).unwrap();
+            for (name, numbers) in [("head", &head), ("target", &target), ("weight", &weight)] {
+                engine.write(&plans[0], name, numbers).unwrap();
+            }
+            engine.replay(&plans[0]).unwrap();
+            let loss = engine.scalar(&plans[0], "loss").unwrap();
+            assert!((loss - torch).abs() < 1e-6 * torch, "scale {scale}: {loss}, {torch}");
         }
     }
 

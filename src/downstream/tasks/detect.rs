@@ -30,11 +30,13 @@ use crate::program::{Checked, Recorder, Value};
 use crate::train::Engine;
 
 const TASK: Task = Task::Detect;
-/// MGCA's, of batches of 16; smaller ones learn at the lower rate.
+/// MGCA's films a step: of at most [`FEW`] of the training films, and of more.
+const BATCHES: [usize; 2] = [8, 16];
+/// MGCA's rates for these; where films do not fill the larger batch, ours is the lower rate too.
 const LEARNING_RATES: [f64; 2] = [2e-4, 5e-4];
+/// The part that MGCA trains with the smaller batch.
+const FEW: f64 = 0.01;
 const WEIGHT_DECAY: f64 = 1e-6;
-/// Films a step at most.
-const BATCH: usize = 16;
 /// How sure a detection is at least: for the standard figure, and as published.
 const SURE: [f64; 2] = [0.05, 0.5];
 /// Detections that overlap a surer one more are dropped.
@@ -72,7 +74,7 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     for part in evaluation.choices.budget.fractions.clone() {
         let setting = format!("encoder frozen, {} % of training", percent(part));
         (evaluation.progress)(&format!("detect: {setting}"));
-        let [plain, published] = one(evaluation, &films, part, evaluation.subject.seed)?;
+        let [plain, published] = one(evaluation, &films, part)?;
         for (metric, films, thresholds, kept) in [
             ("mAP", &plain, &COCO[..], false),
             ("AP50", &plain, &COCO[..1], false),
@@ -120,16 +122,15 @@ fn boxes(dataset: &Dataset, film: usize) -> Result<Vec<yolo::Rectangle>, Error> 
 
 /// Trains on a part of the training films; what was found on the test films, of detections as sure as [`SURE`] says.
 fn one(
-    evaluation: &Evaluation<'_>,
+    evaluation: &mut Evaluation<'_>,
     [train, val, test]: &[Vec<usize>; 3],
     part: f64,
-    seed: u64,
 ) -> Result<[Vec<Film>; 2], Error> {
-    let (dataset, config) = (&evaluation.cohort.dataset, &evaluation.subject.config);
+    let (dataset, config, seed) = (&evaluation.cohort.dataset, &evaluation.subject.config, evaluation.subject.seed);
     let side = config.image_size;
     let chosen = fraction(train, part, seed);
     // Boxes do not move along: films are left as they are.
-    let films = Imaged::new(dataset, chosen, config, BATCH, Varied::Nothing, seed)?;
+    let films = Imaged::new(dataset, chosen, config, BATCHES[usize::from(part > FEW)], Varied::Nothing, seed)?;
     let mut learner = Learner::open(record(config, films.batch)?, &evaluation.choices.on, seed)?;
     learner.take(evaluation.subject, &[Part::Encoder])?;
     let mut feed = |engine: &mut Engine, plan: &Checked, step: usize| {
@@ -162,8 +163,10 @@ fn one(
         let found = found.map_or(String::new(), |found| format!(": mAP {found:.3}"));
         (evaluation.progress)(&format!("detect: {} % of training, look {look}{found}", percent(part)));
     };
-    let rate = LEARNING_RATES[usize::from(films.batch == BATCH)];
-    learner.fit(evaluation.choices.budget.fit(&films, rate), &mut feed, &mut judge, &told, evaluation.cancelled)?;
+    let rate = LEARNING_RATES[usize::from(films.batch == BATCHES[1])];
+    let fit = evaluation.choices.budget.fit(&films, rate);
+    let fitted = learner.fit(fit, &mut feed, &mut judge, &told, evaluation.cancelled)?;
+    super::note_unjudged(evaluation, TASK, &fitted, "has a box");
     Ok([found(&mut learner, test, SURE[0])?, found(&mut learner, test, SURE[1])?])
 }
 
@@ -216,4 +219,32 @@ fn record(config: &Config, batch: usize) -> Result<learner::Task, Error> {
     let Some(loss) = sum else { unreachable!("there are three scales") };
     r.freeze(|name| Part::Encoder.prefixes().iter().any(|prefix| name.starts_with(prefix)));
     Ok(learner::Task { training, loss, prediction: prediction.finish(), weight_decay: WEIGHT_DECAY })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::Resources;
+
+    #[test]
+    fn the_encoder_keeps_its_weights_and_the_head_learns() {
+        let config = Config { image_size: 64, ..Config::preset("micro").unwrap() };
+        let mut learner = Learner::open(record(&config, 2).unwrap(), &Resources::default(), 3).unwrap();
+        let pixels: Vec<u8> = (0..2 * 64 * 64).map(|pixel| (pixel * 37 % 251) as u8).collect();
+        let boxes = vec![vec![yolo::Rectangle { x: 0.4, y: 0.6, w: 0.3, h: 0.2 }], Vec::new()];
+        let feed = |engine: &mut Engine, plan: &Checked| {
+            engine.upload(plan, "pixels", &pixels)?;
+            engine.write(plan, "augmentation", &Varied::Nothing.draw(64, 0, 0, 0).repeat(2))?;
+            for scale in 0..SCALES {
+                let (target, weight) = yolo::targets(&boxes, scale, 64);
+                engine.write(plan, &format!("target.{scale}"), &target)?;
+                engine.write(plan, &format!("weight.{scale}"), &weight)?;
+            }
+            Ok(())
+        };
+        let [moved, kept] = learner.moved(2, feed).unwrap();
+        let of_encoder = |name: &String| Part::Encoder.prefixes().iter().any(|prefix| name.starts_with(prefix));
+        assert!(!kept.is_empty() && kept.iter().all(of_encoder), "{kept:?}");
+        assert!(!moved.is_empty() && !moved.iter().any(of_encoder), "{moved:?}");
+    }
 }

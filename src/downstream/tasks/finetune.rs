@@ -39,8 +39,10 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     for part in evaluation.choices.budget.fractions.clone() {
         let setting = format!("{} % of training", percent(part));
         (evaluation.progress)(&format!("finetune: {setting}"));
-        let repeats = evaluation.seeds(evaluation.choices.budget.repeats);
-        let scores: Vec<Vec<f64>> = repeats.map(|seed| one(evaluation, part, seed)).collect::<Result<_, _>>()?;
+        let repeats = evaluation.choices.budget.repeats;
+        let seeds = evaluation.seeds(repeats);
+        let scores: Vec<Vec<f64>> = seeds.map(|seed| one(evaluation, part, seed)).collect::<Result<_, _>>()?;
+        super::note_unlearned(evaluation, TASK, part, repeats);
         let classified = Classified { classes: &cohort.classes, truth: &truth, scores: &scores };
         figures.extend(classified.aucs(TASK, &setting));
     }
@@ -48,7 +50,7 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
 }
 
 /// Trains on a part of the training films and scores the test films.
-fn one(evaluation: &Evaluation<'_>, part: f64, seed: u64) -> Result<Vec<f64>, Error> {
+fn one(evaluation: &mut Evaluation<'_>, part: f64, seed: u64) -> Result<Vec<f64>, Error> {
     let (cohort, config) = (evaluation.cohort, &evaluation.subject.config);
     let named = |split| {
         let (places, truth) = cohort.labelled(split);
@@ -86,7 +88,8 @@ fn one(evaluation: &Evaluation<'_>, part: f64, seed: u64) -> Result<Vec<f64>, Er
         let found = found.map_or(String::new(), |found| format!(": BCE {:.3}", -found));
         (evaluation.progress)(&format!("finetune: {} % of training, look {look}{found}", percent(part)));
     };
-    learner.fit(fit, &mut feed, &mut judge, &told, evaluation.cancelled)?;
+    let fitted = learner.fit(fit, &mut feed, &mut judge, &told, evaluation.cancelled)?;
+    super::note_unjudged(evaluation, TASK, &fitted, "is labelled");
     scores(&mut learner, &test)
 }
 

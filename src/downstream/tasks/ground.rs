@@ -14,7 +14,7 @@ use crate::downstream::encoder::{Features, normalise};
 use crate::downstream::evaluation::{Evaluation, figure};
 use crate::downstream::metrics::Undefined;
 use crate::downstream::metrics::grid::Grid;
-use crate::downstream::metrics::grounding::Grounding;
+use crate::downstream::metrics::grounding::{Grounding, THRESHOLDS};
 use crate::downstream::prompts::prompts;
 use crate::downstream::report::Figure;
 use crate::error::Error;
@@ -56,15 +56,22 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
         normalise(&mut sum, width);
         phrases.push(sum);
     }
+    if val.asked.is_empty() {
+        let what = "no validation film has a box labelled with one of its findings, so no honest threshold";
+        evaluation.note(format!("ground: {what}: Dice, IoU and recall are as published"));
+    }
     let mut figures = Vec::new();
     for way in ways(&phrases) {
         let config = &evaluation.subject.config;
         let (tuning, tested) = (maps(config, &way, &val)?, maps(config, &way, &test)?);
         figures.extend(free(way.name, &cohort.classes, &test.asked, &tested));
+        for threshold in THRESHOLDS {
+            figures.extend(thresholded(way.name, &format!("above {threshold}"), &tested, threshold));
+        }
         let from_val = (!val.asked.is_empty()).then(|| best(&tuning));
         for (from, threshold) in [("val", from_val), ("test, as published", Some(best(&tested)))] {
             if let Some(threshold) = threshold {
-                figures.extend(thresholded(&format!("{}, threshold from {from}", way.name), &tested, threshold));
+                figures.extend(thresholded(&format!("{}, threshold from {from}", way.name), "all", &tested, threshold));
             }
         }
     }
@@ -193,7 +200,7 @@ fn best(maps: &[Grounding]) -> f64 {
 }
 
 /// Dice, IoU and recall of what is warmer than a threshold.
-fn thresholded(setting: &str, maps: &[Grounding], threshold: f64) -> Vec<Figure> {
+fn thresholded(setting: &str, class: &str, maps: &[Grounding], threshold: f64) -> Vec<Figure> {
     let normalised: Vec<Grounding> = maps.iter().map(Grounding::normalised).collect();
     let measures: [(&str, Measure<f64>); 3] = [
         ("Dice", &|map| map.overlap(threshold).dice()),
@@ -202,7 +209,32 @@ fn thresholded(setting: &str, maps: &[Grounding], threshold: f64) -> Vec<Figure>
     ];
     let of = |(metric, measure): (&str, Measure<f64>)| {
         let values: Vec<f64> = normalised.iter().map(measure).collect();
-        Estimate::of_mean(&values).map(|it| figure(TASK, setting, "all", metric, it))
+        Estimate::of_mean(&values).map(|it| figure(TASK, setting, class, metric, it))
     };
     measures.into_iter().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A map of four pixels whose last two are the region.
+    fn map(heat: [f64; 4]) -> Grounding {
+        Grounding::new(&heat, &[false, false, true, true], None).unwrap()
+    }
+
+    #[test]
+    fn the_threshold_is_that_of_the_films_it_is_found_on() {
+        // Just above 0.7 what is warmer is the region; of two such maps only what holds for both.
+        let (tuning, tested) = ([map([0.0, 0.7, 0.78, 1.0])], [map([0.0, 0.1, 0.3, 1.0])]);
+        assert_eq!((best(&tuning), best(&tested)), (0.75, 0.25));
+        assert_eq!(best(&[map([0.0, 0.7, 0.78, 1.0]), map([5.0, 6.0, 12.2, 15.0])]), 0.7);
+        let value = |threshold: f64| {
+            let figures = thresholded("way", "all", &tested, threshold);
+            figures.iter().map(|figure| (figure.metric.clone(), figure.estimate.value)).collect::<Vec<_>>()
+        };
+        let [dice, iou, recall] = ["Dice", "IoU", "recall"].map(str::to_owned);
+        assert_eq!(value(best(&tested)), [(dice.clone(), 1.0), (iou.clone(), 1.0), (recall.clone(), 1.0)]);
+        assert_eq!(value(best(&tuning)), [(dice, 2.0 / 3.0), (iou, 0.5), (recall, 0.5)]);
+    }
 }

@@ -12,7 +12,9 @@ mod zero_shot;
 pub use segment::{Loss, Segmenting, Transfer};
 
 use super::classified::mean;
-use super::evaluation::Evaluation;
+use super::cohort::fraction;
+use super::evaluation::{Evaluation, percent};
+use super::learner::Fitted;
 use super::report::Figure;
 use super::subject::Part;
 use crate::base::counted;
@@ -100,38 +102,63 @@ fn need_classes(evaluation: &mut Evaluation<'_>, task: Task) -> Result<(), Error
         return Err(Error::Usage(format!("{} cannot be done on {folder}: {what}", task.name())));
     }
     let count = cohort.classes.len();
-    let having = |class: usize| truth.chunks_exact(count).filter(|film| film[class]).count();
     let one_sided: Vec<&str> = (0..count)
-        .filter(|&class| [0, films.len()].contains(&having(class)))
+        .filter(|&class| is_one_sided(&truth, count, class))
         .map(|class| cohort.classes[class].as_str())
         .collect();
     if one_sided.len() == count {
         let what = "every class has only films with it, or only films without it, in the test split";
         return Err(Error::Usage(format!("{} cannot be done on {folder}: {what}", task.name())));
     }
-    let (_, learned) = cohort.labelled(Split::Train);
-    let unlearned: Vec<&str> = (0..count)
-        .filter(|&class| !one_sided.contains(&cohort.classes[class].as_str()))
-        .filter(|&class| !learned.chunks_exact(count).any(|film| film[class]))
-        .map(|class| cohort.classes[class].as_str())
-        .collect();
     let unknown: usize =
         Split::ALL.iter().map(|&split| cohort.split(split).len() - cohort.labelled(split).0.len()).sum();
     if unknown > 0 {
         let unknown = counted(unknown, "film");
         evaluation.note(format!("left out of classification, with nothing stated in `findings`: {unknown}"));
     }
-    if !unlearned.is_empty() && matches!(task, Task::Probe | Task::Finetune) {
-        let all = unlearned.join(", ");
-        evaluation.note(format!(
-            "no training film has {all}: heads learned nothing of them, and their AUC counts in the mean"
-        ));
-    }
     if !one_sided.is_empty() {
         evaluation
             .note(format!("classes with no film, or with every film, in the test split: {}", one_sided.join(", ")));
     }
     Ok(())
+}
+
+/// Whether all films have the class or none has; `truth` is [films, classes].
+fn is_one_sided(truth: &[bool], classes: usize, class: usize) -> bool {
+    let mut has = truth.iter().skip(class).step_by(classes);
+    let first = has.next();
+    has.all(|has| Some(has) == first)
+}
+
+/// Of the classes that the test films tell apart notes those that no training film has which is drawn for `part`, in one or more
+/// of the draws of `count` seeds.
+fn note_unlearned(evaluation: &mut Evaluation<'_>, task: Task, part: f64, count: u64) {
+    let cohort = evaluation.cohort;
+    let (films, truth) = cohort.labelled(Split::Train);
+    let films: Vec<usize> = (0..films.len()).collect();
+    let draws: Vec<Vec<usize>> = evaluation.seeds(count).map(|seed| fraction(&films, part, seed)).collect();
+    let classes = cohort.classes.len();
+    let (_, test) = cohort.labelled(Split::Test);
+    let absent = |class: usize| draws.iter().any(|draw| !draw.iter().any(|film| truth[film * classes + class]));
+    let absent: Vec<&str> = (0..classes)
+        .filter(|&class| absent(class) && !is_one_sided(&test, classes, class))
+        .map(|class| cohort.classes[class].as_str())
+        .collect();
+    if !absent.is_empty() {
+        let (name, percent, all) = (task.name(), percent(part), absent.join(", "));
+        let draws = if count > 1 { format!("in at least one of {count} draws ") } else { String::new() };
+        evaluation.note(format!(
+            "{name}, {percent} % of training: {draws}no film has {all}: nothing is learned of them, and their AUC counts in the mean"
+        ));
+    }
+}
+
+/// Notes that no validation film told the best weights from the last ones: none is what `lacking` says.
+fn note_unjudged(evaluation: &mut Evaluation<'_>, task: Task, fitted: &Fitted, lacking: &str) {
+    if fitted.best.is_none() {
+        let what = "so the last weights are kept, not the best";
+        evaluation.note(format!("{}: no validation film {lacking}, {what}", task.name()));
+    }
 }
 
 /// Binary cross entropy of logits, the mean; `None` of no films.

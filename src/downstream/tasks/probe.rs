@@ -39,12 +39,13 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     let budget = evaluation.choices.budget.clone();
     let mut figures = Vec::new();
     for level in (0..LEVELS).rev() {
-        // The deepest level is the published one; the others are for comparison, with everything there is.
-        let fractions = if level == LEVELS - 1 { budget.fractions.clone() } else { vec![1.0] };
-        for part in fractions {
+        // The deepest level is the published one; the others are for comparison.
+        let fractions = if level == LEVELS - 1 { &budget.fractions } else { &budget.upper_fractions };
+        for &part in fractions {
             let setting = format!("f{}, {} % of training, {} seeds", level + 1, percent(part), budget.seeds);
             (evaluation.progress)(&format!("probe: {setting}"));
             let found = repeated(evaluation, level, part)?;
+            super::note_unlearned(evaluation, TASK, part, budget.seeds);
             let classes = &evaluation.cohort.classes;
             let classified = Classified { classes, truth: &found.0, scores: &found.1 };
             figures.extend(classified.aucs(TASK, &setting));
@@ -82,7 +83,7 @@ fn repeated(evaluation: &mut Evaluation<'_>, level: usize, part: f64) -> Result<
 
 /// Trains a linear layer on the `chosen` films and scores the test films.
 fn one(
-    evaluation: &Evaluation<'_>,
+    evaluation: &mut Evaluation<'_>,
     train: &Labelled,
     val: &Labelled,
     test: &Labelled,
@@ -125,7 +126,8 @@ fn one(
         };
         Ok(loss.map(|loss| -loss))
     };
-    learner.fit(fit, &mut feed, &mut judge, &|_, _| (), evaluation.cancelled)?;
+    let fitted = learner.fit(fit, &mut feed, &mut judge, &|_, _| (), evaluation.cancelled)?;
+    super::note_unjudged(evaluation, TASK, &fitted, "is labelled");
     scores(&mut learner, &test.features, batch, width, classes)
 }
 

@@ -190,7 +190,7 @@ fn overlapping(setting: &str, repeats: &[Vec<Overlap>]) -> Vec<Figure> {
 
 /// Trains on a part of the training films; how the predictions of the test films overlap with their masks.
 fn one(
-    evaluation: &Evaluation<'_>,
+    evaluation: &mut Evaluation<'_>,
     splits: &[Vec<usize>; 3],
     transfer: Transfer,
     part: f64,
@@ -232,7 +232,8 @@ fn one(
         ));
     };
     let fit = evaluation.choices.budget.fit(&films, LEARNING_RATE);
-    learner.fit(fit, &mut feed, &mut judge, &told, evaluation.cancelled)?;
+    let fitted = learner.fit(fit, &mut feed, &mut judge, &told, evaluation.cancelled)?;
+    super::note_unjudged(evaluation, TASK, &fitted, "has a mask in which something is set");
     overlaps(&mut learner, test)
 }
 
@@ -266,4 +267,42 @@ fn record(config: &Config, batch: usize, transfer: Transfer, segmenting: &Segmen
         r.freeze(|name| Part::Encoder.prefixes().iter().any(|prefix| name.starts_with(prefix)));
     }
     Ok(learner::Task { training, loss, prediction: prediction.finish(), weight_decay: WEIGHT_DECAY })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::Resources;
+
+    /// Parameters that two steps move and those that they leave.
+    fn moved(transfer: Transfer, frozen: bool) -> [Vec<String>; 2] {
+        let config = Config { image_size: 64, ..Config::preset("micro").unwrap() };
+        let segmenting = Segmenting { frozen, ..Segmenting::default() };
+        let task = record(&config, 2, transfer, &segmenting).unwrap();
+        let mut learner = Learner::open(task, &Resources::default(), 3).unwrap();
+        let pixels: Vec<u8> = (0..2 * 64 * 64).map(|pixel| (pixel * 37 % 251) as u8).collect();
+        let masks: Vec<u8> = (0..2 * 64 * 64).map(|pixel| if pixel % 64 < 20 { 255 } else { 0 }).collect();
+        let plain = Varied::Nothing.draw(64, 0, 0, 0).repeat(2);
+        let feed = |engine: &mut Engine, plan: &crate::program::Checked| {
+            engine.upload(plan, "pixels", &pixels)?;
+            engine.write(plan, "augmentation", &plain)?;
+            engine.upload(plan, "masks", &masks)?;
+            engine.write(plan, "mask_augmentation", &plain)
+        };
+        learner.moved(2, feed).unwrap()
+    }
+
+    #[test]
+    fn a_frozen_encoder_keeps_its_weights_and_everything_else_learns() {
+        let of_encoder = |name: &String| Part::Encoder.prefixes().iter().any(|prefix| name.starts_with(prefix));
+        for transfer in [Transfer::Encoder, Transfer::EncoderDecoder] {
+            let [moved, kept] = moved(transfer, true);
+            assert!(!kept.is_empty() && kept.iter().all(of_encoder), "{kept:?}");
+            assert!(!moved.is_empty() && !moved.iter().any(of_encoder), "{moved:?}");
+        }
+        for (transfer, frozen) in [(Transfer::Encoder, false), (Transfer::Random, true)] {
+            let [moved, kept] = moved(transfer, frozen);
+            assert!(moved.iter().any(of_encoder) && kept.is_empty(), "{kept:?}");
+        }
+    }
 }

@@ -93,3 +93,35 @@ fn thresholded(tested: &Classified<'_>, tuned: &Classified<'_>, setting: &str) -
     }
     figures
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threshold_is_that_of_the_films_it_is_tuned_on() {
+        let classes = ["a".to_owned(), "absent where it is tuned".to_owned()];
+        // Films of two classes; the first class has its best threshold at 0.8 and at 0.4.
+        let truth = [false, true, false, true, true, false, true, true];
+        let tuning = [vec![0.1, 0.5, 0.7, 0.5, 0.8, 0.5, 0.9, 0.5]];
+        let scores = [vec![0.1, 0.2, 0.3, 0.9, 0.4, 0.1, 0.9, 0.8]];
+        let nothing: Vec<bool> = truth.iter().enumerate().map(|(at, &has)| has && at.is_multiple_of(2)).collect();
+        let tuned = Classified { classes: &classes, truth: &nothing, scores: &tuning };
+        let tested = Classified { classes: &classes, truth: &truth, scores: &scores };
+        let value = |tuned: &Classified<'_>, class: &str, metric: &str| {
+            let figures = thresholded(&tested, tuned, "setting");
+            let own = figures.into_iter().find(|figure| figure.class == class && figure.metric == metric);
+            own.map(|figure| figure.estimate.value)
+        };
+        // At 0.8 one of two is called and nothing else: precision 1, recall 1/2.
+        assert_eq!(value(&tuned, "a", "F1"), Some(2.0 / 3.0));
+        assert_eq!(value(&tuned, "a", "accuracy"), Some(0.75));
+        assert!((value(&tuned, "a", "MCC").unwrap() - 2.0 / 12f64.sqrt()).abs() < 1e-12);
+        // A class without a threshold has no figure and no part in the mean.
+        assert_eq!(value(&tuned, &classes[1], "F1"), None);
+        assert_eq!(value(&tuned, "macro", "F1"), Some(2.0 / 3.0));
+        assert_eq!(value(&tested, "a", "F1"), Some(1.0));
+        // The second class is called at 0.2 and more: all three.
+        assert_eq!(value(&tested, &classes[1], "F1"), Some(1.0));
+    }
+}
