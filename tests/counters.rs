@@ -167,8 +167,6 @@ fn convolutions_for_hopper_take_less_and_conflict_nowhere() {
             new.kernel
         );
         assert!(new.predicted_us() < 0.6 * old.predicted_us(), "{} {}", new.predicted_us(), old.predicted_us());
-        let instructions = |line: &Line| line.sum(|call| call.warp_instructions);
-        assert!(10 * instructions(&new) < instructions(&old));
         assert_eq!((new.calls[0].conflicts, new.calls[0].spilled), (0, Some(0)));
         let multiplied = new.calls[0].tensor_flops as f64 / new.floor_flops as f64;
         assert!((multiplied - 1.0).abs() < 0.05, "{multiplied}");

@@ -112,7 +112,7 @@ impl Case {
         // What was written for Hopper takes part there, small as the case is.
         let im2col = session.step_plan().launches.iter().filter(|launch| launch.kernel.starts_with("im2col")).count();
         assert!(
-            (im2col > 10) == matches!(device, Device::HopperEmulated(_)),
+            (im2col > 0) == matches!(device, Device::HopperEmulated(_)),
             "{im2col} convolutions by im2col on {device}"
         );
         (0..self.batches.len()).map(|at| self.step(&mut session, at)).collect()
