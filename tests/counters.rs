@@ -8,13 +8,14 @@ use std::path::Path;
 use std::process::Command;
 
 use common::ledger;
-use g2d::base::Spec;
+use g2d::base::{Kind, Spec};
 use g2d::bench::counters::baseline::{self, grown};
 use g2d::bench::counters::roofline::Chip;
 use g2d::bench::counters::{Line, Report, Work, plan, run};
 use g2d::kernels::{Architecture, Library};
 use g2d::model::batch::Reports;
 use g2d::model::config::Config;
+use g2d::ops::conv2d::{self, Conv2d};
 use g2d::ops::linear::{Linear, Pass};
 use g2d::program::{Checked, Kernels, Plan, Precision, Recorder, StateLayout};
 
@@ -130,6 +131,43 @@ fn products_for_hopper_take_less_and_conflict_nowhere() {
         }
         assert_eq!((new.calls[0].conflicts, new.calls[0].spilled), (0, Some(0)));
         // Tiles are whole, so what is multiplied is what the definition asks for; blocks have two tiles or three, and some stand for all.
+        let multiplied = new.calls[0].tensor_flops as f64 / new.floor_flops as f64;
+        assert!((multiplied - 1.0).abs() < 0.05, "{multiplied}");
+    }
+}
+
+/// A convolution of 32 images of 16 x 16 pixels, 256 to 256 channels, and its gradients: a layer of ResNet in an eighth of a batch.
+fn neighbourhood(pass: conv2d::Pass, architecture: Architecture) -> Line {
+    let (work, _) = micro();
+    let work = Work { architecture, ..work };
+    let mut r = Recorder::new();
+    let pixels = r.input("pixels", Spec::activation([32, 16, 16, 256]));
+    let other = if pass == conv2d::Pass::Wgrad { [32, 16, 16, 256] } else { [256, 3, 3, 256] };
+    let other = r.input("other", Spec::activation(other));
+    let output = if pass == conv2d::Pass::Wgrad { Kind::Exact } else { Kind::Activation };
+    let made = r.one(Conv2d { pass, output, ..Conv2d::fwd(3) }, &[pixels, other]).expect("they fit");
+    r.output("made", made);
+    let program = r.finish();
+    let states = StateLayout::of(&program, Precision::Mixed);
+    let plan = g2d::program::plan(program, &states, Kernels::Cuda(architecture)).expect("there are kernels");
+    run(&work, &plan, &Library::shipped(), &|_, _| {}).expect("it can be counted").lines.remove(0)
+}
+
+#[test]
+fn convolutions_for_hopper_take_less_and_conflict_nowhere() {
+    for pass in [conv2d::Pass::Fwd, conv2d::Pass::Dgrad { height: 16, width: 16, channels: 256 }, conv2d::Pass::Wgrad] {
+        let [old, new] = [Architecture::Sm80, Architecture::Sm90a].map(|of| neighbourhood(pass, of));
+        assert!(old.kernel == "gather" && new.kernel.starts_with("im2col"), "{} {}", old.kernel, new.kernel);
+        println!(
+            "{}: {:.1} us by {}, {:.1} us by {}",
+            new.op,
+            old.predicted_us(),
+            old.kernel,
+            new.predicted_us(),
+            new.kernel
+        );
+        assert!(new.predicted_us() < 0.6 * old.predicted_us(), "{} {}", new.predicted_us(), old.predicted_us());
+        assert_eq!((new.calls[0].conflicts, new.calls[0].spilled), (0, Some(0)));
         let multiplied = new.calls[0].tensor_flops as f64 / new.floor_flops as f64;
         assert!((multiplied - 1.0).abs() < 0.05, "{multiplied}");
     }

@@ -109,6 +109,12 @@ impl Case {
     /// All steps on a device.
     fn steps(&self, device: Device) -> Vec<Step> {
         let mut session = self.open(device, Kernels::Best, &self.path.join("weights.safetensors"));
+        // What was written for Hopper takes part there, small as the case is.
+        let im2col = session.step_plan().launches.iter().filter(|launch| launch.kernel.starts_with("im2col")).count();
+        assert!(
+            (im2col > 0) == matches!(device, Device::HopperEmulated(_)),
+            "{im2col} convolutions by im2col on {device}"
+        );
         (0..self.batches.len()).map(|at| self.step(&mut session, at)).collect()
     }
 
@@ -289,7 +295,7 @@ fn beyond(step: &Step, plain: &BTreeMap<String, f64>) -> (Vec<String>, f64) {
 fn masks_losses_and_gradients_hold() {
     let mut tensors = 0;
     for case in cases().into_iter().map(Case::read) {
-        for device in [Device::Cpu, Device::CudaEmulated(0)] {
+        for device in [Device::Cpu, Device::CudaEmulated(0), Device::HopperEmulated(0)] {
             for (number, step) in case.steps(device).iter().enumerate() {
                 let at = format!("{} on {device}, step {number}", name(&case.path));
                 if let Some(pixel) = mask_differs(&step.masks) {
@@ -304,10 +310,10 @@ fn masks_losses_and_gradients_hold() {
         }
     }
     for backend in ["cpu", "emulated"] {
-        let half = tensors / 2;
+        let third = tensors / 3;
         ledger::ran(
             backend,
-            format!("{half} losses and gradients of steps in mixed, given the run's mask; masks remade"),
+            format!("{third} losses and gradients of steps in mixed, given the run's mask; masks remade"),
         );
     }
 }

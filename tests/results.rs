@@ -223,7 +223,13 @@ impl Verified {
         // Kernels of two ops are named for what they do.
         let of = |name: &&String| {
             let own = name.split(['.', '/']).next() == Some(op);
-            own || op == "matmul" && name.ends_with("/mma") || op == "matmul.sm90a" && name.ends_with("/wgmma")
+            let im2col = name.starts_with("conv2d.") && name.contains("/im2col");
+            match op {
+                "matmul" => own || name.ends_with("/mma"),
+                "matmul.sm90a" => name.ends_with("/wgmma"),
+                "conv2d.sm90a" => im2col,
+                _ => own && !im2col,
+            }
         };
         let failed: Vec<&str> = self.failed.iter().filter(of).map(String::as_str).collect();
         let how = match (ran == symbols.len(), failed.is_empty()) {
@@ -261,7 +267,11 @@ fn kernels(verified: &[Verified]) -> String {
         "\n| kernels of | written as | source | entries | checked without a GPU on | executed on hardware |\n\
          |---|---|---|---|---|---|\n",
     );
-    let stem = |path: &str| path.rsplit('/').next().unwrap_or(path).trim_end_matches(".ptx").to_owned();
+    // A file by hand has its architecture in its name, a compiled one in its folder.
+    let stem = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".ptx");
+        if path.starts_with("sm_90a/") { format!("{name}.sm90a") } else { name.to_owned() }
+    };
     let mut modules: Vec<_> = MODULES.iter().collect();
     modules.sort_by_key(|module| (stem(module.path), module.path));
     for module in modules {

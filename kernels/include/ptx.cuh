@@ -1,5 +1,5 @@
 // Every PTX instruction that CUDA C++ does not have as an operator, one function each, named after the instruction.
-// Inline assembly stands here only. Chapters are those of the PTX ISA 9.0.
+// Inline assembly stands here and in hopper.cuh only. Chapters are those of the PTX ISA 9.0.
 #pragma once
 
 namespace ptx {

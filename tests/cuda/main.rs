@@ -8,6 +8,7 @@ mod common;
 mod counters;
 mod device;
 mod hopper;
+mod im2col;
 mod long_rows;
 mod many_tiles;
 mod matmul;

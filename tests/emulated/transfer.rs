@@ -89,6 +89,8 @@ fn parameters_are_read_in_every_way() {
     let body = "ld.param.v2.u64 {%rd1, %rd2}, [a]; setp.eq.u64 %p1, %rd1, %a; setp.eq.and.b64 %p1, %rd2, %b, %p1;
         ld.param.v2.u32 {%r1, %r2}, [a]; mov.b64 %rd3, {%r1, %r2}; setp.eq.and.b64 %p1, %rd3, %a, %p1;
         ld.param.v2.f32 {%f2, %f3}, [b]; mov.b64 %rd6, {%f2, %f3}; setp.eq.and.b64 %p1, %rd6, %b, %p1;
+        ld.param.v4.u32 {%r7, %r8, %r9, %r10}, [a]; mov.b64 %rd7, {%r7, %r8}; setp.eq.and.b64 %p1, %rd7, %a, %p1;
+        mov.b64 %rd8, {%r9, %r10}; setp.eq.and.b64 %p1, %rd8, %b, %p1;
         ld.param.f32 %f1, [n]; mov.b32 %r3, %f1; setp.eq.and.b32 %p1, %r3, %n, %p1;
         mov.u64 %rd4, n; ld.param.u32 %r4, [%rd4]; setp.eq.and.b32 %p1, %r4, %n, %p1;
         cvta.param.u64 %rd5, %rd4; ld.u32 %r5, [%rd5]; setp.eq.and.b32 %p1, %r5, %n, %p1;

@@ -4,12 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::blocks::Count;
 use crate::kernels::Architecture;
-use crate::ops::linear::predicted::{self, LAUNCH};
-
-/// Warp instructions that a multiprocessor issues in a clock.
-const ISSUED: f64 = 4.0;
-/// Bytes that a multiprocessor gets of L2 in a clock (whitepapers of A100 and H100).
-const L2_BYTES: f64 = 64.0;
+use crate::ops::linear::predicted::{self, CLOCK, ISSUED, L2_BYTES, LAUNCH};
 
 /// A chip.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,7 +48,7 @@ pub const CHIPS: [Chip; 3] = [
         name: "h100",
         architecture: Architecture::Sm90a,
         multiprocessors: 132,
-        clock: 1.98e9,
+        clock: CLOCK,
         tensor: predicted::TENSOR,
         synchronous: predicted::SYNCHRONOUS,
         flops: 66.9e12,
@@ -64,7 +59,7 @@ pub const CHIPS: [Chip; 3] = [
         name: "h200",
         architecture: Architecture::Sm90a,
         multiprocessors: 132,
-        clock: 1.98e9,
+        clock: CLOCK,
         tensor: predicted::TENSOR,
         synchronous: predicted::SYNCHRONOUS,
         flops: 66.9e12,

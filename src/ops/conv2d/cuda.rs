@@ -4,7 +4,9 @@ use bytemuck::{Pod, Zeroable};
 
 use super::geometry::Geometry;
 use super::{Conv2d, Pass};
+use crate::base::DType;
 use crate::ops::linear::cuda::{in_parts, narrow, parts, whole, wide};
+use crate::ops::linear::predicted::{CLOCK, ISSUED, MULTIPROCESSORS, Work, moved};
 use crate::program::device::count;
 use crate::program::{DeviceIo, KernelCall, Misfit};
 
@@ -18,6 +20,10 @@ const WGRAD: [&str; 3] =
     ["conv2d_wgrad_f32_128x64_sm80", "conv2d_wgrad_bf16_128x64_sm80", "conv2d_wgrad_bf16_128x32_sm80"];
 /// Rows of a block's tile.
 const ROWS: usize = 128;
+/// Numbers of the inner extent in a step in bf16, and the warp instructions of one of a block with 64 columns and with 32: as counted,
+/// about (benches/results/counters-full.json). They last longer than its products.
+const STEP: usize = 32;
+const INSTRUCTIONS: [f64; 2] = [1700.0, 1350.0];
 /// Classes of pixels that a grid can have, for strides up to 255.
 const CLASSES: usize = 65535;
 
@@ -58,11 +64,37 @@ struct Parameters {
 pub fn run(op: &Conv2d, io: &mut DeviceIo) -> Result<(), Misfit> {
     let g = Geometry::new(op, |at| io.dims(at), io.output_dims(0));
     g.countable()?;
+    // Of single pixels the products come first wherever they are legal, and f32 no other kernel takes: there is nothing to choose.
+    if io.input(0).dtype == DType::Bf16 && (g.kernel > 1 || g.stride > 1) {
+        io.predict(seconds(op, &g, io));
+    }
     match op.pass {
         Pass::Fwd => forward(op, &g, io),
         Pass::Dgrad { .. } => input_gradients(&g, io),
         Pass::Wgrad => weight_gradient(&g, io),
     }
+}
+
+/// Seconds that the kernels for bf16 are predicted to take on Hopper: what instructions take, or memory.
+fn seconds(op: &Conv2d, g: &Geometry, io: &DeviceIo) -> f64 {
+    let of_y = g.batch * g.out_height * g.out_width;
+    let taps = g.kernel * g.kernel;
+    let (rows, columns, inner) = match op.pass {
+        Pass::Fwd => (of_y, [g.outputs, 0], g.window()),
+        Pass::Dgrad { .. } => {
+            (g.batch * g.height * g.width, [g.channels, g.skip], taps * g.outputs / (g.stride * g.stride))
+        }
+        Pass::Wgrad => (g.window(), [g.outputs, 0], of_y),
+    };
+    let busy = |columns: usize| {
+        let few = usize::from(columns <= 32);
+        let tiles = rows.div_ceil(ROWS) * columns.div_ceil([64, 32][few]);
+        let (part, parts) = if op.pass == Pass::Wgrad { parts(inner, tiles) } else { (inner, 1) };
+        let rounds = (tiles * parts).div_ceil(MULTIPROCESSORS);
+        (rounds * part.div_ceil(STEP)) as f64 * INSTRUCTIONS[few] / (ISSUED * CLOCK)
+    };
+    let busy = columns.map(busy).iter().sum();
+    Work { busy, moved: moved(io), again: 0.0 }.seconds()
 }
 
 /// What is the same for all passes; the pixels are those of y.

@@ -20,10 +20,13 @@ mod cpu;
 pub mod cuda;
 mod cuda_mma;
 mod geometry;
+mod im2col;
 mod image;
 mod reference;
 mod cpu_upsampled;
 mod wgsl;
+
+pub use self::im2col::KERNELS as IM2COL;
 
 use self::geometry::Geometry;
 use crate::base::{Kind, Number, Rng, Spec};
@@ -206,10 +209,17 @@ fn real(kind: Kind, shape: crate::base::Shape) -> Result<Spec, Misfit> {
 impl Operation for Conv2d {
     const VARIANTS: usize = 3 * FORMS.len();
     // Gradients by single pixels' weights over so many pixels that each part of them takes more steps than a pipeline has
-    // stages; with many outputs and with few, in pieces of 16 bytes.
+    // stages; with many outputs and with few, in pieces of 16 bytes. More channels and outputs than the widest tile has columns; more
+    // tiles than a large device has multiprocessors, of pixels and of weights.
     const LARGE: &'static [(usize, Size)] = &[
         (2 * FORMS.len() + 2, Size { batch: 1, side: 182, channels: 1, extra: 40 }),
         (2 * FORMS.len() + 2, Size { batch: 1, side: 182, channels: 8, extra: 4 }),
+        (0, Size { batch: 1, side: 1, channels: 264, extra: 264 }),
+        (FORMS.len(), Size { batch: 1, side: 1, channels: 264, extra: 264 }),
+        (2 * FORMS.len(), Size { batch: 1, side: 1, channels: 264, extra: 264 }),
+        (2, Size { batch: 1, side: 181, channels: 8, extra: 8 }),
+        (FORMS.len() + 2, Size { batch: 1, side: 181, channels: 8, extra: 8 }),
+        (2 * FORMS.len() + 4, Size { batch: 1, side: 1, channels: 8, extra: 1408 }),
     ];
 
     fn name(&self) -> &'static str {
@@ -283,11 +293,15 @@ impl Operation for Conv2d {
     }
 
     fn cuda(&self) -> &'static [&'static str] {
-        &[WGMMA, MMA, cuda::KERNEL]
+        &[WGMMA, IM2COL[0], IM2COL[1], IM2COL[2], MMA, cuda::KERNEL]
     }
 
     fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
-        if kernel == cuda::KERNEL { cuda::run(self, io) } else { cuda_mma::run(self, kernel, io) }
+        match kernel {
+            cuda::KERNEL => cuda::run(self, io),
+            WGMMA | MMA => cuda_mma::run(self, kernel, io),
+            _ => im2col::run(self, kernel, io),
+        }
     }
 
     fn wgsl(&self) -> &'static [&'static str] {

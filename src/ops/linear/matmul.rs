@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::predicted::{SYNCHRONOUS, TENSOR, seconds};
+use super::predicted::{SYNCHRONOUS, TENSOR, moved, seconds};
 use super::wgmma;
 use crate::base::DType;
 use crate::program::device::count;
@@ -202,10 +202,10 @@ impl Product {
         Ok(vec![KernelCall { grid, part: slice, ..call }, added])
     }
 
-    /// Seconds that it is predicted to take on Hopper.
-    pub fn seconds(&self, cut: Cut) -> f64 {
+    /// Seconds that it is predicted to take on Hopper, where so many bytes are read and written at least.
+    pub fn seconds(&self, cut: Cut, moved: f64) -> f64 {
         let (tile, slices) = (cut.tile.side() * cut.tile.side() * cut.slice, self.slices(cut));
-        seconds(self, [tile, self.tiles(cut.tile).saturating_mul(slices), slices], TENSOR * SYNCHRONOUS)
+        seconds(self, [tile, self.tiles(cut.tile).saturating_mul(slices), slices], TENSOR * SYNCHRONOUS, moved)
     }
 
     /// The launches, in order; the result is bf16 if `half`. An error says why the kernels cannot.
@@ -261,12 +261,12 @@ pub fn run(
     let half = out.dtype == DType::Bf16;
     let calls = if kernel == WGMMA {
         let cut = wgmma::Cut::of(&product);
-        io.predict(cut.seconds(&product));
+        io.predict(cut.seconds(&product, moved(io)));
         at.partials = io.workspace(cut.workspace_bytes(&product));
         wgmma::calls(&product, cut, half, at)?
     } else {
         let cut = product.cut();
-        io.predict(product.seconds(cut));
+        io.predict(product.seconds(cut, moved(io)));
         at.partials = io.workspace(product.workspace_bytes(cut));
         product.calls(cut, half, at)?
     };

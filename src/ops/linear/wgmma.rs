@@ -50,10 +50,10 @@ impl Cut {
         Self { slice, slices: product.k.div_ceil(slice) }
     }
 
-    /// Seconds that the product is predicted to take on Hopper.
-    pub fn seconds(&self, product: &Product) -> f64 {
+    /// Seconds that the product is predicted to take on Hopper, where so many bytes are read and written at least.
+    pub fn seconds(&self, product: &Product, moved: f64) -> f64 {
         let tile = TILE[0] * TILE[1] * self.slice;
-        seconds(product, [tile, tiles(product).saturating_mul(self.slices), self.slices], TENSOR)
+        seconds(product, [tile, tiles(product).saturating_mul(self.slices), self.slices], TENSOR, moved)
     }
 
     /// Bytes of partial sums.
