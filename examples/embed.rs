@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let heat = model.ground(&pixels, sentence)?.map;
     let mask = model.segment(&pixels)?;
 
+    std::fs::create_dir_all(out)?;
     let (low, high) = heat.iter().fold((f32::MAX, f32::MIN), |(low, high), &heat| (low.min(heat), high.max(heat)));
     let warmest = heat.iter().position(|&heat| heat == high).unwrap_or(0);
     let picture = |name: &str, parts: &mut dyn Iterator<Item = f32>| {

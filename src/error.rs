@@ -36,6 +36,14 @@ pub enum Error {
         /// Why.
         why: crate::data::decode::Fault,
     },
+    /// A path at which there is no model.
+    #[error("{path}: {why}")]
+    NoModel {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// A checkpoint or run folder that cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::CheckpointError),

@@ -4,19 +4,19 @@
 //!
 //! | stage | in | out | where |
 //! |---|---|---|---|
-//! | decode | bytes of a PNG or JPEG | gray, 8 or 16 bits | [`data::decode`] |
-//! | pack | gray, text | size² bytes, token ids, split, ids | [`data::pack`](mod@data::pack), [`data::tokenizer`], [`data::shard`] |
-//! | batch | records | bytes, token ids, lengths, augmentation numbers | [`data::loader`], [`data::augment`] |
-//! | upload | a batch | inputs of the plan, texts packed | [`train::session`], [`model::batch`] |
-//! | ingest | bytes | image [batch, side, side, 3] | [`ops::ingest`] |
-//! | encode | image; tokens | five maps; token states | [`model::resnet`]; [`model::bert`] |
-//! | project | deepest map; token states | map; report vector | [`model::projection`] |
-//! | attend | projected map | film vector, attention map | [`model::attention_pool`] |
-//! | mask | attention map, film | mask plane | [`ops::body_mask`], [`ops::mask_threshold`], [`ops::pseudo_mask`] |
-//! | decode map | five maps | logits | [`model::unet`] |
-//! | loss | vectors; logits, mask | scalars | [`model::losses`], [`ops::clip_loss`], [`ops::segmentation_loss`] |
-//! | gradients | scalars | gradient slab | [`program::grad`], each op's [`vjp`](program::Operation::vjp) |
-//! | update | gradient slab | weights, moments | [`ops::finite`], [`ops::adamw`] |
+//! | decode | bytes of a PNG, JPEG or DICOM | gray, 8 or 16 bits, [height, width] | [`data::decode`] |
+//! | pack | gray, text | bytes [side, side], token ids \[length\], split, ids | [`data::pack`](mod@data::pack), [`data::tokenizer`], [`data::shard`] |
+//! | batch | records | bytes [batch, side, side], token ids, lengths \[batch\], augmentation numbers [batch, 13] | [`data::loader`], [`data::augment`] |
+//! | upload | a batch | inputs of the plan; texts packed: rows, one for each token, and offsets [batch + 1] | [`train::session`], [`model::batch`] |
+//! | ingest | bytes, augmentation numbers | plane [batch, side, side], image [batch, side, side, 3] | [`ops::ingest`] |
+//! | encode | image; token ids | five maps [batch, side / 2ᵏ, side / 2ᵏ, channels], k = 1 to 5; token states [rows, width] | [`model::resnet`]; [`model::bert`] |
+//! | project | deepest map; token states | map [batch, side / 32, side / 32, dim]; report vector [batch, dim] | [`model::projection`] |
+//! | attend | projected map | film vector [batch, dim], attention map [batch, heads, side / 32, side / 32] | [`model::attention_pool`] |
+//! | mask | attention map, plane | pseudo mask [batch, side, side] | [`ops::body_mask`], [`ops::mask_threshold`], [`ops::pseudo_mask`] |
+//! | decode map | five maps | logits [batch, side, side, 1] | [`model::unet`] |
+//! | loss | vectors; logits, mask | losses \[1\] | [`model::losses`], [`ops::clip_loss`], [`ops::segmentation_loss`] |
+//! | gradients | total loss \[1\] | gradient slab: a number for each weight | [`program::grad`], each op's [`vjp`](program::Operation::vjp) |
+//! | update | gradient slab | weights, two moments of each | [`ops::finite`], [`ops::adamw`] |
 //! | save | slabs, progress | files | [`checkpoint`] |
 //!
 //! Everything from `ingest` to `update` is one recorded step. [`model::g2d`] writes it down with a

@@ -274,7 +274,7 @@ impl Session {
     /// texts are cosines.
     ///
     /// # Errors
-    /// If these are no whole films.
+    /// If these are no whole films, or a number is not finite.
     pub fn embed_films(&mut self, pixels: &[u8]) -> Result<Vec<f32>, Error> {
         let (reader, engine) = self.reader();
         let embedding = reader.films(engine, pixels, &["out.image_embedding"])?.remove(0);
@@ -287,7 +287,7 @@ impl Session {
     /// Embeddings [texts, projection_dim], each of length 1; longer texts are cut as in training.
     ///
     /// # Errors
-    /// If there is no tokenizer, or no text tower.
+    /// If there is no tokenizer or text tower, or a number is not finite.
     pub fn embed_texts<T: AsRef<str>>(&mut self, texts: &[T]) -> Result<Vec<f32>, Error> {
         let tokens = self.words.reports(texts)?;
         self.embed_tokens(&tokens)
@@ -296,7 +296,7 @@ impl Session {
     /// The same of texts as tokens, each of 1 to [`Session::shapes`]`.text_len`.
     ///
     /// # Errors
-    /// If there is no text tower, or a text is empty, too long or of another vocabulary.
+    /// If there is no text tower, a text is empty, too long or of another vocabulary, or a number is not finite.
     pub fn embed_tokens<T: AsRef<[i32]>>(&mut self, texts: &[T]) -> Result<Vec<f32>, Error> {
         let (reader, engine) = self.reader();
         reader.texts(engine, texts)
@@ -305,7 +305,7 @@ impl Session {
     /// The predicted masks' probabilities [films, side, side] for stored pixels [films, side, side].
     ///
     /// # Errors
-    /// If there is no decoder that learned masks, or these are no whole films.
+    /// If there is no decoder that learned masks, these are no whole films, or a number is not finite.
     pub fn segment(&mut self, pixels: &[u8]) -> Result<Vec<f32>, Error> {
         let (reader, engine) = self.reader();
         reader.masks(engine, pixels)
@@ -314,7 +314,8 @@ impl Session {
     /// Where on one film, stored pixels [side, side], a phrase is true.
     ///
     /// # Errors
-    /// If there is no tokenizer or text tower, the phrase is empty or longer than the model takes, or this is not one film.
+    /// If there is no tokenizer or text tower, the phrase is empty or longer than the model takes, this is not one film, or a
+    /// number is not finite.
     pub fn ground(&mut self, pixels: &[u8], phrase: &str) -> Result<Grounded, Error> {
         let phrase = self.words.prompt(phrase)?;
         let (reader, engine) = self.reader();

@@ -104,10 +104,11 @@ fn the_examples_train_segment_and_ground() {
     assert_eq!(mask.dimensions(), (64, 64));
     assert!(mask.pixels().any(|pixel| pixel != mask.get_pixel(0, 0)), "the mask is the same everywhere");
 
-    let text = example("embed", &[&folder.join("run"), &film, "pleural effusion".as_ref(), &folder]);
+    let pictures = folder.join("pictures/of embed"); // made by the example
+    let text = example("embed", &[&folder.join("run"), &film, "pleural effusion".as_ref(), &pictures]);
     assert!(text.starts_with("similarity ") && text.contains("warmest at column"), "{text}");
     // The other example's mask, and a heat map from coldest to warmest.
-    let picture = |name: &str| image::open(folder.join(name)).unwrap().into_luma8();
+    let picture = |name: &str| image::open(pictures.join(name)).unwrap().into_luma8();
     let heat = picture("heat.png");
     assert!(picture("mask.png").pixels().zip(mask.pixels()).all(|(a, b)| a[0].abs_diff(b[0]) <= 1));
     assert_eq!(

@@ -175,6 +175,30 @@ fn checkpoints_are_whole(run: &Path) -> usize {
     checkpoints.len()
 }
 
+/// The step of the newest checkpoint, 0 without one. None is lost: it is as new as the newest `before`, and as new as what
+/// `metrics.jsonl` says of the steps taken, whose last line may be cut off.
+fn newest(run: &Path, every: usize, before: usize) -> usize {
+    let step = |path: PathBuf| path.file_name().unwrap().to_str().unwrap()["step-".len()..].parse().unwrap();
+    let newest: usize = folder::newest(run).unwrap().map_or(0, step);
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole).lines();
+    let step = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap() as usize;
+    let taken = whole.map(step).max().unwrap_or(0);
+    // A step is written there before it is saved.
+    let saved = taken.saturating_sub(1) / every * every;
+    assert!(
+        newest >= saved.max(before),
+        "{newest} is the newest checkpoint; {taken} steps were taken, {before} was there"
+    );
+    newest
+}
+
+/// The first step that a call took, by what it printed.
+fn first_step(errors: &str) -> Option<usize> {
+    let step = |line: &str| line.strip_prefix("step ")?.split_once(':')?.0.parse().ok();
+    errors.lines().find_map(step)
+}
+
 /// Steps of a run without their speed, and validations.
 fn metrics(run: &Path) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
@@ -225,20 +249,25 @@ impl Training {
         assert_eq!(straight.len(), 2);
         let run = folder.join("run");
         let (mut rng, mut drawn, mut at_work, mut saved, mut finished, mut chain) = (Rng::new(7, 0, 0), 0, 0, 0, 0, 0);
+        let mut kept = 0;
         while at_work < kills {
             let hit = killed(start(&folder, &self.line("run", &run)), moment(&mut rng, whole, &mut drawn, kills));
             if hit {
                 (at_work, chain) = (at_work + 1, chain + 1);
                 saved += usize::from(checkpoints_are_whole(&run) > 0);
             }
+            kept = newest(&run, self.every, kept);
             // A chain ends after three kills, with a run that came to its end by itself, and with the last kill.
             if !hit || chain == 3 || at_work == kills {
-                g2d(&folder, &self.line("run", &run)).done();
+                let ended = g2d(&folder, &self.line("run", &run));
+                let expected = (kept < self.steps).then_some(kept + 1);
+                assert_eq!(first_step(&ended.errors), expected, "after kill {at_work}: {ended:?}");
+                ended.done();
                 assert!(weights("run").eq(straight.iter().cloned()), "after kill {at_work}: other weights or moments");
                 assert_eq!(metrics(&run), metrics(&folder.join("straight")), "after kill {at_work}");
                 assert_eq!(checkpoints_are_whole(&run), folder::KEPT);
                 fs::remove_dir_all(&run).unwrap();
-                (finished, chain) = (finished + 1, 0);
+                (finished, chain, kept) = (finished + 1, 0, 0);
             }
         }
         let what = format!(

@@ -364,7 +364,8 @@ fn what_was_imported_is_evaluated_on_shards_that_are_named() {
         assert!(report["subject"].as_str().unwrap().contains("imported weights in one"), "{report}");
     }
     assert!(folder.join("one/eval").is_dir());
-    g2d(&folder, "eval retrieve --weights shards --data shards").refused(&["shards is none of ours", "g2d import"]);
+    g2d(&folder, "eval retrieve --weights shards --data shards")
+        .refused(&["shards: this is none of ours", "g2d import"]);
 }
 
 #[test]

@@ -16,8 +16,8 @@ thread_local! {
 /// Why a call failed.
 #[derive(Debug)]
 pub(super) struct Failure {
-    status: g2d_status,
-    sentence: String,
+    pub status: g2d_status,
+    pub sentence: String,
 }
 
 impl Failure {
@@ -32,10 +32,13 @@ impl From<Error> for Failure {
             Error::Device(_) | Error::Replay(_) | Error::Gpu(_) | Error::GpuReplay(_) | Error::Memory { .. } => {
                 G2D_DEVICE
             }
-            Error::Io { .. } | Error::Film { .. } | Error::Weights(_) | Error::Checkpoint(_) | Error::Data(_) => {
-                G2D_FILE
-            }
-            Error::NotFinite { .. } => G2D_NOT_FINITE,
+            Error::Io { .. }
+            | Error::Film { .. }
+            | Error::Weights(_)
+            | Error::NoModel { .. }
+            | Error::Checkpoint(_)
+            | Error::Data(_) => G2D_FILE,
+            Error::NotFinite { .. } | Error::Unusable { .. } => G2D_NOT_FINITE,
             _ => G2D_REFUSED,
         };
         Self { status, sentence: error.to_string() }
@@ -137,6 +140,7 @@ pub(super) unsafe fn fill<T: Copy>(to: *mut T, numbers: &[T]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{g2d_describe, g2d_free, g2d_open_training};
     use super::*;
 
     fn last_sentence() -> String {
@@ -154,6 +158,37 @@ mod tests {
         assert!(last_sentence().ends_with("it said nothing"));
         assert_eq!(call(|| Ok(())), G2D_OK);
         assert_eq!(last_sentence(), "");
+    }
+
+    #[test]
+    fn a_model_that_makes_no_finite_number_has_a_status_of_its_own() {
+        let unusable = Failure::from(Error::Unusable { what: "a film".into() });
+        assert_eq!(unusable.status, G2D_NOT_FINITE);
+        assert!(unusable.sentence.contains("a film"), "{}", unusable.sentence);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "it opens models, which would take hours")]
+    fn a_session_that_met_a_fault_can_only_be_freed() {
+        let settings = cr#"{"preset": "micro", "batch": 2, "text_length": 8, "threads": 1}"#;
+        let [mut broken, mut other] = [std::ptr::null_mut(); 2];
+        let mut info = std::mem::MaybeUninit::uninit();
+        // SAFETY: sessions are open until they are freed, below; `info` has room for one, and is not read.
+        unsafe {
+            assert_eq!(g2d_open_training(settings.as_ptr(), &mut broken), G2D_OK, "{}", last_sentence());
+            assert_eq!(g2d_open_training(settings.as_ptr(), &mut other), G2D_OK, "{}", last_sentence());
+            assert_eq!(g2d_describe(broken, info.as_mut_ptr()), G2D_OK);
+            assert_eq!(call(|| with(broken, |_| panic!("in the midst of it"))), G2D_FAULT);
+            assert!(last_sentence().ends_with("in the midst of it"), "{}", last_sentence());
+            for _ in 0..2 {
+                assert_eq!(g2d_describe(broken, info.as_mut_ptr()), G2D_FAULT);
+                assert!(last_sentence().contains("free it"), "{}", last_sentence());
+            }
+            assert_eq!(g2d_describe(other, info.as_mut_ptr()), G2D_OK, "{}", last_sentence());
+            g2d_free(broken);
+            assert_eq!(g2d_describe(other, info.as_mut_ptr()), G2D_OK, "{}", last_sentence());
+            g2d_free(other);
+        }
     }
 
     #[test]

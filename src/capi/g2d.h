@@ -5,10 +5,12 @@
    overlap; where a call fails nothing is promised about what they hold.
 
    Threads: functions may be called by any thread at any time. Calls on one session wait for each other; sessions share nothing.
-   g2d_free must be the last call on a session. g2d_error is each thread's own.
+   g2d_free must be the last call on a session. g2d_error is each thread's own. A session has threads, which fork leaves
+   behind: in a process that was forked after it was opened, calls that compute wait for ever.
 
    Errors: every status but G2D_OK leaves a sentence in g2d_error. Nothing unwinds into the caller; the library prints nothing
-   but what Rust says of a fault (G2D_FAULT). Made by cbindgen of src/capi/mod.rs: do not edit. */
+   but what Rust says of a fault (G2D_FAULT). Drivers of GPUs, which g2d_devices and the devices cuda and wgpu load, may write
+   to standard error on their own. Made by cbindgen of src/capi/mod.rs: do not edit. */
 
 #ifndef G2D_H
 #define G2D_H
@@ -44,11 +46,11 @@ enum g2d_status
      */
     G2D_BUFFER = 2,
     /**
-     * A file cannot be read, written or used.
+     * A file or folder is not there, is not what is asked for, or cannot be read or written.
      */
     G2D_FILE = 3,
     /**
-     * The device is not there, refuses, or has too little memory.
+     * There is no such device, it refuses, or it has too little memory.
      */
     G2D_DEVICE = 4,
     /**
@@ -56,7 +58,8 @@ enum g2d_status
      */
     G2D_REFUSED = 5,
     /**
-     * A training step gave a number that is not finite. Nothing was updated; the session can be used further.
+     * A number became not finite. In a training step: nothing was updated, and the session can be used further. Of a film or a text:
+     * nothing that these weights say means anything; load others.
      */
     G2D_NOT_FINITE = 6,
     /**
@@ -136,19 +139,19 @@ typedef struct g2d_metrics {
      */
     double segmentation;
     /**
-     * Part of the films whose own report is the most similar one.
+     * Part of the films, 0 to 1, whose own report is the most similar one.
      */
     double top1;
     /**
-     * Part whose own report is among the five most similar.
+     * Part, 0 to 1, whose own report is among the five most similar.
      */
     double top5;
     /**
-     * Length of the gradient.
+     * Length of the gradient: the root of the sum of squares (L2).
      */
     double grad_norm;
     /**
-     * Mean of the pseudo masks.
+     * Mean of the pseudo masks, 0 to 1.
      */
     double mask_area;
 } g2d_metrics;
@@ -175,7 +178,8 @@ const char *g2d_error(void);
 
 /**
  * Everything on this machine that a model can run on, as `g2d devices --json` tells it: writes a text of JSON with a zero
- * byte behind it. Its bytes with that one go into *needed, also where `capacity` is too small; `json` may then be null.
+ * byte behind it. Its bytes with that one go into *needed, also where `capacity` is too small; `json` may then be null. Free
+ * memory, which it tells, changes its length: call again, with more room, while this gives G2D_BUFFER.
  *
  * # Safety
  * `json` has room for `capacity` bytes, `needed` for one number, or either is null.
@@ -201,8 +205,8 @@ g2d_status g2d_open(const char *weights,
 
 /**
  * Opens a model to train it, and to use it meanwhile. `settings` is an object of JSON. Of these all may be left out:
- * `weights` (what g2d_open takes, to go on from), or else `preset` (micro, tiny, small, full) and `recipe` (default, paper,
- * official) for fresh weights; `tokenizer` (a tokenizer.json or vocab.txt); `device` and `threads` as in g2d_open. Every other
+ * `weights` (what g2d_open takes, to go on from), or else `preset` (micro, tiny, small, full) for fresh weights; `recipe`
+ * (default, paper, official); `tokenizer` (a tokenizer.json or vocab.txt); `device` and `threads` as in g2d_open. Every other
  * key is one that `g2d pretrain --set` takes, such as batch, text_length, seed, augment, precision, image_size, vocab_size.
  *
  * # Safety
@@ -253,7 +257,7 @@ g2d_status g2d_film_bytes(const struct g2d_session *session,
 
 /**
  * Tokens of a text; a longer one than the model takes is cut, so text_length is always room enough. How many there are goes
- * into *count.
+ * into *count, also where `capacity` is too small; `tokens` may then be null.
  *
  * # Safety
  * `session` is null or a session; `sentence` ends in a zero byte; `tokens` has room for `capacity` numbers, `count` for one.

@@ -32,13 +32,14 @@ pub enum g2d_status {
     G2D_ARGUMENT = 1,
     /// A buffer of the caller's is too short; the sentence says how long it must be.
     G2D_BUFFER = 2,
-    /// A file cannot be read, written or used.
+    /// A file or folder is not there, is not what is asked for, or cannot be read or written.
     G2D_FILE = 3,
-    /// The device is not there, refuses, or has too little memory.
+    /// There is no such device, it refuses, or it has too little memory.
     G2D_DEVICE = 4,
     /// The model cannot do what is asked for: settings that cannot be, no tokenizer, no decoder, another batch.
     G2D_REFUSED = 5,
-    /// A training step gave a number that is not finite. Nothing was updated; the session can be used further.
+    /// A number became not finite. In a training step: nothing was updated, and the session can be used further. Of a film or a text:
+    /// nothing that these weights say means anything; load others.
     G2D_NOT_FINITE = 6,
     /// A fault in the library. The session can only be freed; other sessions are unharmed.
     G2D_FAULT = 7,
@@ -83,13 +84,13 @@ pub struct g2d_metrics {
     pub contrastive: f64,
     /// Of the decoder; NaN without one.
     pub segmentation: f64,
-    /// Part of the films whose own report is the most similar one.
+    /// Part of the films, 0 to 1, whose own report is the most similar one.
     pub top1: f64,
-    /// Part whose own report is among the five most similar.
+    /// Part, 0 to 1, whose own report is among the five most similar.
     pub top5: f64,
-    /// Length of the gradient.
+    /// Length of the gradient: the root of the sum of squares (L2).
     pub grad_norm: f64,
-    /// Mean of the pseudo masks.
+    /// Mean of the pseudo masks, 0 to 1.
     pub mask_area: f64,
 }
 
@@ -116,7 +117,8 @@ pub extern "C" fn g2d_error() -> *const c_char {
 }
 
 /// Everything on this machine that a model can run on, as `g2d devices --json` tells it: writes a text of JSON with a zero
-/// byte behind it. Its bytes with that one go into *needed, also where `capacity` is too small; `json` may then be null.
+/// byte behind it. Its bytes with that one go into *needed, also where `capacity` is too small; `json` may then be null. Free
+/// memory, which it tells, changes its length: call again, with more room, while this gives G2D_BUFFER.
 ///
 /// # Safety
 /// `json` has room for `capacity` bytes, `needed` for one number, or either is null.
@@ -165,8 +167,8 @@ pub unsafe extern "C" fn g2d_open(
 }
 
 /// Opens a model to train it, and to use it meanwhile. `settings` is an object of JSON. Of these all may be left out:
-/// `weights` (what g2d_open takes, to go on from), or else `preset` (micro, tiny, small, full) and `recipe` (default, paper,
-/// official) for fresh weights; `tokenizer` (a tokenizer.json or vocab.txt); `device` and `threads` as in g2d_open. Every other
+/// `weights` (what g2d_open takes, to go on from), or else `preset` (micro, tiny, small, full) for fresh weights; `recipe`
+/// (default, paper, official); `tokenizer` (a tokenizer.json or vocab.txt); `device` and `threads` as in g2d_open. Every other
 /// key is one that `g2d pretrain --set` takes, such as batch, text_length, seed, augment, precision, image_size, vocab_size.
 ///
 /// # Safety
@@ -282,7 +284,7 @@ pub unsafe extern "C" fn g2d_film_bytes(
 }
 
 /// Tokens of a text; a longer one than the model takes is cut, so text_length is always room enough. How many there are goes
-/// into *count.
+/// into *count, also where `capacity` is too small; `tokens` may then be null.
 ///
 /// # Safety
 /// `session` is null or a session; `sentence` ends in a zero byte; `tokens` has room for `capacity` numbers, `count` for one.
@@ -300,9 +302,9 @@ pub unsafe extern "C" fn g2d_encode(
         with(session, |session| {
             room("count", count, 1, 1)?;
             let found = session.encode(text("sentence", sentence)?)?;
+            fill(count, &[found.len()]);
             room("tokens", tokens, capacity, found.len())?;
             fill(tokens, &found);
-            fill(count, &[found.len()]);
             Ok(())
         })
     })

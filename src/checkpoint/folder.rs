@@ -201,7 +201,10 @@ pub fn verify(checkpoint: &Path) -> Result<(), CheckpointError> {
     if rest.is_empty() { Ok(()) } else { damaged(DIGESTS, "it is longer than what was written") }
 }
 
-/// All finished checkpoints of a run, oldest first.
+/// All finished checkpoints of a run, oldest first; none if there is no such folder.
+///
+/// # Errors
+/// If the folder cannot be read.
 pub fn list(run: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let all = run.join("checkpoints");
     let entries = match fs::read_dir(&all) {
@@ -218,7 +221,10 @@ pub fn list(run: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-/// The newest finished checkpoint of a run.
+/// The newest finished checkpoint of a run, by its step.
+///
+/// # Errors
+/// If the folder cannot be read.
 pub fn newest(run: &Path) -> Result<Option<PathBuf>, CheckpointError> {
     Ok(list(run)?.pop())
 }

@@ -237,3 +237,36 @@ fn host_outputs<'a, N: Number>(
     };
     rounded.iter_mut().enumerate().map(host).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Spec;
+    use crate::ops::leaky_relu::LeakyRelu;
+    use crate::program::{Kernels, Recorder, StateLayout, plan};
+
+    /// Few numbers, so that Miri can look at the slices of one slab that a launch holds at once.
+    #[test]
+    fn a_value_may_take_over_the_memory_of_another_in_every_precision() {
+        for precision in [Precision::F64, Precision::Exact, Precision::Mixed] {
+            let mut r = Recorder::new();
+            let x = r.input("x", Spec::activation([4]));
+            let half = LeakyRelu::fwd(0.5);
+            let y = r.one(half, &[x]).unwrap();
+            let z = r.one(half, &[y]).unwrap();
+            r.output("z", z);
+            let program = r.finish();
+            let states = StateLayout::of(&program, precision);
+            let plan = plan(program, &states, Kernels::Best).unwrap();
+            let mut overwrites = plan.launches.iter().flat_map(|launch| &launch.overwrites).flatten();
+            assert!(overwrites.any(|&(_, same)| same), "{precision:?}: nothing is done in place");
+            for replay in [replay, replay_poisoned] {
+                let mut memory = Memory::default();
+                memory.fit(&plan);
+                memory.write(plan.input("x").unwrap(), [-4.0, -1.0, 0.0, 3.0].into_iter());
+                replay(&plan, &mut memory);
+                assert_eq!(memory.read(plan.output("z").unwrap()), [-1.0, -0.25, 0.0, 3.0], "{precision:?}");
+            }
+        }
+    }
+}

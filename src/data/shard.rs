@@ -345,7 +345,7 @@ impl Shard {
         if now >= self.layout.end {
             return Ok(());
         }
-        let what = format!("it was cut to {now} of {} bytes while in use; pack again", self.layout.end);
+        let what = format!("it was cut to {now} of {} bytes while in use", self.layout.end);
         Err(Error::shard(&self.path, what))
     }
 

@@ -49,7 +49,7 @@ impl Part {
 }
 
 /// What is said of other folders and configurations.
-const FOREIGN: &str = "is none of ours; name a run, a file of weights in one, or a folder made by g2d import";
+const FOREIGN: &str = "this is none of ours; name a run, a file of weights in one, or a folder made by g2d import";
 
 /// See the [module](self).
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Subject {
         let config = weights.with_file_name("config.json");
         match (Self::run_of(&weights), config.is_file()) {
             (None, true) => Self::imported(weights, &config),
-            (None, false) if path.is_dir() => Err(Error::Usage(format!("{} {FOREIGN}", path.display()))),
+            (None, false) if path.is_dir() => Err(no_model(path, FOREIGN)),
             _ => Self::of_file(&weights),
         }
     }
@@ -98,7 +98,7 @@ impl Subject {
     /// Weights that `g2d import` wrote, with the configuration and tokenizer beside them.
     fn imported(weights: PathBuf, config: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(config).map_err(Error::io(config))?;
-        let foreign = |error| Error::Usage(format!("{} {FOREIGN} ({error})", config.display()));
+        let foreign = |error| no_model(config, format!("{FOREIGN} ({error})"));
         let model = Config::from_json(&text).map_err(foreign)?;
         Ok(Self {
             name: format!("imported weights in {}", config.parent().unwrap_or(Path::new("")).display()),
@@ -117,9 +117,8 @@ impl Subject {
     /// # Errors
     /// If it is no run, or has no checkpoint yet.
     pub fn of_run(folder: &Path) -> Result<Self, Error> {
-        let checkpoint = folder::newest(folder)?.ok_or_else(|| {
-            Error::Usage(format!("{} has no checkpoint yet; train first: g2d pretrain", folder.display()))
-        })?;
+        let empty = || no_model(folder, "there is no checkpoint yet; train first: g2d pretrain");
+        let checkpoint = folder::newest(folder)?.ok_or_else(empty)?;
         folder::verify(&checkpoint)?;
         Self::of_file(&checkpoint.join(folder::WEIGHTS))
     }
@@ -131,12 +130,12 @@ impl Subject {
     pub fn of_file(weights: &Path) -> Result<Self, Error> {
         if !weights.exists() {
             let what = "there is no such run or file of weights; name a run's folder or a file in its checkpoints";
-            return Err(Error::Usage(format!("{}: {what}", weights.display())));
+            return Err(no_model(weights, what));
         }
         let run = Self::run_of(weights).ok_or_else(|| {
-            let what = "lies in no run, so its model is not known; put it into a run's folder beside config.json and \
+            let what = "it lies in no run, so its model is not known; put it into a run's folder beside config.json and \
                         manifest.json, or name a run";
-            Error::Usage(format!("{} {what}", weights.display()))
+            no_model(weights, what)
         })?;
         let parts = parts(weights)?;
         let step = weights.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
@@ -207,6 +206,10 @@ impl Subject {
             ))),
         }
     }
+}
+
+fn no_model(path: &Path, why: impl Into<String>) -> Error {
+    Error::NoModel { path: path.into(), why: why.into() }
 }
 
 /// The parts of which a file of weights has any tensor.

@@ -1,4 +1,17 @@
 //! The vocabulary: one folder per op, one line per op in the registry below.
+//!
+//! How their pages are to be read:
+//!
+//! | | |
+//! |---|---|
+//! | x \[B,H,W,C\] | a value and its extents; the last runs fastest. Without extents it has those of the row where it was named, a gradient those of its value |
+//! | x? | there only if the op's settings say so; where it is absent, those behind it move up |
+//! | B | images of a batch; with offsets, its texts |
+//! | rows, offsets \[B+1\] | texts packed without padding, a row a token: text b has the rows offsets\[b\] to offsets\[b+1\], exclusive. A value has room for more rows; what lies from offsets\[B\] on is neither read nor written |
+//! | dy, d_x | the gradient of the loss by y, by x; seed \[1\] that by the op's own loss |
+//! | may overwrite | the plan may give the output the memory of that input, if nobody reads it later |
+//! | kind | [`Activation`](crate::base::Kind::Activation): numbers that `mixed` stores as bf16; [`Exact`](crate::base::Kind::Exact): numbers that never are; [`Index`](crate::base::Kind::Index): 32-bit integers; [`Bytes`](crate::base::Kind::Bytes): 8-bit ones |
+//! | σ, Φ, φ, ln or log | logistic function 1 / (1 + exp(−x)), distribution and density of the standard normal, natural logarithm |
 
 use crate::base::{Number, Rng, Spec};
 use crate::kernels::Brought;

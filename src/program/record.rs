@@ -311,13 +311,19 @@ impl Recorder {
     }
 
     /// Records an op with one output.
+    ///
+    /// # Errors
+    /// As [`Recorder::node`].
     pub fn one(&mut self, op: impl Into<Op>, inputs: &[Value]) -> Result<Value, RecordError> {
         let outputs = self.node(op, inputs)?;
         debug_assert_eq!(outputs.len(), 1);
         Ok(outputs[0])
     }
 
-    /// Records an op.
+    /// Records an op; its outputs.
+    ///
+    /// # Errors
+    /// If an input belongs to another recorder, or shapes, kinds or number of the inputs are not what the op takes.
     pub fn node(&mut self, op: impl Into<Op>, inputs: &[Value]) -> Result<Vec<Value>, RecordError> {
         let op = op.into();
         let fail = |misfit| RecordError { scope: self.path(""), op: op.name().into(), misfit };

@@ -91,11 +91,17 @@ impl Engine {
     }
 
     /// Draws fresh numbers for every state.
+    ///
+    /// # Errors
+    /// If the device refuses.
     pub fn initialise(&mut self, seed: u64) -> Result<(), Error> {
         self.draw(seed, |_| true)
     }
 
     /// Draws fresh numbers for the states of these names.
+    ///
+    /// # Errors
+    /// If the device refuses.
     pub fn draw(&mut self, seed: u64, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
         let states = self.states.states.iter().filter(|(name, _)| wanted(name));
         let places: Vec<(String, StatePlace)> = states.map(|(name, place)| (name.clone(), place.clone())).collect();
@@ -133,12 +139,18 @@ impl Engine {
     }
 
     /// The numbers of a state, in the engine's order; `None` if there is no such state.
+    ///
+    /// # Errors
+    /// If the device refuses.
     pub fn state(&self, name: &str) -> Result<Option<Vec<f64>>, Error> {
         let place = self.states.states.get(name);
         place.map(|place| self.machine.read(&self.buffer(place))).transpose()
     }
 
     /// Writes the numbers of a state, as many as it has, in the engine's order.
+    ///
+    /// # Errors
+    /// If there is no such state, it has another number of numbers, or the device refuses.
     pub fn set_state(&mut self, name: &str, numbers: &[f64]) -> Result<(), Error> {
         let place = self.states.states.get(name);
         let wanted = place.map_or(0, |place| place.spec.shape.elements());
@@ -152,6 +164,10 @@ impl Engine {
     }
 
     /// Reads the states at the positions `wanted` of [`Engine::program`] from a file of weights, which may hold `others`.
+    ///
+    /// # Errors
+    /// If the file cannot be read, lacks a state, has one of another shape, or holds numbers that are not finite; then nothing
+    /// was changed. If the device refuses.
     pub fn load(&mut self, path: &Path, wanted: &[usize], others: Others) -> Result<Loaded, Error> {
         let loaded = checkpoint::load(path, &self.program, wanted, others)?;
         self.put(&loaded.tensors)?;
@@ -171,6 +187,9 @@ impl Engine {
     }
 
     /// Writes the states at the positions `wanted` to a file of weights, beside and renamed.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or the device refuses.
     pub fn save(&self, path: &Path, wanted: &[usize]) -> Result<(), Error> {
         let read = |&at: &usize| {
             let state = &self.program.states[at];
@@ -185,12 +204,18 @@ impl Engine {
     }
 
     /// Writes an input of a plan, as many numbers as it takes, each rounded once.
+    ///
+    /// # Errors
+    /// If the plan has no such input or takes another number of numbers, or the device refuses.
     pub fn write(&mut self, plan: &Plan, name: &str, numbers: &[f32]) -> Result<(), Error> {
         let buffer = input(plan, name, numbers.len())?;
         self.machine.write(&buffer, numbers.iter().map(|&number| number.into()))
     }
 
     /// Writes an input of a plan as it is stored: bytes, indices, or numbers of the stored type.
+    ///
+    /// # Errors
+    /// As [`Engine::write`].
     pub fn upload<T: bytemuck::NoUninit>(&mut self, plan: &Plan, name: &str, numbers: &[T]) -> Result<(), Error> {
         let elements = plan.input(name).map_or(0, |buffer| size_of_val(numbers).div_ceil(buffer.dtype.bytes()));
         let buffer = input(plan, name, elements)?;
@@ -226,17 +251,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs a plan.
+    /// Runs a plan, one of those that the engine was opened for.
+    ///
+    /// # Errors
+    /// If the device refuses or is lost.
     pub fn replay(&mut self, plan: &Arc<Checked>) -> Result<(), Error> {
         self.pool.install(|| self.machine.replay(plan, self.launch_by_launch))
     }
 
-    /// An output of the last replay, whose plan this was, by name: `out.*`, `loss.*`.
+    /// An output of the last replay, whose plan this was, by name: `out.*`, `loss.*`; `None` if the plan has none of this name.
+    ///
+    /// # Errors
+    /// If the device refuses.
     pub fn output(&self, plan: &Plan, name: &str) -> Result<Option<Vec<f64>>, Error> {
         plan.output(name).map(|buffer| self.machine.read(buffer)).transpose()
     }
 
     /// The first number of such an output; NaN if there is none.
+    ///
+    /// # Errors
+    /// If the device refuses.
     pub fn scalar(&self, plan: &Plan, name: &str) -> Result<f64, Error> {
         Ok(self.output(plan, name)?.map_or(f64::NAN, |numbers| numbers[0]))
     }

@@ -540,7 +540,7 @@ pub fn read(folder: &Path) -> Result<(RunConfig, Manifest), Error> {
     fn json<T: serde::de::DeserializeOwned>(path: PathBuf) -> Result<T, Error> {
         let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
         serde_json::from_str(&text)
-            .map_err(|error| Error::Usage(format!("{}: {error}; it is not the file a run wrote", path.display())))
+            .map_err(|error| Error::NoModel { path, why: format!("{error}; it is not the file a run wrote") })
     }
     Ok((json(folder.join(CONFIG))?, json(folder.join(MANIFEST))?))
 }

@@ -124,13 +124,13 @@ pub struct StepMetrics {
     /// The decoder's: predicted mask and pseudo mask, or whatever its objective is; `None` without a decoder. During warm-up
     /// it does not count.
     pub segmentation: Option<f64>,
-    /// Part of the films whose own report is the most similar one.
+    /// Part of the films, in [0, 1], whose own report is the most similar one.
     pub top1: f64,
-    /// Part whose own report is among the five most similar.
+    /// Part, in [0, 1], whose own report is among the five most similar.
     pub top5: f64,
-    /// Length of the gradient.
+    /// Length (L2) of the gradient.
     pub grad_norm: f64,
-    /// The pseudo mask's mean.
+    /// The pseudo masks' mean, in [0, 1].
     pub mask_area: f64,
 }
 
@@ -314,7 +314,11 @@ impl Session {
         self.engine.state(name)
     }
 
-    /// Reads weights under published names. What is missing, unexpected or misshapen is told all at once.
+    /// Reads weights under published names.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or numbers are not finite. What is missing, unexpected or misshapen is told all at once;
+    /// then nothing was changed.
     pub fn load_weights(&mut self, path: &Path) -> Result<Loaded, Error> {
         self.forget();
         let wanted = names::weights(self.program());
@@ -340,6 +344,9 @@ impl Session {
     }
 
     /// Writes weights under published names, beside and renamed.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn save_weights(&self, path: &Path) -> Result<(), Error> {
         self.engine.save(path, &names::weights(self.program()))
     }
@@ -368,8 +375,11 @@ impl Session {
         self.engine.program()
     }
 
-    /// One training step at this learning rate. Nothing is updated if a loss or a gradient is not finite; the error
-    /// then names the first op whose output is not.
+    /// One training step at this learning rate.
+    ///
+    /// # Errors
+    /// If a loss or a gradient is not finite: nothing was updated then, and the error names the first op whose output is not.
+    /// If the batch has other extents than the session was opened for, or the device refuses.
     pub fn step(&mut self, films: Films<'_>, text: &TextBatch, learning_rate: f64) -> Result<StepMetrics, Error> {
         let plan = self.step_plan();
         self.write_inputs(&plan, films, text)?;
@@ -507,6 +517,9 @@ impl Session {
     }
 
     /// Embeddings, predicted and pseudo masks, and losses of a whole batch, by running statistics. Changes nothing.
+    ///
+    /// # Errors
+    /// If the batch has other extents than the session was opened for, or the device refuses.
     pub fn evaluate(&mut self, films: Films<'_>, text: &TextBatch) -> Result<Evaluation, Error> {
         let plan = self.evaluate.clone();
         self.write_inputs(&plan, films, text)?;

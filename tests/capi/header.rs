@@ -1,6 +1,6 @@
 //! The header says what the Rust says that it is made of: functions, structs, statuses, version, and what is written above them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -104,16 +104,41 @@ fn announced(header: &str) -> BTreeSet<String> {
     found
 }
 
-/// Lines of documentation above what is public.
-fn documented(rust: &str) -> Vec<String> {
-    let (mut found, mut above) = (Vec::new(), Vec::new());
+/// What a declaration declares: the last name in front of what begins its types, its body or its number.
+fn name_of(declaration: &str) -> &str {
+    let head = declaration.trim_start().split(['(', ';', ':', '{', '=', ',', '\n']).next().unwrap().trim_end();
+    match head.strip_prefix("#define ") {
+        Some(constant) => constant.split(' ').next().unwrap(),
+        None => head.rsplit(|it: char| !it.is_alphanumeric() && it != '_').next().unwrap(),
+    }
+}
+
+/// What is public in the Rust, each with the documentation above it.
+fn documented(rust: &str) -> BTreeMap<&str, String> {
+    let (mut found, mut above) = (BTreeMap::new(), Vec::new());
     for line in rust.lines().map(str::trim) {
         match line.strip_prefix("///") {
-            Some(text) => above.push(text.trim().to_owned()),
+            Some(text) => above.push(text.trim()),
             None if line.starts_with("#[") || line.starts_with("// SAFETY") => {}
-            None if line.starts_with("pub ") || line.starts_with("G2D_") => found.append(&mut above),
+            None if line.starts_with("pub ") || line.starts_with("G2D_") && line.contains(" = ") => {
+                let twice = found.insert(name_of(line), above.join("\n"));
+                assert_eq!(twice, None, "{line} is there twice");
+                above.clear();
+            }
             None => above.clear(),
         }
+    }
+    found
+}
+
+/// What is declared behind comments of the header, each with its comment.
+fn explained(header: &str) -> BTreeMap<&str, String> {
+    let mut found = BTreeMap::new();
+    for part in header.split("/**").skip(1) {
+        let (comment, behind) = part.split_once("*/").unwrap();
+        let lines = comment.trim().lines().map(|line| line.trim().trim_start_matches('*').trim());
+        let twice = found.insert(name_of(behind), lines.collect::<Vec<_>>().join("\n"));
+        assert_eq!(twice, None, "{} is there twice", name_of(behind));
     }
     found
 }
@@ -126,8 +151,10 @@ fn the_header_is_made_of_the_source() {
     assert_eq!(declared, announced, "{remake}");
     let functions = declared.iter().filter(|it| it.contains('(')).count();
     assert!(functions >= 17 && declared.len() == functions + 4, "{declared:#?}");
-    let missing: Vec<String> = documented(&rust).into_iter().filter(|line| !header.contains(line.as_str())).collect();
-    assert_eq!(missing, [""; 0], "{remake}");
+    assert_eq!(documented(&rust), explained(&header), "{remake}");
+    let settings: toml::Table = read("src/capi/cbindgen.toml").parse().unwrap();
+    let opening = header.split_once("#ifndef G2D_H").unwrap().0;
+    assert_eq!(Some(opening.trim()), settings["header"].as_str().map(str::trim), "{remake}");
 }
 
 #[test]
@@ -145,9 +172,20 @@ fn a_header_that_differs_is_noticed() {
         assert!(header.contains(from), "{from:?} is not in the header");
         assert_ne!(announced(&header.replacen(from, to, 1)), rust, "{from} became {to}");
     }
-    // Text of the Rust that the header lacks.
-    assert!(documented("/// Something else.\npub fn a() {}\n").contains(&"Something else.".to_owned()));
-    assert_eq!(documented("/// Nobody's.\nfn a() {}\n"), [""; 0]);
+    // Comments that are gone, of another declaration, or nobody's.
+    let rust = read(RUST);
+    let rust = documented(&rust);
+    assert!(rust.len() > 40 && rust.values().all(|text| !text.is_empty()), "{rust:#?}");
+    for (from, to) in [
+        ("     * The loss.\n", "     * The sum.\n"),
+        ("    /**\n     * The loss.\n     */\n", ""),
+        ("double contrastive", "double agreement"),
+        ("#ifdef __cplusplus\nextern", "/** More. */\nvoid g2d_more(void);\n#ifdef __cplusplus\nextern"),
+    ] {
+        assert!(header.contains(from), "{from:?} is not in the header");
+        assert_ne!(explained(&header.replacen(from, to, 1)), rust, "{from} became {to}");
+    }
+    assert_eq!(documented("/// Nobody's.\nfn a() {}\npub fn b() {}\n"), BTreeMap::from([("b", String::new())]));
 }
 
 #[test]

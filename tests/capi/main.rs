@@ -23,22 +23,25 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// For programs that the sanitizers watch.
 const SANITIZED: [&str; 4] = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
-/// The shared library, as cargo builds it for everybody.
+/// Builds a library by these words behind `cargo`, as everybody does; where it lies.
+fn built(words: &str) -> PathBuf {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.args(words.split(' ')).args(["--offline", "--message-format=json"]).current_dir(ROOT);
+    let built = cargo.output().expect("cargo can be run");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let text = String::from_utf8(built.stdout).unwrap();
+    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut ours = messages.filter(|message| {
+        message["target"]["kind"] == serde_json::json!(["example"]) && message["target"]["name"] == "g2d"
+    });
+    let artifact = ours.next().expect("cargo tells what it built");
+    PathBuf::from(artifact["filenames"][0].as_str().unwrap())
+}
+
+/// The shared library.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.args(["build", "--release", "--offline", "--example", "g2d", "--message-format=json"]).current_dir(ROOT);
-        let built = cargo.output().expect("cargo can be run");
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let text = String::from_utf8(built.stdout).unwrap();
-        let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let mut ours = messages.filter(|message| {
-            message["target"]["kind"] == serde_json::json!(["example"]) && message["target"]["name"] == "g2d"
-        });
-        let artifact = ours.next().expect("cargo tells what it built");
-        PathBuf::from(artifact["filenames"][0].as_str().unwrap())
-    })
+    LIBRARY.get_or_init(|| built("build --release --example g2d"))
 }
 
 /// A run of two steps, a film, and room for what is built; made once.
@@ -165,6 +168,26 @@ fn the_examples_use_and_train_a_model() {
         "c",
         "examples/c built with cc, run, and run under address and undefined-behaviour sanitizers without a leak",
     );
+}
+
+#[test]
+fn the_static_library_is_linked_by_the_line_that_is_documented() {
+    if !compiler() {
+        return;
+    }
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/embedding.md")).unwrap();
+    let documented = |before: &str| page.split_once(before).unwrap().1.split_once('`').unwrap().0;
+    // Not while the shared one is built: both are of one target.
+    let shared = program("examples/c/embed.c", "embed-shared", &[]);
+    let library = built(documented("A static library: `cargo "));
+    assert_eq!(library.file_name().unwrap(), "libg2d.a");
+    let alone = world().folder.join("embed-static");
+    let [out, library] = [&alone, &library].map(|path| path.to_str().unwrap());
+    let with: Vec<&str> = documented("target/release/examples/libg2d.a ").split(' ').collect();
+    compile("cc", &[&["-std=c11", "examples/c/embed.c", library], &with[..], &["-o", out]].concat());
+    let World { run: model, film, .. } = world();
+    let said = [alone, shared].map(|program| run(&program, &[model, film, Path::new("pleural effusion")]).done());
+    assert!(said[0].starts_with("similarity ") && said[0] == said[1], "{said:?}");
 }
 
 #[test]

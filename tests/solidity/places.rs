@@ -323,10 +323,14 @@ fn a_clock_that_is_set_back_changes_nothing() {
     let folder = copied("clock", true);
     // Everything that lies there was written in a century to come.
     let later = SystemTime::now() + Duration::from_secs(100 * 365 * 86400);
-    for path in listing(&folder).into_iter().filter(|path| path.is_file()) {
-        fs::File::options().append(true).open(&path).unwrap().set_modified(later).unwrap();
+    for path in listing(&folder) {
+        fs::File::open(&path).unwrap().set_modified(later).unwrap();
     }
     g2d(&folder, "pretrain --resume --steps 4 --data shards --out run").done();
+    // The oldest went, and not the two that are now younger by the clock.
+    let left = folder::list(&folder.join("run")).unwrap();
+    let names: Vec<&str> = left.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["step-00000002", "step-00000003", "step-00000004"]);
     let line = PRETRAIN.replace("--steps 4 --set checkpoint_every=2", "--steps 2 --set checkpoint_every=1");
     g2d(&folder, &line).done();
     g2d(&folder, "pretrain --resume --steps 4 --out new").done();

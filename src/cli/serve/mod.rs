@@ -37,7 +37,7 @@ use crate::train::{Device, Resources};
     g2d serve                                     the newest run; then open http://127.0.0.1:7860/\n  \
     g2d serve --weights runs/1 --data shards      with the nearest reports among these\n  \
     curl --data-binary @film.png 'http://127.0.0.1:7860/explain?text=pleural+effusion'\n\n\
-    Nothing is stored. There is no password and no encryption: it listens to this machine alone unless --host says otherwise.\n\
+    No film is stored. There is no password and no encryption: it listens to this machine alone unless --host says otherwise.\n\
     From elsewhere, tunnel: ssh -L 7860:127.0.0.1:7860 MACHINE. Ctrl-C ends it.")]
 pub struct Serve {
     /// A run's folder, a file of weights in one, or `random`; by default the newest run in runs/.

@@ -12,7 +12,7 @@
 //! | `Wgrad` | dy, x, skip? | d_w |
 //!
 //! With zeros p around and windows s apart, Ho = ⌊(H + 2p − k) / s⌋ + 1, of the doubled H where the source is upsampled; Wo alike.
-//! `Dgrad`: d_image\[b, y, x, c\] = Σ over u, v, o of dy\[b, i, j, o\] · w\[o, u, v, c\] where y = i·s − p + u and x = j·s − p + v; of
+//! `Dgrad`: d_image\[b, m, n, c\] = Σ over u, v, o of dy\[b, i, j, o\] · w\[o, u, v, c\] where m = i·s − p + u and n = j·s − p + v; of
 //! an upsampled source d_x sums the four pixels of each. `Wgrad`: d_w\[o, u, v, c\] = Σ over b, i, j of
 //! dy\[b, i, j, o\] · image\[b, i·s − p + u, j·s − p + v, c\]. The gradient by the bias is [`Linear`]'s pass of that name on dy.
 

@@ -3,11 +3,18 @@
 //! | pass | inputs | output |
 //! |---|---|---|
 //! | `Fwd` | x, target, weight? (one shape) | loss \[1\] = mean of weight · loss of each |
-//! | `Bwd` | seed \[1\], x, target, weight? | dx |
+//! | `Bwd` | seed \[1\], x, target, weight? | dx = seed · weight · slope / count |
 //!
-//! `BceWithLogits`: (1 − t) x − log σ(x). `SquaredError`: (x − t)². `Focal`: the cross entropy times σ(−z)² with
-//! z = (2t − 1) x (Lin et al., 2017, with γ = 2, for soft targets as MGCA's and GLoRIA's code has it); its slope is
-//! σ(−z)² ((σ(x) − t) − 2 (2t − 1) σ(z) · cross entropy). `Detection`: see there.
+//! The count is that of all elements. Of one element, with t its target:
+//!
+//! | form | loss | slope |
+//! |---|---|---|
+//! | `BceWithLogits` | e = (1 − t) x − log σ(x) | σ(x) − t |
+//! | `SquaredError` | (x − t)² | 2 (x − t) |
+//! | `Focal` | σ(−z)² e, z = (2t − 1) x | σ(−z)² ((σ(x) − t) − 2 (2t − 1) σ(z) e) |
+//! | [`Detection`](Form::Detection) | of `SquaredError` or `BceWithLogits`, by the element's place | likewise |
+//!
+//! `Focal` is that of Lin et al., 2017, with γ = 2, for soft targets as MGCA's and GLoRIA's code has it.
 //!
 //! Target and weight are constants: asking for their gradients is a misfit. They may lack the last extent of x where that
 //! is 1, as a mask \[B,H,W\] beside a decoder's logits \[B,H,W,1\]. The mean is over all elements, whatever their weights:

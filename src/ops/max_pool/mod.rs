@@ -5,7 +5,8 @@
 //! | `Fwd` | x \[B,H,W,C\] | y \[B,Ho,Wo,C\] |
 //! | `Bwd` | dy \[B,Ho,Wo,C\], x | dx \[B,H,W,C\]: each dy goes to the first maximum of its window, row by row |
 //!
-//! y\[b, i, j, c\] = max over u, v below k of x\[b, i·s − p + u, j·s − p + v, c\]; Ho = ⌊(H + 2p − k) / s⌋ + 1, Wo alike.
+//! y\[b, i, j, c\] = max over u, v below k of x\[b, i·s − p + u, j·s − p + v, c\] with windows of k x k pixels (`kernel`),
+//! s apart (`stride`), which stand up to p over the edge (`padding`); Ho = ⌊(H + 2p − k) / s⌋ + 1, Wo alike.
 
 mod cpu;
 mod cuda;

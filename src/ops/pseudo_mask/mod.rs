@@ -3,9 +3,10 @@
 //! Inputs: map \[B,heads,h,w\], body \[B,H,W\] bytes (if `body`), threshold \[B\] (if `given`). Output: mask \[B,H,W\] in
 //! \[0,1\]. Per image: the mean over heads, upsampled to H x W, zero where there is no body; the cut, which is the quantile
 //! of all H·W scores, interpolated linearly between the two order statistics beside (H·W − 1) · quantile as
-//! `torch.quantile` does, or the image's threshold; 1 where a score reaches the cut and there is body, else 0; smoothed by
-//! a bilateral filter. Mask b is that of image (b + `shift`) mod B. A score that is not a number makes the mask of its image
-//! zero if the cut is a quantile, else its own pixel. By definition not differentiable.
+//! `torch.quantile` does, or the image's threshold; m = 1 where there is body and a score is at the cut or above it
+//! ([`Compare::AtLeast`]) or above it ([`Compare::Above`]), else 0; with `smooth`, a [`Bilateral`] filter of m. Mask b is
+//! that of image (b + `shift`) mod B. A score that is not a number makes the mask of its image zero if the cut is a
+//! quantile, else its own pixel. By definition not differentiable.
 
 mod cpu;
 pub mod cuda;
@@ -70,8 +71,9 @@ impl Compare {
     }
 }
 
-/// A bilateral filter over a disc of radius diameter / 2 (rounded down); pixels outside the image do not count. The
-/// weight of a neighbour v at distance d of a pixel m is exp(−d² / 2 sigma_space² − (v − m)² / 2 sigma_value²).
+/// A bilateral filter (Tomasi and Manduchi, 1998) over a disc of radius diameter / 2 (rounded down): pixel m becomes Σ w v / Σ w
+/// over the pixels v of the disc around it, itself among them, with w = exp(−d² / (2 sigma_space²) − (v − m)² / (2 sigma_value²))
+/// at distance d. Pixels outside the image do not count.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Bilateral {
     /// Of the disc, in pixels.
