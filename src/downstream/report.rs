@@ -263,6 +263,7 @@ mod tests {
             data_digest: String::new(),
             splits: vec![("test".into(), 1, "0".into())],
             budget: "quick".into(),
+            protocol: 0,
             notes: Vec::new(),
             seconds: 0.0,
             figures: vec![figure("macro", 10), figure("Edema", few), figure("Effusion", few)],
