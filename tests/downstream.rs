@@ -231,6 +231,10 @@ fn a_film_is_explained_in_a_picture_and_in_numbers() {
     assert_eq!((picture.width(), picture.height()), (stages * 196 + 4, 192 + 22));
     g2d(folder, "explain --weights run --image run/config.json").refused(&["config.json", "PNG, JPEG or DICOM"]);
     g2d(folder, "explain --weights run --image nothing.png").refused(&["nothing.png"]);
+    // A folder to write to is made, as `eval` makes it.
+    let line = format!("explain --weights run --image {} --out not/there/film.png", film.display());
+    g2d(folder, &line).done();
+    assert!(folder.join("not/there/film.png").is_file());
 }
 
 #[test]

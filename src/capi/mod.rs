@@ -137,8 +137,9 @@ pub unsafe extern "C" fn g2d_devices(json: *mut c_char, capacity: usize, needed:
 }
 
 /// Opens a model to use it: the newest checkpoint of a run's folder, a checkpoint or a file of weights in one, or a folder
-/// that g2d_save or `g2d import` made. `device` is cpu, cuda, cuda:N, cuda-emulated, wgpu or wgpu:N; null is cpu. `batch` films
-/// or texts are computed at once: 1 where they come one by one. `threads` of its own, 0: as many as there are cores.
+/// that g2d_save or `g2d import` made. `device` is cpu, cuda, cuda:N, cuda-emulated, cuda-emulated:sm_90a, wgpu or wgpu:N; null
+/// is cpu. `batch` films or texts are computed at once: 1 where they come one by one. `threads` of its own, 0: as many as there
+/// are cores.
 ///
 /// # Safety
 /// The texts end in a zero byte; `session` has room for one pointer.

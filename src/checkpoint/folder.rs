@@ -46,13 +46,28 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// A damaged or foreign file.
-    #[error("{path}: {why}; delete this checkpoint's folder to resume from the one before it")]
+    #[error("{path}: {why}; {}", if *only { ALONE } else { EARLIER })]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+        /// Whether no checkpoint of its run lies before this one.
+        only: bool,
     },
+}
+
+const EARLIER: &str = "delete this checkpoint's folder to resume from the one before it";
+const ALONE: &str = "the run has no checkpoint before it, so its steps are lost: restore the file from a copy, or delete this \
+                     checkpoint's folder, and --resume starts at the first step";
+
+impl CheckpointError {
+    /// What is wrong with a file in a checkpoint's folder.
+    fn damaged(checkpoint: &Path, name: &str, why: impl Into<String>) -> Self {
+        let run = checkpoint.parent().and_then(Path::parent).unwrap_or(Path::new(""));
+        let only = !list(run).is_ok_and(|all| all.iter().any(|other| other.file_name() < checkpoint.file_name()));
+        Self::Damaged { path: checkpoint.join(name), why: why.into(), only }
+    }
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError {
@@ -169,8 +184,7 @@ fn line(checkpoint: &Path, name: &str) -> Result<String, CheckpointError> {
 /// # Errors
 /// If a file is missing, or is not what was written; the first such file is named.
 pub fn verify(checkpoint: &Path) -> Result<(), CheckpointError> {
-    let damaged =
-        |name: &str, why: &str| Err(CheckpointError::Damaged { path: checkpoint.join(name), why: why.into() });
+    let damaged = |name: &str, why: &str| Err(CheckpointError::damaged(checkpoint, name, why));
     let path = checkpoint.join(DIGESTS);
     let digests = fs::read(&path).map_err(io(&path))?;
     let mut rest = digests.as_slice();
@@ -217,5 +231,5 @@ pub fn progress<H: DeserializeOwned>(checkpoint: &Path) -> Result<Progress<H>, C
     verify(checkpoint)?;
     let path = checkpoint.join(PROGRESS);
     let text = fs::read(&path).map_err(io(&path))?;
-    serde_json::from_slice(&text).map_err(|error| CheckpointError::Damaged { path, why: error.to_string() })
+    serde_json::from_slice(&text).map_err(|error| CheckpointError::damaged(checkpoint, PROGRESS, error.to_string()))
 }

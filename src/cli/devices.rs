@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::base::counted;
 use crate::doctor::devices::{Backend, Processor, backends, processor};
 use crate::error::Error;
 use crate::kernels::shaders::{Form, files};
@@ -36,11 +37,11 @@ fn text(processor: &Processor, backends: &[Backend]) -> String {
         None => "unknown".into(),
     };
     let mut text = format!(
-        "processor     {} ({}), {} threads{}\ninstructions  {}; loops use {}\nmemory        {}, {} available\n\n",
+        "processor     {} ({}), {}{}\ninstructions  {}; loops use {}\nmemory        {}, {} available\n\n",
         processor.model.as_deref().unwrap_or("unknown"),
         processor.architecture,
-        processor.threads,
-        processor.cores.map_or(String::new(), |cores| format!(" on {cores} cores")),
+        counted(processor.threads, "thread"),
+        processor.cores.map_or(String::new(), |cores| format!(" on {}", counted(cores, "core"))),
         processor.instructions.join(" "),
         processor.vectors,
         gib(processor.memory),

@@ -130,11 +130,13 @@ fn caption(picture: &mut RgbImage, left: usize, width: usize, name: &str) {
     }
 }
 
-/// Writes a picture beside its place and renames it.
+/// Writes a picture beside its place, in a folder that is made if need be, and renames it.
 fn write(picture: &RgbImage, path: &Path) -> Result<(), Error> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture
         .write_to(&mut bytes, image::ImageFormat::Png)
         .map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     crate::checkpoint::write_beside(path, &bytes.into_inner()).map_err(Error::io(path))
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::base::counted;
 use crate::error::Error;
 use crate::kernels::{self, MODULES, Module, Origin, STALE};
 
@@ -47,7 +48,7 @@ impl Kernels {
             for path in &written {
                 println!("ptx/{path}");
             }
-            println!("{} files written", written.len());
+            println!("{} written", counted(written.len(), "file"));
             return Ok(());
         }
         if self.check {

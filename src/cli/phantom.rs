@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::pack::with_bar;
+use crate::base::counted;
 use crate::checkpoint::folder_beside;
 use crate::data::pack::Progress;
 use crate::data::phantom::{self, Style};
@@ -59,8 +60,8 @@ impl Phantom {
         })?;
         let out = self.out.display();
         println!(
-            "{} films in {out}\nnext: g2d pack --pairs {out}/pairs.csv --boxes {out}/boxes.csv --out shards",
-            self.count
+            "{} in {out}\nnext: g2d pack --pairs {out}/pairs.csv --boxes {out}/boxes.csv --out shards",
+            counted(self.count, "film")
         );
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::pretrain::{RUNS, newest_run};
+use crate::base::counted;
 use crate::error::Error;
 use crate::report::{self, EVENTS, PAGE};
 use crate::train::run;
@@ -30,8 +31,9 @@ impl Report {
             Error::Usage("there is no run in runs/; make one with g2d pretrain, or name its folder".into())
         })?;
         let shown = report::make_page(&folder)?;
-        let [steps, validations, films] = [shown.steps, shown.validations, shown.films];
-        println!("{}: {steps} steps, {validations} validations, {films} films", folder.join(PAGE).display());
+        let counts = [(shown.steps, "step"), (shown.validations, "validation"), (shown.films, "film")];
+        let [steps, validations, films] = counts.map(|(count, noun)| counted(count, noun));
+        println!("{}: {steps}, {validations}, {films}", folder.join(PAGE).display());
         shown.notes.iter().for_each(|note| println!("  {note}"));
         // Whoever is writing the run is writing its event files too.
         match run::lock(&folder) {

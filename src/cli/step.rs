@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::base::counted;
 use crate::error::Error;
 use crate::program::{Kernels, Precision};
 use crate::train::case;
@@ -62,11 +63,11 @@ impl Step {
             report["used"] = used.into();
             println!("{report}");
         } else {
-            let decoder = report.segmentation.map_or_else(String::new, |loss| format!(" and segmentation {loss:.6}"));
+            let decoder = report.segmentation.map_or_else(String::new, |loss| format!(", segmentation {loss:.6}"));
             println!(
-                "{} step(s) of {} pairs: loss {:.6} = contrastive {:.6}{decoder}; {} tensors in {}",
-                report.steps,
-                report.batch,
+                "{} of {}: loss {:.6} (contrastive {:.6}{decoder}); {} tensors in {}",
+                counted(report.steps, "step"),
+                counted(report.batch, "pair"),
                 report.total,
                 report.contrastive,
                 report.tensors,

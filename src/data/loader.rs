@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use super::augment::{NUMBERS, Recipe};
 use super::dataset::Dataset;
 use super::error::Error;
+use crate::base::counted;
 use crate::base::random::Rng;
 
 const STREAM: u32 = u32::from_be_bytes(*b"ordr");
@@ -76,7 +77,8 @@ impl Batches {
              split"
                 .into()
         } else if samples.len() < batch {
-            format!("{} films can be used, a batch has {batch}; give a smaller batch or more films", samples.len())
+            let films = counted(samples.len(), "film");
+            format!("{films} can be used, a batch has {batch}; give a smaller batch or more films")
         } else if let Some(sample) = samples.iter().find(|&&sample| sample >= dataset.len()) {
             format!("film {sample} is asked for, the data set has {}", dataset.len())
         } else {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::base::counted;
 use crate::checkpoint::folder::KEPT;
 use crate::data::{Dataset, Split};
 use crate::error::Error;
@@ -203,11 +204,11 @@ fn fits(data: &Dataset, config: &RunConfig) -> Check {
     let name = "data";
     let usable = data.select(Some(Split::Train), true).len();
     let found = format!(
-        "{}: {} films of {} pixels in {} shards, every digest agrees; {usable} can be trained on",
+        "{}: {} of {} pixels in {}, every digest agrees; {usable} can be trained on",
         data.folder().display(),
-        data.len(),
+        counted(data.len(), "film"),
         data.size(),
-        data.shards()
+        counted(data.shards(), "shard")
     );
     let (side, batch) = (config.model.image_size, config.train.batch);
     if data.size() < side {

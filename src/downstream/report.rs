@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::Estimate;
+use crate::base::{Estimate, counted};
 use crate::error::Error;
 
 /// In figures of which there are others: found as publications find them.
@@ -106,7 +106,7 @@ impl Report {
             }
             text.push('\n');
         }
-        for note in &self.notes {
+        for note in self.notes.iter().map(String::as_str).chain(few(self.figures.iter())) {
             let _ = writeln!(text, "- {note}");
         }
         text
@@ -125,8 +125,9 @@ impl Report {
     /// The same for a terminal, columns aligned; without single classes unless they are `every` one asked for.
     pub fn text(&self, every: bool) -> String {
         let mut rows = Vec::new();
+        let shown = |figure: &&Figure| every || figure.whole();
         for task in self.tasks() {
-            for figure in self.figures.iter().filter(|figure| figure.task == task && (every || figure.whole())) {
+            for figure in self.figures.iter().filter(|figure| figure.task == task).filter(shown) {
                 let Figure { setting, class, metric, estimate, .. } = figure;
                 let cells = [task, setting, class, metric, &estimate.to_string(), &estimate.n.to_string()];
                 rows.push(cells.map(str::to_owned));
@@ -134,14 +135,15 @@ impl Report {
         }
         let mut text = self.head() + "\n\n";
         text += &aligned(["task", "setting", "class", "metric", "value [95 % interval]", "n"], &rows);
-        for note in &self.notes {
+        for note in self.notes.iter().map(String::as_str).chain(few(self.figures.iter().filter(shown))) {
             let _ = writeln!(text, "note: {note}");
         }
         text
     }
 
     fn head(&self) -> String {
-        let split = |(name, films, digest): &(String, usize, String)| format!("{name} {films} films ({digest})");
+        let split =
+            |(name, films, digest): &(String, usize, String)| format!("{name} {} ({digest})", counted(*films, "film"));
         let splits: Vec<String> = self.splits.iter().map(split).collect();
         format!(
             "{} on {}: {}; {} budget, {:.0} s",
@@ -163,6 +165,16 @@ impl Report {
         }
         tasks
     }
+}
+
+/// Units below which a bootstrap's interval says too little.
+const FEW: usize = 10;
+
+/// What to know of intervals over few units, where there are any.
+fn few<'a>(mut figures: impl Iterator<Item = &'a Figure>) -> Option<&'static str> {
+    figures
+        .any(|figure| figure.estimate.n < FEW)
+        .then_some("where n is below 10 do not rely on the interval: a bootstrap over so few tends to be too narrow")
 }
 
 /// `PATH.EXTENSION`; a path that ends so already is that file, and the other lies beside it.
@@ -222,4 +234,37 @@ fn aligned<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     };
     let body = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
     line(head.to_vec()) + &body.collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_over_few_are_marked_once() {
+        let figure = |class: &str, n| Figure {
+            task: "probe".into(),
+            setting: "f4".into(),
+            class: class.into(),
+            metric: "AUROC".into(),
+            estimate: Estimate { value: 0.5, low: 0.4, high: 0.6, n },
+            seeds: Vec::new(),
+        };
+        let report = |few| Report {
+            version: String::new(),
+            subject: "a run".into(),
+            data: "shards".into(),
+            data_digest: String::new(),
+            splits: vec![("test".into(), 1, "0".into())],
+            budget: "quick".into(),
+            notes: Vec::new(),
+            seconds: 0.0,
+            figures: vec![figure("macro", 10), figure("Edema", few), figure("Effusion", few)],
+        };
+        let marks = |text: String| text.matches("where n is below 10").count();
+        assert_eq!((marks(report(9).markdown()), marks(report(9).text(true))), (1, 1));
+        assert_eq!((marks(report(10).markdown()), marks(report(10).text(true))), (0, 0));
+        assert_eq!(marks(report(9).text(false)), 0, "a class that is not shown is not spoken of");
+        assert!(report(9).head().contains("test 1 film (0)"), "{}", report(9).head());
+    }
 }

@@ -2,7 +2,7 @@
 //! boxes say where something is. All labels are one class.
 
 use super::Task;
-use crate::base::{Estimate, Real, Spec};
+use crate::base::{Estimate, Real, Spec, counted};
 use crate::data::record::BoundingBox;
 use crate::data::{Dataset, Split};
 use crate::downstream::classified::mean;
@@ -64,7 +64,8 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     let left: usize = Split::ALL.iter().map(|&split| cohort.split(split).len()).sum();
     let left = left - train.len() - val.len() - test.len();
     if left > 0 {
-        evaluation.note(format!("detect: {left} films with findings but no box, or of unknown findings, are left out"));
+        let left = counted(left, "film");
+        evaluation.note(format!("detect: left out, with findings but no box, or of unknown findings: {left}"));
     }
     let films = [train, val, test];
     let mut figures = Vec::new();

@@ -15,6 +15,7 @@ use super::classified::mean;
 use super::evaluation::Evaluation;
 use super::report::Figure;
 use super::subject::Part;
+use crate::base::counted;
 use crate::data::Split;
 use crate::error::Error;
 
@@ -117,7 +118,8 @@ fn need_classes(evaluation: &mut Evaluation<'_>, task: Task) -> Result<(), Error
     let unknown: usize =
         Split::ALL.iter().map(|&split| cohort.split(split).len() - cohort.labelled(split).0.len()).sum();
     if unknown > 0 {
-        evaluation.note(format!("{unknown} films state nothing in `findings` and are left out of classification"));
+        let unknown = counted(unknown, "film");
+        evaluation.note(format!("left out of classification, with nothing stated in `findings`: {unknown}"));
     }
     if !unlearned.is_empty() && matches!(task, Task::Probe | Task::Finetune) {
         let all = unlearned.join(", ");

@@ -2,7 +2,7 @@
 //! with the same report are equally right; P@k counts films that share a finding with the query (ConVIRT, GLoRIA).
 
 use super::Task;
-use crate::base::Estimate;
+use crate::base::{Estimate, counted};
 use crate::data::Split;
 use crate::downstream::evaluation::{Evaluation, figure};
 use crate::downstream::metrics::Undefined;
@@ -52,7 +52,8 @@ pub(super) fn run(evaluation: &mut Evaluation<'_>) -> Result<Vec<Figure>, Error>
     figures.extend(precisions(evaluation, &places, &images, &texts, &reports)?);
     let (films, reports) = (places.len(), found.report_to_film.len());
     let chance = 1.0 / reports as f64;
-    evaluation.note(format!("retrieve: {films} films, {reports} distinct reports; R@1 by chance is {chance:.3}"));
+    let (films, reports) = (counted(films, "film"), counted(reports, "distinct report"));
+    evaluation.note(format!("retrieve: {films}, {reports}; R@1 by chance is {chance:.3}"));
     Ok(figures)
 }
 
