@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         weights: None,
         init: Default::default(),
         device: "cpu".into(),
+        moves: Vec::new(),
     };
     let run = Run {
         folder: folder.join("run"),

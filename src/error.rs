@@ -103,6 +103,9 @@ pub enum Error {
     /// A request that cannot be met.
     #[error("{0}")]
     Usage(String),
+    /// The caller asked to stop before it was done; the sentence says what is kept.
+    #[error("stopped; {0}")]
+    Stopped(String),
     /// The thread that reads batches ended.
     #[error("the thread that reads batches ended unexpectedly; the run can be resumed from its last checkpoint")]
     LoaderStopped,
@@ -142,6 +145,15 @@ impl Error {
             *films = ids;
         }
         self
+    }
+
+    /// Whether it is no fault: the caller asked to stop.
+    pub fn stopped(&self) -> bool {
+        #[cfg(feature = "data")]
+        if matches!(self, Self::Phantom(crate::data::phantom::Error::Cancelled)) {
+            return true;
+        }
+        matches!(self, Self::Stopped(_) | Self::Data(crate::data::Error::Cancelled(_)))
     }
 
     /// Ties an input-output error to its file.

@@ -397,7 +397,7 @@ fn a_folder_in_use_is_refused_and_an_unfinished_pack_starts_over() {
 
     fs::remove_dir_all(&options.out).unwrap();
     let cancelled = pack(&table(None, &options).unwrap(), &options, &|_| {}, &AtomicBool::new(true));
-    assert!(matches!(cancelled, Err(Error::Cancelled)) && !options.out.exists());
+    assert!(matches!(cancelled, Err(Error::Cancelled(_))) && !options.out.exists());
 }
 
 #[test]

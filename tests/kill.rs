@@ -97,9 +97,10 @@ fn phantoms_that_are_stopped_or_killed_leave_no_folder_in_the_way() {
         let told = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
         assert!(told.unwrap().success());
         let ended = common::command::Ended::of(child.wait_with_output().unwrap());
-        ended.refused(&["drawing was cancelled"]);
+        ended.stopped(&["no film was kept"]);
     }
     assert!(!folder.join("drawn").exists());
+    assert!(g2d(&folder, "phantom --count 1 --seed 2 --out one").done().starts_with("1 film in one\n"));
     g2d(&folder, "phantom --count 3 --seed 2 --out drawn").done();
     g2d(&folder, "phantom --count 3 --seed 2 --out drawn").refused(&["drawn is not empty"]);
 }
@@ -132,6 +133,37 @@ fn a_killed_pack_is_never_taken_for_whole_and_starts_over() {
         }
     }
     note(format!("packing: {at_work} kills at work, {begun} with files begun; {drawn} moments drawn"), kills);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stopped_pack_or_evaluation_says_what_is_kept_and_is_no_error() {
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let folder = empty("stopped");
+    g2d(&folder, "phantom --style evaluation --count 150 --seed 6 --out drawn").done();
+    let pack = format!("{} shards", PACK.replace("128", "64"));
+    let stopped = |line: &str, begun: &dyn Fn(&Child) -> bool| {
+        let (mut child, since) = (start(&folder, line), Instant::now());
+        while !begun(&child) {
+            assert!(
+                child.try_wait().unwrap().is_none() && since.elapsed() < Duration::from_secs(120),
+                "it never began"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let told = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(told.unwrap().success());
+        common::command::Ended::of(child.wait_with_output().unwrap())
+    };
+    let ended = stopped(&pack, &|_| folder.join("shards").exists());
+    ended.stopped(&["nothing of this pack was kept"]);
+    assert!(Dataset::open(&folder.join("shards")).is_err());
+    g2d(&folder, &pack).done();
+    let line =
+        "pretrain --data shards --preset micro --set max_positions=96 --steps 1 --batch 8 --device cpu --out run";
+    g2d(&folder, line).done();
+    let line = "eval all --weights run --data shards --device cpu --out first";
+    stopped(line, &|_| folder.join("first.json").exists()).stopped(&["the tasks that were done are in first.json"]);
 }
 
 /// Every checkpoint that looks finished is.

@@ -86,6 +86,7 @@ fn task(folder: &Path, stop_at: u64, resume: bool, threads: usize) -> Run {
         weights: None,
         init: Default::default(),
         device: "cpu".into(),
+        moves: Vec::new(),
     };
     let config = RunConfig { model, train };
     let folder = folder.to_owned();
@@ -175,6 +176,31 @@ fn five_and_five_are_ten() {
     let summary = go(&task(&folder, STEPS, true, 1));
     assert_eq!((summary.steps, summary.interrupted), (STEPS, false));
     assert_same(&folder);
+}
+
+#[test]
+fn a_run_that_goes_on_on_another_device_says_so_and_writes_it_down() {
+    let folder = empty("moved");
+    go(&task(&folder, 4, false, 1));
+    let resumed = |device| {
+        let (_, manifest) = run::read(&folder).unwrap();
+        let task = Run { device, manifest, ..task(&folder, 4, true, 1) };
+        let mut said = String::new();
+        let mut observe = |event: run::Event<'_>| {
+            if let run::Event::Note(note) = event {
+                said += note;
+            }
+        };
+        run::run(&task, Vec::new(), &mut observe, &NEVER).unwrap();
+        (said, run::read(&folder).unwrap().1)
+    };
+    let (said, manifest) = resumed(Device::CudaEmulated(0));
+    assert!(said.contains("from step 5 on it is computed on cuda-emulated, before on cpu"), "{said}");
+    assert_eq!((manifest.device.as_str(), manifest.last_device()), ("cpu", "cuda-emulated"));
+    assert_eq!(manifest.moves, [run::Move { after: 4, device: "cuda-emulated".into() }]);
+    // Nothing was computed there yet.
+    let (said, manifest) = resumed(Device::Cpu);
+    assert!(said.is_empty() && manifest.moves.is_empty(), "{said}");
 }
 
 #[test]

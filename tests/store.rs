@@ -257,7 +257,7 @@ fn a_stopped_fetch_goes_on_where_it_was() {
     }
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     let ended = Ended::of(child.wait_with_output().unwrap());
-    ended.refused(&["s3://films/stopped: stopped; the same command goes on from here"]);
+    ended.stopped(&["what was fetched is kept, the same command goes on from here"]);
     assert!(!fetched(&folder)[0].join("dataset.json").exists() && !folder.join("run").exists());
 }
 

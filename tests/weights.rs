@@ -119,6 +119,15 @@ fn what_is_imported_is_what_was_there_and_every_name_is_accounted_for() {
     assert_ne!(one["proj_v.0.weight"], two["proj_v.0.weight"], "what was not imported is drawn by the seed");
     let stored: Value = serde_json::from_str(&fs::read_to_string(folder.join("two/report.json")).unwrap()).unwrap();
     assert_eq!(stored, report["towers"]);
+    let printed = g2d(
+        &folder,
+        "import --init image=resnet.pth,text=bert --out three --set image_size=64 --set projection_dim=16 \
+         --set projection_hidden=16 --set decoder_channels=16,8,8,4,4",
+    )
+    .done();
+    assert!(printed.contains("  loaded      ") && printed.contains("every name stands in report.json"), "{printed}");
+    let more = resnet.len() - 1 - 3;
+    assert!(printed.contains(&format!("and {more} more\n")) && printed.lines().count() < 30, "{printed}");
 }
 
 #[test]
@@ -304,6 +313,18 @@ fn a_run_starts_from_towers_of_others_and_says_so() {
     let told = g2d(&folder, &format!("{run} --init text=bert --out told"));
     assert!(told.code == Some(0) && !told.errors.contains("taken on trust"), "{told:?}");
     g2d(&folder, &format!("{other} --init text=bert --out no")).refused(&["another vocabulary", "tokenizer.json"]);
+    // A run is named as `eval` names it, by its folder, and brings its vocabulary.
+    g2d(&folder, &format!("{run} --weights run --out again")).done();
+    let again = digests(&folder, "again");
+    assert_eq!(trained["proj_v.0.weight"], again["proj_v.0.weight"]);
+    let manifest = fs::read_to_string(folder.join("again/manifest.json")).unwrap();
+    assert!(manifest.contains("run/checkpoints/step-00000001/weights.safetensors"), "{manifest}");
+    g2d(&folder, &format!("{run} --init text=run,image=run/checkpoints/step-00000001 --out towers")).done();
+    for start in ["--weights run", "--weights run/checkpoints/step-00000001/weights.safetensors", "--init text=run"] {
+        let words = ["another vocabulary", "--tokenizer", "shards/tokenizer.json"];
+        g2d(&folder, &format!("{other} --set vocab_size={} {start} --out no", config.vocab_size)).refused(&words);
+    }
+    g2d(&folder, &format!("{run} --weights drawn --out no")).refused(&["drawn is none of ours"]);
     let other = run.replace("micro", "tiny");
     g2d(&folder, &format!("{other} --init image=resnet.pth --out no")).refused(&["resnet_width", "--preset micro"]);
     g2d(&folder, &format!("{run} --init image=a.pth --init image=b.pth --out no")).refused(&["one file for each"]);

@@ -13,12 +13,12 @@ use serde_json::{Value as Json, json};
 
 use super::tensors::{Format, TensorFile};
 use super::weights::{Numbers, WeightsError, list};
-use super::{beside, names, reshape};
+use super::{beside, folder, names, reshape};
 use crate::model::config::{Config, PRESETS};
 use crate::program::Program;
 
 /// Names of files of weights in a folder, the first that is there counts.
-pub const FILES: [&str; 3] = ["model.safetensors", "pytorch_model.bin", super::folder::WEIGHTS];
+pub const FILES: [&str; 3] = ["model.safetensors", "pytorch_model.bin", folder::WEIGHTS];
 
 /// How the heads of an attention pool are set, which no shape tells.
 const HEADS: &str = "attention_heads=N";
@@ -96,7 +96,7 @@ impl Sources {
         let mut found: Vec<Import> = Vec::new();
         for (tower, path) in [(Tower::Image, &self.image), (Tower::Text, &self.text)] {
             let Some(path) = path else { continue };
-            let path = weights_in(path)?;
+            let path = weights_file(path)?;
             let open = found.iter().map(|import| &import.file).find(|file| file.path() == path).cloned();
             let file = open.map_or_else(|| TensorFile::open(&path).map(Arc::new), Ok)?;
             found.push(Import::of(tower, file)?);
@@ -160,16 +160,24 @@ impl Report {
     }
 }
 
+/// Names of a kind that are shown.
+const SHOWN: usize = 3;
+
+/// Counts, notes and the first names of each kind.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.summary())?;
         self.notes.iter().try_for_each(|note| writeln!(f, "  note        {note}"))?;
-        self.loaded.iter().try_for_each(|(name, from)| writeln!(f, "  loaded      {name}  from  {from}"))?;
-        self.missing.iter().try_for_each(|name| writeln!(f, "  missing     {name}"))?;
-        self.unexpected.iter().try_for_each(|name| writeln!(f, "  unexpected  {name}"))?;
-        self.reshaped.iter().try_for_each(|Reshaped { name, from, to, how }| {
-            writeln!(f, "  reshaped    {name}  {from:?} to {to:?}, {how}")
-        })
+        let mut list = |kind: &str, names: Vec<String>| {
+            names.iter().take(SHOWN).try_for_each(|name| writeln!(f, "  {kind:10}  {name}"))?;
+            let more = names.len().saturating_sub(SHOWN);
+            if more > 0 { writeln!(f, "  {:10}  and {more} more", "") } else { Ok(()) }
+        };
+        let reshaped = |Reshaped { name, from, to, how }: &Reshaped| format!("{name}  {from:?} to {to:?}, {how}");
+        list("loaded", self.loaded.iter().map(|(name, from)| format!("{name}  from  {from}")).collect())?;
+        list("missing", self.missing.clone())?;
+        list("unexpected", self.unexpected.clone())?;
+        list("reshaped", self.reshaped.iter().map(reshaped).collect())
     }
 }
 
@@ -192,7 +200,7 @@ impl Import {
     /// # Errors
     /// If it cannot be read, or does not hold the one tower.
     pub fn open(tower: Tower, path: &Path) -> Result<Self, WeightsError> {
-        Self::of(tower, Arc::new(TensorFile::open(&weights_in(path)?)?))
+        Self::of(tower, Arc::new(TensorFile::open(&weights_file(path)?)?))
     }
 
     fn of(tower: Tower, file: Arc<TensorFile>) -> Result<Self, WeightsError> {
@@ -506,13 +514,21 @@ fn last(name: &str) -> Option<&str> {
     name.rsplit('.').next()
 }
 
-/// The file of weights in a folder, or the path itself.
-fn weights_in(path: &Path) -> Result<PathBuf, WeightsError> {
+/// The file of weights that a path stands for: of a folder the one in it, of a run's the one in its newest checkpoint.
+///
+/// # Errors
+/// If a folder holds none.
+pub fn weights_file(path: &Path) -> Result<PathBuf, WeightsError> {
     if !path.is_dir() {
         return Ok(path.into());
     }
-    FILES.iter().map(|name| path.join(name)).find(|file| file.is_file()).ok_or_else(|| {
-        WeightsError::unusable(path, format!("the folder holds none of {}; name the file itself", FILES.join(", ")))
+    if let Some(file) = FILES.iter().map(|name| path.join(name)).find(|file| file.is_file()) {
+        return Ok(file);
+    }
+    let unusable = |why: String| WeightsError::unusable(path, why);
+    let newest = folder::newest(path).map_err(|error| unusable(error.to_string()))?;
+    newest.map(|checkpoint| checkpoint.join(folder::WEIGHTS)).ok_or_else(|| {
+        unusable(format!("it is no run with a checkpoint, and holds none of {}; name a file", FILES.join(", ")))
     })
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -143,8 +142,8 @@ impl Eval {
             match evaluation.run(task) {
                 Ok(found) => report.figures.extend(found),
                 // Of all tasks those are done that can be; what keeps the others is told.
-                Err(why) if all && !cancelled.load(Ordering::Relaxed) => evaluation.note(why.to_string()),
-                Err(error) => return Err(error),
+                Err(why) if all && !why.stopped() => evaluation.note(why.to_string()),
+                Err(why) => return Err(ended(why, &report, &out)),
             }
             report.notes.clone_from(&evaluation.notes);
             report.seconds = started.elapsed().as_secs_f64();
@@ -270,6 +269,14 @@ impl Eval {
         let (data, choices) = (&report.data_digest[..8], self.choices()?);
         Ok(run.join("eval").join(format!("{task}-{weights}-{}-{data}{choices}", self.budget)))
     }
+}
+
+/// What ends an evaluation; where it was stopped, with the place of what was done before.
+fn ended(why: Error, report: &Report, out: &Path) -> Error {
+    if !why.stopped() || report.figures.is_empty() {
+        return why;
+    }
+    Error::Stopped(format!("the tasks that were done are in {} and .md", report::named(out, "json").display()))
 }
 
 /// What is evaluated, by what --weights says, and the run it is of.

@@ -72,7 +72,7 @@ impl Import {
             println!("{}", json!({ "config": config, "towers": reports }));
         } else {
             reports.iter().for_each(|report| print!("{report}"));
-            println!("written to {}", self.out.display());
+            println!("written to {}; every name stands in report.json", self.out.display());
         }
         Ok(())
     }

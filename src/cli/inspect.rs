@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::pack::with_bar;
 use super::store::local;
-use crate::checkpoint::import::FILES;
+use crate::base::counted;
+use crate::checkpoint::import::weights_file;
 use crate::checkpoint::inspect::Contents;
 use crate::checkpoint::{TensorFile, folder};
 use crate::data::Dataset;
@@ -49,7 +50,7 @@ impl Inspect {
         } else if is_shard(path) {
             shard(path)?
         } else {
-            tensors(&file_of(path)?)?
+            tensors(&weights_file(path)?)?
         };
         if self.json {
             println!("{found}");
@@ -58,23 +59,6 @@ impl Inspect {
         }
         Ok(())
     }
-}
-
-/// The file of weights that a path stands for.
-fn file_of(path: &Path) -> Result<PathBuf, Error> {
-    if !path.is_dir() {
-        return Ok(path.into());
-    }
-    if path.join("manifest.json").is_file() {
-        let newest = folder::newest(path)?;
-        return newest.map(|checkpoint| checkpoint.join(folder::WEIGHTS)).ok_or_else(|| {
-            Error::Usage(format!("{} has no checkpoint yet; train first: g2d pretrain", path.display()))
-        });
-    }
-    FILES.iter().map(|name| path.join(name)).find(|file| file.is_file()).ok_or_else(|| {
-        let what = "it is no run, checkpoint, packed data set or folder of transformers: name a file";
-        Error::Usage(format!("{}: {what}", path.display()))
-    })
 }
 
 /// Where weights come from, as far as the folders that they lie in say; no paths and no names of films.
@@ -91,7 +75,7 @@ pub(super) fn provenance(weights: &Path) -> BTreeMap<String, String> {
         }
     };
     let run = Subject::run_of(weights).map(|run| run.join("manifest.json"));
-    take(run.and_then(read), &["preset", "recipe", "seed", "schedule.steps", "data_digest", "device"]);
+    take(run.and_then(read), &["preset", "recipe", "seed", "schedule.steps", "data_digest", "device", "moves"]);
     take(read(weights.with_file_name("progress.json")), &["version", "step"]);
     found
 }
@@ -204,7 +188,8 @@ fn text(found: &Value) -> String {
         extents.iter().filter_map(Value::as_u64).product::<u64>()
     };
     if !tensors.is_empty() {
-        text += &format!("{} tensors, {} numbers\n", tensors.len(), tensors.iter().map(numbers).sum::<u64>());
+        let numbers = tensors.iter().map(numbers).sum::<u64>();
+        text += &format!("{}, {}\n", counted(tensors.len(), "tensor"), counted(numbers, "number"));
     }
     text
 }

@@ -31,6 +31,7 @@ mod phantom;
 mod plan;
 mod plot;
 mod pretrain;
+mod pretrain_lines;
 mod report;
 #[cfg(feature = "serve")]
 mod serve;
@@ -115,9 +116,11 @@ enum Verb {
     Verify(verify::Verify),
 }
 
-/// Runs the command. Exit codes: 0 done, 2 input that cannot be used, or work that was stopped with nothing kept (one sentence
-/// on standard error), 130 stopped by Ctrl-C or SIGTERM with what was done so far kept.
+/// Runs the command. Exit codes: 0 done, 2 input that cannot be used (one sentence on standard error), 130 stopped by Ctrl-C or
+/// SIGTERM (one sentence says what is kept).
 pub fn main() -> ExitCode {
+    #[cfg(unix)]
+    withstand_file_size_limits();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(help) if !help.use_stderr() || help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -155,11 +158,24 @@ pub fn main() -> ExitCode {
         // What follows in a script shall not go on with half of it.
         Ok(()) if CANCELLED.load(Ordering::SeqCst) => ExitCode::from(STOPPED),
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.stopped() => {
+            eprintln!("{error}");
+            ExitCode::from(STOPPED)
+        }
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(2)
         }
     }
+}
+
+/// Beyond a limit of the file size (`ulimit -f`) a write then fails, with a sentence and nothing half-written, where it would end
+/// the process. Threads take over what their first one blocks, so it comes before any other.
+#[cfg(unix)]
+fn withstand_file_size_limits() {
+    use nix::sys::signal::{SigSet, Signal};
+    // Where it cannot be blocked all is as it was.
+    let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
 }
 
 /// The parser's own text spreads what is wrong, what is known and a tip over several lines, and ends with the usage.

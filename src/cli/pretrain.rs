@@ -2,16 +2,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::DeviceWord;
+use super::pretrain_lines::{bar, on_the_emulated_device, say, show, text};
 use super::store::local;
-use crate::checkpoint::import::{Import, Sources};
+use crate::checkpoint::beside;
+use crate::checkpoint::import::{Import, Sources, weights_file};
 use crate::data::Dataset;
 use crate::data::tokenizer::Tokenizer;
+use crate::downstream::Subject;
 use crate::error::Error;
 use crate::model::config::{Config, PRESETS, RECIPES};
 use crate::report::Reporter;
@@ -19,9 +21,8 @@ use crate::train::Device;
 use crate::train::config::RunConfig;
 use crate::train::defaults::{self, Start};
 use crate::train::quickstart::{self, Phantoms};
-use crate::train::run::{self, Data, Event, Manifest, Run, Summary};
-use crate::train::validate::Validation;
-use crate::verify::last_step::{self, Repetition};
+use crate::train::run::{self, Data, Event, Manifest, Run};
+use crate::verify::last_step;
 
 /// The phantoms of a run without data.
 pub(super) const PHANTOMS: Phantoms = Phantoms { train: 4000, held_out: 320, threads: 0, size: 192 };
@@ -75,14 +76,15 @@ pub struct Pretrain {
     /// Continue the run in --out (by default the newest in runs/) from its last checkpoint, exactly.
     #[arg(long)]
     resume: bool,
-    /// Weights to start from, under published names (safetensors, or as torch.save writes them). The published learning rate applies then.
+    /// Weights to start from, under published names (safetensors, or as torch.save writes them): a file, a run's folder, or a
+    /// folder made by `g2d import`. The published learning rate applies then.
     #[arg(long)]
     weights: Option<PathBuf>,
     /// Towers of others to start from, image=FILE,text=FILE_OR_FOLDER: a ResNet-50, a BERT (docs/weights.md). What they lack
     /// starts fresh; the names stand in the run's init.json. The published learning rate applies then.
     #[arg(long, value_name = "image=FILE,text=FILE", conflicts_with = "weights")]
     init: Vec<String>,
-    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:sm_90a][:SCHEDULE] or wgpu[:N]; a resumed run stays on its own.
+    /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:sm_90a][:SCHEDULE] or wgpu[:N]; a resumed run stays on its last one.
     #[arg(long)]
     device: Option<DeviceWord>,
     /// Threads; 0: all cores.
@@ -120,7 +122,7 @@ impl Pretrain {
                     bar.set_message("repeating launches on the emulated CUDA device");
                     repeated = Some(last_step::repeat(session, films, text));
                 }
-                event => show(&bar, self.json, event, &mut last_line),
+                event => show(&bar, self.json, event, &run.config.model, &mut last_line),
             }
         };
         let summary = run::run(&run, towers, &mut observe, cancelled);
@@ -167,21 +169,11 @@ impl Pretrain {
 
     /// A new run, and the towers that it starts from.
     fn fresh(&self, cancelled: &'static std::sync::atomic::AtomicBool) -> Result<(Run, Vec<Import>), Error> {
-        let folder = match &self.out {
-            Some(folder) => folder.clone(),
-            None => next_run(Path::new(RUNS)),
-        };
-        if folder.exists() && fs::read_dir(&folder).map_err(Error::io(&folder))?.next().is_some() {
-            let what = match folder.join("manifest.json").exists() {
-                true => "holds a run already; continue it with --resume, or give another --out",
-                false => "is not empty; give --out a new or empty folder",
-            };
-            return Err(Error::Usage(format!("{} {what}", folder.display())));
-        }
+        let folder = self.new_folder()?;
         // Settings are checked before any data are drawn; the vocabulary follows from the data.
         let draft = self.settings(defaults::VOCABULARY, 1)?;
         draft.validate()?;
-        let init = self.sources()?;
+        let (init, weights) = (self.sources()?, self.weights()?);
         let mut towers = init.open()?;
         let (data, path, held_out) = match self.data.as_deref().map(local).transpose()? {
             Some(path) => (Data::split(Dataset::open(&path)?), path, None),
@@ -203,7 +195,11 @@ impl Pretrain {
         for tower in &mut towers {
             fit(tower, &mut config.model, &data.train)?;
         }
+        if let Some((vocabulary, _)) = weights.as_deref().map(beside::vocabulary).transpose()?.flatten() {
+            same_vocabulary(&vocabulary, &data.train)?;
+        }
         config.validate()?;
+        said_cut(&config, self.preset())?;
         let (own, words) = (config.model.vocab_size, data.train.vocab_size());
         if own < words {
             let what = format!("vocab_size is {own}, the data's tokenizer has {words} tokens: leave vocab_size out");
@@ -220,20 +216,41 @@ impl Pretrain {
             data: absolute(&path)?,
             data_digest: data.train.digest().into(),
             held_out: held_out.as_deref().map(absolute).transpose()?,
-            weights: self.weights.as_deref().map(absolute).transpose()?,
+            weights,
             init,
             device: device.to_string(),
+            moves: Vec::new(),
         };
         Ok((self.run_in(folder, config, manifest, data, stop_at, device), towers))
+    }
+
+    /// A folder for a new run.
+    fn new_folder(&self) -> Result<PathBuf, Error> {
+        let folder = self.out.clone().unwrap_or_else(|| next_run(Path::new(RUNS)));
+        if folder.exists() && fs::read_dir(&folder).map_err(Error::io(&folder))?.next().is_some() {
+            let what = match folder.join("manifest.json").exists() {
+                true => "holds a run already; continue it with --resume, or give another --out",
+                false => "is not empty; give --out a new or empty folder",
+            };
+            return Err(Error::Usage(format!("{} {what}", folder.display())));
+        }
+        Ok(folder)
     }
 
     /// The towers to start from, by absolute paths.
     fn sources(&self) -> Result<Sources, Error> {
         let mut init = Sources::parse(&self.init).map_err(Error::Usage)?;
         for path in [&mut init.image, &mut init.text].into_iter().flatten() {
-            *path = std::path::absolute(&*path).map_err(Error::io(&*path))?;
+            *path = std::path::absolute(weights_file(path)?).map_err(Error::io(&*path))?;
         }
         Ok(init)
+    }
+
+    /// The file of weights to start from, by its absolute path.
+    fn weights(&self) -> Result<Option<PathBuf>, Error> {
+        let Some(path) = &self.weights else { return Ok(None) };
+        let file = if path.is_dir() { Subject::of(path)?.weights.unwrap_or_default() } else { path.clone() };
+        Ok(Some(std::path::absolute(&file).map_err(Error::io(file))?))
     }
 
     /// Steps of a whole run on these data.
@@ -258,6 +275,7 @@ impl Pretrain {
         {
             config.train.batch = defaults::EMULATED_BATCH;
         }
+        let length = config.train.text_length;
         if let Some(path) = &self.config {
             let text = fs::read_to_string(path).map_err(Error::io(path))?;
             super::settings::apply_toml(&mut config, &text)
@@ -274,6 +292,10 @@ impl Pretrain {
         }
         self.tower.apply(&mut config.model);
         config.train.text_cache |= self.tower.cache();
+        // By default no longer than the model has positions for.
+        if config.train.text_length == length {
+            config.train.text_length = length.min(config.model.max_positions);
+        }
         Ok(config)
     }
 
@@ -337,7 +359,7 @@ impl Pretrain {
             (None, Some(epochs)) => epochs.saturating_mul(per_epoch.max(1) as u64),
             (None, None) => manifest.horizon,
         };
-        let own = || manifest.device.parse().map_err(|why| Error::Usage(format!("{}: {why}", folder.display())));
+        let own = || manifest.last_device().parse().map_err(|why| Error::Usage(format!("{}: {why}", folder.display())));
         let device = self.device.map_or_else(own, |word| Ok(word.resolve()))?;
         Ok(self.run_in(folder, config, manifest, data, stop_at, device))
     }
@@ -350,12 +372,15 @@ fn fit(tower: &mut Import, model: &mut Config, data: &Dataset) -> Result<(), Err
         model.vocab_size = rows;
     }
     tower.check(model)?;
-    let Some(path) = tower.vocabulary() else {
-        return match tower.vocab_size() {
-            Some(_) => Ok(tower.packed_with(data.vocab_size())?),
-            None => Ok(()),
-        };
-    };
+    match (tower.vocabulary(), tower.vocab_size()) {
+        (Some(path), _) => same_vocabulary(path, data),
+        (None, Some(_)) => Ok(tower.packed_with(data.vocab_size())?),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Refuses data that were packed with another vocabulary than the one in `path`.
+fn same_vocabulary(path: &Path, data: &Dataset) -> Result<(), Error> {
     let packed = Tokenizer::load(&data.tokenizer_path(), false)?;
     if Tokenizer::load(path, false)?.same_pieces(&packed) {
         return Ok(());
@@ -366,6 +391,15 @@ fn fit(tower: &mut Import, model: &mut Config, data: &Dataset) -> Result<(), Err
         path.display(),
         path.display()
     )))
+}
+
+/// Says that reports are cut to what the model has positions for, where that is less than its preset has.
+fn said_cut(config: &RunConfig, preset: &str) -> Result<(), Error> {
+    let length = config.train.text_length;
+    if length == config.model.max_positions && length < Config::preset(preset)?.max_positions {
+        eprintln!("reports are cut to {length} tokens: the model has positions for no more");
+    }
+    Ok(())
 }
 
 /// Where phantoms are drawn.
@@ -401,141 +435,5 @@ impl Pages {
             say(bar, format!("the run's page or event file cannot be written: {error}; {later}"));
         }
         made.ok()
-    }
-}
-
-fn bar(steps: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
-    bar.set_style(super::style("step {pos}/{len} {bar:24} {elapsed}/{duration}  {msg}"));
-    bar.enable_steady_tick(Duration::from_millis(500));
-    bar
-}
-
-/// Steps between printed lines where there is no terminal for a bar.
-const PRINT_EVERY: u64 = 20;
-
-/// Says a line above the bar.
-fn say(bar: &ProgressBar, line: String) {
-    if bar.is_hidden() { eprintln!("{line}") } else { bar.println(line) }
-}
-
-fn show(bar: &ProgressBar, json: bool, event: Event<'_>, last: &mut Option<u64>) {
-    let say = |line: String| say(bar, line);
-    match event {
-        Event::Verified(done, all) => bar.set_message(format!("compared digests: {} of {} MiB", done >> 20, all >> 20)),
-        Event::Started(0) => {}
-        Event::Started(steps) if bar.length().is_some_and(|all| all <= steps) => {
-            say(format!("has taken its {steps} steps already; --steps {} goes on", steps + 100));
-        }
-        Event::Started(steps) => {
-            bar.set_position(steps);
-            bar.reset_eta();
-            say(format!("continues after step {steps}"));
-        }
-        Event::Note(note) => say(note.to_string()),
-        Event::Step(line) => {
-            let decoder = line.segmentation.map_or_else(String::new, |loss| format!(" and segmentation {loss:.3}"));
-            let message = format!(
-                "loss {:.3} = contrastive {:.3}{decoder}, top-1 {:.2}, {:.0} samples/s",
-                line.total, line.contrastive, line.top1, line.samples_per_s
-            );
-            let due = last.is_none_or(|last| line.step >= last + PRINT_EVERY) || bar.length() == Some(line.step);
-            if bar.is_hidden() && due {
-                *last = Some(line.step);
-                eprintln!("step {}: {message}", line.step);
-            }
-            bar.set_position(line.step);
-            bar.set_message(message);
-        }
-        Event::Validated(step, validation, _) if !json => say(format!("after step {step}: {}", found(validation))),
-        Event::Validated(..) | Event::Saved(_) | Event::Finished(..) => {}
-    }
-}
-
-fn on_the_emulated_device(Repetition { repeated, left_out }: &Repetition) -> String {
-    if repeated.is_empty() && left_out.is_empty() {
-        return String::new();
-    }
-    let mut text = "launches of the last batch, from the PTX that ships, on the emulated CUDA device:\n".to_owned();
-    for launch in repeated {
-        let kernels: Vec<String> = launch.kernels.iter().map(|(symbol, file)| format!("{symbol} ({file})")).collect();
-        let mask = match launch.same {
-            Some(true) => "; mask equal to the processor's, to 1e-6",
-            // What differs is told as a failure.
-            Some(false) | None => "",
-        };
-        let verdict = match &launch.failure {
-            Some(what) => format!("FAILED: {what}"),
-            None => format!("{:.2} of the tolerance, no checker report{mask}", launch.used),
-        };
-        let (op, instructions) = (launch.op, launch.instructions as f64 / 1e6);
-        text += &format!("  {op:26} {instructions:7.2} M instructions  {verdict}\n    {}\n", kernels.join(", "));
-    }
-    for left in left_out {
-        text += &format!("  {:26} left out: {}\n", left.op, left.why);
-    }
-    text
-}
-
-fn found(validation: &Validation) -> String {
-    let mut text = format!(
-        "retrieval of {} reports top-1 {} (chance {:.4}), top-5 {} (chance {:.4})",
-        validation.reports, validation.top1, validation.chance1, validation.top5, validation.chance5
-    );
-    if let (Some(dice), Some(central)) = (&validation.dice, &validation.central_dice) {
-        text += &format!("; Dice {dice} (best central square {:.3})", central.value);
-    }
-    text
-}
-
-/// How it ended; `page` is the line that names the page.
-fn text(run: &Run, summary: &Summary, page: &str) -> String {
-    let folder = run.folder.display();
-    if summary.interrupted {
-        return format!(
-            "stopped after step {}; saved in {}\n{page}continue: g2d pretrain --resume --out {folder}\n",
-            summary.steps,
-            summary.checkpoint.display()
-        );
-    }
-    let Manifest { preset, recipe, .. } = &run.manifest;
-    let mut text = format!(
-        "{} steps of preset {preset} with recipe {recipe} in {:.0} s; run in {folder}\n",
-        summary.steps, summary.seconds
-    );
-    if let (Some(before), Some(after)) = (&summary.before, &summary.after) {
-        text += &format!(
-            "on {} held-out films with {} distinct reports [95 % intervals]:\n  \
-             finds the report      top-1 {} = {:.0}x chance, top-5 {} = {:.0}x chance\n",
-            after.films,
-            after.reports,
-            after.top1,
-            after.top1.value / after.chance1,
-            after.top5,
-            after.top5.value / after.chance5
-        );
-        if let (Some(dice), Some(first), Some(central)) = (&after.dice, &before.dice, &after.central_dice) {
-            text += &format!(
-                "  outlines the finding  Dice {dice} on {} films with findings; {} before training, {} for the best \
-                 constant central square\n",
-                dice.n, first, central
-            );
-        }
-        if !run.config.model.decoder_objective.segments() {
-            text += "  outlines nothing      its decoder_objective is none or reconstruction\n";
-        }
-    }
-    text += &format!("{page}weights: {}\n", summary.checkpoint.join("weights.safetensors").display());
-    text + &match run.manifest.held_out {
-        Some(_) => {
-            "next: what it is good for: g2d eval all; your own films: g2d pack --pairs pairs.csv --out shards\n".into()
-        }
-        None if summary.steps < run.manifest.horizon => {
-            format!(
-                "next: on to the end of its schedule, step {}: g2d pretrain --resume --out {folder}\n",
-                run.manifest.horizon
-            )
-        }
-        None => format!("next: what it is good for: g2d eval all --weights {folder}\n"),
     }
 }

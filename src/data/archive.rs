@@ -131,7 +131,7 @@ pub fn find(
     let done = AtomicUsize::new(0);
     let look = |file: &PathBuf| {
         if cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
+            return Err(Error::UNPACKED);
         }
         let found = identity(&options.folder.join(file));
         progress(Progress { done: done.fetch_add(1, Ordering::Relaxed) + 1, total: files.len() });

@@ -74,7 +74,7 @@ pub enum Error {
         what: String,
     },
     /// A packed data set is damaged, of another version, or not finished.
-    #[error("{}: {what}; pack the data again", path.display())]
+    #[error("{}: {what}; {}", path.display(), again(path))]
     Shard {
         /// The file.
         path: PathBuf,
@@ -101,12 +101,31 @@ pub enum Error {
     /// An option has an impossible value, or does not fit the data.
     #[error("{0}")]
     Option(String),
-    /// The caller asked to stop; nothing that looks finished was left.
-    #[error("packing was cancelled; nothing was kept, run it again to start over")]
-    Cancelled,
+    /// The caller asked to stop; nothing that looks finished was left. Holds what is kept, and what to do.
+    #[error("stopped; {0}")]
+    Cancelled(&'static str),
+}
+
+/// The file that marks, and locks, a folder that is filled from an object store.
+pub(super) const FETCH_LOCK: &str = "fetch.lock";
+
+/// What to do about a damaged file of a packed data set.
+fn again(path: &Path) -> String {
+    match path.parent().filter(|folder| folder.join(FETCH_LOCK).exists()) {
+        Some(_) => format!(
+            "it is a copy of what lies in an object store: delete {} and give the data's s3:// address once more, which fetches \
+             it again",
+            path.display()
+        ),
+        None => "pack the data again".into(),
+    }
 }
 
 impl Error {
+    /// Packing was stopped.
+    #[cfg(feature = "data")]
+    pub(super) const UNPACKED: Self = Self::Cancelled("nothing of this pack was kept, the same command starts over");
+
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }

@@ -135,7 +135,7 @@ pub fn pack(
     let done = AtomicUsize::new(0);
     let one = |row: Row| {
         if cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
+            return Err(Error::UNPACKED);
         }
         let packed = work.pack(row);
         progress(Progress { done: done.fetch_add(1, Ordering::Relaxed) + 1, total: survey.rows });

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
 use super::dataset::{DIFFERS, MANIFEST, MANIFEST_BYTES, Manifest, TOKENIZER, write_beside};
-use super::error::Error;
+use super::error::{Error, FETCH_LOCK};
 use super::shard::Shard;
 
 /// Files that are fetched at the same time.
@@ -217,7 +217,7 @@ impl Fetching<'_> {
 
     /// Waits while another process fetches into the folder.
     fn lock(&self) -> Result<File, Error> {
-        let path = self.folder.join("fetch.lock");
+        let path = self.folder.join(FETCH_LOCK);
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("write", &path))?;
         // A file system that has no locks does not stop us.
         while let Err(TryLockError::WouldBlock) = file.try_lock() {
@@ -229,10 +229,7 @@ impl Fetching<'_> {
 
     fn go_on(&self) -> Result<(), Error> {
         match self.cancelled.load(Ordering::Relaxed) {
-            true => Err(Error::Store {
-                url: self.bucket.url.clone(),
-                what: "stopped; the same command goes on from here".into(),
-            }),
+            true => Err(Error::Cancelled("what was fetched is kept, the same command goes on from here")),
             false => Ok(()),
         }
     }

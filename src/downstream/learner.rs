@@ -159,7 +159,7 @@ impl Learner {
         while fitted.epochs < fit.epochs && fitted.epochs - fitted.best_epoch < fit.patience {
             for step in 0..fit.steps_per_epoch {
                 if cancelled.load(Ordering::Relaxed) {
-                    return Err(Error::Usage("stopped; what was finished before is kept".into()));
+                    return Err(Error::Stopped("nothing of what was being learned is kept".into()));
                 }
                 let step = fitted.epochs * fit.steps_per_epoch + step;
                 self.step(fit.learning_rate, |engine, plan| feed(engine, plan, step))?;

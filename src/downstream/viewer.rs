@@ -188,7 +188,7 @@ impl Reports {
         for (done, part) in with_text.chunks(AT_ONCE).enumerate() {
             progress(done * AT_ONCE, with_text.len());
             if cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Usage("stopped while reports were read; nothing was changed".into()));
+                return Err(Error::Stopped("reports were being read, nothing was written".into()));
             }
             let mut texts = Vec::new();
             for &sample in part {

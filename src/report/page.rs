@@ -109,6 +109,10 @@ impl Page<'_> {
         said.extend(text("preset").map(|preset| format!("preset {preset}")));
         said.extend(text("recipe").map(|recipe| format!("recipe {recipe}")));
         said.extend(text("device").map(|device| format!("on {device}")));
+        let moves = self.manifest["moves"].as_array().into_iter().flatten();
+        said.extend(moves.filter_map(|to| {
+            Some(format!("after step {} on {}", to["after"].as_u64()?, escape(to["device"].as_str()?)))
+        }));
         said.join(" \u{b7} ")
     }
 

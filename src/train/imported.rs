@@ -55,7 +55,7 @@ pub fn write(
     let mut tensors = Vec::with_capacity(wanted.len());
     for &at in &wanted {
         if cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Usage("cancelled; nothing was kept".into()));
+            return Err(Error::Stopped("no weights were kept, the same command starts over".into()));
         }
         progress(tensors.len(), wanted.len());
         let state = &program.states[at];

@@ -66,7 +66,7 @@ impl Data {
     }
 }
 
-/// What identifies a run; `manifest.json`. Written once, when the run starts.
+/// What identifies a run; `manifest.json`. Written when the run starts; a run that goes on on another device adds that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of this crate.
@@ -91,8 +91,27 @@ pub struct Manifest {
     /// Towers of others that it starts from.
     #[serde(default, skip_serializing_if = "Sources::is_empty")]
     pub init: Sources,
-    /// What it ran on.
+    /// What it ran on, first.
     pub device: String,
+    /// Where it went on on another device, in the order of the steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
+}
+
+/// A run went on on another device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Move {
+    /// Steps that were taken before.
+    pub after: u64,
+    /// What the steps behind these were computed on.
+    pub device: String,
+}
+
+impl Manifest {
+    /// What its last steps were computed on.
+    pub fn last_device(&self) -> &str {
+        self.moves.last().map_or(&self.device, |last| &last.device)
+    }
 }
 
 /// What a run is asked to do.
@@ -365,6 +384,7 @@ fn resume(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) 
     let Some(checkpoint) = folder::newest(&run.folder)? else {
         observe(Event::Note("the run has no checkpoint yet: it starts at its beginning"));
         load_weights(run, Vec::new(), session, observe)?;
+        note_device(run, 0, observe)?;
         return Ok(MaskMemory::default());
     };
     folder::prune(&run.folder)?;
@@ -377,7 +397,29 @@ fn resume(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) 
             progress.data_digest,
         )));
     }
+    note_device(run, progress.step, observe)?;
     Ok(progress.history)
+}
+
+/// Writes down, and says, that the steps behind `steps` are computed on another device than those before: the same numbers but
+/// for their last bits.
+fn note_device(run: &Run, steps: u64, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+    let mut manifest = run.manifest.clone();
+    // What was computed behind the checkpoint is computed again.
+    manifest.moves.retain(|earlier| earlier.after < steps);
+    let (before, device) = (manifest.last_device().to_owned(), run.device.to_string());
+    if before != device {
+        observe(Event::Note(&format!(
+            "from step {} on it is computed on {device}, before on {before}: it is not bit for bit the run on one device; \
+             {MANIFEST} says so",
+            steps + 1
+        )));
+        manifest.moves.push(Move { after: steps, device });
+    }
+    if manifest != run.manifest {
+        write_json(&run.folder.join(MANIFEST), &manifest)?;
+    }
+    Ok(())
 }
 
 /// Reads what the run starts from. Returns what became of the names of towers of others.

@@ -31,6 +31,18 @@ impl Ended {
         }
     }
 
+    /// The command was stopped, and one sentence that holds all of `words` says what is kept.
+    #[track_caller]
+    #[allow(dead_code)]
+    pub fn stopped(&self, words: &[&str]) {
+        assert_eq!(self.code, Some(130), "{self:?}");
+        let lines: Vec<&str> = self.errors.lines().filter(|line| line.starts_with("stopped; ")).collect();
+        assert!(lines.len() == 1 && !self.errors.contains("error: "), "{self:?}");
+        for word in words {
+            assert!(lines[0].contains(word), "{word:?} is not in {:?}", lines[0]);
+        }
+    }
+
     /// The command did its work; what it printed.
     #[track_caller]
     pub fn done(self) -> String {

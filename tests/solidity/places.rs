@@ -129,7 +129,7 @@ fn links_that_turn_in_circles_are_refused() {
 #[test]
 fn a_full_disk_ends_with_a_sentence_and_leaves_nothing_half_written() {
     let folder = copied("full", true);
-    let limited = |line: &str| shell(&folder, &format!("trap '' XFSZ; ulimit -f 40; exec \"$G2D\" {line}"));
+    let limited = |line: &str| shell(&folder, &format!("ulimit -f 40; exec \"$G2D\" {line}"));
     limited("pack --pairs ../made/drawn/pairs.csv --size 64 --out out").refused(&["cannot write", "shard-00000.g2d"]);
     assert!(!folder.join("out").exists());
     // The run starts, but no checkpoint fits.
@@ -218,10 +218,15 @@ fn changed_checkpoints_are_refused_with_the_file() {
         fs::write(&path, whole).unwrap();
     }
     folder::verify(&newest).unwrap();
-    // What the sentence says helps.
+    // What the sentence says helps, also where no other checkpoint is left.
+    let resume = "pretrain --resume --data shards --steps 3 --out run";
     fs::write(newest.join("weights.safetensors"), "").unwrap();
+    g2d(&folder, resume).refused(&["to resume from the one before it"]);
     fs::remove_dir_all(&newest).unwrap();
-    g2d(&folder, "pretrain --resume --data shards --steps 3 --out run").done();
+    fs::write(older.join("weights.safetensors"), "").unwrap();
+    g2d(&folder, resume).refused(&["no checkpoint before it", "--resume starts at the first step"]);
+    fs::remove_dir_all(&older).unwrap();
+    g2d(&folder, resume).done();
 }
 
 #[test]
@@ -327,6 +332,28 @@ fn a_clock_that_is_set_back_changes_nothing() {
     g2d(&folder, "pretrain --resume --steps 4 --out new").done();
     let weights = |run: &str| fs::read(folder.join(format!("{run}/checkpoints/step-00000004/weights.safetensors")));
     assert!(weights("run").unwrap() == weights("new").unwrap());
+}
+
+#[test]
+fn a_damaged_copy_of_what_lies_in_an_object_store_is_to_be_fetched_again() {
+    let folder = copied("fetched", false);
+    let shard = folder.join("shards/shard-00000.g2d");
+    fs::write(&shard, "foreign").unwrap();
+    g2d(&folder, PRETRAIN).refused(&["shard-00000.g2d", "pack the data again"]);
+    // What a folder that is filled from a store holds.
+    fs::write(folder.join("shards/fetch.lock"), "").unwrap();
+    g2d(&folder, PRETRAIN).refused(&["delete shards/shard-00000.g2d", "s3:// address once more"]);
+}
+
+#[test]
+fn reports_are_cut_to_what_a_model_has_positions_for() {
+    let folder = copied("positions", false);
+    let short = format!("{PRETRAIN} --set max_positions=16");
+    let ended = g2d(&folder, &short);
+    assert!(ended.errors.contains("reports are cut to 16 tokens"), "{ended:?}");
+    ended.done();
+    let asked = short.replace("--out new", "--set text_length=24 --out other");
+    g2d(&folder, &asked).refused(&["text_length is 24", "max_positions, 16"]);
 }
 
 #[test]

@@ -316,7 +316,7 @@ fn from_tree(
     let (done, total) = (AtomicUsize::new(0), wanted.len());
     let one = |(study, subject): (u32, u32)| {
         if cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
+            return Err(Error::UNPACKED);
         }
         let path = study_path(subject, study) + ".txt";
         let report = match file::read(&folder.join(&path), REPORT_BYTES) {

@@ -22,7 +22,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The caller asked to stop.
-    #[error("drawing was cancelled; nothing was kept, run it again to start over")]
+    #[error("stopped; no film was kept, the same command starts over")]
     Cancelled,
     /// A film could not be encoded.
     #[error("{path}: the film could not be written: {source}")]

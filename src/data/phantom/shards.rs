@@ -75,7 +75,7 @@ pub fn pack(
     let drawn = AtomicUsize::new(0);
     let one = |&(split, index): &(Split, u64)| {
         if cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
+            return Err(Error::UNPACKED);
         }
         let film = draw_sized(what.style, what.seed, index, (what.size as f64 * DRAWN) as usize);
         let packed = Packed::of(film, what.size, what.tokenizer)?;
