@@ -16,15 +16,19 @@ fn read(path: PathBuf) -> Result<Option<(PathBuf, Vec<u8>)>, WeightsError> {
     }
 }
 
+/// The run's folder that a file lies in.
+fn run_of(file: &Path) -> Option<&Path> {
+    file.ancestors().skip(1).find(|folder| folder.join("manifest.json").is_file())
+}
+
 /// Those of `keys` of our configuration, with their values, that the `config.json` beside a file of weights tells, or that of the
 /// run which the file lies in. One that transformers wrote tells `text_heads`.
 ///
 /// # Errors
 /// If it cannot be read, or describes another model than the text tower.
 pub fn told(weights: &Path, keys: &[&'static str]) -> Result<Vec<(&'static str, Json)>, WeightsError> {
-    let run = weights.ancestors().skip(1).find(|folder| folder.join("manifest.json").is_file());
     let beside = read(weights.with_file_name("config.json"))?;
-    let found = match run {
+    let found = match run_of(weights) {
         Some(run) if beside.is_none() => read(run.join("config.json"))?,
         _ => beside,
     };
@@ -65,7 +69,8 @@ fn heads(config: &Json) -> Result<Option<usize>, String> {
     Ok(config["num_attention_heads"].as_u64().map(|heads| heads as usize))
 }
 
-/// The vocabulary beside a file of weights, `vocab.txt` or else `tokenizer.json`, and how many pieces it has.
+/// The vocabulary beside a file of weights, `vocab.txt` or else `tokenizer.json`, or that of the data of the run which the file
+/// lies in, and how many pieces it has.
 ///
 /// # Errors
 /// If it cannot be read, or is none.
@@ -73,7 +78,15 @@ pub fn vocabulary(weights: &Path) -> Result<Option<(PathBuf, usize)>, WeightsErr
     if let Some((path, bytes)) = read(weights.with_file_name("vocab.txt"))? {
         return Ok(Some((path, String::from_utf8_lossy(&bytes).lines().count())));
     }
-    let Some((path, bytes)) = read(weights.with_file_name("tokenizer.json"))? else { return Ok(None) };
+    let found = match (read(weights.with_file_name("tokenizer.json"))?, run_of(weights)) {
+        (None, Some(run)) => {
+            let manifest = read(run.join("manifest.json"))?.and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok());
+            let data = manifest.and_then(|manifest: Json| manifest["data"].as_str().map(PathBuf::from));
+            data.map_or(Ok(None), |data| read(data.join("tokenizer.json")))?
+        }
+        (beside, _) => beside,
+    };
+    let Some((path, bytes)) = found else { return Ok(None) };
     let json: Json = serde_json::from_slice(&bytes).unwrap_or_default();
     let added = json["added_tokens"].as_array().into_iter().flatten().filter_map(|token| token["id"].as_u64());
     let ids =

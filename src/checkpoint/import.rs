@@ -226,17 +226,7 @@ impl Import {
         Ok(import)
     }
 
-    /// The file.
-    pub fn file(&self) -> &Path {
-        self.file.path()
-    }
-
-    /// Tells which vocabulary it was trained with, where that lies elsewhere.
-    pub fn trained_with(&mut self, vocabulary: PathBuf) {
-        self.vocabulary = Some(vocabulary);
-    }
-
-    /// The vocabulary of a text tower, if one is known; it has a piece for each row of the embedding, but for padding.
+    /// The vocabulary beside a text tower, if one is there; it has a piece for each row of the embedding, but for padding.
     pub fn vocabulary(&self) -> Option<&Path> {
         self.vocabulary.as_deref()
     }

@@ -1,5 +1,5 @@
 //! Weights and checkpoints in files: names, orders, reading and writing, and what others read and write.
-mod beside;
+pub mod beside;
 pub mod export;
 pub mod folder;
 pub mod import;

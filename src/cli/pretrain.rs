@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use super::DeviceWord;
 use super::pretrain_lines::{bar, on_the_emulated_device, say, show, text};
 use super::store::local;
+use crate::checkpoint::beside;
 use crate::checkpoint::import::{Import, Sources, weights_file};
 use crate::data::Dataset;
 use crate::data::tokenizer::Tokenizer;
@@ -194,7 +195,9 @@ impl Pretrain {
         for tower in &mut towers {
             fit(tower, &mut config.model, &data.train)?;
         }
-        weights.as_deref().map_or(Ok(()), |file| same_vocabulary(vocabulary_of(file).as_deref(), &data.train))?;
+        if let Some((vocabulary, _)) = weights.as_deref().map(beside::vocabulary).transpose()?.flatten() {
+            same_vocabulary(&vocabulary, &data.train)?;
+        }
         config.validate()?;
         said_cut(&config, self.preset())?;
         let (own, words) = (config.model.vocab_size, data.train.vocab_size());
@@ -369,24 +372,15 @@ fn fit(tower: &mut Import, model: &mut Config, data: &Dataset) -> Result<(), Err
         model.vocab_size = rows;
     }
     tower.check(model)?;
-    if tower.vocab_size().is_none() {
-        return Ok(());
+    match (tower.vocabulary(), tower.vocab_size()) {
+        (Some(path), _) => same_vocabulary(path, data),
+        (None, Some(_)) => Ok(tower.packed_with(data.vocab_size())?),
+        (None, None) => Ok(()),
     }
-    let known = tower.vocabulary().map(Path::to_owned).or_else(|| vocabulary_of(tower.file()));
-    let Some(path) = known else { return Ok(tower.packed_with(data.vocab_size())?) };
-    same_vocabulary(Some(&path), data)?;
-    tower.trained_with(path);
-    Ok(())
 }
 
-/// The vocabulary that a file of weights was trained with, if it lies in a run or in a folder made by `g2d import`.
-fn vocabulary_of(weights: &Path) -> Option<PathBuf> {
-    Some(Subject::of(weights).ok()?.tokenizer).filter(|tokenizer| tokenizer.is_file())
-}
-
-/// Refuses data that were packed with another vocabulary than the one in `path`, where that is known.
-fn same_vocabulary(path: Option<&Path>, data: &Dataset) -> Result<(), Error> {
-    let Some(path) = path else { return Ok(()) };
+/// Refuses data that were packed with another vocabulary than the one in `path`.
+fn same_vocabulary(path: &Path, data: &Dataset) -> Result<(), Error> {
     let packed = Tokenizer::load(&data.tokenizer_path(), false)?;
     if Tokenizer::load(path, false)?.same_pieces(&packed) {
         return Ok(());
