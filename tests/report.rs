@@ -173,7 +173,7 @@ fn a_run_without_films_or_steps_has_a_page_and_what_is_no_run_has_none() {
     // As runs from before wrote them.
     let older = "{\"step\":1,\"loss.total\":3.5,\"lr\":0.1}\n{\"step\":1,\"validation\":{\"top1\":{\"mean\":0.5,\"low\":0.1,\"high\":0.9}}}\n";
     fs::write(run.join("metrics.jsonl"), older).unwrap();
-    assert!(g2d(&folder, "report run").done().contains("1 steps, 1 validations, 0 films"));
+    assert!(g2d(&folder, "report run").done().contains("1 step, 1 validation, 0 films"));
     let page = page(&run);
     assert!(page.contains("<h3>Loss</h3>") && page.contains("There are none") && page.contains("[0.1, 0.9]"));
     assert_eq!(scalars(&run).len(), 5);

@@ -340,7 +340,7 @@ fn a_run_starts_from_towers_of_others_and_says_so() {
         let words = ["another vocabulary", "--tokenizer", "shards/tokenizer.json"];
         g2d(&folder, &format!("{other} --set vocab_size={} {start} --out no", config.vocab_size)).refused(&words);
     }
-    g2d(&folder, &format!("{run} --weights drawn --out no")).refused(&["drawn is none of ours"]);
+    g2d(&folder, &format!("{run} --weights drawn --out no")).refused(&["drawn: this is none of ours"]);
     let other = run.replace("micro", "tiny");
     g2d(&folder, &format!("{other} --init image=resnet.pth --out no")).refused(&["resnet_width", "--preset micro"]);
     g2d(&folder, &format!("{run} --init image=a.pth --init image=b.pth --out no")).refused(&["one file for each"]);

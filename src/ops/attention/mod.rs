@@ -46,6 +46,8 @@ impl Operation for Attention {
         (0, Size { batch: 2, side: 150, channels: 70, extra: 2 }),
         (1, Size { batch: 2, side: 150, channels: 72, extra: 2 }),
         (1, Size { batch: 2, side: 150, channels: 70, extra: 2 }),
+        // Of so many keys that tiles of them take turns, of so few features that there is one chunk of these.
+        (0, Size { batch: 4, side: 300, channels: 16, extra: 1 }),
     ];
     const KERNEL: Option<&'static str> = Some("by_head");
 
