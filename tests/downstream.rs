@@ -250,7 +250,7 @@ fn weights() -> Vec<u8> {
 fn stored(name: &str, tensors: Vec<(String, TensorView)>) {
     let run = world().join(name);
     fs::create_dir_all(&run).unwrap();
-    for file in ["config.json", "manifest.json"] {
+    for file in ["config.json", "manifest.json", "tokenizer.json"] {
         fs::copy(world().join("run").join(file), run.join(file)).unwrap();
     }
     safetensors::serialize_to_file(tensors, None, &run.join("weights.safetensors")).unwrap();

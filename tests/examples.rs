@@ -110,7 +110,9 @@ fn the_examples_train_segment_and_ground() {
     // The other example's mask, and a heat map from coldest to warmest.
     let picture = |name: &str| image::open(pictures.join(name)).unwrap().into_luma8();
     let heat = picture("heat.png");
-    assert!(picture("mask.png").pixels().zip(mask.pixels()).all(|(a, b)| a[0].abs_diff(b[0]) <= 1));
+    // The two open the model for another number of films, of which a product may take its sums in another order.
+    let furthest = picture("mask.png").pixels().zip(mask.pixels()).map(|(a, b)| a[0].abs_diff(b[0])).max();
+    assert!(furthest.is_some_and(|levels| levels <= 1), "masks differ by {furthest:?} of 255 levels");
     assert_eq!(
         (heat.pixels().map(|pixel| pixel[0]).min(), heat.pixels().map(|pixel| pixel[0]).max()),
         (Some(0), Some(255))

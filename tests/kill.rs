@@ -12,7 +12,7 @@ use std::process::Child;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use common::command::{command, empty, g2d};
+use common::command::{Ended, command, empty, g2d};
 use common::ledger;
 use g2d::base::random::Rng;
 use g2d::checkpoint::folder;
@@ -94,10 +94,7 @@ fn phantoms_that_are_stopped_or_killed_leave_no_folder_in_the_way() {
     {
         let mut child = start(&folder, line);
         drawing(&mut child);
-        let told = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-        assert!(told.unwrap().success());
-        let ended = common::command::Ended::of(child.wait_with_output().unwrap());
-        ended.stopped(&["no film was kept"]);
+        Ended::told(child, "-INT").stopped(&["no film was kept"]);
     }
     assert!(!folder.join("drawn").exists());
     assert!(g2d(&folder, "phantom --count 1 --seed 2 --out one").done().starts_with("1 film in one\n"));
@@ -137,25 +134,23 @@ fn a_killed_pack_is_never_taken_for_whole_and_starts_over() {
 
 #[cfg(unix)]
 #[test]
-fn a_stopped_pack_or_evaluation_says_what_is_kept_and_is_no_error() {
+fn a_stopped_pack_evaluation_or_sweep_says_what_is_kept_and_is_no_error() {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let folder = empty("stopped");
     g2d(&folder, "phantom --style evaluation --count 150 --seed 6 --out drawn").done();
     let pack = format!("{} shards", PACK.replace("128", "64"));
-    let stopped = |line: &str, begun: &dyn Fn(&Child) -> bool| {
+    let stopped = |line: &str, signal: &str, begun: &dyn Fn() -> bool| {
         let (mut child, since) = (start(&folder, line), Instant::now());
-        while !begun(&child) {
+        while !begun() {
             assert!(
                 child.try_wait().unwrap().is_none() && since.elapsed() < Duration::from_secs(120),
                 "it never began"
             );
             std::thread::sleep(Duration::from_millis(1));
         }
-        let told = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-        assert!(told.unwrap().success());
-        common::command::Ended::of(child.wait_with_output().unwrap())
+        Ended::told(child, signal)
     };
-    let ended = stopped(&pack, &|_| folder.join("shards").exists());
+    let ended = stopped(&pack, "-INT", &|| folder.join("shards").exists());
     ended.stopped(&["nothing of this pack was kept"]);
     assert!(Dataset::open(&folder.join("shards")).is_err());
     g2d(&folder, &pack).done();
@@ -163,7 +158,17 @@ fn a_stopped_pack_or_evaluation_says_what_is_kept_and_is_no_error() {
         "pretrain --data shards --preset micro --set max_positions=96 --steps 1 --batch 8 --device cpu --out run";
     g2d(&folder, line).done();
     let line = "eval all --weights run --data shards --device cpu --out first";
-    stopped(line, &|_| folder.join("first.json").exists()).stopped(&["the tasks that were done are in first.json"]);
+    let ended = stopped(line, "-INT", &|| folder.join("first.json").exists());
+    ended.stopped(&["the tasks that were done are in first.json"]);
+    // The sweep alone is told, and its run saves.
+    let sweep = "title = \"long\"\npretrain = [\"--data\", \"shards\", \"--preset\", \"micro\", \"--batch\", \"8\", \
+                 \"--set\", \"max_positions=96\", \"--device\", \"cpu\", \"--steps\", \"1000000\"]\ntasks = [\"pretrain\"]\n";
+    fs::write(folder.join("long.toml"), sweep).unwrap();
+    let run = || fs::read_dir(folder.join("swept")).into_iter().flatten().map(|run| run.unwrap().path()).next();
+    let begun = || run().is_some_and(|run| run.join("metrics.jsonl").exists());
+    let ended = stopped("sweep long.toml --out swept", "-TERM", &begun);
+    ended.stopped(&["what was finished is kept, and the same sweep goes on"]);
+    assert!(folder::newest(&run().unwrap()).unwrap().is_some(), "the run did not save: {ended:?}");
 }
 
 /// Every checkpoint that looks finished is.

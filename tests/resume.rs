@@ -181,10 +181,10 @@ fn five_and_five_are_ten() {
 #[test]
 fn a_run_that_goes_on_on_another_device_says_so_and_writes_it_down() {
     let folder = empty("moved");
-    go(&task(&folder, 4, false, 1));
-    let resumed = |device| {
+    go(&task(&folder, 3, false, 1));
+    let resumed = |device, steps| {
         let (_, manifest) = run::read(&folder).unwrap();
-        let task = Run { device, manifest, ..task(&folder, 4, true, 1) };
+        let task = Run { device, manifest, ..task(&folder, steps, true, 1) };
         let mut said = String::new();
         let mut observe = |event: run::Event<'_>| {
             if let run::Event::Note(note) = event {
@@ -194,13 +194,16 @@ fn a_run_that_goes_on_on_another_device_says_so_and_writes_it_down() {
         run::run(&task, Vec::new(), &mut observe, &NEVER).unwrap();
         (said, run::read(&folder).unwrap().1)
     };
-    let (said, manifest) = resumed(Device::CudaEmulated(0));
-    assert!(said.contains("from step 5 on it is computed on cuda-emulated, before on cpu"), "{said}");
+    let (said, manifest) = resumed(Device::CudaEmulated(0), 3);
+    assert!(said.is_empty() && manifest.moves.is_empty(), "nothing is computed there: {said}");
+    let (said, manifest) = resumed(Device::CudaEmulated(0), 4);
+    assert!(said.contains("from step 4 on it is computed on cuda-emulated, before on cpu"), "{said}");
     assert_eq!((manifest.device.as_str(), manifest.last_device()), ("cpu", "cuda-emulated"));
-    assert_eq!(manifest.moves, [run::Move { after: 4, device: "cuda-emulated".into() }]);
-    // Nothing was computed there yet.
-    let (said, manifest) = resumed(Device::Cpu);
-    assert!(said.is_empty() && manifest.moves.is_empty(), "{said}");
+    let moved = |after, device: &str| run::Move { after, device: device.into() };
+    assert_eq!(manifest.moves, [moved(3, "cuda-emulated")]);
+    let (said, manifest) = resumed(Device::Cpu, 5);
+    assert!(said.contains("from step 5 on it is computed on cpu, before on cuda-emulated"), "{said}");
+    assert_eq!(manifest.moves, [moved(3, "cuda-emulated"), moved(4, "cpu")]);
 }
 
 #[test]

@@ -255,9 +255,7 @@ fn a_stopped_fetch_goes_on_where_it_was() {
     while fetched(&folder).is_empty() {
         thread::sleep(Duration::from_millis(1));
     }
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-    let ended = Ended::of(child.wait_with_output().unwrap());
-    ended.stopped(&["what was fetched is kept, the same command goes on from here"]);
+    Ended::told(child, "-TERM").stopped(&["what was fetched is kept, the same command goes on from here"]);
     assert!(!fetched(&folder)[0].join("dataset.json").exists() && !folder.join("run").exists());
 }
 

@@ -337,7 +337,7 @@ fn a_run_starts_from_towers_of_others_and_says_so() {
     assert!(manifest.contains("run/checkpoints/step-00000001/weights.safetensors"), "{manifest}");
     g2d(&folder, &format!("{run} --init text=run,image=run/checkpoints/step-00000001 --out towers")).done();
     for start in ["--weights run", "--weights run/checkpoints/step-00000001/weights.safetensors", "--init text=run"] {
-        let words = ["another vocabulary", "--tokenizer", "shards/tokenizer.json"];
+        let words = ["another vocabulary", "--tokenizer", "run/tokenizer.json"];
         g2d(&folder, &format!("{other} --set vocab_size={} {start} --out no", config.vocab_size)).refused(&words);
     }
     g2d(&folder, &format!("{run} --weights drawn --out no")).refused(&["drawn: this is none of ours"]);

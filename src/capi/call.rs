@@ -76,8 +76,9 @@ pub(super) unsafe fn with(
     session: *const g2d_session,
     work: impl FnOnce(&mut Session) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    // SAFETY: as demanded.
-    let Some(session) = (unsafe { session.as_ref() }) else { return Err(Failure::argument("`session` is null")) };
+    usable("session", session)?;
+    // SAFETY: as demanded, and neither null nor misaligned.
+    let session = unsafe { &*session };
     let broken = "an earlier call on this session met a fault in g2d: free it";
     let mut held = session.0.lock().map_err(|_| Failure { status: G2D_FAULT, sentence: broken.into() })?;
     work(&mut held)

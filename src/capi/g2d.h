@@ -21,7 +21,7 @@
 
 /**
  * Version of this interface, by which a program can tell whether the library it found is the one it was compiled for:
- * g2d_abi() must give the same. It grows whenever a function, a struct or a meaning changes.
+ * g2d_abi() must give the same. From the first release on it grows whenever a function, a struct or a meaning changes.
  */
 #define G2D_ABI 1
 

@@ -19,7 +19,7 @@ use crate::doctor::devices::{backends, processor};
 use crate::train::{Device, Resources};
 
 /// Version of this interface, by which a program can tell whether the library it found is the one it was compiled for:
-/// g2d_abi() must give the same. It grows whenever a function, a struct or a meaning changes.
+/// g2d_abi() must give the same. From the first release on it grows whenever a function, a struct or a meaning changes.
 pub const G2D_ABI: u32 = 1;
 
 /// How a call ended. Numbers never change their meaning; a later version may have more of them.

@@ -17,7 +17,7 @@ fn read(path: PathBuf) -> Result<Option<(PathBuf, Vec<u8>)>, WeightsError> {
 }
 
 /// The run's folder that a file lies in.
-fn run_of(file: &Path) -> Option<&Path> {
+pub fn run_of(file: &Path) -> Option<&Path> {
     file.ancestors().skip(1).find(|folder| folder.join("manifest.json").is_file())
 }
 
@@ -69,8 +69,8 @@ fn heads(config: &Json) -> Result<Option<usize>, String> {
     Ok(config["num_attention_heads"].as_u64().map(|heads| heads as usize))
 }
 
-/// The vocabulary beside a file of weights, `vocab.txt` or else `tokenizer.json`, or that of the data of the run which the file
-/// lies in, and how many pieces it has.
+/// The vocabulary beside a file of weights, `vocab.txt` or else `tokenizer.json`, or that of the run which the file lies in, and
+/// how many pieces it has.
 ///
 /// # Errors
 /// If it cannot be read, or is none.
@@ -79,11 +79,7 @@ pub fn vocabulary(weights: &Path) -> Result<Option<(PathBuf, usize)>, WeightsErr
         return Ok(Some((path, String::from_utf8_lossy(&bytes).lines().count())));
     }
     let found = match (read(weights.with_file_name("tokenizer.json"))?, run_of(weights)) {
-        (None, Some(run)) => {
-            let manifest = read(run.join("manifest.json"))?.and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok());
-            let data = manifest.and_then(|manifest: Json| manifest["data"].as_str().map(PathBuf::from));
-            data.map_or(Ok(None), |data| read(data.join("tokenizer.json")))?
-        }
+        (None, Some(run)) => read(run.join("tokenizer.json"))?,
         (beside, _) => beside,
     };
     let Some((path, bytes)) = found else { return Ok(None) };

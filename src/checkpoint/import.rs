@@ -517,7 +517,7 @@ fn last(name: &str) -> Option<&str> {
 /// The file of weights that a path stands for: of a folder the one in it, of a run's the one in its newest checkpoint.
 ///
 /// # Errors
-/// If a folder holds none.
+/// If a folder holds none, or the checkpoint is not what was written.
 pub fn weights_file(path: &Path) -> Result<PathBuf, WeightsError> {
     if !path.is_dir() {
         return Ok(path.into());
@@ -527,9 +527,11 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, WeightsError> {
     }
     let unusable = |why: String| WeightsError::unusable(path, why);
     let newest = folder::newest(path).map_err(|error| unusable(error.to_string()))?;
-    newest.map(|checkpoint| checkpoint.join(folder::WEIGHTS)).ok_or_else(|| {
+    let checkpoint = newest.ok_or_else(|| {
         unusable(format!("it is no run with a checkpoint, and holds none of {}; name a file", FILES.join(", ")))
-    })
+    })?;
+    folder::verify(&checkpoint).map_err(|error| unusable(error.to_string()))?;
+    Ok(checkpoint.join(folder::WEIGHTS))
 }
 
 /// How the names of the tower's encoder begin in a file.

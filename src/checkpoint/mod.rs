@@ -16,6 +16,7 @@ pub mod weights;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use folder::CheckpointError;
 pub use tensors::TensorFile;
@@ -23,8 +24,11 @@ pub use weights::{Loaded, Numbers, Others, WeightsError, load, save, tensor_name
 
 /// What a file or folder is called while it is written.
 fn beside(path: &Path) -> PathBuf {
+    /// Threads may write the same at once.
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.partial", std::process::id()))
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!(".{name}.{}-{number}.partial", std::process::id()))
 }
 
 /// Fills a folder beside its place and renames it: it appears whole or not at all. An empty one is replaced; `io` makes an

@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 use super::DeviceWord;
 use super::pretrain::{RUNS, newest_run};
 use super::store::local;
+use crate::checkpoint::beside::run_of;
 use crate::checkpoint::folder;
 use crate::data::{Dataset, Split};
 use crate::downstream::evaluation::{Budget, Choices, Evaluation, PROTOCOL};
@@ -306,7 +307,7 @@ pub(super) fn subject(weights: Option<&str>) -> Result<(Subject, PathBuf), Error
             let path = Path::new(path);
             // Reports go to the run's folder, or to the one that the weights lie in.
             let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-            Ok((Subject::of(path)?, Subject::run_of(&folder.join(folder::WEIGHTS)).unwrap_or(folder).into()))
+            Ok((Subject::of(path)?, run_of(&folder.join(folder::WEIGHTS)).unwrap_or(folder).into()))
         }
     }
 }

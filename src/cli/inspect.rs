@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::pack::with_bar;
 use super::store::local;
 use crate::base::counted;
+use crate::checkpoint::beside::run_of;
 use crate::checkpoint::import::weights_file;
 use crate::checkpoint::inspect::Contents;
 use crate::checkpoint::{TensorFile, folder};
@@ -18,7 +19,6 @@ use crate::data::Dataset;
 use crate::data::dataset::MANIFEST;
 use crate::data::pack::Progress;
 use crate::data::shard::Shard;
-use crate::downstream::Subject;
 use crate::error::Error;
 
 /// Shows what is in a file: names, shapes, types, digests and where it comes from. Nothing in it is executed.
@@ -74,7 +74,7 @@ pub(super) fn provenance(weights: &Path) -> BTreeMap<String, String> {
             }
         }
     };
-    let run = Subject::run_of(weights).map(|run| run.join("manifest.json"));
+    let run = run_of(weights).map(|run| run.join("manifest.json"));
     take(run.and_then(read), &["preset", "recipe", "seed", "schedule.steps", "data_digest", "device", "moves"]);
     take(read(weights.with_file_name("progress.json")), &["version", "step"]);
     found

@@ -121,6 +121,8 @@ enum Verb {
 pub fn main() -> ExitCode {
     #[cfg(unix)]
     withstand_file_size_limits();
+    #[cfg(feature = "wgpu")]
+    crate::wgpu::silence();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(help) if !help.use_stderr() || help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {

@@ -271,9 +271,9 @@ impl Pretrain {
             false => defaults::settings(self.preset(), self.recipe(), self.start(), vocab_size, horizon)?,
         };
         if let Some(DeviceWord::This(device)) = self.device
-            && device.schedule().is_some()
+            && device.disguised()
         {
-            config.train.batch = defaults::EMULATED_BATCH;
+            config.train.batch = defaults::DISGUISED_BATCH;
         }
         let length = config.train.text_length;
         if let Some(path) = &self.config {

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
 
 use super::pretrain::RUNS;
 use super::store::local;
+use super::{CANCELLED, STOPPED, cancelled};
 use crate::data::Dataset;
 use crate::downstream::Report;
 use crate::downstream::evaluation::PROTOCOL;
@@ -127,6 +131,7 @@ impl Sweep {
 /// Trains and evaluates what is not yet in `out` (runs/sweeps if nothing is said), writes table and plot to its folder `name`, and
 /// prints the table. Runs and reports lie in `out` under what they were made with, so sweeps share them.
 pub(super) fn carry_out(plan: &Plan, out: Option<&Path>, name: &str, json: bool) -> Result<(), Error> {
+    cancelled()?;
     let default = Path::new(RUNS).join("sweeps");
     let out = out.unwrap_or(&default);
     let summary = summed_up(plan, out)?;
@@ -241,22 +246,47 @@ fn reports(plan: &Plan, run: &Path, random: Option<u64>) -> Result<Vec<Report>, 
     Ok(found)
 }
 
-/// Runs this program with other arguments: each part has its own memory, and stops at Ctrl-C as it would by itself. Returns what
-/// it printed.
-fn child(arguments: &[String]) -> Result<String, Error> {
+/// Runs this program with other arguments: each part has its own memory, and is stopped with this one.
+fn child(arguments: &[String]) -> Result<(), Error> {
+    let stopped = || Error::Stopped("what was finished is kept, and the same sweep goes on from there".into());
+    if CANCELLED.load(Ordering::SeqCst) {
+        return Err(stopped());
+    }
     let program =
         std::env::current_exe().map_err(|error| Error::Usage(format!("this program cannot be found: {error}")))?;
-    let output = Command::new(&program)
-        .args(arguments)
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .map_err(Error::io(&program))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(Error::Usage(format!(
-            "g2d {} ended with {}; what was finished is kept, and the same sweep goes on from there",
+    let mut command = Command::new(&program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    // In a group of its own Ctrl-C does not reach it, and it is told once.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.spawn().map_err(Error::io(&program))?;
+    let mut told = false;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(Error::io(&program))? {
+            break status;
+        }
+        if !told && CANCELLED.load(Ordering::SeqCst) {
+            told = true;
+            stop(&child);
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) if code == i32::from(STOPPED) => Err(stopped()),
+        _ => Err(Error::Usage(format!(
+            "g2d {} ended with {status}; what was finished is kept, and the same sweep goes on from there",
             arguments.join(" "),
-            output.status
         ))),
+    }
+}
+
+/// Asks it to stop as Ctrl-C would; where there are no signals it is waited for.
+#[cfg_attr(not(unix), allow(unused_variables))]
+fn stop(child: &Child) {
+    #[cfg(unix)]
+    if let Ok(id) = child.id().try_into() {
+        // One that has just ended is seen next.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
     }
 }

@@ -13,7 +13,7 @@ use super::shard::{MAX_SIZE, Shard, ShardWriter, VERSION};
 
 /// The file of a packed data set that is written last and names all others.
 pub const MANIFEST: &str = "dataset.json";
-pub(super) const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
 const FORMAT: &str = "g2d-shards";
 /// Present, and locked, while a folder is written; a folder that has it and no manifest may be started over.
 const MARKER: &str = "unfinished.pack";

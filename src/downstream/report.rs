@@ -122,7 +122,9 @@ impl Report {
             |figure: &Figure| [&figure.setting, &figure.class, &figure.metric].iter().any(|of| of.contains(PUBLISHED));
         let metric = |figure: &Figure| (figure.task.clone(), figure.metric.replace(PUBLISHED, "").trim().to_owned());
         let twice: Vec<_> = self.figures.iter().filter(|figure| published(figure)).map(metric).collect();
-        self.figures.retain(|figure| published(figure) || !twice.contains(&metric(figure)));
+        // Overlaps above several thresholds are the publications' own.
+        let several = |figure: &Figure| figure.class.starts_with("above ");
+        self.figures.retain(|figure| published(figure) || several(figure) || !twice.contains(&metric(figure)));
     }
 
     /// The same for a terminal, columns aligned; without single classes unless they are `every` one asked for.

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::checkpoint::beside::run_of;
 use crate::checkpoint::{self, Others, folder, names};
+use crate::data::dataset::TOKENIZER;
 use crate::error::Error;
 use crate::model::config::Config;
 use crate::program::{Checked, Program};
@@ -72,11 +74,6 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The run's folder that a file lies in.
-    pub fn run_of(file: &Path) -> Option<&Path> {
-        file.ancestors().skip(1).find(|folder| folder.join("manifest.json").is_file())
-    }
-
     /// What a path names: the newest checkpoint of a run, a checkpoint or file of weights in one, or a folder that `g2d import`
     /// wrote or its file of weights.
     ///
@@ -88,7 +85,7 @@ impl Subject {
         }
         let weights = if path.is_dir() { path.join(folder::WEIGHTS) } else { path.to_owned() };
         let config = weights.with_file_name("config.json");
-        match (Self::run_of(&weights), config.is_file()) {
+        match (run_of(&weights), config.is_file()) {
             (None, true) => Self::imported(weights, &config),
             (None, false) if path.is_dir() => Err(no_model(path, FOREIGN)),
             _ => Self::of_file(&weights),
@@ -104,7 +101,7 @@ impl Subject {
             name: format!("imported weights in {}", config.parent().unwrap_or(Path::new("")).display()),
             seed: 0,
             text_length: defaults::text_length(&model),
-            tokenizer: weights.with_file_name("tokenizer.json"),
+            tokenizer: weights.with_file_name(TOKENIZER),
             trained_on: None,
             parts: parts(&weights)?,
             config: model,
@@ -132,7 +129,7 @@ impl Subject {
             let what = "there is no such run or file of weights; name a run's folder or a file in its checkpoints";
             return Err(no_model(weights, what));
         }
-        let run = Self::run_of(weights).ok_or_else(|| {
+        let run = run_of(weights).ok_or_else(|| {
             let what = "it lies in no run, so its model is not known; put it into a run's folder beside config.json and \
                         manifest.json, or name a run";
             no_model(weights, what)
@@ -160,7 +157,7 @@ impl Subject {
             weights: None,
             seed: config.train.seed,
             text_length: config.train.text_length,
-            tokenizer: manifest.data.join("tokenizer.json"),
+            tokenizer: folder.join(TOKENIZER),
             trained_on: Some(manifest.data),
             parts: Part::ALL.into(),
         })

@@ -223,10 +223,10 @@ mod tests {
         }
     }
 
-    /// What torch makes of the published loss with these two boxes, of which the first has, at stride 16, a second anchor that
-    /// fits it by more than half: `target/oracle/bin/python tests/oracle/detection.py`, PyTorch 2.11.
+    /// What torch makes of this loss, written down once more, with these two boxes, of which the first has, at stride 16, a second
+    /// anchor that fits it by more than half: `target/oracle/bin/python tests/oracle/detection.py`, PyTorch 2.11.
     #[test]
-    fn the_weighted_loss_is_the_published_one() {
+    fn the_weighted_loss_is_what_torch_gives() {
         let boxes = [
             vec![Rectangle { x: 0.31, y: 0.72, w: 0.15, h: 0.2 }],
             vec![Rectangle { x: 0.8, y: 0.1, w: 0.3, h: 0.25 }],

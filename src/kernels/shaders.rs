@@ -88,6 +88,7 @@ pub struct Offered {
     /// Products of cooperative matrices of 8 x 8 x 8, f32 throughout.
     pub cooperative: bool,
     /// What of it is wanted.
+    #[serde(skip)]
     pub extras: Extras,
 }
 

@@ -13,8 +13,8 @@ const TEXT_LENGTH: usize = 256;
 /// Pairs a step.
 pub const BATCH: usize = 32;
 
-/// Pairs a step on the emulated device, which takes a minute for a few.
-pub const EMULATED_BATCH: usize = 4;
+/// Pairs a step where the processor plays the device.
+pub const DISGUISED_BATCH: usize = 4;
 
 /// Tokens of a vocabulary that is not known yet: as many as packing trains at most.
 pub const VOCABULARY: usize = 2048;

@@ -130,6 +130,11 @@ impl Device {
         }
     }
 
+    /// Whether the processor plays it, which takes up to seconds for a film: the emulated device, and an adapter in software.
+    pub fn disguised(self) -> bool {
+        self.schedule().is_some() || self.adapter().ok().flatten().is_some_and(|adapter| adapter.software)
+    }
+
     /// Which texts of kernels are taken on it, which `driver` is the driver of.
     pub fn architecture(self, driver: &dyn Driver) -> Architecture {
         match self {

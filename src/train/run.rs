@@ -19,9 +19,10 @@ use super::session::{Films, Options, Session};
 use super::validate::{Validation, validate};
 use crate::base::Kind;
 use crate::checkpoint::folder::{self, Progress};
-use crate::checkpoint::folder_beside;
 use crate::checkpoint::import::{Import, Report, Sources};
+use crate::checkpoint::{folder_beside, write_beside};
 use crate::data::augment::Recipe;
+use crate::data::dataset::TOKENIZER;
 use crate::data::loader::{Batches, HostBatch, Loader, LoaderOptions};
 use crate::data::{Dataset, Split};
 use crate::error::Error;
@@ -37,8 +38,8 @@ pub const METRICS: &str = "metrics.jsonl";
 const INIT: &str = "init.json";
 /// Most films of a validation.
 const VALIDATED: usize = 512;
-/// The same on the emulated device, which takes seconds for each.
-const VALIDATED_EMULATED: usize = 8;
+/// The same where the processor plays the device.
+const VALIDATED_DISGUISED: usize = 8;
 /// Steps between logs of the losses' interference, each of which takes as long as a step.
 pub const INTERFERENCE_EVERY: u64 = 10;
 
@@ -60,7 +61,7 @@ impl Data {
     fn held_out_samples(&self, device: Device) -> Vec<usize> {
         let split = Arc::ptr_eq(&self.train, &self.held_out).then_some(Split::Val);
         let mut samples = self.held_out.select(split, true);
-        let most = if device.schedule().is_some() { VALIDATED_EMULATED } else { VALIDATED };
+        let most = if device.disguised() { VALIDATED_DISGUISED } else { VALIDATED };
         samples.truncate(most);
         samples
     }
@@ -197,7 +198,7 @@ impl Files {
             |line: &&str| serde_json::from_str::<Numbered>(line).is_ok_and(|line| line.step <= steps && steps > 0);
         let kept: String = text.lines().filter(earlier).flat_map(|line| [line, "\n"]).collect();
         if kept != text {
-            crate::checkpoint::write_beside(&path, kept.as_bytes()).map_err(Error::io(&path))?;
+            write_beside(&path, kept.as_bytes()).map_err(Error::io(&path))?;
         }
         let metrics = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
         Ok(Self { metrics, path })
@@ -404,6 +405,9 @@ fn resume(run: &Run, session: &mut Session, observe: &mut dyn FnMut(Event<'_>)) 
 /// Writes down, and says, that the steps behind `steps` are computed on another device than those before: the same numbers but
 /// for their last bits.
 fn note_device(run: &Run, steps: u64, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+    if steps >= run.stop_at {
+        return Ok(()); // nothing is computed there
+    }
     let mut manifest = run.manifest.clone();
     // What was computed behind the checkpoint is computed again.
     manifest.moves.retain(|earlier| earlier.after < steps);
@@ -469,13 +473,18 @@ fn fill(run: &Run, folder: &Path, reports: &[Report]) -> Result<File, Error> {
     }
     let write = || {
         write_json(&folder.join(MANIFEST), &run.manifest)?;
+        let tokenizer = run.data.train.tokenizer_path();
+        let words = fs::read(&tokenizer).map_err(Error::io(&tokenizer))?;
+        write_beside(&folder.join(TOKENIZER), &words).map_err(Error::io(folder))?;
         if !reports.is_empty() {
             write_json(&folder.join(INIT), &reports)?;
         }
         write_json(&folder.join(CONFIG), &run.config)
     };
     // The folder was empty, and shall be.
-    write().inspect_err(|_| [MANIFEST, INIT, LOCK].iter().for_each(|file| drop(fs::remove_file(folder.join(file)))))?;
+    write().inspect_err(|_| {
+        [MANIFEST, TOKENIZER, INIT, LOCK].iter().for_each(|file| drop(fs::remove_file(folder.join(file))))
+    })?;
     Ok(held)
 }
 
@@ -532,7 +541,7 @@ fn progress(run: &Run, session: &Session, masks: &MaskMemory) -> Progress<MaskMe
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
     text.push('\n');
-    crate::checkpoint::write_beside(path, text.as_bytes()).map_err(Error::io(path))
+    write_beside(path, text.as_bytes()).map_err(Error::io(path))
 }
 
 /// Reads what a run's folder says of it: settings and manifest.

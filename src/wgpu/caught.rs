@@ -2,23 +2,26 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
-use std::sync::Once;
+#[cfg(any(test, feature = "cli"))]
+use std::panic::PanicHookInfo;
+use std::panic::{self, AssertUnwindSafe};
 
 thread_local! {
     /// Whether this thread's panics are caught, and so nobody is told of them.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Makes the hook of panics leave out those that [`caught`] catches. To be called before it, once is enough: while a thread
-/// unwinds no hook can be set.
+/// Makes the hook of panics leave out those that [`caught`] catches. For programs of our own, at their begin: the hook is the
+/// whole process's, so the library sets none.
+#[cfg(feature = "cli")]
 pub fn silence() {
-    static SET: Once = Once::new();
-    SET.call_once(|| panic::set_hook(but_caught(panic::take_hook())));
+    panic::set_hook(but_caught(panic::take_hook()));
 }
 
+#[cfg(any(test, feature = "cli"))]
 type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Sync + Send>;
 
+#[cfg(any(test, feature = "cli"))]
 fn but_caught(told: Hook) -> Hook {
     Box::new(move |panic| {
         if !CAUGHT.get() {

@@ -12,5 +12,7 @@ pub mod gpu;
 mod native;
 pub mod replay;
 
+#[cfg(all(feature = "cli", feature = "wgpu"))]
+pub(crate) use caught::silence;
 pub use gpu::{Adapter, Gpu, GpuError};
 pub use replay::Replay;

@@ -13,7 +13,7 @@ use wgpu::{
 };
 
 use super::adapter::Checks;
-use super::caught::{caught, silence};
+use super::caught::caught;
 use super::gpu::{Gpu, GpuError, Recording};
 use crate::kernels::Brought;
 use crate::kernels::shaders::{self, Offered, PRELUDE, SHADERS, Shader};
@@ -95,7 +95,6 @@ pub fn descriptor(offered: Offered) -> DeviceDescriptor<'static> {
 impl Native {
     /// On a device that takes buffers and bindings of so many bytes and offers this.
     pub fn new(device: Device, queue: Queue, (piece, offered): (u64, Offered), checks: Checks) -> Self {
-        silence();
         let faults = Arc::new(Mutex::new(Faults::default()));
         let reported = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -126,7 +125,7 @@ impl Native {
         self.told(|error| invalid(error.to_string()))?;
         let waited = caught(|| self.device.poll(PollType::wait_indefinitely()));
         if let Err(why) = waited.and_then(|waited| waited.map_err(|why| why.to_string())) {
-            lock(&self.faults).lost.get_or_insert(why);
+            lock(&self.faults).lost.get_or_insert(format!("wgpu ended with: {why}"));
         }
         self.told(|error| invalid(error.to_string()))
     }

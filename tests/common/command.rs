@@ -20,6 +20,15 @@ impl Ended {
         Self { code: output.status.code(), out: text(output.stdout), errors: text(output.stderr) }
     }
 
+    /// How a command ends that is sent a signal: `-INT`, `-TERM`.
+    #[cfg(unix)]
+    #[allow(dead_code)]
+    pub fn told(child: Child, signal: &str) -> Self {
+        let told = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(told.expect("there is a kill").success());
+        Self::of(child.wait_with_output().expect("the child can be waited for"))
+    }
+
     /// The command was refused with one sentence that holds all of `words`.
     #[track_caller]
     pub fn refused(&self, words: &[&str]) {

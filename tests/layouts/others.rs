@@ -301,8 +301,8 @@ fn open_i_is_read_from_xml_and_from_the_csv_pair() {
     let funnel = packed(&folder, "pack openi --images films --reports reports --size 16 --out out");
     let counts: Vec<u64> = filters(&funnel).into_iter().map(|(_, count)| count).collect();
     assert_eq!((counts, funnel["kept"].as_u64()), (vec![30, 30, 30, 28, 28], Some(28)), "one report has no text");
-    assert!(warned(&funnel, &["1 files are no reports", "21.xml: "]), "{funnel}");
-    assert!(warned(&funnel, &["1 reports name no film", "22.xml"]), "{funnel}");
+    assert!(warned(&funnel, &["1 of the files passed over, being no report", "21.xml: "]), "{funnel}");
+    assert!(warned(&funnel, &["1 of the reports without a film", "22.xml"]), "{funnel}");
     let data = dataset(&folder);
     let record = data.record(index(&data, "CXR1_1_IM-0001-1")).unwrap();
     assert_eq!(

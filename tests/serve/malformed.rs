@@ -1,5 +1,5 @@
-//! Requests of every kind: valid ones are mutated (bytes, cuts, splices, words of HTTP) by seeded random numbers. Behind each
-//! few the server has to answer a good one, as before.
+//! Requests of every kind: valid ones are mutated (bytes, cuts, splices, words of HTTP) by seeded random numbers. Behind every
+//! hundred the server has to answer a good one, as before.
 //!
 //! `G2D_FUZZ_SECONDS=60 cargo test --release --test serve malformed` takes so long; the default is short. Counts: `common/counts.rs`.
 

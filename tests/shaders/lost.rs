@@ -43,7 +43,7 @@ fn a_run_whose_gpu_is_lost_keeps_its_checkpoint_and_ends_in_the_same_bits() {
     ledger::ran("wgpu", "runs whose GPU is lost at a wait and at a submission, resumed to the same bits");
 }
 
-/// A loss before the first step, while weights are uploaded or the first batch is validated.
+/// A loss before the first step, while weights are uploaded.
 #[test]
 fn a_gpu_that_is_lost_at_once_ends_in_one_sentence() {
     let folder = empty("lost-at-once");

@@ -138,7 +138,7 @@ fn cooperative_products_reach_the_driver_as_such() {
     }
 }
 
-/// What DirectX is given can be looked at everywhere too: it has no cooperative matrices, and everything else.
+/// What DirectX is given can be looked at without it: it has no cooperative matrices, and everything else.
 #[cfg(target_os = "linux")]
 #[test]
 fn every_entry_can_be_written_in_hlsl() {

@@ -68,7 +68,7 @@ fn entries(path: &Path) -> Result<Vec<Pair>, Error> {
         let (line, values) = row.map_err(|bad| bad.error(path))?;
         let value = |name: &str| values.get(name).map_or_else(String::new, |value| value.trim().to_owned());
         // The table of 2020 calls it sex.
-        let sex = value("Patient Gender") + &value("Patient Sex");
+        let sex = if values.contains_key("Patient Sex") { value("Patient Sex") } else { value("Patient Gender") };
         let further = [("age", value("Patient Age")), ("sex", sex), ("follow_up", value("Follow-up #"))];
         films.push(Pair {
             line,

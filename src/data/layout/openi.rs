@@ -100,8 +100,8 @@ fn from_xml(folder: &Path, captions: Captions, strict: bool, warnings: &mut Vec<
             Err(what) => broken.note(|| format!("{}: {what}", file_name(path))),
         }
     }
-    warnings.extend(broken.warning("files are no reports and were passed over"));
-    warnings.extend(without.warning("reports name no film"));
+    warnings.extend(broken.warning("of the files passed over, being no report"));
+    warnings.extend(without.warning("of the reports without a film"));
     Ok(films)
 }
 
