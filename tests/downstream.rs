@@ -239,6 +239,7 @@ fn classes_that_no_drawn_film_has_are_named() {
     let many = notes("probe --weights run --data rare --fractions 0.01,1 --out rare-many");
     assert!(many.contains("probe, 1 % of training: in at least one of 3 draws no film has"), "{many}");
     assert!(!many.contains("100 %"), "{many}");
+    assert!(many.contains("classes that few test films have, or lack: "), "{many}");
 }
 
 /// The run's weights, whole.
@@ -364,8 +365,11 @@ fn a_film_is_explained_in_a_picture_and_in_numbers() {
     assert_eq!((picture.width(), picture.height()), (stages * 196 + 4, 192 + 22));
     g2d(folder, "explain --weights run --image run/config.json").refused(&["config.json", "PNG, JPEG or DICOM"]);
     g2d(folder, "explain --weights run --image nothing.png").refused(&["nothing.png"]);
+    let film = film.display();
+    g2d(folder, &format!("explain --weights run --image {film} --out {film}")).refused(&["another name"]);
+    g2d(folder, &format!("explain --weights run --image {film} --out film.csv")).refused(&["ends in .png"]);
     // A folder to write to is made, as `eval` makes it.
-    let line = format!("explain --weights run --image {} --out not/there/film.png", film.display());
+    let line = format!("explain --weights run --image {film} --out not/there/film.png");
     g2d(folder, &line).done();
     assert!(folder.join("not/there/film.png").is_file());
 }

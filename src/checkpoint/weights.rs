@@ -72,7 +72,7 @@ pub enum WeightsError {
     },
     /// Tensors that do not fit the model, all of them.
     #[error(
-        "{path} does not fit this model{}{}{}: use weights of the same configuration",
+        "{path} does not fit this model{}{}{}: use weights of the same configuration (g2d pretrain: --config with the config.json of their run)",
         list("missing", missing),
         list("unexpected", unexpected),
         list("misshapen", misshapen)

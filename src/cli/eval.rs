@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::DeviceWord;
-use super::pretrain::{RUNS, newest_run};
+use super::pretrain::{RUNS, newest_run, phantoms_in};
 use super::store::local;
 use crate::checkpoint::beside::run_of;
 use crate::checkpoint::folder;
@@ -199,7 +199,9 @@ impl Eval {
         progress: &(dyn Fn(&str) + Sync),
         cancelled: &std::sync::atomic::AtomicBool,
     ) -> Result<Arc<Dataset>, Error> {
-        let phantoms = subject.trained_on.as_deref().and_then(quickstart::drawn_in);
+        // Of a run that was moved the phantoms may not have come along.
+        let beside = |drawn: &Path| if drawn.is_dir() { drawn.to_owned() } else { phantoms_in(Path::new(RUNS)) };
+        let phantoms = subject.trained_on.as_deref().and_then(quickstart::drawn_in).map(beside);
         let (None, Some(phantoms)) = (named, phantoms) else {
             let own = named.or(subject.trained_on.as_deref());
             let what = "were trained on no data that is known: name shards with --data";
@@ -209,7 +211,7 @@ impl Eval {
         // Other chests, films and words than those that the first run was trained on.
         let told = |done: usize, all: usize| progress(&format!("drawing phantoms for evaluation: {done} of {all}"));
         let size = subject.config.image_size;
-        quickstart::evaluation_phantoms(phantoms, size, quickstart::EVALUATION, self.threads, &told, cancelled)
+        quickstart::evaluation_phantoms(&phantoms, size, quickstart::EVALUATION, self.threads, &told, cancelled)
     }
 
     fn prompts(&self) -> Result<BTreeMap<String, Prompts>, Error> {

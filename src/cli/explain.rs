@@ -1,5 +1,6 @@
 //! `g2d explain`: how one film's mask comes about, as a strip of pictures and as numbers.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -52,6 +53,15 @@ const CAPTION: usize = 14;
 impl Explain {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
+        let out = self.out.clone().unwrap_or_else(|| {
+            let stem = self.image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            PathBuf::from(format!("{stem}-explained.png"))
+        });
+        let same = |a: &Path, b: &Path| fs::canonicalize(a).ok().is_some_and(|a| fs::canonicalize(b).ok() == Some(a));
+        if same(&out, &self.image) || out.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("png")) {
+            let what = "the picture is a PNG beside the film: give --out another name, which ends in .png";
+            return Err(Error::Usage(format!("--out {}: {what}", out.display())));
+        }
         let (subject, _) = subject(self.weights.as_deref())?;
         let unreadable = |why: decode::Fault| {
             Error::Usage(format!("{}: {why}; give a PNG, JPEG or DICOM film", self.image.display()))
@@ -60,10 +70,6 @@ impl Explain {
         let (pixels, _) = prepare(film, subject.config.image_size, Resize::Fit).map_err(unreadable)?;
         let on = Resources { device: self.device.resolve(), ..Resources::default() };
         let explained = explain(&subject, &on, &pixels, self.text.as_deref())?;
-        let out = self.out.clone().unwrap_or_else(|| {
-            let stem = self.image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            PathBuf::from(format!("{stem}-explained.png"))
-        });
         write(&strip(&explained), &out)?;
         let numbers = serde_json::to_value(&explained.numbers).unwrap_or_default();
         if self.json {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::inspect::provenance;
 use crate::checkpoint::TensorFile;
+use crate::checkpoint::beside::run_of;
 use crate::checkpoint::export::{self, Model};
 use crate::data::tokenizer::Tokenizer;
 use crate::downstream::Subject;
@@ -68,6 +69,11 @@ impl Export {
         if let Some(folder) = folder.filter(|_| self.format != FormatWord::Hf) {
             let what = "is no folder; make it first, or give another --out";
             return Err(Error::Usage(format!("{} {what}", folder.display())));
+        }
+        let whole = std::path::absolute(&self.out).map_err(Error::io(&self.out))?;
+        if run_of(&whole).is_some_and(|run| whole.starts_with(run.join("checkpoints"))) {
+            let what = "lies among a run's checkpoints, which are the run's own; give another --out";
+            return Err(Error::Usage(format!("{} {what}", self.out.display())));
         }
         let opened = Subject::of(&self.from)?;
         let path = opened.weights.clone().unwrap_or_default();

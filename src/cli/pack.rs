@@ -67,7 +67,8 @@ pub struct Shared {
     /// Threads; 0: all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// End at the first row that cannot be used; by default such rows are left out and counted.
+    /// End at the first row that cannot be used; by default such rows are left out and counted. What contradicts itself (an id twice, a
+    /// patient in two splits, an impossible box) ends it always.
     #[arg(long)]
     strict: bool,
     /// Print what became of the rows as JSON.

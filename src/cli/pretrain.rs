@@ -53,7 +53,8 @@ pub struct Pretrain {
     /// Whose mask, losses and schedule: ours (default), the paper's, or the released code's.
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(RECIPES))]
     recipe: Option<String>,
-    /// TOML file of settings: keys as in --set, the schedule's in a table [schedule], groups as [[groups]].
+    /// TOML file of settings: keys as in --set, the schedule's in a table [schedule], groups as [[groups]]. Or a run's config.json, of
+    /// which the model is taken.
     #[arg(long)]
     config: Option<PathBuf>,
     /// One setting, KEY=VALUE; may be given many times and wins over --config.
@@ -229,7 +230,7 @@ impl Pretrain {
         let folder = self.out.clone().unwrap_or_else(|| next_run(Path::new(RUNS)));
         if folder.exists() && fs::read_dir(&folder).map_err(Error::io(&folder))?.next().is_some() {
             let what = match folder.join("manifest.json").exists() {
-                true => "holds a run already; continue it with --resume, or give another --out",
+                true => "holds a run already; continue it with --resume, give another --out, or remove it",
                 false => "is not empty; give --out a new or empty folder",
             };
             return Err(Error::Usage(format!("{} {what}", folder.display())));
@@ -278,8 +279,11 @@ impl Pretrain {
         let length = config.train.text_length;
         if let Some(path) = &self.config {
             let text = fs::read_to_string(path).map_err(Error::io(path))?;
-            super::settings::apply_toml(&mut config, &text)
-                .map_err(|why| Error::Usage(format!("{}: {why}", path.display())))?;
+            let applied = match path.extension().is_some_and(|ending| ending == "json") {
+                true => super::settings::apply_model(&mut config, &text),
+                false => super::settings::apply_toml(&mut config, &text),
+            };
+            applied.map_err(|why| Error::Usage(format!("{}: {why}", path.display())))?;
         }
         for setting in &self.set {
             let (key, value) = setting
@@ -347,6 +351,10 @@ impl Pretrain {
             None => newest_run(Path::new(RUNS))
                 .ok_or_else(|| Error::Usage("there is no run in runs/ to resume; name its folder with --out".into()))?,
         };
+        if !folder.join(run::CONFIG).exists() {
+            let what = "is no run: it has no config.json; name the folder of one";
+            return Err(Error::Usage(format!("{} {what}", folder.display())));
+        }
         let (config, manifest) = run::read(&folder)?;
         let train = Dataset::open(&local(self.data.as_deref().unwrap_or(&manifest.data))?)?;
         let mut data = Data::split(train);

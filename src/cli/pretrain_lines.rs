@@ -137,7 +137,7 @@ pub(super) fn text(run: &Run, summary: &Summary, page: &str) -> String {
         );
         if let (Some(dice), Some(first), Some(central)) = (&after.dice, &before.dice, &after.central_dice) {
             text += &format!(
-                "  outlines the finding  Dice {dice} on {} with findings; {} before training, {} for the best \
+                "  outlines the finding  Dice {dice} on {} with a mask; {} before training, {} for the best \
                  constant central square\n",
                 counted(dice.n, "film"),
                 first,

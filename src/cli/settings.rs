@@ -2,6 +2,7 @@
 
 use toml::Value;
 
+use crate::model::config::Config;
 use crate::train::config::RunConfig;
 
 /// Puts the keys of a file over `config`: plain keys as in `--set`, `[schedule]` as a table, `[[groups]]` as a list.
@@ -20,6 +21,14 @@ pub fn apply_toml(config: &mut RunConfig, text: &str) -> Result<(), String> {
             _ => set(config, key, value)?,
         }
     }
+    Ok(())
+}
+
+/// Takes the model that a run's `config.json` describes, or that of imported weights.
+pub fn apply_model(config: &mut RunConfig, text: &str) -> Result<(), String> {
+    let own = serde_json::from_str::<RunConfig>(text).map(|run| run.model);
+    config.model =
+        own.or_else(|_| Config::from_json(text)).map_err(|error| format!("{error}; give a run's config.json"))?;
     Ok(())
 }
 

@@ -162,8 +162,9 @@ impl Rows for PairsTable {
 
     fn warnings(&self, has: &dyn Fn(&str) -> bool) -> Vec<String> {
         let strangers = || self.boxes.keys().filter(|id| !has(id));
-        let one =
-            |first: &String| format!("boxes of {} ids that are not in the table (first: {first})", strangers().count());
+        let one = |first: &String| {
+            format!("boxes of {} ids of which no row was packed (first: {first})", strangers().count())
+        };
         strangers().min().map(one).into_iter().collect()
     }
 }

@@ -28,6 +28,8 @@ struct Consumed {
     last: Cell<u8>,
     /// Bytes in all, once the end was met and the last line does not end.
     endless: Cell<Option<u64>>,
+    /// An odd number of quotes so far.
+    odd: Cell<bool>,
 }
 
 /// A table's text, which ends with an error where a row is longer than [`ROW_BYTES`].
@@ -42,6 +44,8 @@ impl Read for Rationed {
         let consumed = &self.consumed;
         consumed.row.set(consumed.row.get() + count as u64);
         consumed.all.set(consumed.all.get() + count as u64);
+        let quotes = buffer[..count].iter().filter(|&&byte| byte == b'"').count();
+        consumed.odd.set(consumed.odd.get() ^ (quotes % 2 == 1));
         match count.checked_sub(1) {
             Some(last) => consumed.last.set(buffer[last]),
             None if matches!(consumed.last.get(), b'\n' | b'\r') => {}
@@ -89,6 +93,8 @@ pub(super) struct Table {
     record: csv::StringRecord,
     /// Lines end with a carriage return and a line feed.
     returns: bool,
+    /// Where the row just read begins, if its last value goes over lines, as one does whose quote is not closed.
+    open: Option<u64>,
 }
 
 /// A row's line, and its values by column.
@@ -104,7 +110,10 @@ impl Table {
         let columns = &table.columns;
         let missing: Vec<_> = required.iter().filter(|name| !columns.iter().any(|column| column == *name)).collect();
         let what = if !missing.is_empty() {
-            format!("the columns {missing:?} are missing; there are {columns:.300?}")
+            let other = [';', '\t'].iter().find(|&&other| columns.iter().any(|name| name.contains(other)));
+            let hint =
+                other.map_or(String::new(), |other| format!("; values are separated by commas here, not by {other:?}"));
+            format!("the columns {missing:?} are missing; there are {columns:.300?}{hint}")
         } else if let Some(twice) =
             (1..columns.len()).find(|&at| !columns[at].is_empty() && columns[..at].contains(&columns[at]))
         {
@@ -129,7 +138,7 @@ impl Table {
         let header = reader.headers().map_err(|error| csv_error(path, 1, &error))?;
         let columns = header.iter().map(str::to_owned).collect();
         let record = csv::StringRecord::new();
-        Ok(Self { path: path.to_owned(), columns, reader, consumed, record, returns: false })
+        Ok(Self { path: path.to_owned(), columns, reader, consumed, record, returns: false, open: None })
     }
 
     /// Where a column stands, if there is one of this name.
@@ -157,7 +166,14 @@ impl Table {
     pub(super) fn values(&mut self) -> Result<Option<Result<&csv::StringRecord, BadRow>>, Error> {
         self.consumed.row.set(0);
         let next = self.reader.position().line() + u64::from(self.returns);
-        match self.reader.read_record(&mut self.record) {
+        let read = self.reader.read_record(&mut self.record);
+        if let (Ok(false), Some(line), true) = (&read, self.open, self.consumed.odd.get()) {
+            let what = "a quote is not closed, and what follows it is no row of its own; close it".into();
+            return Err(Error::Table { path: self.path.clone(), line, what });
+        }
+        let over_lines = self.record.iter().next_back().is_some_and(|value| value.contains('\n'));
+        self.open = over_lines.then(|| self.line());
+        match read {
             Ok(false) => Ok(None),
             Ok(true) => Ok(Some(Ok(&self.record))),
             Err(error) => match error.kind() {

@@ -173,7 +173,7 @@ impl Report {
 }
 
 /// Units below which a bootstrap's interval says too little.
-const FEW: usize = 10;
+pub const FEW: usize = 10;
 
 /// What to know of intervals over few units, where there are any.
 fn few<'a>(mut figures: impl Iterator<Item = &'a Figure>) -> Option<&'static str> {

@@ -468,7 +468,7 @@ fn begin(
 fn fill(run: &Run, folder: &Path, reports: &[Report]) -> Result<File, Error> {
     let held = lock(folder)?;
     if folder.join(CONFIG).exists() {
-        let why = "holds a run already; continue it with --resume, or give another --out";
+        let why = "holds a run already; continue it with --resume, give another --out, or remove it";
         return Err(Error::Usage(format!("{} {why}", folder.display())));
     }
     let write = || {

@@ -68,6 +68,17 @@ fn other_encodings_and_open_quotes_are_refused_in_one_sentence() {
         ("utf-16-be", units(u16::to_be_bytes), &["line 1", "UTF-16"]),
         ("utf-16-bom", [vec![0xFF, 0xFE], units(u16::to_le_bytes)].concat(), &["line 1", "UTF-16"]),
         ("open-quote", open.into_bytes(), &["line 2", "a quote is not closed"]),
+        (
+            "short-open-quote",
+            b"id,image,text\na,a.png,x\nb,b.png,\"no end\nc,c.png,y\n".into(),
+            &["line 3", "a quote is not closed"],
+        ),
+        (
+            "open-quote-in-the-last-row",
+            b"id,image,text\na,a.png,x\nb,b.png,\"no end\n".into(),
+            &["line 3", "a quote is not closed"],
+        ),
+        ("semicolons", b"id;image;text\na;a.png;x\n".into(), &["line 1", "separated by commas", "';'"]),
         ("a-picture", Png::gray(1, 1, 8, &[0, 1]).bytes(), &["line 1"]),
     ] {
         let options = options(&empty(name), &table);

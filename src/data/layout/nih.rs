@@ -12,6 +12,24 @@ use crate::data::record::Split;
 use crate::data::split;
 use crate::data::table::Table;
 
+/// Every label of the set, as its tables write them.
+const LABELS: [&str; 15] = [
+    "No Finding",
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Hernia",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+];
 const ENTRIES: [&str; 2] = ["Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv"];
 const BOXES: &str = "BBox_List_2017.csv";
 const LISTS: [&str; 2] = ["train_val_list.txt", "test_list.txt"];
@@ -34,6 +52,13 @@ pub fn open(root: &Path, seed: u64, strict: bool) -> Result<Layout<Pair>, Error>
         Some(path) => warnings.extend(add_boxes(&mut films, &path)?),
         None => warnings.push(format!("no boxes: there is no {BOXES} in {}", root.display())),
     }
+    let mut unknown = Oddity::default();
+    for film in &films {
+        for label in film.findings.split(';').filter(|label| !LABELS.contains(label)) {
+            unknown.note(|| format!("{label:?} of {}", film.id));
+        }
+    }
+    warnings.extend(unknown.warning("labels are none of the set's 15, and are kept"));
     let [train, test] = [list(root, LISTS[0])?, list(root, LISTS[1])?];
     let known: HashSet<&str> = films.iter().map(|film| film.id.as_str()).collect();
     let mut strangers = Oddity::default();

@@ -15,7 +15,7 @@ use super::classified::mean;
 use super::cohort::fraction;
 use super::evaluation::{Evaluation, percent};
 use super::learner::Fitted;
-use super::report::Figure;
+use super::report::{FEW, Figure};
 use super::subject::Part;
 use crate::base::counted;
 use crate::data::Split;
@@ -120,7 +120,26 @@ fn need_classes(evaluation: &mut Evaluation<'_>, task: Task) -> Result<(), Error
         evaluation
             .note(format!("classes with no film, or with every film, in the test split: {}", one_sided.join(", ")));
     }
+    note_rare(evaluation);
     Ok(())
+}
+
+/// Notes the classes that few films of the test split have, or lack: their intervals say more than is known.
+fn note_rare(evaluation: &mut Evaluation<'_>) {
+    let cohort = evaluation.cohort;
+    let (_, truth) = cohort.labelled(Split::Test);
+    let classes = cohort.classes.len();
+    let rare = |class: usize| {
+        let has = truth.iter().skip(class).step_by(classes);
+        let (films, with) = (has.clone().count(), has.filter(|&&has| has).count());
+        let fewer = with.min(films - with);
+        (1..FEW).contains(&fewer).then(|| format!("{} ({with} of {films})", cohort.classes[class]))
+    };
+    let rare: Vec<String> = (0..classes).filter_map(rare).collect();
+    if !rare.is_empty() {
+        let what = "do not rely on their figures and intervals, which resample these few";
+        evaluation.note(format!("classes that few test films have, or lack: {}: {what}", rare.join(", ")));
+    }
 }
 
 /// Whether all films have the class or none has; `truth` is [films, classes].
