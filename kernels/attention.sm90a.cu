@@ -15,7 +15,7 @@ constexpr u32 TILE = 64; // rows, and features of a head
 constexpr u32 TILE_BYTES = TILE * 128;
 constexpr u32 STAGE = 2 * TILE_BYTES;
 constexpr u32 STAGES = 8;
-constexpr u32 RESULTS = STAGES * STAGE;           // 16 lines of 128 bytes for each warp
+constexpr u32 RESULTS = STAGES * STAGE;            // 16 lines of 128 bytes for each warp
 constexpr u32 STATISTICS = RESULTS + WARPS * 2048; // of the gradient: of each warpgroup twice 64 float2
 constexpr u32 BARRIERS = STATISTICS + 2 * 2 * TILE * 8;
 constexpr float LOG2_E = 1.4426950408889634f;
@@ -431,7 +431,7 @@ __device__ __forceinline__ void backward(const Attention &p) {
 //           dynamic shared memory
 // Numbers   f32 sums: logits in order of features, then tiles of 64 keys in their order, the softmax online; weights are rounded to
 //           bf16 as operands
-// Assumes   lengths of at least 1; rows, and heads of sequences, below 2^31: src/ops/attention/wgmma.rs checks
+// Assumes   lengths of at least 1; rows, and heads of sequences, below 2^31: src/ops/attention/warpgroups.rs checks
 KERNEL(attention_fwd_bf16_128x64_sm90a, forward)
 
 // Formula   a = exp(scale * q · kT - lse), delta = sum over features of d_context * context, ds = a * (d_context · vT - delta);
@@ -440,5 +440,5 @@ KERNEL(attention_fwd_bf16_128x64_sm90a, forward)
 //           as context of fwd. Rows from the last offset on are not written, and nothing depends on them.
 // Launch    as fwd
 // Numbers   f32 sums: dq in order of keys, dk and dv in order of queries, by tiles of 64; a and ds are rounded to bf16 as operands
-// Assumes   as fwd; scale is a power of two
+// Assumes   as fwd
 KERNEL(attention_bwd_bf16_128x64_sm90a, backward)

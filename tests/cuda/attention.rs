@@ -103,7 +103,7 @@ fn any_packed() -> impl Strategy<Value = Packed> {
 }
 
 proptest! {
-    #![proptest_config(cases(24))]
+    #![proptest_config(cases(16))]
     #[test]
     fn any_sequences_are_within_the_tolerance(packed in any_packed(), backward: bool, seed: u64) {
         let pass = if backward { Pass::Bwd } else { Pass::Fwd };
