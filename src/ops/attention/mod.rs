@@ -47,9 +47,9 @@ impl Operation for Attention {
         (0, Size { batch: 2, side: 150, channels: 70, extra: 2 }),
         (1, Size { batch: 2, side: 150, channels: 72, extra: 2 }),
         (1, Size { batch: 2, side: 150, channels: 70, extra: 2 }),
-        // Heads of 64 features, which Hopper's kernels take: as many as these.
-        (0, Size { batch: 2, side: 300, channels: 64, extra: 2 }),
-        (1, Size { batch: 2, side: 300, channels: 64, extra: 2 }),
+        // Heads of 64 features, as Hopper's kernels take them, of more tiles than they have stages.
+        (0, Size { batch: 2, side: 600, channels: 64, extra: 2 }),
+        (1, Size { batch: 2, side: 600, channels: 64, extra: 2 }),
         // Of so many keys that tiles of them take turns, of so few features that there is one chunk of these.
         (0, Size { batch: 4, side: 300, channels: 16, extra: 1 }),
     ];
