@@ -15,9 +15,10 @@ use g2d::bench::counters::{Line, Report, Work, plan, run};
 use g2d::kernels::{Architecture, Library};
 use g2d::model::batch::Reports;
 use g2d::model::config::Config;
+use g2d::ops::attention::Attention;
 use g2d::ops::conv2d::{self, Conv2d};
 use g2d::ops::linear::{Linear, Pass};
-use g2d::program::{Checked, Kernels, Plan, Precision, Recorder, StateLayout};
+use g2d::program::{self, Checked, Kernels, Plan, Precision, Recorder, StateLayout, Value};
 
 /// What is committed of the plan that the default suite counts.
 const COMMITTED: &str = "benches/results/counters-small.json";
@@ -170,6 +171,55 @@ fn convolutions_for_hopper_take_less_and_conflict_nowhere() {
         assert_eq!((new.calls[0].conflicts, new.calls[0].spilled), (0, Some(0)));
         let multiplied = new.calls[0].tensor_flops as f64 / new.floor_flops as f64;
         assert!((multiplied - 1.0).abs() < 0.05, "{multiplied}");
+    }
+}
+
+/// Attention of 22 reports of 256 tokens, 12 heads of 64 features, and its gradient: two heads for each multiprocessor.
+fn attention(pass: program::Pass, architecture: Architecture) -> Line {
+    const REPORTS: usize = 22;
+    let (work, _) = micro();
+    let work = Work { config: Config::default(), batch: REPORTS, text_length: 256, architecture, ..work };
+    let mut r = Recorder::new();
+    let x = Spec::activation([256 * REPORTS, 768]);
+    let mut inputs: Vec<Value> = ["q", "k", "v"].map(|name| r.input(name, x)).into();
+    if pass == program::Pass::Bwd {
+        inputs.insert(0, r.input("d_context", x));
+        inputs.push(r.input("context", x));
+        inputs.push(r.input("lse", Spec::exact([256 * REPORTS, 12])));
+    }
+    inputs.push(r.input("offsets", Spec::index([REPORTS + 1])));
+    inputs.push(r.input("lengths", Spec::index([REPORTS])));
+    let made = r.node(Attention { pass, heads: 12 }, &inputs).expect("they fit");
+    made.iter().zip(["a", "b", "c"]).for_each(|(&made, name)| r.output(name, made));
+    let program = r.finish();
+    let states = StateLayout::of(&program, Precision::Mixed);
+    let plan = g2d::program::plan(program, &states, Kernels::Cuda(architecture)).expect("there are kernels");
+    run(&work, &plan, &Library::shipped(), &|_, _| {}).expect("it can be counted").lines.remove(0)
+}
+
+#[test]
+fn attention_for_hopper_takes_less_and_conflicts_nowhere() {
+    for (pass, most) in [(program::Pass::Fwd, 0.5), (program::Pass::Bwd, 0.4)] {
+        let [old, new] = [Architecture::Sm80, Architecture::Sm90a].map(|of| attention(pass, of));
+        assert_eq!((&*old.kernel, &*new.kernel), ("tiles", "warpgroups"));
+        for line in [&old, &new] {
+            println!(
+                "{} {}: floor {:.1} MB, device {:.2} of it, L1 {} MB, {} k instructions, {} conflicts, {:?} registers, {:.1} us, {:?}",
+                line.op,
+                line.kernel,
+                line.floor_bytes as f64 / 1e6,
+                line.sum(|call| call.device_bytes) as f64 / line.floor_bytes as f64,
+                line.sum(|call| 32 * call.sectors) / 1_000_000,
+                line.sum(|call| call.warp_instructions) / 1000,
+                line.sum(|call| call.conflicts),
+                line.calls[0].registers,
+                line.predicted_us(),
+                line.calls[0].bound,
+            );
+        }
+        assert!(new.predicted_us() < most * old.predicted_us(), "{} {}", new.predicted_us(), old.predicted_us());
+        assert!(new.sum(|call| call.device_bytes) as f64 <= 1.05 * new.floor_bytes as f64);
+        assert_eq!((new.calls[0].conflicts, new.calls[0].spilled), (0, Some(0)));
     }
 }
 

@@ -58,15 +58,16 @@ __device__ __forceinline__ void copy_pixels(u32 to, const TensorMap &map, u32 ba
                  : "memory");
 }
 
-#define F4(i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
-#define F16(i) F4(i), F4(i + 4), F4(i + 8), F4(i + 12)
-#define F32(i) F16(i), F16(i + 16)
+#define F4(c, i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
+#define F16(c, i) F4(c, i), F4(c, i + 4), F4(c, i + 8), F4(c, i + 12)
+#define F32(c, i) F16(c, i), F16(c, i + 16)
 #define SUMS_64                                                                                                                  \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                                                     \
     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define SUMS_128                                                                                                                 \
-    SUMS_64 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                                 \
-            "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define NEXT_64                                                                                                                  \
+    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                                           \
+    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define SUMS_128 SUMS_64 ", " NEXT_64
 #define SUMS_256                                                                                                                 \
     SUMS_128 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "                                \
              "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "                                  \
@@ -90,13 +91,50 @@ __device__ __forceinline__ void copy_pixels(u32 to, const TensorMap &map, u32 ba
                        "n"(B_LINES ? 128 : 2)                                                                                    \
                      : "memory");                                                                                                \
     }
-WGMMA_K64(64, "%32", "%33", "%34", "%35", "%36", "%37", "%38", F32(0))
-WGMMA_K64(128, "%64", "%65", "%66", "%67", "%68", "%69", "%70", F32(0), F32(32))
-WGMMA_K64(256, "%128", "%129", "%130", "%131", "%132", "%133", "%134", F32(0), F32(32), F32(64), F32(96))
+WGMMA_K64(64, "%32", "%33", "%34", "%35", "%36", "%37", "%38", F32(c, 0))
+WGMMA_K64(128, "%64", "%65", "%66", "%67", "%68", "%69", "%70", F32(c, 0), F32(c, 32))
+WGMMA_K64(256, "%128", "%129", "%130", "%131", "%132", "%133", "%134", F32(c, 0), F32(c, 32), F32(c, 64), F32(c, 96))
+// The same of 64 columns with a in registers, of each 16 of k four, as ldmatrix brings them (9.7.15.5.1.1); and two of these at a time.
+#define OF_REGISTERS(sums, a, b, adds, b_lines)                                                                                  \
+    "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" sums "}, {" a "}, " b ", " adds ", 1, 1, " b_lines ";\n"
+#define FOUR_OF_REGISTERS(sums, a0, a1, a2, a3, b, b_lines, b_step)                                                              \
+    OF_REGISTERS(sums, a0, b, "adds", b_lines) "add.u64 " b ", " b ", " b_step ";\n"                                             \
+    OF_REGISTERS(sums, a1, b, "1", b_lines) "add.u64 " b ", " b ", " b_step ";\n"                                                \
+    OF_REGISTERS(sums, a2, b, "1", b_lines) "add.u64 " b ", " b ", " b_step ";\n"                                                \
+    OF_REGISTERS(sums, a3, b, "1", b_lines)
+#define A4(a, i) "r"(a[i]), "r"(a[i + 1]), "r"(a[i + 2]), "r"(a[i + 3])
+#define A16(a) A4(a, 0), A4(a, 4), A4(a, 8), A4(a, 12)
+template <int B_LINES, int ADDS> __device__ __forceinline__ void wgmma_k64(float (&c)[32], const u32 (&a)[16], u64 b) {
+    asm volatile("{\n.reg .pred adds;\n.reg .b64 b;\nsetp.ne.u32 adds, %49, 0;\nmov.b64 b, %48;\nwgmma.fence.sync.aligned;\n"
+                 FOUR_OF_REGISTERS(SUMS_64, "%32, %33, %34, %35", "%36, %37, %38, %39", "%40, %41, %42, %43",
+                                   "%44, %45, %46, %47", "b", "%50", "%51")
+                 "wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n}"
+                 : F32(c, 0)
+                 : A16(a), "l"(b), "n"(ADDS), "n"(B_LINES), "n"(B_LINES ? 128 : 2)
+                 : "memory");
+}
+template <int B_LINES, int ADDS>
+__device__ __forceinline__ void wgmma_k64(float (&c)[32], const u32 (&a)[16], u64 b, float (&c2)[32], const u32 (&a2)[16], u64 b2) {
+    asm volatile("{\n.reg .pred adds;\n.reg .b64 b, b2;\n"
+                 "setp.ne.u32 adds, %98, 0;\nmov.b64 b, %96;\nmov.b64 b2, %97;\nwgmma.fence.sync.aligned;\n"
+                 FOUR_OF_REGISTERS(SUMS_64, "%64, %65, %66, %67", "%68, %69, %70, %71", "%72, %73, %74, %75",
+                                   "%76, %77, %78, %79", "b", "%99", "%100")
+                 FOUR_OF_REGISTERS(NEXT_64, "%80, %81, %82, %83", "%84, %85, %86, %87", "%88, %89, %90, %91",
+                                   "%92, %93, %94, %95", "b2", "%99", "%100")
+                 "wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n}"
+                 : F32(c, 0), F32(c2, 0)
+                 : A16(a), A16(a2), "l"(b), "l"(b2), "n"(ADDS), "n"(B_LINES), "n"(B_LINES ? 128 : 2)
+                 : "memory");
+}
+#undef OF_REGISTERS
+#undef FOUR_OF_REGISTERS
+#undef A4
+#undef A16
 #undef F4
 #undef F16
 #undef F32
 #undef SUMS_64
+#undef NEXT_64
 #undef SUMS_128
 #undef SUMS_256
 #undef ONE
@@ -110,6 +148,29 @@ __device__ __forceinline__ void wgmma_k64(float (&c)[N / 2], u64 a, u64 b, u32 a
     if constexpr (N == 64) wgmma_k64_64<N, A_LINES, B_LINES>(c, a, b, adds);
     if constexpr (N == 128) wgmma_k64_128<N, A_LINES, B_LINES>(c, a, b, adds);
     if constexpr (N == 256) wgmma_k64_256<N, A_LINES, B_LINES>(c, a, b, adds);
+}
+
+// 9.7.13.4 fence.proxy.async: the copy engine and the tensor cores see what was written to shared memory.
+__device__ __forceinline__ void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// 9.7.13.1 bar.sync: so many threads of the block meet at the barrier of that number.
+template <int THREADS> __device__ __forceinline__ void bar_sync(u32 barrier) {
+    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(THREADS) : "memory");
+}
+
+// 9.7.19.5 setmaxnreg: a warpgroup gives registers back, or takes more; so many has each of its threads then.
+template <int COUNT> __device__ __forceinline__ void setmaxnreg_dec() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(COUNT));
+}
+template <int COUNT> __device__ __forceinline__ void setmaxnreg_inc() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT));
+}
+
+// 9.7.3.20 ex2.approx.ftz: two to that power.
+__device__ __forceinline__ float ex2(float x) {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+    return power;
 }
 
 } // namespace ptx

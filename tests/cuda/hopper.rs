@@ -10,6 +10,7 @@ use g2d::kernels::{Architecture, Library};
 use g2d::model::batch::{Source, TextBatch};
 use g2d::model::config::Config;
 use g2d::ops::Op;
+use g2d::ops::attention::Attention;
 use g2d::ops::conv2d::{Conv2d, IM2COL};
 use g2d::ops::linear::Linear;
 use g2d::ops::linear::matmul::WGMMA;
@@ -85,6 +86,34 @@ fn a_convolution_gets_tiles_of_its_own_width() {
     // Of single pixels a narrow product is one of them too.
     let narrow = chosen(Conv2d::fwd(1), [256, 64, 64, 64], 64, Architecture::Sm90a);
     assert!(narrow.1.iter().all(|candidate| candidate.refusal.is_none()), "{narrow:?}");
+}
+
+/// Which kernel attention of so many sequences and rows of each gets in bf16, with 12 heads of `depth` features.
+fn attention(sequences: usize, rows: usize, depth: usize, architecture: Architecture) -> Plan {
+    let mut r = Recorder::new();
+    let [q, k, v] = ["q", "k", "v"].map(|name| r.input(name, Spec::activation([sequences * rows, 12 * depth])));
+    let offsets = r.input("offsets", Spec::index([sequences + 1]));
+    let lengths = r.input("lengths", Spec::index([sequences]));
+    let made = r.node(Attention::fwd(12), &[q, k, v, offsets, lengths]).expect("they fit");
+    r.output("context", made[0]);
+    let program = r.finish();
+    let states = StateLayout::of(&program, Precision::Mixed);
+    plan(program, &states, Kernels::Cuda(architecture)).expect("there are kernels").into_plan()
+}
+
+#[test]
+fn attention_goes_by_warpgroups_where_there_are_heads_for_the_multiprocessors() {
+    let [many, old] = [Architecture::Sm90a, Architecture::Sm80].map(|of| attention(256, 256, 64, of));
+    assert_eq!((many.launches[0].kernel, old.launches[0].kernel), ("warpgroups", "tiles"));
+    let why = tried(&old)[0].refusal.clone().expect("it is refused");
+    assert!(why.contains("compute capability 9.0"), "{why}");
+    // One long sequence: twelve blocks have a head each, where tiles of its rows go to all multiprocessors.
+    let one = attention(1, 4096, 64, Architecture::Sm90a);
+    let times = tried(&one).into_iter().map(|candidate| candidate.predicted).collect::<Vec<_>>();
+    assert!(one.launches[0].kernel == "tiles" && times[1] < times[0] && times[1].is_some(), "{times:?}");
+    let narrow = attention(256, 256, 32, Architecture::Sm90a);
+    let why = tried(&narrow)[0].refusal.clone().expect("it is refused");
+    assert!(narrow.launches[0].kernel == "tiles" && why.contains("heads of 64"), "{why}");
 }
 
 #[test]

@@ -220,7 +220,7 @@ const FAULTS: [(&str, &str); 9] = [
 ];
 
 /// The text with the `nth` occurrence of `from` in that kernel replaced; `None` if there are fewer.
-fn tampered(symbol: &str, from: &str, nth: usize, to: &str) -> Option<String> {
+pub(super) fn tampered(symbol: &str, from: &str, nth: usize, to: &str) -> Option<String> {
     let library = library();
     let (module, _) = library.find(symbol).expect("it ships");
     let begin = module.ptx.find(&format!(".entry {symbol}"))?;

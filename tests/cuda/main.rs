@@ -2,6 +2,7 @@
 //! A kernel that has been tampered with must be caught.
 
 mod adamw;
+mod attention;
 mod attention_pool;
 #[path = "../common/mod.rs"]
 mod common;

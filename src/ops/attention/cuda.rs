@@ -4,8 +4,10 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Attention;
+use super::warpgroups::Extents;
 use crate::base::DType;
 use crate::ops::linear::cuda::{narrow, whole};
+use crate::ops::linear::predicted::{CLOCK, ISSUED, MULTIPROCESSORS, Work, moved};
 use crate::program::device::count;
 use crate::program::{DeviceBuffer, DeviceIo, KernelCall, Misfit, Pass};
 
@@ -18,6 +20,9 @@ const DKV: [&str; 2] = ["attention_bwd_f32_dkv_sm80", "attention_bwd_bf16_dkv_sm
 const THREADS: u32 = 128;
 /// Rows of a tile, and features of a chunk.
 const TILE: usize = 64;
+/// Instructions of warps for two tiles in bf16 whose heads have 64 features, as counted: forward, and both kernels of the gradient.
+const FWD_INSTRUCTIONS: f64 = 5750.0;
+const BWD_INSTRUCTIONS: f64 = 16_340.0;
 /// lse and δ of a tile, in the gradient's shared memory.
 const STATISTICS: usize = 2 * 4 * TILE;
 
@@ -88,6 +93,16 @@ impl Launches {
         let call = KernelCall::linear(symbols[usize::from(self.narrow)], self.blocks, THREADS, &self.parameters);
         io.launch(KernelCall { shared_bytes: (tiles * TILE * (TILE * bytes + 16) + more) as u32, ..call });
     }
+
+    /// Tells how long the kernels are predicted to take, bound by instructions; only where others take the same values.
+    fn predict(&self, io: &mut DeviceIo, extents: &Extents, instructions: f64) {
+        if self.narrow && self.parameters.depth as usize == TILE {
+            let tiles = extents.tiles();
+            let rounds = extents.items().saturating_mul(tiles).div_ceil(MULTIPROCESSORS);
+            let busy = (rounds * tiles) as f64 * instructions / (ISSUED * CLOCK);
+            io.predict(Work { busy, moved: moved(io), again: 0.0 }.seconds());
+        }
+    }
 }
 
 /// Asks for the launches; for none if there are no numbers.
@@ -108,6 +123,7 @@ fn fwd(heads: usize, io: &mut DeviceIo) -> Result<(), Misfit> {
     let mut launches = Launches::new(heads, [q, k, v], [offsets, lengths], io.output(1))?;
     launches.parameters.out = context.address;
     launches.launch(io, FWD, 3, 0);
+    launches.predict(io, &Extents::new(heads, q, lengths), FWD_INSTRUCTIONS);
     Ok(())
 }
 
@@ -124,6 +140,7 @@ fn bwd(heads: usize, io: &mut DeviceIo) -> Result<(), Misfit> {
     launches.parameters.out = dk.address;
     launches.parameters.second = dv.address;
     launches.launch(io, DKV, 4, STATISTICS);
+    launches.predict(io, &Extents::new(heads, q, lengths), BWD_INSTRUCTIONS);
     Ok(())
 }
 

@@ -14,6 +14,7 @@
 mod cpu;
 mod cuda;
 mod reference;
+mod warpgroups;
 mod wgsl;
 
 use crate::base::{Kind, Number, Rng, Spec};
@@ -46,6 +47,9 @@ impl Operation for Attention {
         (0, Size { batch: 2, side: 150, channels: 70, extra: 2 }),
         (1, Size { batch: 2, side: 150, channels: 72, extra: 2 }),
         (1, Size { batch: 2, side: 150, channels: 70, extra: 2 }),
+        // Heads of 64 features, as Hopper's kernels take them, of more tiles than they have stages.
+        (0, Size { batch: 2, side: 600, channels: 64, extra: 2 }),
+        (1, Size { batch: 2, side: 600, channels: 64, extra: 2 }),
         // Of so many keys that tiles of them take turns, of so few features that there is one chunk of these.
         (0, Size { batch: 4, side: 300, channels: 16, extra: 1 }),
     ];
@@ -126,11 +130,11 @@ impl Operation for Attention {
     }
 
     fn cuda(&self) -> &'static [&'static str] {
-        &[cuda::KERNEL]
+        &[warpgroups::KERNEL, cuda::KERNEL]
     }
 
-    fn run_cuda(&self, _kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
-        cuda::run(self, io)
+    fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
+        if kernel == cuda::KERNEL { cuda::run(self, io) } else { warpgroups::run(self, io) }
     }
 
     fn wgsl(&self) -> &'static [&'static str] {
