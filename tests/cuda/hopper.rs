@@ -84,7 +84,7 @@ fn a_convolution_gets_tiles_of_its_own_width() {
     assert!(kernel == HALO && tried[1].refusal.as_ref().is_some_and(|why| why.contains("multiples of 8")));
     // Of single pixels a narrow product is one of them too.
     let narrow = chosen(Conv2d::fwd(1), [256, 64, 64, 64], 64, Architecture::Sm90a);
-    assert!(narrow.1.iter().all(|candidate| candidate.refusal.is_none()), "{narrow:?}");
+    assert!(narrow.1.iter().all(|of| of.refusal.is_none() || of.name == HALO), "{narrow:?}");
 }
 
 #[test]
