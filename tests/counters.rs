@@ -158,7 +158,13 @@ fn neighbourhood(pass: conv2d::Pass, architecture: Architecture) -> Line {
 fn convolutions_for_hopper_take_less_and_conflict_nowhere() {
     for pass in [conv2d::Pass::Fwd, conv2d::Pass::Dgrad { height: 16, width: 16, channels: 256 }, conv2d::Pass::Wgrad] {
         let [old, new] = [Architecture::Sm80, Architecture::Sm90a].map(|of| neighbourhood(pass, of));
-        assert!(old.kernel == "gather" && new.kernel.starts_with("im2col"), "{} {}", old.kernel, new.kernel);
+        // By `mma.sync` both, the second of which is not bound by issue.
+        let most = match old.kernel.as_str() {
+            "gather" => 0.6,
+            conv2d::HALO => 0.9,
+            other => panic!("{other} for sm_80"),
+        };
+        assert!(new.kernel.starts_with("im2col"), "{} {}", old.kernel, new.kernel);
         println!(
             "{}: {:.1} us by {}, {:.1} us by {}",
             new.op,
@@ -167,7 +173,7 @@ fn convolutions_for_hopper_take_less_and_conflict_nowhere() {
             new.predicted_us(),
             new.kernel
         );
-        assert!(new.predicted_us() < 0.6 * old.predicted_us(), "{} {}", new.predicted_us(), old.predicted_us());
+        assert!(new.predicted_us() < most * old.predicted_us(), "{} {}", new.predicted_us(), old.predicted_us());
         assert_eq!((new.calls[0].conflicts, new.calls[0].spilled), (0, Some(0)));
         let multiplied = new.calls[0].tensor_flops as f64 / new.floor_flops as f64;
         assert!((multiplied - 1.0).abs() < 0.05, "{multiplied}");

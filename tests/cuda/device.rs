@@ -79,7 +79,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// A device; `text` is loaded instead of the module that ships, if there is one.
+    /// A device; `text` is loaded instead of the module that ships, for the kernels that it has.
     pub fn new(seed: u64, text: Option<String>) -> Self {
         Self { driver: Box::new(emulated(seed)), text }
     }
@@ -113,7 +113,8 @@ impl Device {
         let library = library();
         for call in calls {
             let (module, _) = library.find(call.symbol).expect("it ships");
-            let module = self.driver.load(&module.path, self.text.as_deref().unwrap_or(&module.ptx))?;
+            let text = self.text.as_deref().filter(|text| text.contains(call.symbol)).unwrap_or(&module.ptx);
+            let module = self.driver.load(&module.path, text)?;
             let function = self.driver.function(module, call.symbol)?;
             let launch = Launch { grid: call.grid, block: call.block, shared: call.shared_bytes };
             if call.shared_bytes > 48 << 10 {

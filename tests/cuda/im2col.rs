@@ -21,17 +21,19 @@ const UNWRITTEN: f32 = 131072.0;
 
 /// A convolution with the extents of what it is of.
 #[derive(Clone, Copy, Debug)]
-struct Shape {
+pub struct Shape {
     /// Its pass's extents are set by [`Shape::case`].
-    conv: Conv2d,
+    pub conv: Conv2d,
     /// Of x.
-    extents: [usize; 4],
-    skip: usize,
-    outputs: usize,
+    pub extents: [usize; 4],
+    /// Channels of the skip connection.
+    pub skip: usize,
+    /// Channels of y.
+    pub outputs: usize,
     /// Which kernel.
-    kernel: &'static str,
-    /// Blocks of a slice at most.
-    blocks: u32,
+    pub kernel: &'static str,
+    /// Blocks of a slice at most, where tensor maps are read.
+    pub blocks: u32,
 }
 
 impl Shape {
@@ -73,7 +75,7 @@ impl Shape {
     }
 
     /// Whether the kernel gives what the definition does, if `text` takes the place of the one that ships.
-    fn check(&self, seed: u64, text: Option<String>) -> Result<(), String> {
+    pub fn check(&self, seed: u64, text: Option<String>) -> Result<(), String> {
         let case = self.case();
         let expected = flat::<f64>(&case, &|io| case.op.reference(io), Storage::F64)?;
         let device = Device::new(seed, text);
@@ -118,7 +120,8 @@ impl Shape {
     }
 }
 
-fn dgrad() -> Pass {
+/// Of extents that [`Shape`] has.
+pub fn dgrad() -> Pass {
     Pass::Dgrad { height: 0, width: 0, channels: 0 }
 }
 
@@ -230,11 +233,11 @@ pub(super) fn tampered(symbol: &str, from: &str, nth: usize, to: &str) -> Option
     Some(format!("{before}{to}{}", &behind[from.len()..]))
 }
 
-#[test]
-fn every_barrier_wait_and_arrival_is_needed() {
-    for (symbol, shape) in telling() {
+/// Panics unless every kernel is right, and each fault in its text is noticed, wherever it is put.
+pub fn faults_are_noticed(telling: Vec<(String, Shape)>, faults: &[(&str, &str)]) {
+    for (symbol, shape) in telling {
         SEEDS.iter().for_each(|&seed| shape.check(seed, None).unwrap_or_else(|why| panic!("{symbol}: {why}")));
-        for (from, to) in FAULTS {
+        for (from, to) in faults {
             let mut found = 0;
             while let Some(text) = tampered(&symbol, from, found, to) {
                 let noticed = SEEDS.iter().any(|&seed| shape.check(seed, Some(text.clone())).is_err());
@@ -244,4 +247,9 @@ fn every_barrier_wait_and_arrival_is_needed() {
             assert!(found > 0, "{symbol} has no `{from}`");
         }
     }
+}
+
+#[test]
+fn every_barrier_wait_and_arrival_is_needed() {
+    faults_are_noticed(telling(), &FAULTS);
 }

@@ -8,6 +8,7 @@ mod attention_pool;
 mod common;
 mod counters;
 mod device;
+mod halo;
 mod hopper;
 mod im2col;
 mod long_rows;

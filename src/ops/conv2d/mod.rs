@@ -20,12 +20,15 @@ mod cpu;
 pub mod cuda;
 mod cuda_mma;
 mod geometry;
+mod halo;
 mod im2col;
 mod image;
 mod reference;
 mod cpu_upsampled;
+mod walk;
 mod wgsl;
 
+pub use self::halo::KERNEL as HALO;
 pub use self::im2col::KERNELS as IM2COL;
 
 use self::geometry::Geometry;
@@ -293,12 +296,13 @@ impl Operation for Conv2d {
     }
 
     fn cuda(&self) -> &'static [&'static str] {
-        &[WGMMA, IM2COL[0], IM2COL[1], IM2COL[2], MMA, cuda::KERNEL]
+        &[WGMMA, IM2COL[0], IM2COL[1], IM2COL[2], MMA, HALO, cuda::KERNEL]
     }
 
     fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
         match kernel {
             cuda::KERNEL => cuda::run(self, io),
+            HALO => halo::run(self, io),
             WGMMA | MMA => cuda_mma::run(self, kernel, io),
             _ => im2col::run(self, kernel, io),
         }
