@@ -341,14 +341,11 @@ fn a_run_starts_from_towers_of_others_and_says_so() {
         g2d(&folder, &format!("{other} --set vocab_size={} {start} --out no", config.vocab_size)).refused(&words);
     }
     g2d(&folder, &format!("{run} --weights drawn --out no")).refused(&["drawn: this is none of ours"]);
-    // A model of other sizes is that of its run's configuration.
-    let tiny = run.replace("micro", "tiny");
-    g2d(&folder, &format!("{tiny} --weights run --out no")).refused(&["--config with the config.json of their run"]);
-    g2d(&folder, &format!("{tiny} --weights run --config run/config.json --out configured")).done();
-    let own = "run/checkpoints/step-00000001/weights.safetensors";
-    g2d(&folder, &format!("export run --format smp --out {own}")).refused(&["among a run's checkpoints"]);
-    g2d(&folder, "pretrain --resume --out drawn").refused(&["drawn is no run"]);
     let other = run.replace("micro", "tiny");
+    g2d(&folder, &format!("{other} --weights run --out no")).refused(&["--config with the config.json of their run"]);
+    g2d(&folder, &format!("{other} --weights run --config run/config.json --out configured")).done();
+    g2d(&folder, "export run --format smp --out run/checkpoints/new").refused(&["among a run's checkpoints"]);
+    g2d(&folder, "pretrain --resume --out drawn").refused(&["drawn is no run"]);
     g2d(&folder, &format!("{other} --init image=resnet.pth --out no")).refused(&["resnet_width", "--preset micro"]);
     g2d(&folder, &format!("{run} --init image=a.pth --init image=b.pth --out no")).refused(&["one file for each"]);
     assert!(!folder.join("no").exists());
