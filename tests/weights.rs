@@ -342,7 +342,8 @@ fn a_run_starts_from_towers_of_others_and_says_so() {
     }
     g2d(&folder, &format!("{run} --weights drawn --out no")).refused(&["drawn: this is none of ours"]);
     let other = run.replace("micro", "tiny");
-    g2d(&folder, &format!("{other} --weights run --out no")).refused(&["--config with the config.json of their run"]);
+    g2d(&folder, &format!("{run} --set projection_dim=48 --weights run --out no"))
+        .refused(&["--config with the config.json of their run"]);
     g2d(&folder, &format!("{other} --weights run --config run/config.json --out configured")).done();
     g2d(&folder, "export run --format smp --out run/checkpoints/new").refused(&["among a run's checkpoints"]);
     g2d(&folder, "pretrain --resume --out drawn").refused(&["drawn is no run"]);

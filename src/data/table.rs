@@ -93,7 +93,7 @@ pub(super) struct Table {
     record: csv::StringRecord,
     /// Lines end with a carriage return and a line feed.
     returns: bool,
-    /// Where the row just read begins, if its last value goes over lines, as one does whose quote is not closed.
+    /// Lines that end within the row just read, if its last value goes over lines, as one does whose quote is not closed.
     open: Option<u64>,
 }
 
@@ -167,12 +167,14 @@ impl Table {
         self.consumed.row.set(0);
         let next = self.reader.position().line() + u64::from(self.returns);
         let read = self.reader.read_record(&mut self.record);
-        if let (Ok(false), Some(line), true) = (&read, self.open, self.consumed.odd.get()) {
+        if let (Ok(false), Some(within), true) = (&read, self.open, self.consumed.odd.get()) {
+            let line = self.reader.position().line().saturating_sub(within);
             let what = "a quote is not closed, and what follows it is no row of its own; close it".into();
             return Err(Error::Table { path: self.path.clone(), line, what });
         }
         let over_lines = self.record.iter().next_back().is_some_and(|value| value.contains('\n'));
-        self.open = over_lines.then(|| self.line());
+        let within = self.record.iter().map(|value| value.matches('\n').count() as u64).sum();
+        self.open = over_lines.then_some(within);
         match read {
             Ok(false) => Ok(None),
             Ok(true) => Ok(Some(Ok(&self.record))),

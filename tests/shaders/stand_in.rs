@@ -14,6 +14,9 @@ pub struct StandIn {
     folder: PathBuf,
 }
 
+/// It stays loaded where adapters are listed before one is opened: else the real loader, of the same name, would be taken then.
+const KEPT: &str = "-Wl,-z,nodelete";
+
 impl StandIn {
     /// Compiles it into that folder; skips loudly where there is no adapter to stand in for, or no compiler of C.
     pub fn new(folder: &Path) -> Option<Self> {
@@ -44,7 +47,7 @@ impl StandIn {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shaders/vulkan.c");
         let library = folder.join("libvulkan.so.1");
         let library = library.to_str().expect("the target folder is text");
-        let made = cc(&["-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", &real, "-o", library, source, "-ldl"]);
+        let made = cc(&["-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", KEPT, &real, "-o", library, source, "-ldl"]);
         let made = made.expect("it ran before");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         Some(Self { folder: folder.to_owned() })
