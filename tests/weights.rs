@@ -346,7 +346,6 @@ fn a_run_starts_from_towers_of_others_and_says_so() {
         .refused(&["--config with the config.json of their run"]);
     g2d(&folder, &format!("{other} --weights run --config run/config.json --out configured")).done();
     g2d(&folder, "export run --format smp --out run/checkpoints/new").refused(&["among a run's checkpoints"]);
-    g2d(&folder, "pretrain --resume --out drawn").refused(&["drawn is no run"]);
     g2d(&folder, &format!("{other} --init image=resnet.pth --out no")).refused(&["resnet_width", "--preset micro"]);
     g2d(&folder, &format!("{run} --init image=a.pth --init image=b.pth --out no")).refused(&["one file for each"]);
     assert!(!folder.join("no").exists());
@@ -468,6 +467,7 @@ fn folders_that_do_not_fit_are_refused() {
     g2d(&folder, "import --init text=bert --out no").refused(&["hidden_act", "relu"]);
     g2d(&folder, "export one --format smp --fc 3 --out no").refused(&["--fc"]);
     g2d(&folder, "export one --format smp --out nowhere/no").refused(&["nowhere is no folder"]);
+    g2d(&folder, "pretrain --resume --out nowhere").refused(&["nowhere is no run"]);
     g2d(&folder, "import --init image=one/weights.safetensors --out .").refused(&["by its name"]);
     g2d(&folder, "export bert --format smp --out no").refused(&["bert/config.json", "made by g2d import"]);
     g2d(&folder, "inspect .").refused(&["name a file"]);
