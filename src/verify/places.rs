@@ -12,11 +12,19 @@ use crate::ops::conv2d::Pass;
 const MOST_COLUMNS: usize = 16;
 const MOST_ELEMENTS: usize = 4096;
 const MOST_WEIGHTS: usize = 4;
+/// Rows of pixels that are compared of a block of a convolution: one that goes round many tiles writes whole images, whose
+/// definition would take minutes.
+const MOST_ROWS: usize = 64;
 
 /// The places along each extent that elements lie at, fewer where there are many.
 pub fn thinned(op: &Op, dims: &[usize], elements: &[usize]) -> Axes {
     let mut axes: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); dims.len()];
-    for &element in elements {
+    let row = |element: usize| match (op, dims) {
+        (Op::Conv2d(conv), &[_, _, width, channels]) if conv.pass != Pass::Wgrad => element / (width * channels),
+        _ => 0,
+    };
+    let behind = elements.iter().map(|&element| row(element)).min().map_or(0, |first| first + MOST_ROWS);
+    for &element in elements.iter().filter(|&&element| row(element) < behind) {
         let mut rest = element;
         for (axis, &extent) in axes.iter_mut().zip(dims).rev() {
             axis.insert(rest % extent);
@@ -69,4 +77,22 @@ pub fn product<'a>(dims: &'a [usize], axes: &'a Axes) -> impl Iterator<Item = us
         }
         at
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::conv2d::Conv2d;
+
+    #[test]
+    fn of_many_rows_of_pixels_the_first_are_compared() {
+        // The last ten rows of an image and all of the next, 100 by 4 pixels of 8 channels.
+        let dims = [3, 100, 4, 8];
+        let written: Vec<usize> = (90 * 32..200 * 32).collect();
+        let axes = thinned(&Conv2d::fwd(3).into(), &dims, &written);
+        assert_eq!((axes[0].as_slice(), axes[1].len()), (&[0, 1][..], MOST_ROWS));
+        assert_eq!(axes[1].last(), Some(&99));
+        let compared = written.iter().filter(|&&at| positions(&dims, &axes, at).is_some_and(|at| at[0] == 0));
+        assert_eq!(compared.count(), 10 * 32, "of the first image all that was written");
+    }
 }
