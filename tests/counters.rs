@@ -1,5 +1,5 @@
 //! What `g2d bench counters` counts: known work, what is committed, and that a kernel which does more is caught.
-//! `G2D_BLESS=1 cargo test --release --test counters` writes benches/results/counters-small.json anew.
+//! `G2D_BLESS=1 cargo test --release --test counters` writes the files of `small` in benches/results anew.
 #![cfg(feature = "cli")]
 
 mod common;
@@ -20,8 +20,9 @@ use g2d::ops::conv2d::{self, Conv2d};
 use g2d::ops::linear::{Linear, Pass};
 use g2d::program::{self, Checked, Kernels, Plan, Precision, Recorder, StateLayout, Value};
 
-/// What is committed of the plan that the default suite counts.
-const COMMITTED: &str = "benches/results/counters-small.json";
+/// What is committed of the plan that the default suite counts, for each architecture.
+const COMMITTED: [(&str, &str); 2] =
+    [("sm_80", "benches/results/counters-small.json"), ("sm_90a", "benches/results/counters-small-sm90a.json")];
 
 fn micro() -> (Work, Checked) {
     let config = Config { warmup_steps: 0, ..Config::preset("micro").expect("a preset") };
@@ -297,24 +298,26 @@ fn command(line: &str) -> (Option<i32>, String, String) {
     (done.status.code(), text(&done.stdout), text(&done.stderr))
 }
 
-/// By the command, as it is written down in the file.
+/// By the command, as it is written down in the files.
 #[test]
 fn no_count_of_the_small_plan_has_grown() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(COMMITTED);
-    let line = "bench counters --preset small --batch 8 --text-len 64 --json";
-    if std::env::var_os("G2D_BLESS").is_some() {
-        let (code, out, errors) = command(line);
-        assert_eq!(code, Some(0), "{errors}");
-        return std::fs::write(&path, out).expect("the file can be written");
+    for (target, file) in COMMITTED {
+        let line = format!("bench counters --preset small --batch 8 --text-len 64 --target {target} --json");
+        if std::env::var_os("G2D_BLESS").is_some() {
+            let (code, out, errors) = command(&line);
+            assert_eq!(code, Some(0), "{errors}");
+            std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(file), out).expect("the file can be written");
+            continue;
+        }
+        let (code, out, errors) = command(&format!("{line} --against {file}"));
+        assert_eq!(code, Some(0), "{errors}\nG2D_BLESS=1 writes {file} anew, if this is as it should be");
+        let (head, lines) = baseline::read(&out).expect("the command writes what it reads");
+        let (kernels, launches) = (lines.iter().map(|line| line.calls.len()).sum::<usize>(), head.totals.launches);
+        ledger::ran(
+            "emulated",
+            format!("{launches} launches for {target} counted, none more than is committed ({kernels} kernels)"),
+        );
     }
-    let (code, out, errors) = command(&format!("{line} --against {COMMITTED}"));
-    assert_eq!(code, Some(0), "{errors}\nG2D_BLESS=1 writes {COMMITTED} anew, if this is as it should be");
-    let (head, lines) = baseline::read(&out).expect("the command writes what it reads");
-    let kernels = lines.iter().map(|line| line.calls.len()).sum::<usize>();
-    ledger::ran(
-        "emulated",
-        format!("{} launches counted, none more than is committed ({kernels} kernels)", head.totals.launches),
-    );
 }
 
 #[test]

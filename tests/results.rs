@@ -164,13 +164,14 @@ fn counts(files: &[(String, String)]) -> String {
         let revision = head.revision.as_deref().map_or("unknown", |revision| revision.get(..7).unwrap_or(revision));
         let changed = head.revision.as_ref().is_some_and(|revision| revision.ends_with("-dirty"));
         table += &format!(
-            "| `{}`, recipe `{}`, {} pairs, {} tokens, {} | {:.1} GB | {:.2} | {:.2} | {} | {} | {} | {} | {revision}{} of \
+            "| `{}`, recipe `{}`, {} pairs, {} tokens, {}, {} | {:.1} GB | {:.2} | {:.2} | {} | {} | {} | {} | {revision}{} of \
              [{file}](benches/results/{file}) |\n",
             head.preset,
             head.recipe,
             head.batch,
             head.text_len,
             head.precision,
+            head.target,
             totals.floor_bytes as f64 / 1e9,
             over(totals.device_bytes),
             over(totals.sector_bytes),

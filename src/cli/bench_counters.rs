@@ -136,26 +136,24 @@ impl Counters {
 
     fn head(&self, work: &Work, report: &Report) -> Head {
         let precision = Precision::from(self.precision).name().to_owned();
-        let target = match self.architecture() {
-            Architecture::Sm80 => String::new(),
-            other => format!(" --target {other}"),
-        };
         Head {
             preset: self.preset.clone(),
             recipe: self.recipe.clone(),
             batch: self.batch,
             text_len: work.text_length,
             chip: self.chip.clone(),
+            target: self.target.clone(),
             plan: report.plan.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             revision: revision(),
             command: format!(
-                "g2d bench counters --preset {} --recipe {} --batch {} --text-len {} --precision {precision} --chip {}{target}{} --json",
+                "g2d bench counters --preset {} --recipe {} --batch {} --text-len {} --precision {precision} --chip {} --target {}{} --json",
                 self.preset,
                 self.recipe,
                 self.batch,
                 work.text_length,
                 self.chip,
+                self.target,
                 self.tower.flags()
             ),
             precision,

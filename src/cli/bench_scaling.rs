@@ -40,7 +40,7 @@ pub struct Scaling {
     #[arg(long, value_delimiter = ',')]
     text_lens: Vec<usize>,
     /// Steps timed behind the first.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = super::from_one::<u32>)]
     steps: u32,
     /// Plan only, run nothing: needs no device.
     #[arg(long)]

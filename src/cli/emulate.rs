@@ -49,7 +49,7 @@ pub struct Emulate {
     #[arg(long = "arg", value_name = "ARGUMENT")]
     arguments: Vec<String>,
     /// Run with so many orders of warps and blocks.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 4, value_parser = super::from_one::<u64>)]
     seeds: u64,
     /// Run with this seed only, to replay a report.
     #[arg(long, conflicts_with = "seeds")]
@@ -69,7 +69,7 @@ pub struct Emulate {
         value_parser = clap::builder::PossibleValuesParser::new(Checks::names()))]
     off: Vec<String>,
     /// Give a launch up after so many warp instructions.
-    #[arg(long, default_value_t = 1_000_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 1_000_000_000, value_parser = super::from_one::<u64>)]
     limit: u64,
 }
 

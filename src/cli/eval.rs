@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -96,6 +96,9 @@ pub struct Eval {
     json: bool,
 }
 
+/// Between lines that tell of progress where nobody sees a bar.
+const LINES_APART: Duration = Duration::from_secs(10);
+
 /// A part above 0, up to 1.
 fn fraction(word: &str) -> Result<f64, String> {
     let part = word.parse().ok().filter(|part: &f64| *part > 0.0 && *part <= 1.0);
@@ -122,7 +125,16 @@ impl Eval {
         let data = self.data.as_deref().map(local).transpose()?;
         let bar = ProgressBar::new_spinner();
         bar.enable_steady_tick(Duration::from_millis(200));
-        let progress = |what: &str| bar.set_message(what.to_owned());
+        let last = Mutex::new(Instant::now());
+        let progress = |what: &str| {
+            bar.set_message(what.to_owned());
+            // Where nobody sees a bar, a line now and then.
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if bar.is_hidden() && last.elapsed() > LINES_APART {
+                eprintln!("{what}");
+                *last = Instant::now();
+            }
+        };
         let dataset = self.dataset(data.as_deref(), &subject, &progress, cancelled)?;
         // A report names its films by digests, so they have to be these films.
         dataset.verify(&mut |_, _| ())?;

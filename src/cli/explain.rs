@@ -11,7 +11,7 @@ use super::DeviceWord;
 use super::eval::subject;
 use crate::data::decode;
 use crate::data::prepare::{Resize, prepare};
-use crate::downstream::explain::{Explanation, Stage, explain};
+use crate::downstream::explain::{Explanation, Numbers, Stage, explain};
 use crate::error::Error;
 use crate::report::heat;
 use crate::train::Resources;
@@ -71,21 +71,31 @@ impl Explain {
         let on = Resources { device: self.device.resolve(), ..Resources::default() };
         let explained = explain(&subject, &on, &pixels, self.text.as_deref())?;
         write(&strip(&explained), &out)?;
-        let numbers = serde_json::to_value(&explained.numbers).unwrap_or_default();
         if self.json {
-            println!("{numbers}");
+            println!("{}", serde_json::to_value(&explained.numbers).unwrap_or_default());
             return Ok(());
         }
-        println!("{}", subject.name);
-        for (name, value) in numbers.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
-            match value.as_f64().filter(|_| !value.is_u64()) {
-                Some(number) => println!("  {:18} {number:.3}", name.replace('_', " ")),
-                None => println!("  {:18} {value}", name.replace('_', " ")),
-            }
-        }
-        println!("written to {}", out.display());
+        println!("{}\n{}written to {}", subject.name, told(&explained.numbers), out.display());
         Ok(())
     }
+}
+
+/// A line for each number that there is.
+fn told(numbers: &Numbers) -> String {
+    let n = numbers;
+    let lines = [
+        ("agreement of the heads", n.head_agreement),
+        ("entropy of the attention, 1 being flat", Some(n.attention_entropy)),
+        ("film within the body mask", n.body_area),
+        ("film within the binary mask", Some(n.binary_area)),
+        ("mean of the smoothed mask", Some(n.mask_area)),
+        ("film within the predicted mask", n.predicted_area),
+        ("Dice of predicted and smoothed mask", n.predicted_dice),
+        ("cosine of film and text", n.similarity),
+    ];
+    let lines = lines.into_iter().filter_map(|(name, value)| Some(format!("  {name:38} {:6.3}\n", value?)));
+    let heads = if n.heads == 1 { "1 head".into() } else { format!("{} heads", n.heads) };
+    format!("  attention of {heads} over {0} x {0} cells\n{1}", n.cells, lines.collect::<String>())
 }
 
 /// Pixels of a tile at least: what smaller models see is magnified, so that names fit and a finding can be seen.

@@ -171,6 +171,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// A whole number that is not 0, for clap.
+fn from_one<N: std::str::FromStr + PartialOrd + From<u8>>(word: &str) -> Result<N, &'static str> {
+    word.parse().ok().filter(|number| *number >= N::from(1)).ok_or("give a whole number from 1 on")
+}
+
 /// Beyond a limit of the file size (`ulimit -f`) a write then fails, with a sentence and nothing half-written, where it would end
 /// the process. Threads take over what their first one blocks, so it comes before any other.
 #[cfg(unix)]

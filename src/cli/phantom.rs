@@ -18,7 +18,7 @@ use crate::error::Error;
     g2d phantom --style evaluation --count 500 --seed 3 --out others")]
 pub struct Phantom {
     /// How many films.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_parser = super::from_one::<u32>)]
     count: u32,
     /// Whose chests, and in which words they are reported. Film i of a seed has the same findings in both styles.
     #[arg(long, value_enum, default_value = "training")]

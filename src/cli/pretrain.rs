@@ -61,10 +61,10 @@ pub struct Pretrain {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Stop after so many steps, counted from the run's beginning.
-    #[arg(long, conflicts_with = "epochs", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, conflicts_with = "epochs", value_parser = super::from_one::<u64>)]
     steps: Option<u64>,
     /// Stop after so many passes over the data, counted from the run's beginning.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_parser = super::from_one::<u64>)]
     epochs: Option<u64>,
     /// Pairs a step; short for --set batch=N. On cuda-emulated 4 where nothing is said.
     #[arg(long)]

@@ -11,7 +11,7 @@ use crate::error::Error;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     g2d study                    the ten questions\n  \
-    g2d study 2                  trains what is needed, evaluates, prints a table: up to ten minutes on two cores\n  \
+    g2d study 2                  trains what is needed, evaluates, prints a table: minutes on two cores\n  \
     g2d study 6 --out here       keeps runs, table and plot elsewhere than in runs/sweeps\n\n\
     Each is a file for g2d sweep, in examples/studies; runs that several need are trained once.")]
 pub struct Study {

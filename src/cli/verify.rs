@@ -48,7 +48,7 @@ pub struct Verify {
     #[arg(long = "op", value_name = "OP")]
     ops: Vec<String>,
     /// Shapes for each kind of case and each stored type.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 6, value_parser = super::from_one::<u32>)]
     cases: u32,
     /// From which shapes and numbers are drawn.
     #[arg(long, default_value_t = 0)]

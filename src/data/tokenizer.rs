@@ -46,6 +46,7 @@ pub struct Tokenizer {
     json: String,
     begin: u32,
     end: u32,
+    unknown: u32,
     vocab_size: usize,
 }
 
@@ -159,7 +160,7 @@ impl Tokenizer {
         })?;
         let id =
             |name: &str| inner.token_to_id(name).ok_or_else(|| fault(format!("it has no {name}; give a BERT one")));
-        let (begin, end, _) = (id("[CLS]")?, id("[SEP]")?, id("[UNK]")?);
+        let (begin, end, unknown) = (id("[CLS]")?, id("[SEP]")?, id("[UNK]")?);
         if id("[PAD]")? != 0 {
             return Err(fault("[PAD] must have the id 0".into()));
         }
@@ -167,7 +168,7 @@ impl Tokenizer {
         if vocab_size > MAX_PIECES {
             return Err(fault(format!("its ids reach {vocab_size}, {MAX_PIECES} are the limit; give a BERT one")));
         }
-        Ok(Self { inner, path: path.to_owned(), json, begin, end, vocab_size })
+        Ok(Self { inner, path: path.to_owned(), json, begin, end, unknown, vocab_size })
     }
 
     /// Token ids of a text: `[CLS]`, at most [`MAX_TOKENS`] - 2 pieces, `[SEP]`.
@@ -179,6 +180,11 @@ impl Tokenizer {
         let encoded = self.inner.encode(text, false).map_err(fault)?;
         let pieces = encoded.get_ids().iter().copied().take(MAX_TOKENS - 2);
         Ok(std::iter::once(self.begin).chain(pieces).chain([self.end]).collect())
+    }
+
+    /// What stands for a piece that it does not have.
+    pub fn unknown(&self) -> u32 {
+        self.unknown
     }
 
     /// Where it was read, or what it was made of.

@@ -72,14 +72,18 @@ impl Words {
     /// Tokens of a prompt.
     ///
     /// # Errors
-    /// If there is no tokenizer, or the prompt is empty or longer than the model takes.
+    /// If there is no tokenizer, or the prompt is empty, longer than the model takes, or all of words that it does not know.
     pub fn prompt(&self, prompt: &str) -> Result<Vec<i32>, Error> {
         let tokens = self.encode(prompt)?;
+        let unknown = self.tokenizer().map(|tokenizer| tokenizer.unknown() as i32);
         match tokens.len() {
             0..=2 => Err(Error::Usage(format!("the prompt {prompt:?} has no word: write one"))),
             length if length > self.length => Err(Error::Usage(format!(
                 "the prompt {prompt:?} has {length} tokens, the model takes {}: shorten it",
                 self.length
+            ))),
+            length if tokens[1..length - 1].iter().all(|&token| Some(token) == unknown) => Err(Error::Usage(format!(
+                "the model's vocabulary has no word of the prompt {prompt:?}: write it in the words of its reports"
             ))),
             _ => Ok(tokens),
         }

@@ -147,6 +147,7 @@ fn a_session_trains_and_its_model_comes_back() {
     refused(session.segment(&pixels[1..]).map(drop), "prepare each");
     refused(session.ground(&pixels, PHRASE).map(drop), "one film");
     refused(session.ground(&pixels[..4096], " ").map(drop), "no word");
+    refused(session.ground(&pixels[..4096], "肺 炎").map(drop), "has no word of the prompt");
     refused(session.load(&film()), &film().display().to_string());
     let mut other = settings().0;
     other.model.projection_dim = 8;

@@ -21,6 +21,8 @@ pub struct Head {
     pub precision: String,
     /// For which launches and device bytes are told.
     pub chip: String,
+    /// Whose kernels the plan takes.
+    pub target: String,
     /// Digest of the plan.
     pub plan: String,
     /// Version of this crate.
