@@ -26,8 +26,8 @@ use crate::kernels::Library;
 use crate::model::batch::TextBatch;
 use crate::ops::Op;
 use crate::ops::batch_norm::BatchNorm;
-use crate::ops::conv2d;
 use crate::ops::linear::Linear;
+use crate::ops::linear::matmul::reduced;
 use crate::program::KernelCall;
 use crate::program::plan::Plan;
 
@@ -160,14 +160,10 @@ impl Opened<'_> {
         if call.part > 0 {
             return Ok(Meaning { outputs: vec![(self.workspace, self.values[inputs].spec)], ..whole });
         }
-        let partial = |before: usize| {
-            self.calls[before].part > 0
-                || matches!(self.launch.op, Op::Conv2d(conv) if conv.pass == conv2d::Pass::Wgrad)
-        };
-        if at.checked_sub(1).is_some_and(partial) {
-            // The sum of the parts, which fill the workspace, is the sum of the rows of a matrix. Of what each part is need not be known.
+        let before = at.checked_sub(1).map(|before| &self.calls[before]).filter(|before| before.part > 0);
+        if let Some(parts) = before.map(|before| before.grid[1] as usize).or(reduced(call)) {
+            // The sum of the parts is the sum of the rows of a matrix. Of what each part is need not be known.
             let size = self.values[inputs].spec.shape.elements();
-            let parts = self.values[self.workspace].spec.shape.elements() / size;
             return Ok(Meaning {
                 op: Linear::bias_grad().into(),
                 inputs: vec![self.workspace],

@@ -239,6 +239,12 @@ pub fn reduce(partials: u64, out: u64, numbers: usize, slices: usize) -> Result<
     Ok(KernelCall::linear(REDUCE, count.div_ceil(256), 256, &Reduce { partials, out, count, slices }))
 }
 
+/// How many partial sums a call of [`reduce`] adds up; `None` of another kernel.
+pub fn reduced(call: &KernelCall) -> Option<usize> {
+    let told = (call.symbol == REDUCE).then(|| bytemuck::pod_read_unaligned::<Reduce>(&call.parameters))?;
+    Some(told.slices as usize)
+}
+
 /// Name, within an op, of the kernels by `mma.sync`: this module's.
 pub const MMA: &str = "mma";
 /// Of those by `wgmma`: [`wgmma`]'s.
