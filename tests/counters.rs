@@ -181,6 +181,51 @@ fn convolutions_for_hopper_take_less_and_conflict_nowhere() {
     }
 }
 
+/// The first convolution of `full`, of 256 images, or its gradient by weights.
+fn stem(pass: conv2d::Pass) -> Line {
+    let (work, _) = micro();
+    let mut r = Recorder::new();
+    let wgrad = pass == conv2d::Pass::Wgrad;
+    let (x, w, y) = ([256, 256, 256, 3], [64, 7, 7, 3], [256, 128, 128, 64]);
+    let [first, second] = (if wgrad { [y, x] } else { [x, w] }).map(Spec::activation);
+    let inputs = [r.input("first", first), r.input("second", second)];
+    let output = if wgrad { Kind::Exact } else { Kind::Activation };
+    let made = r.one(Conv2d { pass, output, ..Conv2d::fwd(7).stride(2).padding(3) }, &inputs).expect("they fit");
+    r.output("made", made);
+    let program = r.finish();
+    let states = StateLayout::of(&program, Precision::Mixed);
+    let plan = g2d::program::plan(program, &states, Kernels::Cuda(Architecture::Sm80)).expect("there are kernels");
+    run(&work, &plan, &Library::shipped(), &|_, _| {}).expect("it can be counted").lines.remove(0)
+}
+
+/// benches/NOTES.md has the figures.
+#[test]
+fn the_stem_multiplies_few_zeros_and_conflicts_nowhere() {
+    for pass in [conv2d::Pass::Fwd, conv2d::Pass::Wgrad] {
+        let line = stem(pass);
+        assert_eq!(line.kernel, conv2d::STEM);
+        for call in &line.calls {
+            println!(
+                "{}: {} k instructions, {:.3} of the floor through L1, device {:.3}, {} conflicts, {:?} registers, {:.1} us by {:?}",
+                call.symbol,
+                call.warp_instructions / 1000,
+                32.0 * call.sectors as f64 / line.floor_bytes as f64,
+                call.device_bytes as f64 / line.floor_bytes as f64,
+                call.conflicts,
+                call.registers,
+                call.predicted_us,
+                call.bound
+            );
+            assert_eq!((call.conflicts, call.spilled), (0, Some(0)), "{}", call.symbol);
+        }
+        assert!(line.sum(|call| 32 * call.sectors) as f64 <= 1.3 * line.floor_bytes as f64);
+        // A window of 147 numbers is 21 eights and one to make pairs.
+        let multiplied = line.sum(|call| call.tensor_flops) as f64 / line.floor_flops as f64;
+        assert!((multiplied - 176.0 / 147.0).abs() < 0.05, "{multiplied}");
+        assert!(line.predicted_us() < 230.0, "{}", line.predicted_us());
+    }
+}
+
 /// Attention of 22 reports of 256 tokens, 12 heads of 64 features, and its gradient: two heads for each multiprocessor.
 fn attention(pass: program::Pass, architecture: Architecture) -> Line {
     const REPORTS: usize = 22;

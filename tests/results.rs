@@ -224,14 +224,15 @@ impl Verified {
         // Kernels of two ops are named for what they do.
         let of = |name: &&String| {
             let own = name.split(['.', '/']).next() == Some(op);
-            let [im2col, halo] =
-                ["/im2col", "/halo"].map(|kernel| name.starts_with("conv2d.") && name.contains(kernel));
+            let [im2col, halo, stem] =
+                ["/im2col", "/halo", "/stem"].map(|kernel| name.starts_with("conv2d.") && name.contains(kernel));
             match op {
                 "matmul" => own || name.ends_with("/mma"),
                 "matmul.sm90a" => name.ends_with("/wgmma"),
                 "conv2d.sm90a" => im2col,
                 "conv2d_halo" => halo,
-                _ => own && !im2col && !halo,
+                "conv2d_stem" => stem,
+                _ => own && !im2col && !halo && !stem,
             }
         };
         let failed: Vec<&str> = self.failed.iter().filter(of).map(String::as_str).collect();

@@ -11,7 +11,7 @@ use g2d::model::batch::{Source, TextBatch};
 use g2d::model::config::Config;
 use g2d::ops::Op;
 use g2d::ops::attention::Attention;
-use g2d::ops::conv2d::{Conv2d, HALO, IM2COL};
+use g2d::ops::conv2d::{Conv2d, HALO, IM2COL, STEM};
 use g2d::ops::linear::Linear;
 use g2d::ops::linear::matmul::WGMMA;
 use g2d::program::{
@@ -78,6 +78,8 @@ fn a_convolution_gets_tiles_of_its_own_width() {
     assert_eq!([on(256, 256), on(128, 128), on(64, 64)], ["im2col256", "im2col128", "im2col64"]);
     // Of few channels most of a box is zeros, and of as few columns most of a tile.
     assert_eq!([on(16, 16), on(32, 32)], [HALO; 2]);
+    let stem = |of| chosen(Conv2d::fwd(7).stride(2).padding(3), [256, 256, 256, 3], 64, of).0;
+    assert_eq!([Architecture::Sm80, Architecture::Sm90a].map(stem), [STEM; 2]);
     let (kernel, tried) = chosen(three, [256, 16, 16, 256], 256, Architecture::Sm80);
     assert_eq!(kernel, "gather");
     assert!(tried[1].refusal.as_ref().is_some_and(|why| why.contains("compute capability 9.0")), "{tried:?}");
@@ -85,7 +87,7 @@ fn a_convolution_gets_tiles_of_its_own_width() {
     assert!(kernel == HALO && tried[1].refusal.as_ref().is_some_and(|why| why.contains("multiples of 8")));
     // Of single pixels a narrow product is one of them too.
     let narrow = chosen(Conv2d::fwd(1), [256, 64, 64, 64], 64, Architecture::Sm90a);
-    assert!(narrow.1.iter().all(|of| of.refusal.is_none() || of.name == HALO), "{narrow:?}");
+    assert!(narrow.1.iter().all(|of| of.refusal.is_none() || [HALO, STEM].contains(&of.name)), "{narrow:?}");
 }
 
 /// Which kernel attention of so many sequences and rows of each gets in bf16, with 12 heads of `depth` features.
@@ -151,7 +153,8 @@ impl Target for Products {
     fn ask(op: &Op, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
         let hopper = [WGMMA, IM2COL[0], IM2COL[1], IM2COL[2]];
         let takes = |name: &&'static str| op.cuda().contains(name) && op.run_cuda(name, &mut copy(io)).is_ok();
-        let other = if op.name() == "conv2d.wgrad" || kernel == HALO { None } else { hopper.into_iter().find(takes) };
+        let own_order = op.name() == "conv2d.wgrad" || [HALO, STEM].contains(&kernel);
+        let other = if own_order { None } else { hopper.into_iter().find(takes) };
         op.run_cuda(other.unwrap_or(kernel), io)
     }
 

@@ -20,6 +20,7 @@ mod pseudo_mask;
 mod replay;
 mod sample;
 mod segmentation_loss;
+mod stem;
 mod synchronisation;
 mod wgmma;
 mod wide;

@@ -21,7 +21,8 @@ const WEIGHTS: &str = "conv2d_halo_weights_bf16_16x16_sm80";
 const COLUMNS: [usize; 2] = [16, 32];
 /// Windows of a tile of each.
 const TILE: [usize; 2] = [512, 256];
-const THREADS: u32 = 256;
+/// Threads of a block.
+pub const THREADS: u32 = 256;
 /// Places of the walk in a row of a tile.
 const ACROSS: usize = 16;
 /// Channels that are multiplied at a time, and bytes of them.
@@ -31,9 +32,9 @@ const LINE: usize = 32;
 const SIDE: usize = 3;
 const SUMS: usize = 4 * 16 * 20;
 /// Tiles of a gradient by weights below which a block is not worth its partial sums.
-const LEAST_RUN: u32 = 4;
+pub const LEAST_RUN: u32 = 4;
 /// Blocks, of which two are on each multiprocessor.
-const BLOCKS: usize = 2 * MULTIPROCESSORS;
+pub const BLOCKS: usize = 2 * MULTIPROCESSORS;
 /// Bytes of shared memory that a block can have on every GPU that runs texts for sm_80.
 const SHARED: usize = 99 << 10;
 
@@ -237,7 +238,7 @@ impl Parameters {
 }
 
 /// Seconds of so many floating-point operations of products, or of so many instructions, on one multiprocessor.
-fn turn(products: f64, issued: f64) -> f64 {
+pub fn turn(products: f64, issued: f64) -> f64 {
     (products * MULTIPROCESSORS as f64 / (TENSOR * SYNCHRONOUS)).max(issued / (ISSUED * CLOCK))
 }
 
@@ -286,7 +287,7 @@ impl Blocks {
 }
 
 /// Bytes of shared memory of a block, if it can have them.
-fn shared(bytes: usize) -> Result<u32, Misfit> {
+pub fn shared(bytes: usize) -> Result<u32, Misfit> {
     Misfit::unless(bytes <= SHARED, || format!("a block needs {bytes} bytes of shared memory, {SHARED} are there"))?;
     Ok(bytes as u32)
 }

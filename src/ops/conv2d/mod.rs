@@ -25,11 +25,13 @@ mod im2col;
 mod image;
 mod reference;
 mod cpu_upsampled;
+mod stem;
 mod walk;
 mod wgsl;
 
 pub use self::halo::KERNEL as HALO;
 pub use self::im2col::KERNELS as IM2COL;
+pub use self::stem::KERNEL as STEM;
 
 use self::geometry::Geometry;
 use crate::base::{Kind, Number, Rng, Spec};
@@ -213,7 +215,8 @@ impl Operation for Conv2d {
     const VARIANTS: usize = 3 * FORMS.len();
     // Gradients by single pixels' weights over so many pixels that each part of them takes more steps than a pipeline has
     // stages; with many outputs and with few, in pieces of 16 bytes. More channels and outputs than the widest tile has columns; more
-    // tiles than a large device has multiprocessors, of pixels and of weights.
+    // tiles than a large device has multiprocessors, of pixels and of weights. An image of three channels in several tiles, forward and by
+    // weights.
     const LARGE: &'static [(usize, Size)] = &[
         (2 * FORMS.len() + 2, Size { batch: 1, side: 182, channels: 1, extra: 40 }),
         (2 * FORMS.len() + 2, Size { batch: 1, side: 182, channels: 8, extra: 4 }),
@@ -223,6 +226,8 @@ impl Operation for Conv2d {
         (2, Size { batch: 1, side: 181, channels: 8, extra: 8 }),
         (FORMS.len() + 2, Size { batch: 1, side: 181, channels: 8, extra: 8 }),
         (2 * FORMS.len() + 4, Size { batch: 1, side: 1, channels: 8, extra: 1408 }),
+        (4, Size { batch: 1, side: 20, channels: 3, extra: 72 }),
+        (2 * FORMS.len() + 4, Size { batch: 1, side: 20, channels: 3, extra: 72 }),
     ];
 
     fn name(&self) -> &'static str {
@@ -296,13 +301,14 @@ impl Operation for Conv2d {
     }
 
     fn cuda(&self) -> &'static [&'static str] {
-        &[WGMMA, IM2COL[0], IM2COL[1], IM2COL[2], MMA, HALO, cuda::KERNEL]
+        &[WGMMA, IM2COL[0], IM2COL[1], IM2COL[2], MMA, HALO, STEM, cuda::KERNEL]
     }
 
     fn run_cuda(&self, kernel: &'static str, io: &mut DeviceIo) -> Result<(), Misfit> {
         match kernel {
             cuda::KERNEL => cuda::run(self, io),
             HALO => halo::run(self, io),
+            STEM => stem::run(self, io),
             WGMMA | MMA => cuda_mma::run(self, kernel, io),
             _ => im2col::run(self, kernel, io),
         }

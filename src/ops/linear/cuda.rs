@@ -116,9 +116,14 @@ pub fn in_parts(
     let partials = io.workspace(4 * size * parts);
     make(io, partials)?;
     io.partial(part);
-    let parameters = Partials { partials, out, size: count("the result", size)?, count: count("parts", parts)? };
-    io.launch(KernelCall::linear(SUM, parameters.size.div_ceil(32), THREADS as u32, &parameters));
+    io.launch(sum_parts(partials, (out, size), parts)?);
     Ok(())
+}
+
+/// The launch that adds up so many partial sums of `size` numbers each into `out`.
+pub fn sum_parts(partials: u64, (out, size): (u64, usize), parts: usize) -> Result<KernelCall, Misfit> {
+    let parameters = Partials { partials, out, size: count("the result", size)?, count: count("parts", parts)? };
+    Ok(KernelCall::linear(SUM, parameters.size.div_ceil(32), THREADS as u32, &parameters))
 }
 
 /// Asks for the launches.
