@@ -27,6 +27,7 @@ use crate::model::batch::TextBatch;
 use crate::ops::Op;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::linear::Linear;
+use crate::ops::linear::cuda::summed;
 use crate::ops::linear::matmul::reduced;
 use crate::program::KernelCall;
 use crate::program::plan::Plan;
@@ -160,8 +161,7 @@ impl Opened<'_> {
         if call.part > 0 {
             return Ok(Meaning { outputs: vec![(self.workspace, self.values[inputs].spec)], ..whole });
         }
-        let before = at.checked_sub(1).map(|before| &self.calls[before]).filter(|before| before.part > 0);
-        if let Some(parts) = before.map(|before| before.grid[1] as usize).or(reduced(call)) {
+        if let Some(parts) = reduced(call).or_else(|| summed(call)) {
             // The sum of the parts is the sum of the rows of a matrix. Of what each part is need not be known.
             let size = self.values[inputs].spec.shape.elements();
             return Ok(Meaning {

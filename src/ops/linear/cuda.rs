@@ -126,6 +126,12 @@ pub fn sum_parts(partials: u64, (out, size): (u64, usize), parts: usize) -> Resu
     Ok(KernelCall::linear(SUM, parameters.size.div_ceil(32), THREADS as u32, &parameters))
 }
 
+/// How many partial sums a call of [`sum_parts`] adds up; `None` of another kernel.
+pub fn summed(call: &KernelCall) -> Option<usize> {
+    let told = (call.symbol == SUM).then(|| bytemuck::pod_read_unaligned::<Partials>(&call.parameters))?;
+    Some(told.count as usize)
+}
+
 /// Asks for the launches.
 pub fn run(op: &Linear, io: &mut DeviceIo) -> Result<(), Misfit> {
     let extent = match op.packed {
