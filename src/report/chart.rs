@@ -75,7 +75,7 @@ pub fn exact(numbers: &[(u64, f64)]) -> Vec<Point> {
 }
 
 /// Round numbers about a quarter of the way apart, from below the lowest to above the highest.
-fn ticks(low: f64, high: f64, least: f64) -> Vec<f64> {
+pub fn ticks(low: f64, high: f64, least: f64) -> Vec<f64> {
     let rough = ((high - low) / 4.0).max(least).max(f64::MIN_POSITIVE);
     let power = 10f64.powf(rough.log10().floor());
     let apart = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|round| round * power);
@@ -93,16 +93,18 @@ fn decades(low: f64, high: f64) -> Vec<f64> {
 }
 
 /// Where numbers lie in a chart.
-struct Axes {
+pub struct Axes {
     /// Marks on the upright axis; the first and the last are its ends.
-    ticks: Vec<f64>,
+    pub ticks: Vec<f64>,
     /// The last step.
-    last: f64,
-    logarithmic: bool,
+    pub last: f64,
+    /// Upright, powers of ten are equally far apart.
+    pub logarithmic: bool,
 }
 
 impl Axes {
-    fn of(series: &[Series], last: u64, logarithmic: bool) -> Self {
+    /// Of series that have numbers, up to step `last`.
+    pub fn of(series: &[Series], last: u64, logarithmic: bool) -> Self {
         let points = || series.iter().flat_map(|series| series.points.iter().map(move |point| (series.style, point)));
         // The band of a trend may reach beyond the chart: one wild step shall not flatten all others.
         let ends = points().flat_map(|(style, point)| match style {

@@ -7,12 +7,15 @@ use super::markup::{escape, number};
 use super::metrics::Table;
 
 /// A chart as it is asked for.
-struct Chart {
-    title: &'static str,
+pub struct Chart {
+    /// Its name.
+    pub title: &'static str,
     /// What has to be known to read it.
     note: &'static str,
-    series: Vec<Series>,
-    logarithmic: bool,
+    /// What is drawn; a series may have no points.
+    pub series: Vec<Series>,
+    /// Upright, powers of ten are equally far apart, if all numbers have one.
+    pub logarithmic: bool,
 }
 
 /// Steps of a run as a trend.
@@ -40,7 +43,13 @@ fn validated(table: &Table, name: &str, key: &str, colour: usize, style: Style) 
     Series { name: name.into(), colour, style, points: exact(table.of(&format!("validation.{key}"))) }
 }
 
-fn all(table: &Table) -> Vec<Chart> {
+/// All charts for which there are numbers.
+pub fn all(table: &Table) -> Vec<Chart> {
+    let known = |series: &Series| series.style != Style::Level && !series.points.is_empty();
+    every(table).into_iter().filter(|chart| chart.series.iter().any(known)).collect()
+}
+
+fn every(table: &Table) -> Vec<Chart> {
     let chart = |title, note, series| Chart { title, note, series, logarithmic: false };
     let part = |title, key: &str| {
         let series = vec![
@@ -96,7 +105,7 @@ fn all(table: &Table) -> Vec<Chart> {
     ]
 }
 
-/// All charts for which there are numbers, as figures.
+/// The same as figures.
 pub fn figures(table: &Table) -> String {
     let mut html = String::new();
     for chart in all(table) {

@@ -1,6 +1,43 @@
-//! Text as HTML takes it, and numbers as people do.
+//! What all pages are made of: the frame, text as HTML takes it, numbers as people read them.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+
+/// Nothing may be loaded and nothing run, whatever a name or a report holds.
+const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
+/// What all pages look like.
+const STYLE: &str = include_str!("page.css");
+
+/// A page of which all lies in one file, which needs nothing else and runs nothing. `style` comes behind what all pages look like;
+/// `name` is a text, `style` and `body` are not.
+pub fn document(name: &str, style: &str, body: &str) -> String {
+    let name = escape(name);
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">\n\
+         <title>{name} \u{b7} g2d</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+    )
+}
+
+/// Under a heading, what is asked first: name, value, note, which are markup.
+pub fn facts(facts: &[[String; 3]]) -> String {
+    let item =
+        |[name, value, note]: &[String; 3]| format!("<li><span>{name}</span><b>{value}</b><small>{note}</small></li>");
+    match facts.is_empty() {
+        true => String::new(),
+        false => format!("<ul class=\"facts\">{}</ul>\n", facts.iter().map(item).collect::<String>()),
+    }
+}
+
+/// What is to be known beside it, line by line; texts.
+pub fn notes(notes: &[String]) -> String {
+    let item = |note: &String| format!("<li>{}</li>", escape(note));
+    match notes.is_empty() {
+        true => String::new(),
+        false => format!("<ul class=\"notes\">{}</ul>\n", notes.iter().map(item).collect::<String>()),
+    }
+}
 
 /// A text that may hold anything, as text within an element or a quoted attribute.
 pub fn escape(text: &str) -> String {

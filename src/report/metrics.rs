@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind};
-use std::path::Path;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -71,22 +71,19 @@ impl Table {
     /// # Errors
     /// If the file is there and cannot be read.
     pub fn read(folder: &Path) -> Result<Self, Error> {
-        let path = folder.join(METRICS);
-        let mut reader = match File::open(&path) {
-            Ok(file) => BufReader::new(file),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(Error::io(&path)(error)),
-        };
-        let (mut table, mut line) = (Self::default(), Vec::new());
-        while reader.read_until(b'\n', &mut line).map_err(Error::io(&path))? > 0 {
-            // A line without an end is still being written, or was cut off; the event file leaves it out too.
-            match Line::parse(&line).filter(|_| line.ends_with(b"\n")) {
-                Some(line) => table.add(line),
-                None => table.unreadable += 1,
-            }
-            line.clear();
-        }
-        Ok(table)
+        let mut growing = Growing::new(folder);
+        growing.read()?;
+        // A line without an end was cut off, or is still being written; the event file leaves it out too.
+        growing.table.unreadable += usize::from(growing.unended);
+        Ok(growing.table)
+    }
+
+    /// Of lines as a run writes them.
+    #[cfg(test)]
+    pub fn of_lines(lines: &[u8]) -> Self {
+        let mut growing = Growing::new(Path::new(""));
+        growing.take(std::io::Cursor::new(lines)).expect("memory can be read");
+        growing.table
     }
 
     fn add(&mut self, line: Line) {
@@ -119,6 +116,72 @@ impl Table {
     }
 }
 
+/// `metrics.jsonl` of a run that may be writing it: each reading takes in what was added since the one before.
+#[derive(Debug)]
+pub struct Growing {
+    path: PathBuf,
+    table: Table,
+    /// Bytes taken in: whole lines.
+    taken: u64,
+    /// The last of these lines, by which it is known again.
+    last: Vec<u8>,
+    /// There is more, without an end.
+    unended: bool,
+}
+
+impl Growing {
+    /// Of the run in `folder`; nothing is read yet.
+    pub fn new(folder: &Path) -> Self {
+        let (table, path) = (Table::default(), folder.join(METRICS));
+        Self { path, table, taken: 0, last: Vec::new(), unended: false }
+    }
+
+    /// Takes in whole lines that were added. A file that is no longer the one it was (a run that was cut off and goes on drops
+    /// the lines behind its checkpoint) is read from its start; of a run that wrote nothing yet the table is empty.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read.
+    pub fn read(&mut self) -> Result<&Table, Error> {
+        match File::open(&self.path) {
+            Ok(file) => self.take(BufReader::new(file)).map_err(Error::io(&self.path))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => self.forget(),
+            Err(error) => return Err(Error::io(&self.path)(error)),
+        }
+        Ok(&self.table)
+    }
+
+    fn forget(&mut self) {
+        (self.table, self.taken, self.unended) = (Table::default(), 0, false);
+        self.last.clear();
+    }
+
+    fn take(&mut self, mut file: impl BufRead + Seek) -> std::io::Result<()> {
+        let mut line = Vec::new();
+        file.seek(SeekFrom::Start(self.taken - self.last.len() as u64))?;
+        file.by_ref().take(self.last.len() as u64).read_to_end(&mut line)?;
+        if line != self.last {
+            self.forget();
+            file.rewind()?;
+        }
+        line.clear();
+        self.unended = false;
+        while file.read_until(b'\n', &mut line)? > 0 {
+            if !line.ends_with(b"\n") {
+                self.unended = true;
+                break;
+            }
+            match Line::parse(&line) {
+                Some(line) => self.table.add(line),
+                None => self.table.unreadable += 1,
+            }
+            self.taken += line.len() as u64;
+            std::mem::swap(&mut self.last, &mut line);
+            line.clear();
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,5 +201,26 @@ mod tests {
         for line in [&b""[..], b"{", br#"{"step":1,"lo"#, b"[1]", br#"{"step":-1}"#, br#"{"lr":1}"#, b"\xff\xfe"] {
             assert_eq!(Line::parse(line), None, "{line:?}");
         }
+    }
+    #[test]
+    fn what_is_added_is_taken_in_and_what_is_dropped_forgotten() {
+        let step = |step: u64, loss: f64| format!("{{\"step\":{step},\"loss.total\":{loss}}}\n");
+        let mut growing = Growing::new(Path::new("nowhere"));
+        assert_eq!(growing.read().unwrap(), &Table::default());
+        let mut takes = |text: &str, losses: &[f64]| {
+            growing.take(std::io::Cursor::new(text)).unwrap();
+            let found: Vec<f64> = growing.table.of("loss.total").iter().map(|&(_, loss)| loss).collect();
+            assert_eq!((found.as_slice(), growing.table.unreadable), (losses, 0), "{text:?}");
+        };
+        let two = step(1, 3.0) + &step(2, 2.0);
+        takes("", &[]);
+        takes(&two[..two.len() - 4], &[3.0]);
+        takes(&two, &[3.0, 2.0]);
+        takes(&two, &[3.0, 2.0]);
+        takes(&(two.clone() + &step(3, 1.0)), &[3.0, 2.0, 1.0]);
+        takes(&step(1, 3.0), &[3.0]);
+        // Cut off and written on, to more than it was.
+        takes(&(step(1, 3.0) + &step(2, 2.5) + &step(3, 1.5)), &[3.0, 2.5, 1.5]);
+        takes(&(step(1, 3.0) + &step(2, 2.25) + &step(3, 1.25) + &step(4, 1.0)), &[3.0, 2.25, 1.25, 1.0]);
     }
 }

@@ -1,11 +1,11 @@
 //! What a run shows of itself while it trains: a page, and TensorBoard's event files. Both are made from the files in the run's
 //! folder, `metrics.jsonl` and the pictures in `gallery/`, so they can be made again at any time and say nothing that those do not.
 
-mod chart;
-mod charts;
+pub(crate) mod chart;
+pub(crate) mod charts;
 mod events;
 mod gallery;
-mod markup;
+pub(crate) mod markup;
 mod metrics;
 mod page;
 mod picture;
@@ -13,7 +13,7 @@ mod picture;
 use std::path::{Path, PathBuf};
 
 pub use gallery::COLUMNS;
-pub use metrics::Table;
+pub use metrics::{Growing, Table};
 pub use picture::heat;
 
 use self::events::EventFile;
@@ -126,11 +126,20 @@ pub struct Shown {
 /// # Errors
 /// If the folder holds no run, or the page cannot be written.
 pub fn make_page(folder: &Path) -> Result<Shown, Error> {
+    must_be_run(folder)?;
+    page::write(folder)
+}
+
+/// Refuses a folder that holds no run.
+///
+/// # Errors
+/// If it has no settings of one.
+pub fn must_be_run(folder: &Path) -> Result<(), Error> {
     if !folder.join(CONFIG).is_file() {
         let why = format!("{} is no run: it has no {CONFIG}; name a folder that g2d pretrain made", folder.display());
         return Err(Error::Usage(why));
     }
-    page::write(folder)
+    Ok(())
 }
 
 /// Makes the event files of a run anew. Nobody else may be writing the run.

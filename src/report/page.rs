@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::charts::figures;
 use super::gallery::{self, Kept};
-use super::markup::{clipped, data_url, escape, number};
+use super::markup::{self, clipped, data_url, document, escape, notes, number};
 use super::metrics::Table;
 use super::picture::{KINDS, Kind, edge};
 use super::{PAGE, Shown};
@@ -16,9 +16,6 @@ use crate::checkpoint::write_beside;
 use crate::error::Error;
 use crate::train::run::{CONFIG, MANIFEST, METRICS};
 
-/// Nothing may be loaded and nothing run, whatever a name or a report holds.
-const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
-const STYLE: &str = include_str!("page.css");
 /// Rows of the table of validations at most.
 const ROWS: usize = 24;
 /// Letters of a report, and of a setting, that are shown at most.
@@ -65,18 +62,12 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn html(&self) -> String {
-        let name = escape(&self.name);
         let mut html = format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">\n\
-             <title>{name} \u{b7} g2d</title>\n<style>\n{STYLE}{}</style>\n</head>\n<body>\n<main>\n\
-             <header><p class=\"kicker\">g2d pre-training</p><h1>{name}</h1><p class=\"lede\">{}</p></header>\n{}{}",
-            self.films_as_backgrounds(),
+            "<header><p class=\"kicker\">g2d pre-training</p><h1>{}</h1><p class=\"lede\">{}</p></header>\n{}{}",
+            escape(&self.name),
             self.lede(),
             self.facts(),
-            self.noted(),
+            notes(self.notes),
         );
         let charts = figures(self.table);
         match charts.is_empty() {
@@ -89,15 +80,14 @@ impl Page<'_> {
                 );
             }
         }
-        html + &self.gallery()
-            + &self.validations()
-            + &self.settings()
-            + &format!(
-                "<footer><p>Made from <code>{METRICS}</code> and what lies beside it by g2d {}; made anew by <code>g2d report</code>. \
-             This page holds films and reports of the held-out set: treat it as you treat those.</p></footer>\n\
-             </main>\n</body>\n</html>\n",
-                env!("CARGO_PKG_VERSION")
-            )
+        html += &(self.gallery() + &self.validations() + &self.settings());
+        let _ = writeln!(
+            html,
+            "<footer><p>Made from <code>{METRICS}</code> and what lies beside it by g2d {}; made anew by <code>g2d report</code>. \
+             This page holds films and reports of the held-out set: treat it as you treat those.</p></footer>",
+            env!("CARGO_PKG_VERSION")
+        );
+        document(&self.name, &self.films_as_backgrounds(), &html)
     }
 
     fn lede(&self) -> String {
@@ -146,21 +136,7 @@ impl Page<'_> {
         let mut speeds: Vec<f64> = table.of("samples_per_s").iter().map(|&(_, speed)| speed).collect();
         speeds.sort_by(f64::total_cmp);
         fact("Pairs per second", speeds.get(speeds.len() / 2).copied(), "median of the steps".into());
-        let item = |[name, value, note]: &[String; 3]| {
-            format!("<li><span>{name}</span><b>{value}</b><small>{note}</small></li>")
-        };
-        match facts.is_empty() {
-            true => String::new(),
-            false => format!("<ul class=\"facts\">{}</ul>\n", facts.iter().map(item).collect::<String>()),
-        }
-    }
-
-    fn noted(&self) -> String {
-        let item = |note: &String| format!("<li>{}</li>", escape(note));
-        match self.notes.is_empty() {
-            true => String::new(),
-            false => format!("<ul class=\"notes\">{}</ul>\n", self.notes.iter().map(item).collect::<String>()),
-        }
+        markup::facts(&facts)
     }
 
     /// The films, each once, as classes that tiles have.

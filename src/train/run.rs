@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -363,6 +363,9 @@ fn verify(data: &Data, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> 
 /// The file that the process which writes to a run's folder holds locked.
 const LOCK: &str = "run.lock";
 
+/// How long one who asks whether a run is held may hold it.
+const ASKED: Duration = Duration::from_millis(50);
+
 /// Takes hold of a run's folder, until the file is dropped or the process ends, however it ends.
 ///
 /// # Errors
@@ -370,7 +373,11 @@ const LOCK: &str = "run.lock";
 pub fn lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join(LOCK);
     let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
-    match file.try_lock() {
+    let again = |_| {
+        std::thread::sleep(ASKED);
+        file.try_lock()
+    };
+    match file.try_lock().or_else(again) {
         Err(TryLockError::WouldBlock) => Err(Error::Usage(format!(
             "{}: another process is writing this run; wait until it ends, or give another --out",
             folder.display()
@@ -378,6 +385,13 @@ pub fn lock(folder: &Path) -> Result<File, Error> {
         // A file system that has no locks does not stop us.
         Err(TryLockError::Error(_)) | Ok(()) => Ok(file),
     }
+}
+
+/// Whether a process is writing the run in a folder. Nothing is written to find out. Where the file system has no locks nobody seems
+/// to.
+pub fn held(folder: &Path) -> bool {
+    // A system may answer only by handing over the lock, which is given back at once.
+    File::open(folder.join(LOCK)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Takes up the newest checkpoint; a run that has none starts over, from the weights it was given.
