@@ -16,6 +16,7 @@ use g2d::model::g2d::{Phase, record_step};
 use g2d::model::init;
 use g2d::model::optimizer::{Group, optimize};
 use g2d::program::check::{Fault, check};
+use g2d::program::lifetimes::residents;
 use g2d::program::memory::{self, Interval};
 use g2d::program::pass::layout::{ALIGNMENT, aligned};
 use g2d::program::plan::{Buffer, Launch, PlanError, REFERENCE, Slab};
@@ -106,6 +107,30 @@ fn the_arena_is_within_two_percent_of_the_live_bound() {
                         "cpu",
                         format!("{name}: live bound {bound:.2} MiB, arena {arena:.2} MiB ({over:.2} %)"),
                     );
+                }
+            }
+        }
+    }
+}
+
+/// What a finished plan says of its arena is what the planner placed: the same bytes at the worst moment, and nothing over
+/// anything else while both are needed.
+#[test]
+fn residents_of_the_arena_are_read_from_the_plan_alone() {
+    for kernels in [Kernels::Best, Kernels::Cuda(Architecture::Sm80), Kernels::Cuda(Architecture::Sm90a)] {
+        for name in ["micro", "tiny", "full"] {
+            let (config, shapes) = preset(name, 2, 16);
+            let (plan, _) = planned(&config, &shapes, Precision::Mixed, kernels);
+            let residents = residents(&plan);
+            let intervals: Vec<Interval> = residents.iter().map(|resident| resident.interval.clone()).collect();
+            assert_eq!(memory::live_bound(&intervals), plan.live_bound, "{name}, {kernels:?}");
+            let spaces = plan.launches.iter().filter(|launch| launch.workspace.is_some()).count();
+            assert_eq!(residents.iter().filter(|resident| resident.workspace).count(), spaces);
+            for (at, a) in residents.iter().enumerate() {
+                for b in &residents[at + 1..] {
+                    let together = a.interval.first <= b.interval.last && b.interval.first <= a.interval.last;
+                    let apart = a.offset + a.interval.bytes <= b.offset || b.offset + b.interval.bytes <= a.offset;
+                    assert!(!together || apart, "{name}, {kernels:?}: {a:?} and {b:?}");
                 }
             }
         }

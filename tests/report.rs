@@ -1,5 +1,5 @@
 //! What a run shows of itself: its page, its pictures and its event files, after a run, after one that was cut off, and where
-//! files are damaged or hold markup.
+//! files are damaged or hold markup. And the page of a plan.
 #![cfg(feature = "cli")]
 
 mod common;
@@ -409,6 +409,139 @@ fn a_browser_shows_the_page_on_a_desk_on_a_phone_and_on_paper() {
     assert_eq!((browser.complaints(), asked(&browser)), (Vec::new(), Vec::new()));
     must_be_noticed(&mut browser, &folder, &page);
     ledger::ran("browser", format!("the page of a run on four screens and on paper: {}", folder.display()));
+}
+
+/// Numbers of the table of exact ones, in its order.
+fn exact(page: &str) -> Vec<u64> {
+    let table = page.split("class=\"rows exact\"").nth(1).unwrap().split("</table>").next().unwrap();
+    table.split("<td>").skip(1).map(|cell| cell.split('<').next().unwrap().parse().unwrap()).collect()
+}
+
+/// What bars of the parts of the model, and rows of all launches, say of their launches: `#3 scope op/kernel`, in order.
+fn launches(page: &str) -> [Vec<String>; 2] {
+    let page = page.replace("&#39;", "'");
+    let lanes = page.split("<div class=\"lanes").nth(1).unwrap().split("<h2>").next().unwrap();
+    let titles = lanes.split("<title>").skip(1).map(|title| title.split(": ").next().unwrap().to_owned());
+    let mut titles: Vec<String> = titles.collect();
+    titles.sort_by_key(|title| title[1..].split(' ').next().unwrap().parse::<usize>().unwrap());
+    let all = page.split("<details>").nth(1).unwrap().split("</details>").next().unwrap();
+    let row = |row: &str| {
+        let text = |cell: &str| cell.split("</td>").next().unwrap().rsplit("</i>").next().unwrap().to_owned();
+        let cells: Vec<String> = row.split("<td>").skip(1).map(text).collect();
+        format!("#{} {}", cells[0], format!("{} {}", cells[1], cells[2]).trim_start())
+    };
+    [titles, all.split("<tr>").skip(2).map(row).collect()]
+}
+
+#[test]
+fn the_page_of_a_plan_has_every_launch_and_the_numbers_of_its_json() {
+    let folder = empty("plan");
+    for arguments in [
+        "--preset tiny",
+        "--preset full --recipe official --batch 64 --precision mixed --device cuda-emulated:sm_90a",
+        "--preset micro --precision f64",
+        "--preset micro --recipe paper --precision mixed --device cuda-emulated --text-cache --freeze embeddings",
+        "--preset small --device wgpu --ceilings 150,20.5",
+    ] {
+        let plain = arguments.split(" --ceilings").next().unwrap();
+        let text = g2d(&folder, &format!("plan {plain}")).done();
+        let json: Value = serde_json::from_str(&g2d(&folder, &format!("plan {plain} --json")).done()).unwrap();
+        let said = g2d(&folder, &format!("plan {arguments} --html plan.html")).done();
+        assert_eq!(said, format!("plan.html: {} launches\n", json["launches"]));
+        let page = fs::read_to_string(folder.join("plan.html")).unwrap();
+        let mut wanted = ["launches", "flops", "bytes", "live_bound"].map(|name| json[name].as_u64()).to_vec();
+        for slab in "Weights Gradients FirstMoments SecondMoments Frozen Statistics Inputs Arena".split(' ') {
+            wanted.push(json["slabs"][slab].as_u64());
+        }
+        assert_eq!(exact(&page).into_iter().map(Some).collect::<Vec<_>>(), wanted, "{arguments}");
+        let printed = text.lines().skip(1).filter(|line| line.contains(" -> "));
+        let printed: Vec<String> = printed
+            .map(|line| format!("#{}", line.split(" -> ").next().unwrap().trim().trim_end_matches(" in place")))
+            .map(|line| line.replacen("  ", " ", 1)) // of what has no scope
+            .collect();
+        assert_eq!(printed.len() as u64, json["launches"].as_u64().unwrap());
+        for found in launches(&page) {
+            let other = printed.iter().zip(&found).find(|(printed, found)| printed != found);
+            assert!(found.len() == printed.len() && other.is_none(), "{arguments}: {} {other:?}", found.len());
+        }
+        assert!(page.len() < 1 << 20 && !page.contains("NaN") && !page.contains("inf "), "{} bytes", page.len());
+        assert_eq!(foreign(&page), [""; 0]);
+    }
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_one_sentence_and_leaves_nothing() {
+    let folder = empty("plan-refused");
+    fs::create_dir(folder.join("taken.html")).unwrap();
+    let before = listing(&folder);
+    for (line, words) in [
+        ("--html nowhere/plan.html", &["nowhere/plan.html"][..]),
+        ("--html taken.html", &["taken.html"]),
+        ("--html plan.html --json", &["--json", "--html"]),
+        ("--html plan.html --ceilings h300", &["h300", "a100, h100, h200", "150,20"]),
+        ("--html plan.html --ceilings 0,20", &["0,20"]),
+        ("--html plan.html --ceilings 10,NaN", &["10,NaN"]),
+        ("--ceilings h100", &["--html"]),
+        ("--html plan.html --batch 0", &["batch of 0"]),
+    ] {
+        g2d(&folder, &format!("plan --preset micro {line}")).refused(words);
+        assert_eq!(listing(&folder), before, "{line}");
+    }
+    let name = "<script>&.html";
+    let ended = command(&folder, &["plan", "--preset", "micro", "--html", name]).output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let page = fs::read_to_string(folder.join(name)).unwrap();
+    assert!(!page.contains("<script") && page.contains("--html &lt;script&gt;&amp;.html"));
+}
+
+/// What became of the page of a plan, told from within.
+const MEASURE_PLAN: &str = "({
+    sideways: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    bars: document.querySelectorAll('.lane rect[class]').length,
+    pictures: [...document.querySelectorAll('.strip svg, .panel > svg')].filter(picture =>
+        picture.getBoundingClientRect().height >= 14 && picture.getBoundingClientRect().width > 250).length,
+    values: document.querySelectorAll('.value').length,
+    letters: Math.min(...[...document.querySelectorAll('main *')].filter(element =>
+        [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()) && element.namespaceURI.endsWith('xhtml'))
+        .map(element => parseFloat(getComputedStyle(element).fontSize)).filter(size => size > 0)),
+    widest: [...document.querySelectorAll('.lane rect[class]')].map(bar => bar.getBoundingClientRect())
+        .reduce((widest, bar) => Math.max(widest, bar.width), 0),
+})";
+
+#[test]
+fn a_browser_shows_the_page_of_a_plan_on_a_desk_on_a_phone_and_on_paper() {
+    let Some(mut browser) = Chromium::start("plan") else {
+        return ledger::skipped("browser", "the page of a plan was not tried: there is no Chromium", INSTALL);
+    };
+    let folder = empty("plan-browser");
+    let line =
+        "plan --preset full --recipe official --batch 256 --precision mixed --device cuda-emulated:sm_90a --html";
+    g2d(&folder, &format!("{line} plan.html")).done();
+    let bars = launches(&fs::read_to_string(folder.join("plan.html")).unwrap())[0].len();
+    browser.open(&format!("file://{}", folder.join("plan.html").display()));
+    for (name, width, height, mobile, scheme) in [
+        ("desk-light", 1280, 900, false, "light"),
+        ("desk-dark", 1280, 900, false, "dark"),
+        ("phone-light", 390, 844, true, "light"),
+        ("phone-dark", 390, 844, true, "dark"),
+        ("paper", 794, 1123, false, "light"),
+    ] {
+        if name == "paper" {
+            browser.on_paper()
+        } else {
+            browser.on_screen(width, height, mobile, scheme)
+        }
+        let told = browser.value(MEASURE_PLAN);
+        let counts = ["sideways", "bars", "pictures", "values"].map(|what| told[what].as_u64());
+        assert_eq!(counts, [Some(0), Some(bars as u64), Some(4), Some(500)], "{name}: {told}");
+        assert!(told["letters"].as_f64().unwrap() >= 11.0 && told["widest"].as_f64().unwrap() > 8.0, "{name}: {told}");
+        let picture = browser.picture();
+        fs::write(folder.join(format!("{name}.png")), &picture).unwrap();
+        let picture = image::load_from_memory(&picture).unwrap();
+        assert!(picture.width() == width && picture.height() > height, "{name}");
+    }
+    assert_eq!((browser.complaints(), asked(&browser)), (Vec::new(), Vec::new()));
+    ledger::ran("browser", format!("the page of a plan on four screens and on paper: {}", folder.display()));
 }
 
 /// A page that is too wide, asks for something and fails in a script; the policy stops what it asks for and its script.

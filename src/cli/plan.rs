@@ -1,13 +1,18 @@
-//! `g2d plan`: prints the step, launch by launch.
+//! `g2d plan`: the step, launch by launch, as text or as a page.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 
 use super::model::Model;
+use crate::base::counted;
+use crate::bench::counters::roofline::{CHIPS, Chip};
+use crate::checkpoint::write_beside;
 use crate::error::Error;
 use crate::model::batch::{Shapes, Source};
-use crate::program::{self, Checked, Kernels, considered, refused};
+use crate::program::{self, Checked, Kernels, Precision, considered, refused};
+use crate::report::plan::{About, Rates, page};
 use crate::train::{Capacity, Device, Options, session};
 use crate::wgpu::Adapter;
 
@@ -20,7 +25,8 @@ use crate::wgpu::Adapter;
     them: kernels that would be better and were not taken, and why.\n\n\
     Examples:\n  g2d plan --preset full --batch 64 --text-len 256\n  \
     g2d plan --device cuda-emulated --preset full --precision mixed --why\n  \
-    g2d plan --device cuda-emulated:sm_90a --preset full --batch 256 --precision mixed --why   as on a Hopper GPU"
+    g2d plan --device cuda-emulated:sm_90a --preset full --batch 256 --precision mixed --why   as on a Hopper GPU\n  \
+    g2d plan --preset full --html plan.html   a page: launches, least times, memory"
 )]
 pub struct Plan {
     #[command(flatten)]
@@ -33,6 +39,34 @@ pub struct Plan {
     /// Print slabs, live bound and work as JSON instead.
     #[arg(long)]
     json: bool,
+    /// Write the plan as a page instead: launches by the time they take at least, the heaviest, memory over the launches. One file,
+    /// which needs no network.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "why"])]
+    html: Option<PathBuf>,
+    /// Of --html: ceilings, by which least times are told. Those of a GPU (a100, h100 or h200), or GFLOP/s and GB/s, as
+    /// `g2d bench kernels` measures those of a machine.
+    #[arg(long, value_name = "CHIP|GFLOPS,GBPS", value_parser = ceilings, default_value = "h200", requires = "html")]
+    ceilings: Ceilings,
+}
+
+/// See `--ceilings`.
+#[derive(Clone, Copy)]
+enum Ceilings {
+    Of(Chip),
+    /// FLOP/s, bytes a second.
+    At(f64, f64),
+}
+
+fn ceilings(word: &str) -> Result<Ceilings, String> {
+    let rate = |word: &str| word.trim().parse::<f64>().ok().filter(|rate| rate.is_finite() && *rate > 0.0);
+    let rates = || word.split_once(',').and_then(|(flops, bytes)| rate(flops).zip(rate(bytes)));
+    match Chip::of(word) {
+        Some(chip) => Ok(Ceilings::Of(chip)),
+        None => rates().map(|(flops, bytes)| Ceilings::At(1e9 * flops, 1e9 * bytes)).ok_or_else(|| {
+            let chips = CHIPS.map(|chip| chip.name).join(", ");
+            format!("is no chip that is known ({chips}), and not GFLOP/s and GB/s as in 150,20")
+        }),
+    }
 }
 
 impl Plan {
@@ -58,7 +92,9 @@ impl Plan {
                 session::plan_within(&options, Capacity::new(adapter.piece, adapter.offered))?
             }
         };
-        if self.json {
+        if let Some(file) = &self.html {
+            self.write_page(file, &plan, adapter.as_ref(), text_len)?;
+        } else if self.json {
             let slabs = plan.slabs.iter().map(|(slab, bytes)| (format!("{slab:?}"), (*bytes).into()));
             let work = plan.cost();
             let summary = serde_json::json!({
@@ -75,13 +111,37 @@ impl Plan {
             println!("{summary}");
         } else {
             let text = if self.why { with_losers(&plan) } else { plan.to_string() };
-            print!("{text}{}", held(device, adapter.as_ref(), &plan));
-            if let Device::Wgpu(_) = device {
-                for ((kernel, why), launches) in refused(&plan) {
-                    println!("not taken for {launches} launches: {kernel}: {why}");
-                }
-            }
+            print!("{text}");
+            held(device, adapter.as_ref(), &plan).iter().for_each(|line| println!("{line}"));
         }
+        Ok(())
+    }
+
+    fn write_page(&self, file: &Path, plan: &Checked, adapter: Option<&Adapter>, text_len: usize) -> Result<(), Error> {
+        let Model { preset, recipe, batch, .. } = &self.model;
+        let (device, precision) = (self.model.device(), self.model.precision());
+        let rates = match self.ceilings {
+            Ceilings::At(flops, bandwidth) => Rates { name: "--ceilings".into(), flops, bandwidth },
+            // Only what is stored as bf16 goes through the units for products.
+            Ceilings::Of(chip) => Rates {
+                name: format!("one {}", chip.name.to_uppercase()),
+                flops: if precision == Precision::Mixed { chip.tensor } else { chip.flops },
+                bandwidth: chip.bandwidth,
+            },
+        };
+        let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+        let about = About {
+            title: format!("{preset}, recipe {recipe}"),
+            lede: format!(
+                "{} of at most {text_len} tokens \u{b7} {device} \u{b7} {}",
+                counted(*batch, "pair"),
+                precision.name()
+            ),
+            command: ["g2d".into()].into_iter().chain(words).collect::<Vec<_>>().join(" "),
+            notes: held(device, adapter, plan),
+        };
+        write_beside(file, page(plan, &about, &rates).as_bytes()).map_err(Error::io(file))?;
+        println!("{}: {} launches", file.display(), plan.launches.len());
         Ok(())
     }
 }
@@ -120,17 +180,20 @@ fn with_losers(plan: &program::Plan) -> String {
     text
 }
 
-/// What the adapter that would be used makes of the slabs; nothing for devices that are not reached by wgpu.
-fn held(device: Device, adapter: Option<&Adapter>, plan: &Checked) -> String {
+/// What the adapter that would be used makes of the slabs, and what it makes impossible; nothing for devices that are not reached
+/// by wgpu.
+fn held(device: Device, adapter: Option<&Adapter>, plan: &Checked) -> Vec<String> {
+    let Device::Wgpu(_) = device else { return Vec::new() };
+    let refused = refused(plan).into_iter();
+    let refused =
+        refused.map(|((kernel, why), launches)| format!("not taken for {launches} launches: {kernel}: {why}"));
     let Some(adapter) = adapter else {
-        return match device {
-            Device::Wgpu(_) => "no adapter is here to hold the plan against its limits\n".into(),
-            _ => String::new(),
-        };
+        return ["no adapter is here to hold the plan against its limits".into()].into_iter().chain(refused).collect();
     };
     let piece = adapter.piece as usize;
     let cut = plan.slabs.iter().filter(|&(_, &bytes)| bytes > piece);
     let cut: Vec<String> = cut.map(|(slab, bytes)| format!("{slab:?} into {}", bytes.div_ceil(piece))).collect();
     let cut = if cut.is_empty() { "no slab is cut".to_owned() } else { format!("cuts {}", cut.join(", ")) };
-    format!("{device}, {}: buffers of {:.0} MiB; {cut}\n", adapter.name, piece as f64 / f64::from(1 << 20))
+    let limits = format!("{device}, {}: buffers of {:.0} MiB; {cut}", adapter.name, piece as f64 / f64::from(1 << 20));
+    [limits].into_iter().chain(refused).collect()
 }

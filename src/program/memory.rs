@@ -84,18 +84,22 @@ fn place_in_order(intervals: &[Interval], order: &[usize], piece: usize) -> (Vec
     (offsets, arena)
 }
 
-/// Bytes alive at the worst moment.
-pub fn live_bound(intervals: &[Interval]) -> usize {
-    let launches = intervals.iter().map(|interval| interval.last + 2).max().unwrap_or(0);
-    let mut change = vec![0isize; launches];
+/// Bytes alive at each launch, up to the last that any interval reaches.
+pub fn live(intervals: &[Interval]) -> Vec<usize> {
+    let launches = intervals.iter().map(|interval| interval.last + 1).max().unwrap_or(0);
+    let mut change = vec![0isize; launches + 1];
     for interval in intervals {
         change[interval.first] += aligned(interval.bytes) as isize;
         change[interval.last + 1] -= aligned(interval.bytes) as isize;
     }
-    let (mut live, mut most) = (0, 0);
-    for step in change {
-        live += step;
-        most = most.max(live);
-    }
-    most as usize
+    let alive = change[..launches].iter().scan(0, |live, change| {
+        *live += change;
+        Some(*live as usize)
+    });
+    alive.collect()
+}
+
+/// Bytes alive at the worst moment.
+pub fn live_bound(intervals: &[Interval]) -> usize {
+    live(intervals).into_iter().max().unwrap_or(0)
 }

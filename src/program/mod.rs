@@ -5,6 +5,7 @@ mod foreign;
 pub mod grad;
 pub mod host;
 mod kernel_call;
+pub mod lifetimes;
 pub mod memory;
 pub mod op;
 pub mod pass;

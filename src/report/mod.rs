@@ -1,5 +1,6 @@
 //! What a run shows of itself while it trains: a page, and TensorBoard's event files. Both are made from the files in the run's
 //! folder, `metrics.jsonl` and the pictures in `gallery/`, so they can be made again at any time and say nothing that those do not.
+//! And the page of a [`plan`], which needs no run.
 
 pub(crate) mod chart;
 pub(crate) mod charts;
@@ -9,6 +10,7 @@ pub(crate) mod markup;
 mod metrics;
 mod page;
 mod picture;
+pub mod plan;
 
 use std::path::{Path, PathBuf};
 
