@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "pretrain", "pack", "phantom", "plan", "step", "bench", "emulate", "kernels", "devices", "doctor", "eval",
-    "explain", "sweep", "study", "report", "serve",
+    "explain", "sweep", "study", "report", "serve", "watch",
 ];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

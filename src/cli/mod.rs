@@ -42,6 +42,7 @@ mod study;
 mod sweep;
 mod text;
 mod verify;
+mod watch;
 
 use std::fs;
 use std::io::Write;
@@ -114,6 +115,7 @@ enum Verb {
     Kernels(kernels::Kernels),
     Report(report::Report),
     Verify(verify::Verify),
+    Watch(watch::Watch),
 }
 
 /// Runs the command. Exit codes: 0 done, 2 input that cannot be used (one sentence on standard error), 130 stopped by Ctrl-C or
@@ -155,6 +157,7 @@ pub fn main() -> ExitCode {
         Verb::Kernels(kernels) => kernels.run(),
         Verb::Report(report) => report.run(),
         Verb::Verify(verify) => verify.run(),
+        Verb::Watch(watch) => watch.run(),
     };
     match result {
         // What follows in a script shall not go on with half of it.

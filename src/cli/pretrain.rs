@@ -420,6 +420,15 @@ fn next_run(runs: &Path) -> PathBuf {
     (1..).map(|number: u32| runs.join(number.to_string())).find(|path| !path.exists()).unwrap_or_default()
 }
 
+/// The run that was named, or the newest in runs/.
+pub(super) fn named_or_newest(named: Option<&Path>) -> Result<PathBuf, Error> {
+    let newest = || newest_run(Path::new(RUNS));
+    named
+        .map(Path::to_owned)
+        .or_else(newest)
+        .ok_or_else(|| Error::Usage("there is no run in runs/; make one with g2d pretrain, or name its folder".into()))
+}
+
 /// The run whose settings were written last.
 pub(super) fn newest_run(runs: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(runs).ok()?.filter_map(Result::ok).map(|entry| entry.path());

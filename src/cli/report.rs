@@ -1,10 +1,10 @@
 //! `g2d report`: the page and the event files of a run, made anew.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::pretrain::{RUNS, newest_run};
+use super::pretrain::named_or_newest;
 use crate::base::counted;
 use crate::error::Error;
 use crate::report::{self, EVENTS, PAGE};
@@ -26,10 +26,7 @@ pub struct Report {
 impl Report {
     /// Runs it.
     pub fn run(&self) -> Result<(), Error> {
-        let newest = || newest_run(Path::new(RUNS));
-        let folder = self.run.clone().or_else(newest).ok_or_else(|| {
-            Error::Usage("there is no run in runs/; make one with g2d pretrain, or name its folder".into())
-        })?;
+        let folder = named_or_newest(self.run.as_deref())?;
         let shown = report::make_page(&folder)?;
         let counts = [(shown.steps, "step"), (shown.validations, "validation"), (shown.films, "film")];
         let [steps, validations, films] = counts.map(|(count, noun)| counted(count, noun));
