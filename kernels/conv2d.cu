@@ -35,6 +35,7 @@ struct Conv {
     u32 part;           // wgrad: pixels of a block
     u32 vector_image, vector_other, vector_out; // 1 if channels are such that pieces of 16 bytes are aligned and whole
     u32 wide;           // 1 if `out` is f32 though T is bf16
+    u32 add;            // dgrad: 1 if the sums are added to what `out` holds
 };
 
 // Which taps along one axis reach a pixel, and from where: entry e is tap `tap(e)`, and gathers at `offset(e)` from the
@@ -248,9 +249,9 @@ __device__ __forceinline__ void finish(const Conv &p, const char *shared, u32 li
     const float *bias = p.bias ? p.bias + column : nullptr;
     u32 along = p.columns - column;
     if (p.wide)
-        write_sums<float, BM, BN, PITCH>(shared, lines, along, p.vector_out, bias, [&](u32 line) { return static_cast<float *>(p.out) + at(line) + column; });
+        write_sums<float, BM, BN, PITCH>(shared, lines, along, p.vector_out, bias, p.add, [&](u32 line) { return static_cast<float *>(p.out) + at(line) + column; });
     else
-        write_sums<T, BM, BN, PITCH>(shared, lines, along, p.vector_out, bias, [&](u32 line) { return static_cast<T *>(p.out) + at(line) + column; });
+        write_sums<T, BM, BN, PITCH>(shared, lines, along, p.vector_out, bias, p.add, [&](u32 line) { return static_cast<T *>(p.out) + at(line) + column; });
 }
 
 __device__ __forceinline__ u32 steps_of(u32 extent, u32 step) { return (extent + step - 1) / step; }
@@ -276,6 +277,7 @@ template <class T, int BN> __device__ __forceinline__ void input_gradient(const 
     if (first >= p.batch * down * across) return; // the grid covers the largest class
     Axis<true> rows(p, class_row), cols(p, class_col);
     u32 extent = rows.count * cols.count * p.depth;
+    if (extent == 0 && p.add) return;        // no tap reaches these pixels: they stay as they are
     if (extent == 0) rows.count = 0, cols.count = 1; // no tap reaches these pixels; places are found by division
     Windows<T, true> windows(p, rows, cols, first, down, across);
     TurnedWeights<T, BN> weights(p, rows, cols, column);
@@ -301,7 +303,7 @@ template <class T, int BN> __device__ __forceinline__ void weight_gradient(const
     Columns<T, BN> dy(p.other, column, p.columns, begin, end, p.vector_other);
     multiply<T, BN, false, false, true>(image, dy, steps_of(end - begin, BK<T>), shared);
     float *out = static_cast<float *>(p.out) + u64(blockIdx.y) * p.columns * window + first;
-    write_sums<float, BN, BM, SUM_PITCH<BN, true>>(shared, p.columns - column, window - first, p.vector_out, nullptr,
+    write_sums<float, BN, BM, SUM_PITCH<BN, true>>(shared, p.columns - column, window - first, p.vector_out, nullptr, false,
                                                  [&](u32 line) { return out + u64(column + line) * window; });
 }
 
@@ -318,11 +320,11 @@ KERNEL(conv2d_fwd_f32_128x64_sm80, (forward<float, 64>))
 KERNEL(conv2d_fwd_bf16_128x64_sm80, (forward<bf16, 64>))
 KERNEL(conv2d_fwd_bf16_128x32_sm80, (forward<bf16, 32>))
 
-// Formula   d[b,r,q,c] = sum over the image pixels of (r,q), their taps u, v and o of dy[b, (r+p-u)/s, (q+p-v)/s, o] · w[o,u,v,c]
+// Formula   d[b,r,q,c] = d before, if add, + sum over the image pixels of (r,q), their taps u, v and o of dy[b, (r+p-u)/s, (q+p-v)/s, o] · w[o,u,v,c]
 // Pointers  image dy [B,Ho,Wo,O] T (depth = channels = O); other w [O,k,k,weight_depth] T, channels from weight_first on;
 //           out d_x or d_skip [B,rows,cols,columns] T, or f32 if wide; all contiguous, 16-byte aligned
 // Launch    grid (ceil(B · ceil(rows/s) · ceil(cols/s) / 128) · column_tiles, s²), block 256, static shared memory
-// Numbers   f32 sums, in order of (image row, u), (image column, v), o
+// Numbers   f32 sums, in order of (image row, u), (image column, v), o; what is added to last
 // Assumes   as fwd; s at most 255: src/ops/conv2d/cuda.rs checks
 KERNEL(conv2d_dgrad_f32_128x64_sm80, (input_gradient<float, 64>))
 KERNEL(conv2d_dgrad_bf16_128x64_sm80, (input_gradient<bf16, 64>))

@@ -50,6 +50,7 @@ struct Conv {
     u32 out_first, out_image, out_row, out_step; // the pixel of out that the first window makes; from image to image, row to row, ...
     u32 half;                        // out is bf16
     u32 classes, other_step, slice;  // wgrad: along an axis; from window to window in dy; turns of a slice
+    u32 add;                         // dgrad into bf16: the sums are added to what out holds
 };
 
 __device__ __forceinline__ u32 bits(u64 all, u32 at) { return u32(all >> (4 * at)) & 15; }
@@ -195,8 +196,12 @@ __device__ __forceinline__ void multiply(Ring<BN> &ring, float (&c)[BN / 2], u32
 // same bank.
 __device__ __forceinline__ u32 place(u32 row, u32 chunk) { return 256 * row + 16 * (chunk ^ row % 4 * 2); }
 
-// Stores a tile of fwd or dgrad by way of shared memory, 16 rows x 64 columns of a warp at a time.
-template <int BN> __device__ __forceinline__ void store_pixels(const Conv &p, char *own, const float (&c)[BN / 2], u32 first, u32 column) {
+// Rows of a thread that are read at once where sums are added to them: the sums take most registers.
+template <int BN> constexpr u32 AT_ONCE = BN == 256 ? 2 : 4;
+
+// Stores a tile of fwd or, TURNED, dgrad by way of shared memory, 16 rows x 64 columns of a warp at a time.
+template <int BN, bool TURNED>
+__device__ __forceinline__ void store_pixels(const Conv &p, char *own, const float (&c)[BN / 2], u32 first, u32 column) {
     const u32 lane = threadIdx.x % 32;
     first += threadIdx.x / 32 * 16;
     const u32 pixels = pixels_of(p);
@@ -216,22 +221,47 @@ template <int BN> __device__ __forceinline__ void store_pixels(const Conv &p, ch
         const bool inside = at < p.columns;
         float4 bias = {0, 0, 0, 0};
         if (p.bias && inside) bias = *reinterpret_cast<const float4 *>(p.bias + at);
+        // Of the thread's rows, which lie two apart: whether it is there, its four sums, and their place in out.
+        auto there = [&](u32 row) { return inside && first + row < pixels; };
+        auto four = [&](u32 row) { return *reinterpret_cast<const float4 *>(own + place(row, lane % 16)); };
+        auto number = [&](u32 row) {
+            u32 to = first + row;
+            if (p.out_step > 1) {
+                Pixel pixel(p, to);
+                to = p.out_first + pixel.image * p.out_image + pixel.row * p.out_row + pixel.col * p.out_step;
+            }
+            return u64(to) * p.columns + at;
+        };
+        bf16 *half = static_cast<bf16 *>(p.out);
+        if (TURNED && p.add) {
+#pragma unroll 1
+            for (u32 begin = lane / 16; begin < 16; begin += 2 * AT_ONCE<BN>) {
+                uint2 before[AT_ONCE<BN>]; // all of these are under way before the first is waited for
+#pragma unroll
+                for (u32 at = 0; at < AT_ONCE<BN>; ++at)
+                    if (there(begin + 2 * at)) before[at] = *reinterpret_cast<const uint2 *>(half + number(begin + 2 * at));
+#pragma unroll
+                for (u32 at = 0; at < AT_ONCE<BN>; ++at) {
+                    const u32 row = begin + 2 * at, low = before[at].x, high = before[at].y;
+                    float4 v = four(row);
+                    if (there(row))
+                        *reinterpret_cast<uint2 *>(half + number(row)) = {
+                            ptx::bf16x2_of(__uint_as_float(low << 16) + v.x, __uint_as_float(low & 0xffff0000u) + v.y),
+                            ptx::bf16x2_of(__uint_as_float(high << 16) + v.z, __uint_as_float(high & 0xffff0000u) + v.w)};
+                }
+            }
+            continue;
+        }
 #pragma unroll 1 // the sums take most registers
         for (int two = 0; two < 8; ++two) {
             u32 row = 2 * two + lane / 16;
-            float4 v = *reinterpret_cast<const float4 *>(own + place(row, lane % 16));
-            if (inside && first + row < pixels) {
-                u32 to = first + row;
-                if (p.out_step > 1) {
-                    Pixel pixel(p, to);
-                    to = p.out_first + pixel.image * p.out_image + pixel.row * p.out_row + pixel.col * p.out_step;
-                }
-                u64 number = u64(to) * p.columns + at;
+            float4 v = four(row);
+            if (there(row)) {
                 v = {v.x + bias.x, v.y + bias.y, v.z + bias.z, v.w + bias.w};
                 if (p.half)
-                    *reinterpret_cast<uint2 *>(static_cast<bf16 *>(p.out) + number) = {ptx::bf16x2_of(v.x, v.y), ptx::bf16x2_of(v.z, v.w)};
+                    *reinterpret_cast<uint2 *>(half + number(row)) = {ptx::bf16x2_of(v.x, v.y), ptx::bf16x2_of(v.z, v.w)};
                 else
-                    *reinterpret_cast<float4 *>(static_cast<float *>(p.out) + number) = v;
+                    *reinterpret_cast<float4 *>(static_cast<float *>(p.out) + number(row)) = v;
             }
         }
     }
@@ -303,7 +333,7 @@ template <int BN, bool TURNED> __device__ __forceinline__ void windows(const Con
         float c[BN / 2];
         multiply<BN, 0, TURNED>(ring, c, turns);
         u32 tile = item / p.column_tiles, column = (item - tile * p.column_tiles) * BN;
-        store_pixels<BN>(p, memory + RING + threadIdx.x / 32 * 4096, c, tile * 128, column);
+        store_pixels<BN, TURNED>(p, memory + RING + threadIdx.x / 32 * 4096, c, tile * 128, column);
     }
 }
 
@@ -339,11 +369,11 @@ KERNEL(conv2d_fwd_bf16_128x64_sm90a, (windows<64, false>))
 KERNEL(conv2d_fwd_bf16_128x128_sm90a, (windows<128, false>))
 KERNEL(conv2d_fwd_bf16_128x256_sm90a, (windows<256, false>))
 
-// Formula   d[b,r,q,c] = sum over the image pixels of (r,q), their taps u, v and o of dy[b, (r+p-u)/s, (q+p-v)/s, o] · w[o,u,v,c]
+// Formula   d[b,r,q,c] = d before, if add, + sum over the image pixels of (r,q), their taps u, v and o of dy[b, (r+p-u)/s, (q+p-v)/s, o] · w[o,u,v,c]
 // Pointers  image dy [B,Ho,Wo,O] as x of fwd; other w [O,k·k,depth], bf16 by a tensor map in boxes of 64 channels of a tap x 64 outputs,
 //           channels from weight_first on; out d_x or d_skip [B,rows,cols,columns] f32 or, if half, bf16, 16-byte aligned
 // Launch    as fwd; a launch for each class
-// Numbers   f32 sums, in order of (image row, u), (image column, v), o
+// Numbers   f32 sums, in order of (image row, u), (image column, v), o; what is added to last
 // Assumes   as fwd
 KERNEL(conv2d_dgrad_bf16_128x64_sm90a, (windows<64, true>))
 KERNEL(conv2d_dgrad_bf16_128x128_sm90a, (windows<128, true>))

@@ -20,7 +20,7 @@
 //   bias    [columns], unread unless `with_bias`
 //   out     y; d_x or d_skip [batch, rows, cols, columns]; d_w or partial sums [parts, O, k, k, depth]
 //   dispatch  a workgroup of 64 to 64 lines and 64 columns, columns first; all of these for each class or part; folded
-//   Sums: in order of the inner extent, two products at a time, the bias last. A workgroup has a thread to a line, so
+//   Sums: in order of the inner extent, two products at a time, the bias, or what `out` holds, last. A workgroup has a thread to a line, so
 //   products.wgsl alone fits here.
 //   Numbers of each buffer < 2^31, padded sides < 2^30: src/ops/conv2d/wgsl.rs checks.
 
@@ -45,6 +45,7 @@ struct Conv {
     parts: u32,
     tiles: u32, // of a part or of the largest class
     with_bias: u32,
+    add: u32, // dgrad: the sums are added to what `out` holds
 }
 
 @group(0) @binding(0) var<uniform> p: Conv;
@@ -123,7 +124,12 @@ fn write_pixels(me: Thread, sums: ptr<function, Sums>, column: u32) {
         for (var i = 0u; i < 4u; i++) {
             let to = column + sums_column(me, 0u, vector) + i;
             if at >= 0 && to < p.columns {
-                out[u32(at) * p.columns + to] = four[i];
+                let place = u32(at) * p.columns + to;
+                var number = four[i];
+                if p.add != 0u {
+                    number += out[place];
+                }
+                out[place] = number;
             }
         }
     }

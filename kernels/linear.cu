@@ -16,6 +16,8 @@ struct Linear {
     u32 part;           // wgrad: rows of a block
     u32 vector_a, vector_b, vector_out; // 1 if the rows are multiples of 16 bytes
     u32 wide;           // 1 if `out` is f32 though T is bf16
+    u32 add;            // dx: 1 if the sums are added to what `out` holds
+    u32 unused;
 };
 
 struct Bias {
@@ -45,7 +47,7 @@ template <class Out>
 __device__ __forceinline__ void finish(const Linear &p, Out *out, const char *shared, u32 first, u32 lines, u32 column) {
     const float *bias = p.bias ? p.bias + column : nullptr;
     out += u64(first) * p.columns + column;
-    write_sums<Out, BM, BN, SUM_PITCH<BN, false>>(shared, lines - first, p.columns - column, p.vector_out, bias,
+    write_sums<Out, BM, BN, SUM_PITCH<BN, false>>(shared, lines - first, p.columns - column, p.vector_out, bias, p.add,
                                                   [&](u32 line) { return out + u64(line) * p.columns; });
 }
 
@@ -79,17 +81,6 @@ template <class T> __device__ __forceinline__ void weight_gradient(const Linear 
     multiply<T, BN, false, false, false>(a, b, steps, shared);
     float *out = static_cast<float *>(p.out) + u64(blockIdx.y) * p.lines * p.columns;
     finish(p, out, shared, first, p.lines, column);
-}
-
-__device__ __forceinline__ void widen_piece(const float *from, float (&to)[4]) {
-    float4 four = *reinterpret_cast<const float4 *>(from);
-    to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
-}
-__device__ __forceinline__ void widen_piece(const bf16 *from, float (&to)[8]) {
-    uint4 four = *reinterpret_cast<const uint4 *>(from);
-    u32 pairs[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-    for (int e = 0; e < 8; ++e) to[e] = __uint_as_float(e % 2 ? pairs[e / 2] & 0xffff0000u : pairs[e / 2] << 16);
 }
 
 // A thread keeps its places in a turn, which spans whole rows or a part of one, so each of its sums is of one feature.
@@ -139,11 +130,11 @@ template <class T> __device__ __forceinline__ void bias_gradient(const Bias &p) 
 KERNEL(linear_fwd_f32_any_sm80, Linear, (map_rows<float, true>))
 KERNEL(linear_fwd_bf16_any_sm80, Linear, (map_rows<bf16, true>))
 
-// Formula   dx[r,i] = sum over o of dy[r,o] · w[o,i]
+// Formula   dx[r,i] = dx before, if add, + sum over o of dy[r,o] · w[o,i]
 // Pointers  a dy [rows,depth] T; b w [depth,columns] T; out dx [rows,columns] T, or f32 if wide; all contiguous, 16-byte
 //           aligned
 // Launch    as fwd
-// Numbers   f32 sums, in order of o
+// Numbers   f32 sums, in order of o; what is added to last
 // Assumes   as fwd
 KERNEL(linear_dgrad_f32_any_sm80, Linear, (map_rows<float, false>))
 KERNEL(linear_dgrad_bf16_any_sm80, Linear, (map_rows<bf16, false>))

@@ -1,7 +1,7 @@
 // A linear map of the last extent, its gradients, and the sums over rows that gradients by a bias and partial sums need.
 //
 //   fwd      out[r,o] = sum over i of a[r,i] b[o,i], + bias[o]     a = x [rows, depth], b = w [columns, depth]
-//   dgrad    out[r,i] = sum over o of a[r,o] b[o,i]                a = dy [rows, depth], b = w [depth, columns]
+//   dgrad    out[r,i] = sum over o of a[r,o] b[o,i], + out[r,i]    a = dy [rows, depth], b = w [depth, columns]
 //   wgrad    out[part,o,i] = sum over the part's r of a[r,o] b[r,i]
 //                                                                  a = dy [rows, lines], b = x [rows, columns]
 //   columns  out[part,c] = sum over the part's r of a[r,c]         a [rows, columns]
@@ -12,8 +12,8 @@
 //             written, and add nothing
 //   dispatch  fwd, dgrad, wgrad: a workgroup of THREADS to 64 lines and 64 columns of the product, columns first; wgrad: all of
 //             these for each part; columns: a workgroup of 256 to `across` columns, all of these for each part; all folded
-//   Sums: in order of i, o or r, two products at a time (cooperative.wgsl: eight, in an order of the adapter's), the bias last. Of
-//   columns every 256 / across-th row by a thread, then threads by a tree.
+//   Sums: in order of i, o or r, two products at a time (cooperative.wgsl: eight, in an order of the adapter's), the bias, or what
+//   `out` holds, last. Of columns every 256 / across-th row by a thread, then threads by a tree.
 //   Numbers of each buffer < 2^31, across a power of two up to 256: src/ops/linear/wgsl.rs checks.
 
 struct Linear {
@@ -27,6 +27,7 @@ struct Linear {
     batch: u32,
     packed: u32,
     bias: u32,
+    add: u32, // dgrad: the sums are added to what `out` holds
 }
 
 @group(0) @binding(0) var<uniform> p: Linear;
@@ -152,7 +153,12 @@ struct Result {
 fn put(to: Result, line: u32, column: u32, four: vec4<f32>) {
     for (var i = 0u; i < 4u; i++) {
         if line < to.lines && column + i < p.columns {
-            out[to.at + line * p.columns + column + i] = four[i];
+            let at = to.at + line * p.columns + column + i;
+            var number = four[i];
+            if p.add != 0u {
+                number += out[at];
+            }
+            out[at] = number;
         }
     }
 }

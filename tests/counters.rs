@@ -8,15 +8,18 @@ use std::path::Path;
 use std::process::Command;
 
 use common::ledger;
-use g2d::base::{Kind, Spec};
+use g2d::base::{Kind, Real, Spec};
 use g2d::bench::counters::baseline::{self, grown};
 use g2d::bench::counters::roofline::Chip;
 use g2d::bench::counters::{Line, Report, Work, plan, run};
 use g2d::kernels::{Architecture, Library};
 use g2d::model::batch::Reports;
 use g2d::model::config::Config;
+use g2d::ops::accumulate::Accumulate;
 use g2d::ops::attention::Attention;
 use g2d::ops::conv2d::{self, Conv2d};
+use g2d::ops::gelu::Gelu;
+use g2d::ops::leaky_relu::LeakyRelu;
 use g2d::ops::linear::{Linear, Pass};
 use g2d::program::{self, Checked, Kernels, Plan, Precision, Recorder, StateLayout, Value};
 
@@ -45,7 +48,7 @@ fn counted(op: &str, library: &Library) -> Report {
 #[test]
 fn known_work_is_counted() {
     let shipped = Library::shipped();
-    for op in ["gelu.fwd", "gelu.bwd", "accumulate.add"] {
+    for op in ["gelu.fwd", "accumulate.add"] {
         for line in counted(op, &shipped).lines {
             // Every byte once, in whole sectors; beside these how many rows are real, which every warp reads.
             let sectors = line.floor_bytes.div_ceil(32);
@@ -135,6 +138,63 @@ fn products_for_hopper_take_less_and_conflict_nowhere() {
         // Tiles are whole, so what is multiplied is what the definition asks for; blocks have two tiles or three, and some stand for all.
         let multiplied = new.calls[0].tensor_flops as f64 / new.floor_flops as f64;
         assert!((multiplied - 1.0).abs() < 0.05, "{multiplied}");
+    }
+}
+
+/// A gradient by the input of a linear map of 64 reports of 256 tokens, 768 x 768, and what is behind it: a sum, or gelu's gradient.
+/// Where the gradient is also read besides, they are two launches.
+fn with_epilogue(sum: bool, read_besides: bool, architecture: Architecture) -> Vec<Line> {
+    const REPORTS: usize = 64;
+    let (work, _) = micro();
+    let work = Work { config: Config::default(), batch: REPORTS, text_length: 256, architecture, ..work };
+    let mut r = Recorder::new();
+    let [dy, before] = ["dy", "before"].map(|name| r.input(name, Spec::activation([256 * REPORTS, 768])));
+    let weight = r.input("weight", Spec::activation([768, 768]));
+    let offsets = r.input("offsets", Spec::index([REPORTS + 1]));
+    let product = Linear { pass: Pass::Dgrad, ..Linear::fwd().packed() };
+    let dx = r.one(product, &[dy, weight, offsets]).expect("they fit");
+    let made = match sum {
+        // What is added to has to be computed, or it would not be overwritten.
+        true => {
+            let before = r.one(LeakyRelu::fwd(0.5), &[before]).expect("it fits");
+            r.one(Accumulate::Add { scale: Real(1.0) }, &[before, dx])
+        }
+        false => r.one(Gelu::Bwd, &[dx, before, offsets]),
+    };
+    r.output("made", made.expect("they fit"));
+    if read_besides {
+        r.output("dx", dx);
+    }
+    let program = r.finish();
+    let states = StateLayout::of(&program, Precision::Mixed);
+    let plan = g2d::program::plan(program, &states, Kernels::Cuda(architecture)).expect("there are kernels");
+    let lines = run(&work, &plan, &Library::shipped(), &|_, _| {}).expect("it can be counted").lines;
+    lines.into_iter().filter(|line| line.op != "leaky_relu.fwd").collect()
+}
+
+/// benches/NOTES.md has what it is worth to a step.
+#[test]
+fn what_a_product_does_in_its_epilogue_costs_less_than_by_itself() {
+    for (sum, architecture) in
+        [true, false].into_iter().flat_map(|sum| [Architecture::Sm80, Architecture::Sm90a].map(|of| (sum, of)))
+    {
+        let [joined, apart] = [false, true].map(|read_besides| with_epilogue(sum, read_besides, architecture));
+        assert_eq!((joined.len(), apart.len()), (1, 2));
+        let line = &joined[0];
+        println!(
+            "{architecture} sum {sum} by {}: floor {} MB, device {:.2} of it, {} k instructions (product {}), {:.1} us, apart {:.1} + {:.1}",
+            line.kernel,
+            line.floor_bytes / 1_000_000,
+            line.sum(|call| call.device_bytes) as f64 / line.floor_bytes as f64,
+            line.sum(|call| call.warp_instructions) / 1000,
+            apart[0].sum(|call| call.warp_instructions) / 1000,
+            line.predicted_us(),
+            apart[0].predicted_us(),
+            apart[1].predicted_us(),
+        );
+        assert!(line.predicted_us() < apart[0].predicted_us() + 0.5 * apart[1].predicted_us());
+        assert!(line.sum(|call| call.device_bytes) as f64 <= 1.1 * line.floor_bytes as f64);
+        assert_eq!((line.sum(|call| call.conflicts), line.calls[0].spilled), (0, Some(0)));
     }
 }
 

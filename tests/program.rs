@@ -7,14 +7,21 @@ use std::collections::BTreeMap;
 
 use common::cases::Data;
 use common::interpret::Values;
-use g2d::base::{Kind, Rng};
+use g2d::base::{Kind, Real, Rng, Spec};
 use g2d::cpu::{self, Memory};
 use g2d::model::batch::{Reports, Shapes, Source, TextBatch};
 use g2d::model::config::{Config, TextStatistics};
 use g2d::model::g2d::{Phase, record_step};
 use g2d::model::init;
 use g2d::model::optimizer::{Group, optimize, trainable};
+use g2d::ops::Op;
+use g2d::ops::accumulate::Accumulate;
 use g2d::ops::clip_loss::{ClipLoss, Directions};
+use g2d::ops::conv2d::Conv2d;
+use g2d::ops::gelu::Gelu;
+use g2d::ops::leaky_relu::LeakyRelu;
+use g2d::ops::linear::{Epilogue, Linear, Pass};
+use g2d::program::pass::fuse::fuse;
 use g2d::program::pass::place::place;
 use g2d::program::pass::precision::precision;
 use g2d::program::pass::prune::prune;
@@ -22,6 +29,7 @@ use g2d::program::plan::Buffer;
 use g2d::program::record::{Init, Origin, Role};
 use g2d::program::{Kernels, Precision, Program, Recorder, StateLayout, Value, plan};
 use g2d::train::session::{Films, Options, Session};
+use proptest::prelude::*;
 
 const SHAPES: Shapes = Shapes { batch: 2, text_len: 5, source: Source::Numbers };
 
@@ -144,6 +152,109 @@ fn passes_keep_every_bit() {
         let operands = node.op.operands().iter().map(|&operand| mixed.spec(node.inputs[operand]).kind);
         assert!(operands.into_iter().all(|kind| kind != Kind::Exact), "{}: a product reads wide numbers", node.scope);
     }
+}
+
+/// A few maps of images of `channels` channels, or of packed rows, each of the input or of what another one made, and the gradients by
+/// the input and by all weights of what nobody reads.
+fn graph(rng: &mut Rng, channels: usize, packed: bool) -> Program {
+    let mut r = Recorder::new();
+    let spec = if packed { Spec::activation([7, channels]) } else { Spec::activation([2, 3, 5, channels]) };
+    let mut values = vec![r.input("x", spec)];
+    let offsets = packed.then(|| r.input("offsets", Spec::index([3])));
+    let (mut wrt, mut last, mut read) = (values.clone(), vec![], vec![]);
+    for _ in 0..2 + rng.below(6) {
+        let from = rng.below(values.len());
+        let mut map = |op: Op, weight: Option<Spec>, offsets: Option<Value>| {
+            let weight = weight.map(|spec| r.input("w", spec));
+            wrt.extend(weight);
+            let inputs: Vec<Value> = [values[from]].into_iter().chain(weight).chain(offsets).collect();
+            r.one(op, &inputs).unwrap()
+        };
+        let kernel = |side: usize| Some(Spec::exact([channels, side, side, channels]));
+        let matrix = Some(Spec::exact([channels, channels]));
+        let made = match (rng.below(5), packed) {
+            (0, _) => map(LeakyRelu::fwd(0.3).into(), None, None),
+            (1 | 2, true) => map(Gelu::Fwd.into(), None, offsets),
+            (_, true) => map(Linear::fwd().packed().into(), matrix, offsets),
+            (1, false) => map(Conv2d::fwd(1).into(), kernel(1), None),
+            (2, false) => map(Conv2d::fwd(3).into(), kernel(3), None),
+            (3, false) => map(Conv2d::fwd(1).stride(2).padding(0).into(), kernel(1), None),
+            (_, false) => map(Linear::fwd().into(), matrix, None),
+        };
+        read.push(from);
+        if r.spec(made) == spec { &mut values } else { &mut last }.push(made);
+    }
+    last.extend(values.iter().enumerate().filter(|(at, _)| !read.contains(at)).map(|(_, &value)| value));
+    let seeds: Vec<(Value, Value)> = last.into_iter().map(|value| (value, r.input("seed", r.spec(value)))).collect();
+    for gradient in r.reverse(&seeds, &wrt).unwrap().into_iter().flatten() {
+        r.output("gradient", gradient);
+    }
+    r.finish()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn joined_nodes_do_what_their_expansions_do(seed: u64, channels in 1..5usize, packed: bool) {
+        let rng = &mut Rng::new(seed, 0, 0);
+        let program = graph(rng, channels, packed);
+        let data: Vec<Data<f64>> = program.inputs.iter().map(|(name, value)| {
+            if name == "offsets" {
+                return Data::Indices(vec![0, 4, 7]);
+            }
+            Data::Numbers((0..program.spec(*value).shape.elements()).map(|_| rng.normal()).collect())
+        }).collect();
+        let joined = fuse(program.clone(), |_, _| Some("any"));
+        prop_assert_eq!(&fuse(joined.clone(), |_, _| Some("any")), &joined, "nothing is left to be joined");
+        let [expected, got] = [&program, &joined].map(|program| Values::new(program, &data).run(&program.nodes));
+        for &(_, value) in &program.outputs {
+            let numbers = |of: &Values<f64>| of.get(value).to_f64(program.spec(value).shape.elements());
+            let (expected, got) = (numbers(&expected), numbers(&got));
+            let largest = expected.iter().fold(0.0, |most: f64, number| most.max(number.abs()));
+            for (expected, got) in expected.iter().zip(&got) {
+                prop_assert!((expected - got).abs() <= 8.0 * f64::EPSILON * largest, "{got} instead of {expected}");
+            }
+        }
+    }
+}
+
+/// What is added to a value that is added to again, or that is read besides, is not joined; what no kernel joins stays as it is.
+#[test]
+fn sums_are_joined_where_nobody_misses_a_part() {
+    let added = |program: &Program| {
+        let adds = |op: &Op| {
+            matches!(op, Op::Linear(op) if op.epilogue == Epilogue::Add) || matches!(op, Op::Conv2d(op) if op.add)
+        };
+        program.nodes.iter().filter(|node| adds(&node.op)).count()
+    };
+    let record = |read_besides: bool| {
+        let mut r = Recorder::new();
+        let [x, dy] = ["x", "dy"].map(|name| r.input(name, Spec::activation([4, 3])));
+        let w = r.input("w", Spec::exact([3, 3]));
+        let y = r.one(Linear::fwd(), &[x, w]).unwrap();
+        let gradient = r.reverse(&[(x, dy), (y, dy)], &[x]).unwrap()[0].unwrap();
+        r.output("gradient", gradient);
+        if read_besides {
+            let part = r.program().nodes.iter().find(|node| node.op.name() == "linear.dgrad").unwrap().outputs[0];
+            r.output("part", part);
+        }
+        r.finish()
+    };
+    assert_eq!([false, true].map(|read_besides| added(&fuse(record(read_besides), |_, _| Some("any")))), [1, 0]);
+    let doubled = {
+        let mut r = Recorder::new();
+        let [dy, w] = [[4, 3], [3, 3]].map(|shape| r.input("value", Spec::activation(shape)));
+        let part = r.one(Linear { pass: Pass::Dgrad, ..Linear::fwd() }, &[dy, w]).unwrap();
+        let twice = r.one(Accumulate::Add { scale: Real(1.0) }, &[part, part]).unwrap();
+        r.output("twice", twice);
+        r.finish()
+    };
+    assert_eq!(fuse(doubled.clone(), |_, _| Some("any")), doubled);
+    let alone =
+        |_: &Program, node: &g2d::program::record::Node| Some(if node.inputs.len() == 2 { "one" } else { "other" });
+    let program = record(false);
+    assert_eq!(fuse(program.clone(), alone), program);
+    assert_eq!(fuse(program.clone(), |_, _| None), program);
 }
 
 /// Planner, in-place updates and replay against the interpreter, which has memory of its own for every value.

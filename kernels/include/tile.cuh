@@ -273,10 +273,21 @@ __device__ __forceinline__ void store_piece(bf16 *to, const float (&n)[8]) {
         uint4{ptx::bf16x2_of(n[0], n[1]), ptx::bf16x2_of(n[2], n[3]), ptx::bf16x2_of(n[4], n[5]), ptx::bf16x2_of(n[6], n[7])};
 }
 
+__device__ __forceinline__ void widen_piece(const float *from, float (&to)[4]) {
+    float4 four = *reinterpret_cast<const float4 *>(from);
+    to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
+}
+__device__ __forceinline__ void widen_piece(const bf16 *from, float (&to)[8]) {
+    uint4 four = *reinterpret_cast<const uint4 *>(from);
+    u32 pairs[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+    for (int e = 0; e < 8; ++e) to[e] = __uint_as_float(e % 2 ? pairs[e / 2] & 0xffff0000u : pairs[e / 2] << 16);
+}
+
 // Writes LINES x ALONG sums that `multiply` left, of which `lines` x `along` are in the matrix. `at(line)` is where a line
-// goes, a multiple of 16 bytes if `vector`. Adds `bias`, indexed along the line, unless it is null.
+// goes, a multiple of 16 bytes if `vector`. Adds `bias`, indexed along the line, unless it is null; if `add`, what is there.
 template <class Out, int LINES, int ALONG, int PITCH, class At>
-__device__ __forceinline__ void write_sums(const char *shared, u32 lines, u32 along, bool vector, const float *bias, At at) {
+__device__ __forceinline__ void write_sums(const char *shared, u32 lines, u32 along, bool vector, const float *bias, bool add, At at) {
     constexpr int PIECE = PER<Out>, ACROSS = ALONG / PIECE;
     for (u32 piece = threadIdx.x; piece < LINES * ACROSS; piece += THREADS) {
         u32 line = piece / ACROSS, first = piece % ACROSS * PIECE;
@@ -286,7 +297,20 @@ __device__ __forceinline__ void write_sums(const char *shared, u32 lines, u32 al
         float numbers[PIECE];
 #pragma unroll
         for (int e = 0; e < PIECE; ++e) numbers[e] = from[e] + (bias && first + e < along ? bias[first + e] : 0.0f);
-        if (vector && first + PIECE <= along) {
+        const bool whole = vector && first + PIECE <= along;
+        if (add) {
+            float there[PIECE] = {};
+            if (whole) {
+                widen_piece(to, there);
+            } else {
+#pragma unroll
+                for (int e = 0; e < PIECE; ++e)
+                    if (first + e < along) there[e] = widen(to[e]);
+            }
+#pragma unroll
+            for (int e = 0; e < PIECE; ++e) numbers[e] += there[e];
+        }
+        if (whole) {
             store_piece(to, numbers);
         } else {
 #pragma unroll

@@ -6,6 +6,7 @@ use std::fmt;
 use super::check::{Checked, Fault};
 use super::memory::{self, Interval};
 use super::op::{Candidate, Cost};
+use super::pass::fuse::fuse;
 use super::pass::layout::{StateLayout, aligned, in_piece};
 use super::pass::place::place;
 use super::pass::precision::{Precision, precision};
@@ -255,7 +256,7 @@ pub fn slabs<'p, P: std::ops::Deref<Target = Plan> + 'p>(
 /// # Ok::<(), g2d::Error>(())
 /// ```
 pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<Checked, PlanError> {
-    let program = precision(prune(program), states.precision);
+    let program = joined(precision(prune(program), states.precision), states.precision, kernels);
     let home = place(&program);
     let (fixed, inputs_end) = fixed_places(&program, states, &home)?;
     let chosen: Vec<Choice> =
@@ -311,6 +312,15 @@ pub fn plan(program: Program, states: &StateLayout, kernels: Kernels) -> Result<
     let piece = states.piece;
     let plan = Plan { backend, precision, launches, buffers, inputs, outputs, gradients, piece, slabs, live_bound };
     Ok(Checked::new(plan)?)
+}
+
+/// The program with nodes joined where the kernels that the plan takes do both. The references stay as they were recorded: they
+/// are the definition.
+fn joined(program: Program, precision: Precision, kernels: Kernels) -> Program {
+    fuse(program, |program, node| {
+        let choice = choose(program, node, precision, kernels).ok();
+        choice.map(|choice| choice.kernel).filter(|&kernel| kernel != REFERENCE)
+    })
 }
 
 struct Builder<'a> {

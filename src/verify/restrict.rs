@@ -13,7 +13,7 @@ use crate::ops::attention_pool::AttentionPool;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::conv2d::{Conv2d, Pass, Source};
 use crate::ops::layer_norm::LayerNorm;
-use crate::ops::linear::{self, Linear};
+use crate::ops::linear::{self, Epilogue, Linear};
 use crate::ops::max_pool::MaxPool;
 use crate::ops::rows::Rows;
 use crate::program;
@@ -175,7 +175,8 @@ impl Whole<'_> {
             }
             linear::Pass::Dgrad => {
                 let weight = self.kept(1, vec![features(0), wanted[1].clone()]);
-                vec![self.kept(0, vec![wanted[0].clone(), features(0)]), weight]
+                let before = (op.epilogue != Epilogue::Store).then(|| self.kept(2, wanted.clone()));
+                [self.kept(0, vec![wanted[0].clone(), features(0)]), weight].into_iter().chain(before).collect()
             }
             linear::Pass::Wgrad => {
                 count = rows.len();
@@ -242,7 +243,9 @@ impl Whole<'_> {
         let weight = self.kept(1, vec![last(0), taps.clone(), taps, depth.collect()]);
         let pass = Pass::Dgrad { height: x_rows.len(), width: x_cols.len(), channels: own.len() };
         let kept = if of_skip { vec![images, skip_rows, skip_cols, skip] } else { vec![images, x_rows, x_cols, own] };
-        Ok(Less { op: Conv2d { pass, ..op }.into(), inputs: vec![dy, weight], output: self.output, kept })
+        let before = op.add.then(|| self.kept(2, kept.clone()));
+        let inputs = [dy, weight].into_iter().chain(before).collect();
+        Ok(Less { op: Conv2d { pass, ..op }.into(), inputs, output: self.output, kept })
     }
 
     /// Of whole images; who asks sees to it that dy is zero outside the rows that count.

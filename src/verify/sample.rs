@@ -26,9 +26,10 @@ use crate::kernels::Library;
 use crate::model::batch::TextBatch;
 use crate::ops::Op;
 use crate::ops::batch_norm::BatchNorm;
-use crate::ops::linear::Linear;
+use crate::ops::gelu::Gelu;
 use crate::ops::linear::cuda::summed;
 use crate::ops::linear::matmul::reduced;
+use crate::ops::linear::{Epilogue, Linear};
 use crate::program::KernelCall;
 use crate::program::plan::Plan;
 
@@ -182,6 +183,14 @@ impl Opened<'_> {
             }
             Op::BatchNorm(BatchNorm::Backward { affine, relu, residual, packed, eps, .. }) => {
                 self.batch_norm_gradient(at, [affine, relu, residual, packed], eps, whole)
+            }
+            Op::Linear(linear) if linear.epilogue == Epilogue::GeluSlope && self.calls.len() > 1 => {
+                // The product, and gelu's gradient of it where it lies.
+                let (op, given) = match at {
+                    0 => (Linear { epilogue: Epilogue::Store, ..linear }.into(), vec![0, 1, 3]),
+                    _ => (Gelu::Bwd.into(), vec![inputs, 2, 3]),
+                };
+                Ok(Meaning { op, inputs: given, ..whole })
             }
             Op::Attention(_) if at > 0 => Err("it reads of the workspace what only the kernel before can have written"),
             Op::Embed(_) | Op::ClipLoss(_) | Op::SegmentationLoss(_) | Op::Finite(_) | Op::PseudoMask(_)

@@ -31,7 +31,7 @@ fn any_shape() -> impl Strategy<Value = Shape> {
         let stride = if pass == dgrad() { 1 } else { stride };
         let skip = if source == (Source::Upsampled { skip: true }) { skip } else { 0 };
         let output = if exact { Kind::Exact } else { Kind::Activation };
-        let conv = Conv2d { pass, kernel, stride, padding, source, bias, output };
+        let conv = Conv2d { pass, kernel, stride, padding, source, bias, output, add: false };
         let [height, width] = [height, width].map(|side| if plain { side.max(kernel) } else { side / 2 + 1 });
         let products = batch * height * width * kernel * kernel * (channels + skip) * outputs;
         let batch = if products > 1 << 23 { 1 } else { batch };

@@ -7,18 +7,18 @@ use g2d::cuda::Modules;
 use g2d::cuda::driver::emulated::Emulated;
 use g2d::cuda::driver::{Attributes, Driver};
 use g2d::kernels::{Architecture, Library};
-use g2d::model::batch::{Source, TextBatch};
+use g2d::model::batch::{Reports, Shapes, Source, TextBatch};
 use g2d::model::config::Config;
 use g2d::ops::Op;
 use g2d::ops::attention::Attention;
 use g2d::ops::conv2d::{Conv2d, HALO, IM2COL, STEM};
-use g2d::ops::linear::Linear;
 use g2d::ops::linear::matmul::WGMMA;
+use g2d::ops::linear::{Epilogue, Linear};
 use g2d::program::{
     Candidate, DeviceIo, KernelCall, Kernels, Misfit, Plan, Precision, Recorder, StateLayout, considered, plan,
 };
 use g2d::train::Device;
-use g2d::train::session::{Films, Options, Session};
+use g2d::train::session::{Films, Options, Session, step_plan};
 use g2d::verify::compare::Storage;
 use g2d::verify::device::{Failure, Target};
 use g2d::verify::shadow::repeated;
@@ -116,6 +116,28 @@ fn attention_goes_by_warpgroups_where_there_are_heads_for_the_multiprocessors() 
     let narrow = attention(256, 256, 32, Architecture::Sm90a);
     let why = tried(&narrow)[0].refusal.clone().expect("it is refused");
     assert!(narrow.launches[0].kernel == "tiles" && why.contains("heads of 64"), "{why}");
+}
+
+/// Of the largest step, on both architectures: all sums that are left are the loss and the gradient of what is pooled, which no
+/// product makes; and gelu's gradient is joined too.
+#[test]
+fn sums_are_made_in_the_products_that_write_them_last() {
+    let config = Config::preset("full").and_then(|config| config.with_recipe("official")).expect("there is one");
+    let shapes = Shapes { batch: 256, text_len: 256, source: Source::Bytes };
+    for architecture in [Architecture::Sm80, Architecture::Sm90a] {
+        let kernels = Kernels::Cuda(architecture);
+        let plan = step_plan(&config, &shapes, Reports::Tokens, Precision::Mixed, kernels).expect("it can be planned");
+        let scopes = |wanted: &dyn Fn(&Op) -> bool| -> Vec<&str> {
+            plan.launches.iter().filter(|launch| wanted(&launch.op)).map(|launch| launch.scope.as_str()).collect()
+        };
+        let left = scopes(&|op| op.name() == "accumulate.add");
+        assert!(scopes(&|op| op.name() == "gelu.bwd").is_empty(), "{architecture}");
+        assert_eq!(left, ["loss", "img_model.encoder.maxpool'"], "{architecture}");
+        let made = scopes(&|op| {
+            matches!(op, Op::Linear(op) if op.epilogue == Epilogue::Add) || matches!(op, Op::Conv2d(op) if op.add)
+        });
+        assert_eq!(made.len(), 68, "{architecture}");
+    }
 }
 
 #[test]

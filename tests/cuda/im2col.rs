@@ -64,7 +64,8 @@ impl Shape {
             Pass::Dgrad { .. } => {
                 let pass = Pass::Dgrad { height, width, channels };
                 let case = whole(Case::new(Conv2d { pass, bias: false, ..self.conv }), dy);
-                whole(case, weights)
+                let case = whole(case, weights);
+                if self.conv.add { whole(case, Spec { kind: self.conv.output, ..x }) } else { case }
             }
             Pass::Wgrad => {
                 let case = whole(Case::new(Conv2d { bias: false, output: Kind::Exact, ..self.conv }), dy);
@@ -94,7 +95,10 @@ impl Shape {
         });
         let inputs: Vec<DeviceBuffer> = inputs.collect();
         let poison = |(spec, numbers): &(Spec, Vec<f64>)| buffer(*spec, &vec![f64::from(UNWRITTEN); numbers.len()]);
-        let outputs: Vec<DeviceBuffer> = expected.iter().map(poison).collect();
+        // What is added to lies where the sums go.
+        let before = self.conv.add.then(|| DeviceBuffer { spec: expected[0].0, ..inputs[2] });
+        let outputs: Vec<DeviceBuffer> =
+            before.map_or_else(|| expected.iter().map(poison).collect(), |before| vec![before]);
         let asked = |room| {
             let mut io = DeviceIo::new(inputs.clone(), outputs.clone(), room, 0);
             case.op.run_cuda(self.kernel, &mut io).map(|()| io.finish()).map_err(|misfit| misfit.to_string())
@@ -143,7 +147,8 @@ fn any_shape() -> impl Strategy<Value = Shape> {
         let (stride, padding) = if doubled { (1, kernel / 2) } else { (stride, padding.index(kernel)) };
         let skip = if source == (Source::Upsampled { skip: true }) { skip } else { 0 };
         let output = if exact { Kind::Exact } else { Kind::Activation };
-        let conv = Conv2d { pass, kernel, stride, padding, source, bias, output };
+        let add = bias && !exact && pass == dgrad() && source == Source::Plain;
+        let conv = Conv2d { pass, kernel, stride, padding, source, bias, output, add };
         let (height, width) = (height.max(kernel), width.max(kernel));
         let small = if doubled { 2 } else { 1 };
         let extents = [batch, height / small + 1, width / small + 1, channels];
@@ -192,9 +197,9 @@ fn telling() -> Vec<(String, Shape)> {
         shape(64, plain.bias(), [2, 9, 8, 72], 0, 40),
         shape(128, doubled, [3, 7, 7, 16], 72, 104),
         shape(256, plain.output(Kind::Exact).stride(2), [2, 19, 18, 8], 0, 264),
-        shape(64, dgrad(plain.stride(2)), [2, 18, 17, 40], 0, 72),
+        shape(64, Conv2d { add: true, ..dgrad(plain.stride(2)) }, [2, 18, 17, 40], 0, 72),
         shape(128, dgrad(doubled), [2, 9, 8, 104], 104, 8),
-        shape(256, dgrad(plain), [1, 13, 12, 264], 0, 16),
+        shape(256, Conv2d { add: true, ..dgrad(plain) }, [1, 13, 12, 264], 0, 16),
         shape(64, wgrad(doubled), [3, 12, 11, 8], 72, 16),
         shape(128, wgrad(plain), [2, 23, 24, 40], 0, 104),
         shape(256, wgrad(plain.stride(2)), [2, 22, 21, 8], 0, 264),

@@ -3,6 +3,7 @@
 
 use g2d::base::Rng;
 use g2d::cuda::driver::Address;
+use g2d::ops::linear::Epilogue;
 use g2d::ops::linear::matmul::{Addresses, Cut, Form, Product, Tile};
 use g2d::ops::linear::wgmma;
 use g2d::program::{KernelCall, Misfit};
@@ -30,6 +31,8 @@ pub struct Case {
     pub by: By,
     pub half: bool,
     pub bias: bool,
+    /// Whether the product is added to what is there.
+    pub add: bool,
     /// Rows of a that are there, if not all of them are.
     pub extent: Option<usize>,
     pub draw: u64,
@@ -40,6 +43,8 @@ struct Operands {
     a: Vec<f32>,
     b: Vec<f32>,
     bias: Vec<f32>,
+    /// What is there before.
+    before: Vec<f32>,
 }
 
 impl Case {
@@ -47,7 +52,9 @@ impl Case {
         let Product { m, n, k, .. } = self.product;
         let mut rng = Rng::new(self.draw, 0, 0);
         let mut whole = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.below(17) as f32 - 8.0).collect() };
-        Operands { a: whole(m * k), b: whole(k * n), bias: whole(n) }
+        let (a, b, bias) = (whole(m * k), whole(k * n), whole(n));
+        let before = if self.add { whole(m * n) } else { vec![UNWRITTEN; m * n] };
+        Operands { a, b, bias, before }
     }
 
     fn workspace_bytes(&self) -> usize {
@@ -68,14 +75,16 @@ impl Case {
         }
     }
 
-    /// The result by the definition, and [`UNWRITTEN`] where nothing may be written.
-    fn expected(&self, Operands { a, b, bias }: &Operands) -> Vec<f32> {
+    /// The result by the definition, and what is there before where nothing may be written.
+    fn expected(&self, Operands { a, b, bias, before }: &Operands) -> Vec<f32> {
         let Product { form, m, n, k } = self.product;
         let rows = if form == Form::ByWeight { m } else { self.extent.unwrap_or(m) };
         let inner = if form == Form::ByWeight { self.extent.unwrap_or(k) } else { k };
-        let mut out = vec![UNWRITTEN; m * n];
+        let mut out = before.clone();
         for (i, row) in out.chunks_mut(n).enumerate().take(rows) {
-            row.copy_from_slice(&if self.bias { bias.clone() } else { vec![0.0; n] });
+            if !self.add {
+                row.copy_from_slice(&if self.bias { bias.clone() } else { vec![0.0; n] });
+            }
             for l in 0..inner {
                 let left = if form == Form::ByWeight { a[l * m + i] } else { a[i * k + l] };
                 for (j, number) in row.iter_mut().enumerate() {
@@ -98,11 +107,7 @@ impl Case {
                 b[extent * n..].fill(bf16::NAN);
             }
         }
-        let out = if self.half {
-            device.put(&vec![bf16::from_f32(UNWRITTEN); m * n])
-        } else {
-            device.put(&vec![UNWRITTEN; m * n])
-        };
+        let out = if self.half { device.put(&stored(&operands.before)) } else { device.put(&operands.before) };
         let at = Addresses {
             a: device.put(&a).0,
             b: device.put(&b).0,
@@ -110,6 +115,8 @@ impl Case {
             extent: self.extent.map_or(0, |extent| device.put(&[extent as i32]).0),
             partials: device.room(self.workspace_bytes()).0,
             out: out.0,
+            epilogue: if self.add { Epilogue::Add } else { Epilogue::Store },
+            before: if self.add { out.0 } else { 0 },
         };
         let calls = self.calls(at).map_err(|misfit| misfit.to_string())?;
         device.run(&calls).map_err(|error| error.to_string())?;
@@ -153,7 +160,8 @@ fn any_case() -> impl Strategy<Value = Case> {
     })
 }
 
-/// What any case draws besides the product and its cut: bf16, a bias, the part of the rows that is there, numbers.
+/// What any case draws besides the product and its cut: bf16, a bias or something to add to, the part of the rows that is there,
+/// numbers.
 pub type Rest = (bool, bool, Option<f64>, u64);
 
 /// A case of a product whose slices, where it comes in any, are `steps` times `step`.
@@ -165,7 +173,9 @@ pub fn drawn(product: Product, [step, steps]: [usize; 2], rest: Rest, by: impl F
     let by = by(if by_weight { step * steps } else { k.next_multiple_of(step) });
     let rows = if by_weight { k } else { m };
     let extent = extent.map(|share| (share * (rows + 1) as f64) as usize);
-    Case { product, by, half: half && !by_weight, bias: bias && !by_weight, extent, draw }
+    // Gradients by an input alone are added, in bf16 and without bias.
+    let add = bias && half && form == Form::ByInput;
+    Case { product, by, half: half && !by_weight, bias: bias && !by_weight && !add, add, extent, draw }
 }
 
 proptest! {
@@ -188,6 +198,7 @@ fn telling() -> Vec<Case> {
             by: By::Mma(Cut { tile, slice }),
             half: !by_weight,
             bias: form == Form::Forward,
+            add: form == Form::ByInput,
             extent,
             draw: 3,
         }
@@ -225,6 +236,10 @@ fn faults_are_found() {
         ("add.rn.f32 value, value, bias", ""),
         ("setp.ge.u32 p, row, m", "setp.gt.u32 p, row, m"),
         ("cvt.rn.bf16.f32 rounded, value", "cvt.rz.bf16.f32 rounded, value"),
+        ("add.rn.f32 value, before, value", ""),
+        ("add.u32 done, done, 64", ""),
+        ("mul.wide.u32 wide, n, 16", "mul.wide.u32 wide, n, 8"),
+        ("setp.lt.u32 there, line, m", "setp.le.u32 there, line, m"),
         ("sub.u32 slices, slices, 1", "mov.u32 slices, 0"),
         (
             "{c60, c61, c62, c63}, {a30, a31, a32, a33}, {b12, b13}",
@@ -243,7 +258,8 @@ fn every_barrier_wait_and_commit_is_needed() {
         "cp.async.commit_group;",
         "cp.async.wait_group 1;",
         "cp.async.wait_group 2;",
+        "cp.async.wait_all;",
     ];
     let found = each_is_needed(SYMBOL, &statements, |text| check_all(&cases, text));
-    assert_eq!(found, 14, "two kernels of two barriers, two for a warp, two commits and a wait each");
+    assert_eq!(found, 16, "two kernels of two barriers, two for a warp, two commits and two waits each");
 }

@@ -45,12 +45,14 @@ fn telling() -> Vec<Case> {
         let by_weight = form == Form::ByWeight;
         let by = By::Wgmma(Cut { slice, slices: k.div_ceil(slice) }, blocks);
         let product = Product { form, m, n, k };
-        Case { product, by, half: form == Form::ByInput, bias: !by_weight, extent, draw: 3 }
+        let by_input = form == Form::ByInput;
+        Case { product, by, half: by_input, bias: form == Form::Forward, add: by_input, extent, draw: 3 }
     };
     vec![
         // Six turns and two tiles to a block; rows of the last tile are there in part.
         case(Form::Forward, [259, 72, 328], 1, 2, Some(201)),
-        case(Form::ByInput, [70, 264, 200], 1, 1, None),
+        case(Form::ByInput, [70, 264, 200], 1, 1, Some(67)),
+        Case { add: false, ..case(Form::ByInput, [70, 264, 200], 1, 1, None) },
         case(Form::ByWeight, [136, 72, 421], 2, 1, Some(411)),
         // Of the slices only the first has rows.
         case(Form::ByWeight, [8, 264, 200], 2, 9, Some(100)),
@@ -82,6 +84,8 @@ fn faults_are_found() {
         ("add.u32 t, m0, 64", "add.u32 t, m0, 56"),
         ("add.u32 item, item, grid", "add.u32 item, item, items"),
         ("xor.b32 to, to, 64", ""),
+        ("add.rn.f32 v3, bias3, v3", ""),
+        ("shl.b32 bias0, e14, 16", "shl.b32 bias0, e13, 16"),
     ];
     catch(SYMBOL, &faults, |text| check_all(&cases, text));
 }

@@ -60,6 +60,9 @@ pub fn candidates(op: &Conv2d, inputs: &[Spec]) -> Vec<Candidate> {
         let legal = op.source == Source::Plain;
         candidates.push(when("scatter", legal, "the source is upsampled"));
     }
+    if op.add {
+        candidates = candidates.iter().map(|of| Candidate::refused(of.name, "it adds to nothing")).collect();
+    }
     candidates
 }
 

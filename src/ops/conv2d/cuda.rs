@@ -59,7 +59,7 @@ struct Parameters {
     vector_other: u32,
     vector_out: u32,
     wide: u32,
-    unused: u32,
+    add: u32,
 }
 
 /// Asks for the launches.
@@ -72,7 +72,7 @@ pub fn run(op: &Conv2d, io: &mut DeviceIo) -> Result<(), Misfit> {
     }
     match op.pass {
         Pass::Fwd => forward(op, &g, io),
-        Pass::Dgrad { .. } => input_gradients(&g, io),
+        Pass::Dgrad { .. } => input_gradients(op, &g, io),
         Pass::Wgrad => weight_gradient(&g, io),
     }
 }
@@ -156,7 +156,7 @@ fn forward(op: &Conv2d, g: &Geometry, io: &mut DeviceIo) -> Result<(), Misfit> {
 }
 
 /// d_x, then d_skip: the same kernel for other channels of w.
-fn input_gradients(g: &Geometry, io: &mut DeviceIo) -> Result<(), Misfit> {
+fn input_gradients(op: &Conv2d, g: &Geometry, io: &mut DeviceIo) -> Result<(), Misfit> {
     let operands = [io.input(0), io.input(1)];
     let narrow = narrow(&operands)?;
     let classes = g.stride.saturating_mul(g.stride);
@@ -187,6 +187,7 @@ fn input_gradients(g: &Geometry, io: &mut DeviceIo) -> Result<(), Misfit> {
             vector_other: whole(g.depth(), !narrow) & whole(first, !narrow) & whole(columns, !narrow),
             vector_out: whole(columns, wide),
             wide: u32::from(wide),
+            add: u32::from(op.add),
             ..common
         };
         let pixels = g.batch * rows.div_ceil(g.stride) * cols.div_ceil(g.stride);

@@ -1,6 +1,7 @@
 //! [`Conv2d`] of single pixels on CUDA's tensor cores: a [`Product`] whose rows are the pixels.
 
 use super::{Conv2d, Pass, Source};
+use crate::ops::linear::Epilogue;
 use crate::ops::linear::matmul::{Form, Product, run as multiply};
 use crate::program::{DeviceIo, Misfit};
 
@@ -16,5 +17,7 @@ pub fn run(op: &Conv2d, kernel: &'static str, io: &mut DeviceIo) -> Result<(), M
         Pass::Dgrad { .. } => Product { form: Form::ByInput, m: pixels, n: columns, k: channels },
         Pass::Wgrad => Product { form: Form::ByWeight, m: channels, n: columns, k: pixels },
     };
-    multiply(kernel, product, [a, b, out], op.bias.then(|| io.input(2)), None, io)
+    let bias = op.bias.then(|| io.input(2));
+    let epilogue = if op.add { (Epilogue::Add, out.address) } else { (Epilogue::Store, 0) };
+    multiply(kernel, product, [a, b, out], bias, None, epilogue, io)
 }

@@ -10,7 +10,7 @@ use crate::base::DType;
 use crate::ops::linear::matmul::reduce;
 use crate::ops::linear::predicted::{CLOCK, ISSUED, MULTIPROCESSORS, SYNCHRONOUS, TENSOR, Work};
 use crate::program::device::count;
-use crate::program::{DeviceIo, KernelCall, Misfit};
+use crate::program::{DeviceIo, KernelCall, Misfit, Operation};
 
 /// Name of the kernels within the op.
 pub const KERNEL: &str = "halo";
@@ -296,9 +296,9 @@ pub fn shared(bytes: usize) -> Result<u32, Misfit> {
 pub fn run(op: &Conv2d, io: &mut DeviceIo) -> Result<(), Misfit> {
     let g = Geometry::new(op, |at| io.dims(at), io.output_dims(0));
     g.countable()?;
-    let operands = 0..io.input_count() - usize::from(op.bias);
-    let narrow = operands.map(|at| io.input(at)).all(|operand| operand.dtype == DType::Bf16);
+    let narrow = op.operands().iter().all(|&at| io.input(at).dtype == DType::Bf16);
     Misfit::unless(narrow, || "not all operands are bf16".into())?;
+    Misfit::unless(!op.add, || "it adds to nothing".into())?;
     Misfit::unless(g.kernel > 1, || "windows of single pixels share none".into())?;
     let same = (g.height, g.width) == (g.out_height, g.out_width);
     Misfit::unless(g.scale == 1 || g.stride == 1 && same, || "of an upsampled image y has not its extents".into())?;

@@ -10,7 +10,7 @@ use crate::base::DType;
 use crate::ops::linear::matmul::reduce;
 use crate::ops::linear::predicted::{BANDWIDTH, CLOCK, L2_BYTES, LAUNCH, MULTIPROCESSORS, TENSOR, Work, moved};
 use crate::program::device::count;
-use crate::program::{Address, DeviceIo, KernelCall, Misfit, Swizzle, TensorMapSpec, TensorType, Window};
+use crate::program::{Address, DeviceIo, KernelCall, Misfit, Operation, Swizzle, TensorMapSpec, TensorType, Window};
 
 /// Names of the kernels within the op, by the columns of a tile: the widest first.
 pub const KERNELS: [&str; 3] = ["im2col256", "im2col128", "im2col64"];
@@ -69,8 +69,9 @@ struct Parameters {
     classes: u32,
     other_step: u32,
     slice: u32,
+    add: u32,
     /// The struct is a multiple of its alignment.
-    nothing: [u32; 5],
+    nothing: [u32; 4],
 }
 
 /// A map of an image \[batch,rows,columns,channels\] that walks over its pixels from `first` on, so many along each axis, `step`
@@ -183,15 +184,15 @@ pub fn run(op: &Conv2d, kernel: &str, io: &mut DeviceIo) -> Result<(), Misfit> {
     legal(op, &g, io)?;
     match op.pass {
         Pass::Fwd => forward(op, &g, kernel, io),
-        Pass::Dgrad { .. } => input_gradients(&g, kernel, io),
+        Pass::Dgrad { .. } => input_gradients(op, &g, kernel, io),
         Pass::Wgrad => weight_gradient(&g, kernel, io),
     }
 }
 
 fn legal(op: &Conv2d, g: &Geometry, io: &DeviceIo) -> Result<(), Misfit> {
-    let operands = 0..io.input_count() - usize::from(op.bias);
-    let narrow = operands.map(|at| io.input(at)).all(|operand| operand.dtype == DType::Bf16);
+    let narrow = op.operands().iter().all(|&at| io.input(at).dtype == DType::Bf16);
     Misfit::unless(narrow, || "not all operands are bf16".into())?;
+    Misfit::unless(!op.add || io.output(0).dtype == DType::Bf16, || "it adds to bf16 alone".into())?;
     let channels = [g.channels, g.skip, g.outputs];
     Misfit::unless(channels.iter().all(|channels| channels.is_multiple_of(CHUNK)), || {
         format!("{channels:?} channels, the copy engine needs multiples of {CHUNK}")
@@ -262,7 +263,7 @@ fn forward(op: &Conv2d, g: &Geometry, kernel: usize, io: &mut DeviceIo) -> Resul
 }
 
 /// d_x, then d_skip: the same kernel for other channels of w.
-fn input_gradients(g: &Geometry, kernel: usize, io: &mut DeviceIo) -> Result<(), Misfit> {
+fn input_gradients(op: &Conv2d, g: &Geometry, kernel: usize, io: &mut DeviceIo) -> Result<(), Misfit> {
     let (dy, weights) = (io.input(0), io.input(1));
     let (mut busy, mut launches) = (0.0, 0);
     for (output, scale, first, columns) in [(0, g.scale, 0, g.channels), (1, 1, g.channels, g.skip)] {
@@ -270,7 +271,9 @@ fn input_gradients(g: &Geometry, kernel: usize, io: &mut DeviceIo) -> Result<(),
             let [row, col] = [class / g.stride, class % g.stride];
             let axes = [(row, sides(g)[0]), (col, sides(g)[1])].map(|(class, side)| side.reached(scale, class));
             let rows = g.batch * axes[0].pixels * axes[1].pixels;
-            if rows == 0 {
+            let taps = axes[0].entries.len() * axes[1].entries.len();
+            // Pixels that no tap reaches stay as they are where there is something to add to.
+            if rows == 0 || op.add && taps == 0 {
                 continue;
             }
             let out = io.output(output);
@@ -283,9 +286,9 @@ fn input_gradients(g: &Geometry, kernel: usize, io: &mut DeviceIo) -> Result<(),
                 out_row: (g.stride * width) as u32,
                 out_step: g.stride as u32,
                 half: u32::from(out.dtype == DType::Bf16),
+                add: u32::from(op.add),
                 ..parameters(g, &axes, [g.outputs, 0])?
             };
-            let taps = axes[0].entries.len() * axes[1].entries.len();
             let product = Product::whole(kernel, rows, columns, taps * p.image_chunks as usize);
             let dims = [g.batch, g.out_height, g.out_width, g.outputs];
             let maps = vec![

@@ -8,12 +8,13 @@
 //! | pass | inputs | outputs |
 //! |---|---|---|
 //! | `Fwd` | x \[B,H,W,C\], skip? \[B,2H,2W,Cs\], w \[O,k,k,C+Cs\], bias? \[O\] | y \[B,Ho,Wo,O\] |
-//! | `Dgrad` | dy, w | d_x \[B,H,W,C\], d_skip? |
+//! | `Dgrad` | dy, w, before? \[B,H,W,C\] | d_x \[B,H,W,C\], d_skip? |
 //! | `Wgrad` | dy, x, skip? | d_w |
 //!
 //! With zeros p around and windows s apart, Ho = ⌊(H + 2p − k) / s⌋ + 1, of the doubled H where the source is upsampled; Wo alike.
 //! `Dgrad`: d_image\[b, m, n, c\] = Σ over u, v, o of dy\[b, i, j, o\] · w\[o, u, v, c\] where m = i·s − p + u and n = j·s − p + v; of
-//! an upsampled source d_x sums the four pixels of each. `Wgrad`: d_w\[o, u, v, c\] = Σ over b, i, j of
+//! an upsampled source d_x sums the four pixels of each; of a plain one it may be added to what is there before, which it may
+//! overwrite. `Wgrad`: d_w\[o, u, v, c\] = Σ over b, i, j of
 //! dy\[b, i, j, o\] · image\[b, i·s − p + u, j·s − p + v, c\]. The gradient by the bias is [`Linear`]'s pass of that name on dy.
 
 mod cpu;
@@ -86,6 +87,9 @@ pub struct Conv2d {
     pub bias: bool,
     /// Kind of y (`Fwd`), or of d_x and d_skip (`Dgrad`).
     pub output: Kind,
+    /// Whether d_x is added to what is there before (`Dgrad` of a plain source): a sum that a plan makes in the convolution that
+    /// writes it last.
+    pub add: bool,
 }
 
 impl Conv2d {
@@ -99,6 +103,7 @@ impl Conv2d {
             source: Source::Plain,
             bias: false,
             output: Kind::Activation,
+            add: false,
         }
     }
 
@@ -171,13 +176,20 @@ impl Conv2d {
     }
 
     fn infer_dgrad(&self, inputs: &[Spec], [height, width, channels]: [usize; 3]) -> Result<Outputs, Misfit> {
-        let [dy, weight] = Misfit::inputs(inputs)?;
+        let (&[dy, weight], before) = inputs.split_first_chunk().ok_or_else(|| Misfit::new("takes dy and w"))?;
+        Misfit::unless(before.len() == usize::from(self.add) && !(self.add && self.source != Source::Plain), || {
+            format!("{} inputs behind dy and w, of {:?}", before.len(), self.source)
+        })?;
         let ([batch, ..], [outputs, .., depth]) = (image("dy", dy)?, image("w", weight)?);
         Misfit::shape("w", weight.shape, [outputs, self.kernel, self.kernel, depth])?;
         Misfit::shape("dy", dy.shape, [batch, self.windows(height)?, self.windows(width)?, outputs])?;
         let fits = if self.has_skip() { channels < depth } else { channels == depth };
         Misfit::unless(fits, || format!("x has {channels} channels and w {depth}"))?;
         let d_x = real(self.output, [batch, height, width, channels].into())?;
+        if let Some(&before) = before.first() {
+            Misfit::unless(before == d_x, || format!("{before:?} is no d_x to be added to"))?;
+            return Ok(Outputs::new([d_x]).overwriting(0, 2));
+        }
         if !self.has_skip() {
             return Ok(Outputs::new([d_x]));
         }
@@ -212,7 +224,7 @@ fn real(kind: Kind, shape: crate::base::Shape) -> Result<Spec, Misfit> {
 }
 
 impl Operation for Conv2d {
-    const VARIANTS: usize = 3 * FORMS.len();
+    const VARIANTS: usize = 3 * FORMS.len() + ADDED;
     // Gradients by single pixels' weights over so many pixels that each part of them takes more steps than a pipeline has
     // stages; with many outputs and with few, in pieces of 16 bytes. More channels and outputs than the widest tile has columns; more
     // tiles than a large device has multiprocessors, of pixels and of weights. An image of three channels in several tiles, forward and by
@@ -325,7 +337,7 @@ impl Operation for Conv2d {
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
         let (kernel, stride, padding, source, bias) = FORMS[variant % FORMS.len()];
         let output = if bias { Kind::Exact } else { Kind::Activation };
-        let conv = Self { pass: Pass::Fwd, kernel, stride, padding, source, bias, output };
+        let conv = Self { pass: Pass::Fwd, kernel, stride, padding, source, bias, output, add: false };
         let Size { batch, channels, extra: outputs, .. } = *size;
         let depth = channels + if conv.has_skip() { channels % 3 + 1 } else { 0 };
         let windows = |side| (conv.scale() * side + 2 * padding - kernel) / stride + 1;
@@ -351,9 +363,11 @@ impl Operation for Conv2d {
                 let inputs: Vec<usize> = (0..case.inputs.len()).collect();
                 case.differentiable(&inputs)
             }
-            1 => {
-                let pass = Pass::Dgrad { height, width, channels };
-                Case::new(Self { pass, bias: false, ..conv }).normal(dy, 1.0, rng).normal(weight, 0.5, rng)
+            1 | 3 => {
+                let (pass, add) = (Pass::Dgrad { height, width, channels }, variant >= 3 * FORMS.len());
+                let case = Case::new(Self { pass, bias: false, add, ..conv });
+                let case = case.normal(dy, 1.0, rng).normal(weight, 0.5, rng);
+                if add { case.normal(Spec { kind: output, ..x }, 1.0, rng) } else { case }
             }
             _ => {
                 let case = Case::new(Self { pass: Pass::Wgrad, bias: false, ..conv }).normal(dy, 1.0, rng);
@@ -365,6 +379,8 @@ impl Operation for Conv2d {
 
 /// Products of a test case, about: of many channels there are fewer pixels, for the definition is slow.
 const PRODUCTS: usize = 1 << 21;
+/// Of so many forms, the first, there are also gradients by the image that are added.
+const ADDED: usize = 4;
 /// Kernel, stride, padding, source and bias of the test cases.
 const FORMS: [(usize, usize, usize, Source, bool); 8] = [
     (3, 1, 1, Source::Plain, false),

@@ -26,7 +26,10 @@ pub fn run<N: Number>(op: &Conv2d, io: &mut HostIo<'_, N>) {
         Pass::Dgrad { .. } => {
             let (d_x, d_skip) = (io.take(0), if op.has_skip() { io.take(1) } else { &mut [] });
             let (dy, weight) = (io.numbers(0), io.numbers(1));
-            d_x.fill(N::ZERO);
+            // If it is added to, it holds that on entry.
+            if !op.add {
+                d_x.fill(N::ZERO);
+            }
             d_skip.fill(N::ZERO);
             terms(&geometry, |term| {
                 let product = dy[term.output] * weight[term.weight];

@@ -36,6 +36,7 @@ struct Parameters {
     parts: u32,
     tiles: u32,
     with_bias: u32,
+    add: u32,
 }
 
 /// Asks for the dispatches.
@@ -44,7 +45,7 @@ pub fn run(op: &Conv2d, io: &mut ShaderIo) -> Result<(), Misfit> {
     g.countable()?;
     match op.pass {
         Pass::Fwd => forward(op, &g, io),
-        Pass::Dgrad { .. } => input_gradients(&g, io),
+        Pass::Dgrad { .. } => input_gradients(op, &g, io),
         Pass::Wgrad => weight_gradient(&g, io),
     }
 }
@@ -82,7 +83,7 @@ fn forward(op: &Conv2d, g: &Geometry, io: &mut ShaderIo) -> Result<(), Misfit> {
 }
 
 /// d_x, then d_skip: the same kernel for other channels of w.
-fn input_gradients(g: &Geometry, io: &mut ShaderIo) -> Result<(), Misfit> {
+fn input_gradients(op: &Conv2d, g: &Geometry, io: &mut ShaderIo) -> Result<(), Misfit> {
     let ([dy, weight], unread) = ([0, 1].map(|at| io.input(at).binding()), io.scratch(4));
     for (output, scale, first, columns) in [(0, g.scale, 0, g.channels), (1, 1, g.channels, g.skip)] {
         if columns == 0 {
@@ -104,6 +105,7 @@ fn input_gradients(g: &Geometry, io: &mut ShaderIo) -> Result<(), Misfit> {
             scale: scale as u32,
             weight_first: first as u32,
             tiles,
+            add: u32::from(op.add),
             ..parameters(g)
         };
         let groups = count("workgroups", (tiles as usize).saturating_mul(classes))?;

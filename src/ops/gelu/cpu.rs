@@ -45,7 +45,7 @@ pub fn bwd<N: Number>(io: &mut HostIo<'_, N>) {
             |dy, x| dy * (distribution(x) + x * density(x)),
         );
     } else {
-        each(dx, x, |dy, x| dy * (reference::distribution(x) + x * reference::density(x)));
+        each(dx, x, |dy, x| dy * reference::slope(x));
     }
 }
 

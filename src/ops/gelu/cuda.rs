@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Gelu;
 use crate::program::device::count;
-use crate::program::{DeviceIo, KernelCall, Misfit};
+use crate::program::{DeviceBuffer, DeviceIo, KernelCall, Misfit};
 
 /// Name of the kernels within the op.
 pub const KERNEL: &str = "eights";
@@ -25,13 +25,26 @@ struct Parameters {
 /// Asks for the launch.
 pub fn run(op: &Gelu, io: &mut DeviceIo) -> Result<(), Misfit> {
     let (at, symbols) = if *op == Gelu::Fwd { (0, FORWARD) } else { (1, BACKWARD) };
-    let x = io.input(at);
+    launch(io, symbols, [io.input(at), io.output(0)], io.input(at + 1).last_index())
+}
+
+/// Asks for the launch that multiplies `out` by the slope at x, in the rows that are there: how many is at `extent`.
+pub fn times_slope(io: &mut DeviceIo, x: DeviceBuffer, out: DeviceBuffer, extent: u64) -> Result<(), Misfit> {
+    launch(io, BACKWARD, [x, out], extent)
+}
+
+fn launch(
+    io: &mut DeviceIo,
+    symbols: [&'static str; 2],
+    [x, out]: [DeviceBuffer; 2],
+    extent: u64,
+) -> Result<(), Misfit> {
     let elements = count("the count of numbers", x.spec.shape.elements())?;
     if elements > 0 {
         let parameters = Parameters {
             x: x.address,
-            out: io.output(0).address,
-            extent: io.input(at + 1).last_index(),
+            out: out.address,
+            extent,
             channels: x.spec.shape.last() as u32,
             unused: 0,
         };

@@ -8,9 +8,11 @@
 //! Rows from the last offset on are neither read nor written.
 
 mod cpu;
-mod cuda;
+pub(super) mod cuda;
 mod reference;
-mod wgsl;
+pub(super) mod wgsl;
+
+pub(super) use self::reference::slope;
 
 use crate::base::{Number, Rng, Spec};
 use crate::ops::rows::{self, Packing};

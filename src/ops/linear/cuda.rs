@@ -3,8 +3,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Linear, Pass};
+use super::{Epilogue, Linear, Pass};
 use crate::base::DType;
+use crate::ops::gelu::cuda as gelu;
 use crate::program::device::count;
 use crate::program::{DeviceBuffer, DeviceIo, KernelCall, Misfit};
 
@@ -44,6 +45,8 @@ struct Product {
     vector_b: u32,
     vector_out: u32,
     wide: u32,
+    add: u32,
+    unused: u32,
 }
 
 /// Parameters of the sum over rows.
@@ -173,9 +176,14 @@ fn map_rows(op: &Linear, io: &mut DeviceIo, extent: u64) -> Result<(), Misfit> {
         vector_b: whole(weight_row, !narrow),
         vector_out: whole(columns, wide),
         wide: u32::from(wide),
+        add: u32::from(op.epilogue == Epilogue::Add),
+        unused: 0,
     };
     let blocks = count("tiles", tiles[0].saturating_mul(tiles[1]))?;
     io.launch(KernelCall::linear(symbols[usize::from(narrow)], blocks, THREADS as u32, &parameters));
+    if op.epilogue == Epilogue::GeluSlope {
+        gelu::times_slope(io, io.input(2), out, extent)?;
+    }
     Ok(())
 }
 
@@ -204,6 +212,8 @@ fn weight_gradient(io: &mut DeviceIo, extent: u64) -> Result<(), Misfit> {
         vector_b: whole(columns, !narrow),
         vector_out: whole(columns, true),
         wide: 1,
+        add: 0,
+        unused: 0,
     };
     in_parts(io, (out.address, lines * columns), (part, parts), |io, out| {
         parameters.out = out;

@@ -1,7 +1,7 @@
 //! [`Linear`] on CUDA's tensor cores: one [`Product`] for each pass but that of the bias.
 
 use super::matmul::{Form, Product, run as multiply};
-use super::{Linear, Pass};
+use super::{Epilogue, Linear, Pass};
 use crate::program::{DeviceIo, Misfit};
 
 /// Asks for the launches of a product by the kernel of that name.
@@ -20,5 +20,9 @@ pub fn run(op: &Linear, kernel: &'static str, io: &mut DeviceIo) -> Result<(), M
         let offsets = io.input(io.input_count() - 1);
         offsets.address + 4 * (offsets.spec.shape.elements() as u64 - 1)
     });
-    multiply(kernel, product, [a, io.input(1), out], op.bias.then(|| io.input(2)), extent, io)
+    let bias = op.bias.then(|| io.input(2));
+    let before = if op.epilogue == Epilogue::Store { 0 } else { io.input(2).address };
+    // What is added to lies where the sums go.
+    let before = if op.epilogue == Epilogue::Add { out.address } else { before };
+    multiply(kernel, product, [a, io.input(1), out], bias, extent, (op.epilogue, before), io)
 }

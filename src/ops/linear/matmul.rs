@@ -3,6 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::Epilogue;
 use super::predicted::{SYNCHRONOUS, TENSOR, moved, seconds};
 use super::wgmma;
 use crate::base::DType;
@@ -100,6 +101,10 @@ pub struct Addresses {
     pub partials: u64,
     /// The result.
     pub out: u64,
+    /// What it meets, at the address `before`.
+    pub epilogue: Epilogue,
+    /// bf16, of the shape of the result; 0 if it meets nothing.
+    pub before: u64,
 }
 
 /// Parameters of the product kernels.
@@ -118,6 +123,7 @@ pub(super) struct Rest {
     bias: u64,
     extent: u64,
     out: u64,
+    before: u64,
     m: u32,
     n: u32,
     k: u32,
@@ -126,6 +132,8 @@ pub(super) struct Rest {
     a_by_k: u32,
     b_by_k: u32,
     half: u32,
+    then: u32,
+    unused: u32,
 }
 
 /// Parameters of the kernel that adds partial sums.
@@ -175,10 +183,13 @@ impl Product {
     /// What its kernel is told whose blocks sum `slice` numbers of k in tiles of `width` columns.
     pub(super) fn rest(&self, slice: usize, width: usize, half: bool, at: Addresses) -> Result<Rest, Misfit> {
         let &Self { form, m, n, k } = self;
+        let alone = at.epilogue == Epilogue::Store;
+        Misfit::unless(alone || half && form == Form::ByInput, || "only bf16 gradients by an input have an epilogue".into())?;
         Ok(Rest {
             bias: at.bias,
             extent: at.extent,
             out: if k > slice { at.partials } else { at.out },
+            before: at.before,
             m: count("rows", m)?,
             n: count("columns", n)?,
             k: count("the inner extent", k)?,
@@ -187,6 +198,8 @@ impl Product {
             a_by_k: u32::from(form == Form::ByWeight),
             b_by_k: u32::from(form != Form::Forward),
             half: u32::from(half),
+            then: at.epilogue as u32,
+            unused: 0,
         })
     }
 
@@ -250,20 +263,22 @@ pub const MMA: &str = "mma";
 /// Of those by `wgmma`: [`wgmma`]'s.
 pub const WGMMA: &str = "wgmma";
 
-/// Asks for a product by the kernel of that name; `extent` is the address of the number of rows that are there.
+/// Asks for a product by the kernel of that name; `extent` is the address of the number of rows that are there, `before` that
+/// of what the product meets in the epilogue.
 pub fn run(
     kernel: &'static str,
     product: Product,
     [a, b, out]: [DeviceBuffer; 3],
     bias: Option<DeviceBuffer>,
     extent: Option<u64>,
+    (epilogue, before): (Epilogue, u64),
     io: &mut DeviceIo,
 ) -> Result<(), Misfit> {
     Misfit::unless(a.dtype == DType::Bf16 && b.dtype == DType::Bf16, || {
         format!("operands are {} and {}, bf16 is needed", a.dtype.name(), b.dtype.name())
     })?;
     let (bias, extent) = (bias.map_or(0, |bias| bias.address), extent.unwrap_or(0));
-    let mut at = Addresses { a: a.address, b: b.address, bias, extent, partials: 0, out: out.address };
+    let mut at = Addresses { a: a.address, b: b.address, bias, extent, partials: 0, out: out.address, epilogue, before };
     let half = out.dtype == DType::Bf16;
     let calls = if kernel == WGMMA {
         let cut = wgmma::Cut::of(&product);
@@ -282,9 +297,9 @@ pub fn run(
 
 #[cfg(test)]
 mod tests {
-    use super::{Addresses, Cut, Form, Parameters, Product, REDUCE, Reduce, Tile};
+    use super::{Addresses, Cut, Epilogue, Form, Parameters, Product, REDUCE, Reduce, Tile};
 
-    const AT: Addresses = Addresses { a: 0, b: 0, bias: 0, extent: 0, partials: 0, out: 0 };
+    const AT: Addresses = Addresses { a: 0, b: 0, bias: 0, extent: 0, partials: 0, out: 0, epilogue: Epilogue::Store, before: 0 };
 
     #[test]
     fn the_kernels_declare_the_same_parameters() {

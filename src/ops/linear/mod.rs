@@ -4,7 +4,7 @@
 //! | pass | inputs | output |
 //! |---|---|---|
 //! | `Fwd` | x \[..,I\], w \[O,I\], bias? \[O\], offsets? \[B+1\] | y \[..,O\] = x · wᵀ + bias |
-//! | `Dgrad` | dy \[..,O\], w, offsets? | dx = dy · w |
+//! | `Dgrad` | dy \[..,O\], w, before? \[..,I\], offsets? | dx = dy · w, which then meets before by the [`Epilogue`] |
 //! | `Wgrad` | dy, x, offsets? | dw \[O,I\] = dyᵀ · x |
 //! | `BiasGrad` | dy, offsets? | db \[O\] = Σ of the rows of dy |
 
@@ -20,7 +20,10 @@ pub mod wgsl;
 use self::matmul::{MMA, WGMMA};
 use crate::base::{Kind, Number, Rng, Spec};
 use crate::kernels::shaders::COOPERATIVE;
-use crate::program::{Backward, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value};
+use crate::program::{Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value};
+
+/// The CPU kernel.
+const KERNEL: &str = "tiled";
 
 /// What is computed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,6 +38,17 @@ pub enum Pass {
     BiasGrad,
 }
 
+/// What dx meets in the product that writes it (`Dgrad`), where a plan joined the op that came behind.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Epilogue {
+    /// Nothing.
+    Store,
+    /// It is added to before, which it may overwrite: the sum of a gradient's contributions.
+    Add,
+    /// It is multiplied by [`Gelu`](crate::ops::gelu::Gelu)'s slope at before, of packed rows.
+    GeluSlope,
+}
+
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Linear {
@@ -46,17 +60,19 @@ pub struct Linear {
     pub packed: bool,
     /// Kind of y (`Fwd`) or dx (`Dgrad`).
     pub output: Kind,
+    /// What dx meets (`Dgrad`).
+    pub epilogue: Epilogue,
 }
 
 impl Linear {
     /// A linear map without bias; y is an activation.
     pub fn fwd() -> Self {
-        Self { pass: Pass::Fwd, bias: false, packed: false, output: Kind::Activation }
+        Self { pass: Pass::Fwd, bias: false, packed: false, output: Kind::Activation, epilogue: Epilogue::Store }
     }
 
     /// The sum over rows that is the gradient by a bias.
     pub fn bias_grad() -> Self {
-        Self { pass: Pass::BiasGrad, bias: false, packed: false, output: Kind::Exact }
+        Self { pass: Pass::BiasGrad, bias: false, packed: false, output: Kind::Exact, epilogue: Epilogue::Store }
     }
 
     /// With a bias.
@@ -84,7 +100,8 @@ impl Linear {
         let count = usize::from(self.packed)
             + match self.pass {
                 Pass::Fwd => 2 + usize::from(self.bias),
-                Pass::Dgrad | Pass::Wgrad => 2,
+                Pass::Dgrad => 2 + usize::from(self.epilogue != Epilogue::Store),
+                Pass::Wgrad => 2,
                 Pass::BiasGrad => 1,
             };
         Misfit::unless(inputs.len() == count, || format!("takes {count} inputs, got {}", inputs.len()))?;
@@ -99,15 +116,15 @@ impl Linear {
 }
 
 impl Operation for Linear {
-    const VARIANTS: usize = 9;
+    const VARIANTS: usize = 12;
     // Rows for as many large tiles as a device has multiprocessors, of more steps than a pipeline has stages; and for a sum
-    // over them that is cut into slices.
+    // over them that is cut into slices; gradients of more than one tile along each side, in all epilogues.
     const LARGE: &'static [(usize, Size)] = &[
         (0, Size { batch: 2, side: 8451, channels: 136, extra: 72 }),
         (5, Size { batch: 2, side: 8451, channels: 8, extra: 72 }),
+        (10, Size { batch: 2, side: 133, channels: 264, extra: 40 }),
+        (11, Size { batch: 2, side: 133, channels: 264, extra: 40 }),
     ];
-    const KERNEL: Option<&'static str> = Some("tiled");
-
     fn name(&self) -> &'static str {
         match self.pass {
             Pass::Fwd => "linear.fwd",
@@ -136,7 +153,14 @@ impl Operation for Linear {
             Pass::Dgrad => {
                 let inputs = matrices[1].shape.last();
                 weight([rows.last(), inputs])?;
-                real(rows.with_last(inputs))
+                let outputs = real(rows.with_last(inputs))?;
+                let Some(&before) = matrices.get(2) else { return Ok(outputs) };
+                Misfit::unless(before == outputs.specs[0], || format!("before is {before:?} and dx {:?}", outputs.specs[0]))?;
+                if self.epilogue == Epilogue::Add {
+                    return Ok(outputs.overwriting(0, 2));
+                }
+                Misfit::unless(self.packed, || "gelu is of packed rows".into())?;
+                Ok(outputs)
             }
             Pass::Wgrad => {
                 let x = matrices[1].shape;
@@ -152,7 +176,7 @@ impl Operation for Linear {
         let (dy, kind) = (at.seed(0)?, r.spec(at.inputs[0]).kind);
         let offsets = if self.packed { &at.inputs[at.inputs.len() - 1..] } else { &[] };
         let mut record = |wanted: bool, pass: Pass, output: Kind, inputs: &[Value]| -> Result<_, Misfit> {
-            let op = Self { pass, bias: false, packed: self.packed, output };
+            let op = Self { pass, bias: false, packed: self.packed, output, epilogue: Epilogue::Store };
             if wanted { Ok(Some(r.one(op, &[inputs, offsets].concat())?)) } else { Ok(None) }
         };
         let mut gradients = vec![
@@ -183,6 +207,11 @@ impl Operation for Linear {
         reference::run(self, io);
     }
 
+    fn cpu(&self, _inputs: &[Spec]) -> Vec<Candidate> {
+        let alone = self.epilogue == Epilogue::Store;
+        vec![if alone { Candidate::legal(KERNEL) } else { Candidate::refused(KERNEL, "it has no epilogue") }]
+    }
+
     fn run_cpu<N: Number>(&self, _kernel: &'static str, io: &mut HostIo<'_, N>) {
         cpu::run(self, io);
     }
@@ -205,7 +234,7 @@ impl Operation for Linear {
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
         let Size { batch, side, channels: inputs, extra: outputs } = *size;
-        // Plain, packed, and (for the forward pass) plain with bias.
+        // Plain, packed, and (for the forward pass) plain with bias; the last three have an epilogue.
         let (pass, packed, bias) = [
             (Pass::Fwd, false, false),
             (Pass::Fwd, false, true),
@@ -216,8 +245,12 @@ impl Operation for Linear {
             (Pass::Wgrad, true, false),
             (Pass::BiasGrad, false, false),
             (Pass::BiasGrad, true, false),
+            (Pass::Dgrad, false, false),
+            (Pass::Dgrad, true, false),
+            (Pass::Dgrad, true, false),
         ][variant];
-        let output = if bias && !packed { Kind::Exact } else { Kind::Activation };
+        let epilogue = [Epilogue::Store, Epilogue::Add, Epilogue::Add, Epilogue::GeluSlope][variant.saturating_sub(8)];
+        let output = if (bias || epilogue == Epilogue::Add) && !packed { Kind::Exact } else { Kind::Activation };
         let rows = batch * side;
         // Packed values are told from others by their capacity.
         let capacity = (rows + 3..).find(|capacity| ![inputs, outputs].contains(capacity)).expect("one of three");
@@ -226,7 +259,7 @@ impl Operation for Linear {
             false => Spec::activation([batch, side, features]),
         };
         let (x, dy, weight) = (matrix(inputs), matrix(outputs), Spec::exact([outputs, inputs]));
-        let case = Case::new(Self { pass, bias, packed, output });
+        let case = Case::new(Self { pass, bias, packed, output, epilogue });
         let case = match pass {
             Pass::Fwd => case.normal(x, 1.0, rng).normal(weight, 1.0, rng),
             Pass::Dgrad => case.normal(dy, 1.0, rng).normal(weight, 1.0, rng),
@@ -234,6 +267,8 @@ impl Operation for Linear {
             Pass::BiasGrad => case.normal(dy, 1.0, rng),
         };
         let case = if bias { case.normal(Spec::exact([outputs]), 1.0, rng) } else { case };
+        let before = Spec { kind: output, ..x };
+        let case = if epilogue == Epilogue::Store { case } else { case.normal(before, 1.0, rng) };
         let case = match (pass, bias) {
             (Pass::Fwd, true) => case.differentiable(&[0, 1, 2]),
             (Pass::Fwd, false) => case.differentiable(&[0, 1]),

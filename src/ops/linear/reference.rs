@@ -1,7 +1,8 @@
 //! The definition of [`Linear`](super::Linear).
 
-use super::{Linear, Pass};
+use super::{Epilogue, Linear, Pass};
 use crate::base::Number;
+use crate::ops::gelu::slope;
 use crate::program::HostIo;
 
 /// Row by row.
@@ -23,7 +24,13 @@ pub fn run<N: Number>(op: &Linear, io: &mut HostIo<'_, N>) {
             let (weight, inputs) = (io.numbers(1), io.output_shape(0).last());
             for (at, out) in out[..rows * inputs].iter_mut().enumerate() {
                 let (row, input) = (at / inputs, at % inputs);
-                *out = (0..features).map(|output| a[row * features + output] * weight[output * inputs + input]).sum();
+                let sum = (0..features).map(|output| a[row * features + output] * weight[output * inputs + input]).sum();
+                *out = match op.epilogue {
+                    Epilogue::Store => sum,
+                    // `out` holds before on entry.
+                    Epilogue::Add => sum + *out,
+                    Epilogue::GeluSlope => sum * slope(io.numbers(2)[at]),
+                };
             }
         }
         Pass::Wgrad => {

@@ -29,7 +29,7 @@ struct Parameters {
     maps: [[u8; MAP]; 2],
     rest: Rest,
     /// The struct is a multiple of its alignment.
-    nothing: u64,
+    nothing: [u64; 7],
 }
 
 /// How a product is cut: numbers of k that an item sums, a multiple of 64, and how many such slices there are.
@@ -73,7 +73,7 @@ pub fn calls(product: &Product, cut: Cut, half: bool, at: Addresses) -> Result<V
     let &Product { form, m, n, k } = product;
     let rest = product.rest(cut.slice, TILE[1], half, at)?;
     let items = count("tiles", tiles(product))?.min(MULTIPROCESSORS as u32);
-    let call = KernelCall::linear(SYMBOL, items, THREADS, &Parameters { maps: [[0; MAP]; 2], rest, nothing: 0 });
+    let call = KernelCall::linear(SYMBOL, items, THREADS, &Parameters { maps: [[0; MAP]; 2], rest, nothing: [0; 7] });
     let (a_by_k, b_by_k) = (form == Form::ByWeight, form != Form::Forward);
     let maps = vec![(0, map(at.a, [m, k], TILE[0], a_by_k)), (MAP, map(at.b, [n, k], TILE[1], b_by_k))];
     product.in_slices(KernelCall { shared_bytes: SHARED, maps, ..call }, cut.slice, at)
@@ -109,9 +109,10 @@ fn legal(product: &Product) -> Result<(), Misfit> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Epilogue;
     use super::*;
 
-    const AT: Addresses = Addresses { a: 0x1000, b: 0x2000, bias: 0, extent: 0, partials: 0, out: 0 };
+    const AT: Addresses = Addresses { a: 0x1000, b: 0x2000, bias: 0, extent: 0, partials: 0, out: 0, epilogue: Epilogue::Store, before: 0 };
 
     #[test]
     fn the_kernel_declares_the_same_parameters() {

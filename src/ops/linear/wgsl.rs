@@ -4,7 +4,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::cuda::parts;
-use super::{Linear, Pass};
+use super::{Epilogue, Linear, Pass};
+use crate::ops::gelu::wgsl as gelu;
 use crate::program::device::count;
 use crate::program::{Binding, Misfit, ShaderCall, ShaderIo};
 
@@ -33,6 +34,7 @@ struct Parameters {
     batch: u32,
     packed: u32,
     bias: u32,
+    add: u32,
 }
 
 /// Asks for the dispatches.
@@ -61,6 +63,7 @@ fn map_rows(op: &Linear, io: &mut ShaderIo, parameters: Parameters, offsets: Bin
         columns: io.output(0).spec.shape.last() as u32,
         depth: io.shape(0).last() as u32,
         bias: u32::from(op.bias),
+        add: u32::from(op.epilogue == Epilogue::Add),
         ..parameters
     };
     let tiles = tiles(parameters.rows as usize, parameters.columns as usize)?;
@@ -73,6 +76,9 @@ fn map_rows(op: &Linear, io: &mut ShaderIo, parameters: Parameters, offsets: Bin
         _ => "linear.dgrad",
     };
     io.launch(ShaderCall::linear(symbol, tiles, bindings, &parameters));
+    if op.epilogue == Epilogue::GeluSlope {
+        gelu::times_slope(io, io.input(2), io.output(0), io.input(3));
+    }
     Ok(())
 }
 
