@@ -51,8 +51,8 @@ metadata = json.load(sys.stdin)
 packages = {package["id"]: package for package in metadata["packages"]}
 nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
 
-# What the build links or runs: normal and build dependencies of this package, on every platform.
-reached, todo = set(), [metadata["resolve"]["root"]]
+# What the build links or runs: normal and build dependencies of these packages, the wheel's too, on every platform.
+reached, todo = set(), list(metadata["workspace_members"])
 while todo:
     one = todo.pop()
     if one in reached:

@@ -16,6 +16,8 @@
 //! threads of its own. Given the same films, texts and weights the results are the same to the last bit, whatever the number of
 //! threads; another `batch` may round differently.
 
+pub mod settings;
+
 use std::fmt::Display;
 use std::path::Path;
 

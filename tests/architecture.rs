@@ -13,7 +13,7 @@ use common::scan::{code_only, crate_modules, functions, words};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Everything that may lie at the top.
-const TOP: &str = "Cargo.toml Cargo.lock kernels src build.rs ptx tests benches README.md docs examples .ci .gitignore \
+const TOP: &str = "Cargo.toml Cargo.lock kernels src python build.rs ptx tests benches README.md docs examples .ci .gitignore \
                    rustfmt.toml LICENSE-MIT LICENSE-APACHE .git target runs shards";
 
 /// Modules from the bottom up; a module may refer to its own row and to those before.

@@ -5,7 +5,6 @@
 #![allow(unsafe_code, non_camel_case_types, reason = "an interface of C: pointers of the caller's, names of C's")]
 
 mod call;
-mod settings;
 
 use std::ffi::{c_char, c_void};
 use std::path::Path;
@@ -16,6 +15,7 @@ use call::{Failure, call, fill, room, slice, text, with};
 
 use crate::Session;
 use crate::doctor::devices::{backends, processor};
+use crate::session::settings::{self, Settings};
 use crate::train::{Device, Resources};
 
 /// Version of this interface, by which a program can tell whether the library it found is the one it was compiled for:
@@ -177,7 +177,13 @@ pub unsafe extern "C" fn g2d_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn g2d_open_training(settings: *const c_char, session: *mut *mut g2d_session) -> g2d_status {
     // SAFETY: as this function demands of its caller.
-    call(|| unsafe { handed(session, || settings::open(text("settings", settings)?)) })
+    call(|| unsafe {
+        handed(session, || {
+            let unreadable = |error| Failure::argument(format!("`settings` cannot be read: {error}"));
+            let settings: Settings = serde_json::from_str(text("settings", settings)?).map_err(unreadable)?;
+            Ok(settings.open()?)
+        })
+    })
 }
 
 /// Puts a session where the caller wants it; null if there is none.
