@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypedDict, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["__version__", "Error", "Session", "Grounded", "read_film"]
 __version__: str
 
 class _Array(Protocol):

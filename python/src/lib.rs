@@ -168,7 +168,8 @@ impl Session {
         // Paths, and numbers of numpy, as they are printed.
         let as_text = [("default", py.get_type::<pyo3::types::PyString>())].into_py_dict(py)?;
         let json = py.import("json")?.call_method("dumps", (settings,), Some(&as_text))?;
-        let settings: Settings = serde_json::from_str(json.extract()?).map_err(refused)?;
+        let unreadable = |why| refused(format!("these settings cannot be read: {why}"));
+        let settings: Settings = serde_json::from_str(json.extract()?).map_err(unreadable)?;
         py.detach(|| settings.open()).map(Self::of).map_err(refused)
     }
 
