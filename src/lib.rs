@@ -26,7 +26,7 @@
 //!
 //! | to | start at | example |
 //! |---|---|---|
-//! | use or train a model from a program of one's own | `g2d::Session` (feature `data`): films, sentences and batches in; embeddings, heat maps, masks and metrics out; `g2d::capi` is the same for C | `examples/embed.rs`, `examples/c` |
+//! | use or train a model from a program of one's own | `g2d::Session` (feature `data`): films, sentences and batches in; embeddings, heat maps, masks and metrics out; `g2d::capi` is the same for C, `python/` for Python | `examples/embed.rs`, `examples/c` |
 //! | train with the engine alone | [`train::Session`]: a model in memory, which takes batches and gives metrics, embeddings and masks; [`train::run`] is the loop around it that writes a run's folder | `examples/train.rs` |
 //! | train another network | [`program::Recorder`], [`model::layer`], [`train::Engine`] | `examples/custom_model.rs` |
 //! | define an op elsewhere | [`program::Operation`], [`ops::Op::foreign`] | `examples/swiglu` |
