@@ -96,6 +96,16 @@ pub struct Eval {
     json: bool,
 }
 
+/// Tells of progress: on the bar or, where nobody sees one, in a line now and then.
+fn told(bar: &ProgressBar, last: &Mutex<Instant>, what: &str) {
+    bar.set_message(what.to_owned());
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    if bar.is_hidden() && last.elapsed() > LINES_APART {
+        eprintln!("{what}");
+        *last = Instant::now();
+    }
+}
+
 /// Between lines that tell of progress where nobody sees a bar.
 const LINES_APART: Duration = Duration::from_secs(10);
 
@@ -126,15 +136,7 @@ impl Eval {
         let bar = ProgressBar::new_spinner();
         bar.enable_steady_tick(Duration::from_millis(200));
         let last = Mutex::new(Instant::now());
-        let progress = |what: &str| {
-            bar.set_message(what.to_owned());
-            // Where nobody sees a bar, a line now and then.
-            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-            if bar.is_hidden() && last.elapsed() > LINES_APART {
-                eprintln!("{what}");
-                *last = Instant::now();
-            }
-        };
+        let progress = |what: &str| told(&bar, &last, what);
         let dataset = self.dataset(data.as_deref(), &subject, &progress, cancelled)?;
         // A report names its films by digests, so they have to be these films.
         dataset.verify(&mut |_, _| ())?;
