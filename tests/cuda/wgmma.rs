@@ -42,7 +42,6 @@ proptest! {
 fn telling() -> Vec<Case> {
     let case = |form, [m, n, k]: [usize; 3], slices: usize, blocks, extent| {
         let slice = k.div_ceil(slices).next_multiple_of(64);
-        let by_weight = form == Form::ByWeight;
         let by = By::Wgmma(Cut { slice, slices: k.div_ceil(slice) }, blocks);
         let product = Product { form, m, n, k };
         let by_input = form == Form::ByInput;
