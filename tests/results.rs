@@ -373,13 +373,13 @@ fn what_ran_on_a_gpu_is_told_with_chip_and_date() {
 fn counts_are_shown_as_predictions() {
     let predicted = r#"{"chip": "h200", "seconds": 0.5, "samples_per_s": 512.4, "floor_seconds": 0.25, "floor_samples_per_s": 1024}"#;
     let head = format!(
-        r#"{{"preset": "full", "recipe": "official", "batch": 256, "text_len": 256, "precision": "mixed", "chip": "h200", "plan": "d",
-        "version": "0", "revision": "0123456789-dirty", "command": "c", "totals": {{"launches": 9, "different": 3, "kernels": 10,
+        r#"{{"preset": "full", "recipe": "official", "batch": 256, "text_len": 256, "precision": "mixed", "chip": "h200",
+        "target": "sm_90a", "plan": "d", "version": "0", "revision": "0123456789-dirty", "command": "c", "totals": {{"launches": 9, "different": 3, "kernels": 10,
         "floor_bytes": 2000000000, "sector_bytes": 6000000000, "device_bytes": 3000000000, "floor_flops": 1, "tensor_flops": 1,
         "flops": 1, "conflicts": 4, "spilling": 0, "predicted": [{predicted}]}}}}"#
     );
     let table = counts(&[("counters-a.json".to_owned(), head.replace('\n', " ") + "\n")]);
-    let row = "| `full`, recipe `official`, 256 pairs, 256 tokens, mixed | 2.0 GB | 1.50 | 3.00 | 4 | 0 | H200 512 | H200 1024 | \
+    let row = "| `full`, recipe `official`, 256 pairs, 256 tokens, mixed, sm_90a | 2.0 GB | 1.50 | 3.00 | 4 | 0 | H200 512 | H200 1024 | \
                0123456 with changes of [counters-a.json](benches/results/counters-a.json) |";
     assert_eq!(table.lines().nth(3), Some(row), "{table}");
     assert!(table.contains("**predicted**, not measured"));
