@@ -33,7 +33,7 @@ fn one_frame_is_printed_and_nothing_touched() {
     let folder = ran("once");
     let before = listing(&folder);
     let text = g2d(&folder, "watch run --once").done();
-    for words in ["not running", "preset micro", "step 6 of 6", "validated after step 6", "Loss", "Learning rate"] {
+    for words in ["not running", "preset micro", "step 6 of 200", "validated after step 6", "Loss", "Learning rate"] {
         assert!(text.contains(words), "{words}: {text}");
     }
     // Standard output is no terminal.
@@ -57,7 +57,7 @@ fn a_run_that_is_written_is_said_to_train_and_half_a_line_is_waited_for() {
     let metrics = fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap();
     fs::write(folder.join("run/metrics.jsonl"), format!("{metrics}{{\"step\":7,\"loss.to")).unwrap();
     let text = g2d(&folder, "watch run").done();
-    assert!(text.contains("\u{25cf} training") && text.contains("step 6 of 6"), "{text}");
+    assert!(text.contains("\u{25cf} training") && text.contains("step 6 of 200"), "{text}");
     fs::remove_file(folder.join("run/metrics.jsonl")).unwrap();
     assert!(g2d(&folder, "watch run").done().contains("no step has been taken yet"));
 }
