@@ -381,18 +381,8 @@ fn a_browser_shows_the_page_on_a_desk_on_a_phone_and_on_paper() {
     let (folder, page) = (empty("browser"), page(&made().join("run")));
     opened(&mut browser, &folder, &page);
     let mut brightness = Vec::new();
-    for (name, width, height, mobile, scheme) in [
-        ("desk-light", 1280, 900, false, "light"),
-        ("desk-dark", 1280, 900, false, "dark"),
-        ("phone-light", 390, 844, true, "light"),
-        ("phone-dark", 390, 844, true, "dark"),
-        ("paper", 794, 1123, false, "light"),
-    ] {
-        if name == "paper" {
-            browser.on_paper()
-        } else {
-            browser.on_screen(width, height, mobile, scheme)
-        }
+    for (name, width, height) in SHEETS {
+        turn_to(&mut browser, name, width, height);
         let told = browser.value(MEASURE);
         let counts = ["sideways", "charts", "images", "broken"].map(|what| told[what].as_i64());
         assert_eq!(counts, [Some(0), Some(11), Some(52), Some(0)], "{name}: {told}");
@@ -519,18 +509,8 @@ fn a_browser_shows_the_page_of_a_plan_on_a_desk_on_a_phone_and_on_paper() {
     g2d(&folder, &format!("{line} plan.html")).done();
     let bars = launches(&fs::read_to_string(folder.join("plan.html")).unwrap())[0].len();
     browser.open(&format!("file://{}", folder.join("plan.html").display()));
-    for (name, width, height, mobile, scheme) in [
-        ("desk-light", 1280, 900, false, "light"),
-        ("desk-dark", 1280, 900, false, "dark"),
-        ("phone-light", 390, 844, true, "light"),
-        ("phone-dark", 390, 844, true, "dark"),
-        ("paper", 794, 1123, false, "light"),
-    ] {
-        if name == "paper" {
-            browser.on_paper()
-        } else {
-            browser.on_screen(width, height, mobile, scheme)
-        }
+    for (name, width, height) in SHEETS {
+        turn_to(&mut browser, name, width, height);
         let told = browser.value(MEASURE_PLAN);
         let counts = ["sideways", "bars", "pictures", "values"].map(|what| told[what].as_u64());
         assert_eq!(counts, [Some(0), Some(bars as u64), Some(4), Some(500)], "{name}: {told}");
@@ -542,6 +522,23 @@ fn a_browser_shows_the_page_of_a_plan_on_a_desk_on_a_phone_and_on_paper() {
     }
     assert_eq!((browser.complaints(), asked(&browser)), (Vec::new(), Vec::new()));
     ledger::ran("browser", format!("the page of a plan on four screens and on paper: {}", folder.display()));
+}
+
+/// What a page is shown on: name, width and height in pixels.
+const SHEETS: [(&str, u32, u32); 5] = [
+    ("desk-light", 1280, 900),
+    ("desk-dark", 1280, 900),
+    ("phone-light", 390, 844),
+    ("phone-dark", 390, 844),
+    ("paper", 794, 1123),
+];
+
+/// Shows the page on one of them.
+fn turn_to(browser: &mut Chromium, name: &str, width: u32, height: u32) {
+    match name.split_once('-') {
+        Some((device, scheme)) => browser.on_screen(width, height, device == "phone", scheme),
+        None => browser.on_paper(),
+    }
 }
 
 /// A page that is too wide, asks for something and fails in a script; the policy stops what it asks for and its script.

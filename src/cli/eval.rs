@@ -96,6 +96,9 @@ pub struct Eval {
     json: bool,
 }
 
+/// Between lines that tell of progress where nobody sees a bar.
+const LINES_APART: Duration = Duration::from_secs(10);
+
 /// Tells of progress: on the bar or, where nobody sees one, in a line now and then.
 fn told(bar: &ProgressBar, last: &Mutex<Instant>, what: &str) {
     bar.set_message(what.to_owned());
@@ -105,9 +108,6 @@ fn told(bar: &ProgressBar, last: &Mutex<Instant>, what: &str) {
         *last = Instant::now();
     }
 }
-
-/// Between lines that tell of progress where nobody sees a bar.
-const LINES_APART: Duration = Duration::from_secs(10);
 
 /// A part above 0, up to 1.
 fn fraction(word: &str) -> Result<f64, String> {
