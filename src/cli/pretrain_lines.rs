@@ -95,12 +95,12 @@ pub(super) fn on_the_emulated_device(Repetition { repeated, left_out }: &Repetit
 
 fn found(validation: &Validation) -> String {
     let mut text = format!(
-        "retrieval of {} top-1 {} (chance {:.4}), top-5 {} (chance {:.4})",
+        "retrieval of {} top-1 {} (best constant answer {:.3}), top-5 {} ({:.3})",
         counted(validation.reports, "report"),
         validation.top1,
-        validation.chance1,
+        validation.constant1,
         validation.top5,
-        validation.chance5
+        validation.constant5
     );
     if let (Some(dice), Some(central)) = (&validation.dice, &validation.central_dice) {
         text += &format!("; Dice {dice} (best central square {:.3})", central.value);
@@ -127,13 +127,13 @@ pub(super) fn text(run: &Run, summary: &Summary, page: &str) -> String {
     if let (Some(before), Some(after)) = (&summary.before, &summary.after) {
         text += &format!(
             "on {} with {} [95 % intervals]:\n  \
-             finds the report      top-1 {} = {:.0}x chance, top-5 {} = {:.0}x chance\n",
+             finds the report      top-1 {}, top-5 {}; {:.3} and {:.3} for the best constant answer\n",
             counted(after.films, "held-out film"),
             counted(after.reports, "distinct report"),
             after.top1,
-            after.top1.value / after.chance1,
             after.top5,
-            after.top5.value / after.chance5
+            after.constant1,
+            after.constant5
         );
         if let (Some(dice), Some(first), Some(central)) = (&after.dice, &before.dice, &after.central_dice) {
             text += &format!(

@@ -1,5 +1,6 @@
 //! What a model has learned, on films it has not seen: retrieval of reports and overlap of predicted masks.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,12 @@ pub struct Validation {
     pub chance1: f64,
     /// What `top5` would be by chance.
     pub chance5: f64,
+    /// What `top1` would be with the same answer for every film, the most frequent report. Runs from before have 0.
+    #[serde(default)]
+    pub constant1: f64,
+    /// What `top5` would be with the same answer, the five most frequent reports.
+    #[serde(default)]
+    pub constant5: f64,
     /// Dice of the predicted mask (probability above one half) with the true one, over films with findings; `None` without a
     /// decoder that learns masks.
     pub dice: Option<Estimate>,
@@ -141,6 +148,8 @@ pub fn validate(
         top5: Estimate::of_mean(&top5).unwrap_or(nothing),
         chance1: 1.0 / reports.max(1) as f64,
         chance5: (5.0 / reports.max(1) as f64).min(1.0),
+        constant1: constant(&texts, 1),
+        constant5: constant(&texts, 5),
         dice: Estimate::of_mean(&found.dice),
         pseudo_dice: Estimate::of_mean(&found.pseudo),
         central_dice: central.max_by(|a, b| a.value.total_cmp(&b.value)),
@@ -178,6 +187,16 @@ fn dice(truth: &[bool], predicted: impl Fn(usize) -> bool) -> f64 {
         sum += usize::from(truth) + usize::from(predicted);
     }
     if sum == 0 { 1.0 } else { 2.0 * both as f64 / sum as f64 }
+}
+
+/// Part of the films, each with the words of its report, whose report is one of the `most` most frequent: what is found by the same
+/// answer for every film.
+pub fn constant(words: &[String], most: usize) -> f64 {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    words.iter().for_each(|words| *counts.entry(words).or_default() += 1);
+    let mut counts: Vec<usize> = counts.into_values().collect();
+    counts.sort_unstable_by_key(|&count| Reverse(count));
+    counts.iter().take(most).sum::<usize>() as f64 / words.len().max(1) as f64
 }
 
 /// How many distinct reports there are, and for each film whether its own is among the 1 and 5 most similar.
@@ -219,6 +238,8 @@ mod tests {
         let images = [1.0, 0.0, 0.0, 1.0, 1.0, 0.1];
         let (reports, top1, _) = retrieval(&images, &[1.0, 0.0, 0.0, 1.0, 1.0, 0.0], &words, 2);
         assert_eq!((reports, top1), (2, vec![1.0, 1.0, 1.0]));
+        assert_eq!([0, 1, 2, 5].map(|most| constant(&words, most)), [0.0, 2.0 / 3.0, 1.0, 1.0]);
+        assert_eq!(constant(&[], 1), 0.0);
         let (_, swapped, top5) = retrieval(&images, &[0.0, 1.0, 1.0, 0.0, 0.0, 1.0], &words, 2);
         assert_eq!(swapped, [0.0; 3]);
         assert_eq!(top5, [1.0; 3]);
