@@ -33,7 +33,7 @@ fn one_frame_is_printed_and_nothing_touched() {
     let folder = ran("once");
     let before = listing(&folder);
     let text = g2d(&folder, "watch run --once").done();
-    for words in ["not running", "preset micro", "step 6 of 200", "validated after step 6", "Loss", "Learning rate"] {
+    for words in ["finished", "preset micro", "step 6 of 6", "validated after step 6", "Loss", "Learning rate"] {
         assert!(text.contains(words), "{words}: {text}");
     }
     // Standard output is no terminal.
@@ -57,7 +57,14 @@ fn a_run_that_is_written_is_said_to_train_and_half_a_line_is_waited_for() {
     let metrics = fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap();
     fs::write(folder.join("run/metrics.jsonl"), format!("{metrics}{{\"step\":7,\"loss.to")).unwrap();
     let text = g2d(&folder, "watch run").done();
-    assert!(text.contains("\u{25cf} training") && text.contains("step 6 of 200"), "{text}");
+    assert!(text.contains("\u{25cf} training") && text.contains("step 6 of 6"), "{text}");
+    drop(lock);
+    fs::write(folder.join("run/run.lock"), "9\n").unwrap();
+    let text = g2d(&folder, "watch run").done();
+    assert!(text.contains("not running") && text.contains("step 6 of 9, 67 %"), "{text}");
+    // Of a run from before the step was written there.
+    fs::write(folder.join("run/run.lock"), "").unwrap();
+    assert!(g2d(&folder, "watch run").done().contains("step 6 of 200"));
     fs::remove_file(folder.join("run/metrics.jsonl")).unwrap();
     assert!(g2d(&folder, "watch run").done().contains("no step has been taken yet"));
 }
@@ -66,7 +73,7 @@ fn a_run_that_is_written_is_said_to_train_and_half_a_line_is_waited_for() {
 fn what_is_no_run_is_one_sentence() {
     let folder = ran("no-run");
     g2d(&folder, "watch").refused(&["there is no run in runs/"]);
-    g2d(&folder, "watch nowhere").refused(&["nowhere is no run"]);
+    g2d(&folder, "watch nowhere").refused(&["nowhere does not exist"]);
     fs::write(folder.join("run/manifest.json"), "{").unwrap();
     g2d(&folder, "watch run").refused(&["run/manifest.json"]);
 }

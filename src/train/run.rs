@@ -228,10 +228,12 @@ pub fn run(
     let resumed = if run.resume { Some(lock(&run.folder)?) } else { None };
     let mut session = open(run)?;
     verify(&run.data, observe)?;
-    let (mut masks, _held) = match resumed {
+    let (mut masks, mut held) = match resumed {
         Some(held) => (resume(run, &mut session, observe)?, held),
         None => (MaskMemory::default(), begin(run, towers, &mut session, observe)?),
     };
+    // Who watches it reads there where it ends. The file was opened to append.
+    held.set_len(0).and_then(|()| writeln!(held, "{}", run.stop_at)).map_err(Error::io(&run.folder))?;
     let mut files = Files::open(&run.folder, session.steps())?;
     observe(Event::Started(session.steps()));
     let judged = |session: &mut Session, files: &mut Files, observe: &mut dyn FnMut(Event<'_>)| {
@@ -392,6 +394,11 @@ pub fn lock(folder: &Path) -> Result<File, Error> {
 pub fn held(folder: &Path) -> bool {
     // A system may answer only by handing over the lock, which is given back at once.
     File::open(folder.join(LOCK)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// The step after which the process that wrote the run last stops, or was to stop; `None` of a run from before this was written.
+pub fn stop(folder: &Path) -> Option<u64> {
+    fs::read_to_string(folder.join(LOCK)).ok()?.trim().parse().ok()
 }
 
 /// Takes up the newest checkpoint; a run that has none starts over, from the weights it was given.

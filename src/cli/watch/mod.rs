@@ -74,6 +74,7 @@ impl Watched {
         Ok(Seen {
             name: self.folder.display().to_string(),
             batch: config.train.batch,
+            stop: run::stop(&self.folder).unwrap_or(manifest.horizon),
             manifest,
             writing: run::held(&self.folder),
             age: written.and_then(|written| SystemTime::now().duration_since(written).ok()),

@@ -12,6 +12,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart as Drawn, Dataset, Gauge, GraphType};
 use ratatui::{Frame, Terminal};
 
+use crate::base::counted;
 use crate::report::Table;
 use crate::report::chart::{Axes, Series, Style};
 use crate::report::charts::{self, Chart};
@@ -26,6 +27,8 @@ pub struct Seen<'a> {
     pub batch: usize,
     /// What it is.
     pub manifest: Manifest,
+    /// The step after which it stops.
+    pub stop: u64,
     /// A process is writing it.
     pub writing: bool,
     /// How long ago its last line was written.
@@ -102,10 +105,10 @@ fn drawn([width, height]: [u16; 2], draw: impl FnOnce(&mut Frame<'_>)) -> String
 }
 
 fn title(seen: &Seen<'_>) -> Line<'static> {
-    let Manifest { preset, recipe, horizon, .. } = &seen.manifest;
+    let Manifest { preset, recipe, .. } = &seen.manifest;
     let state = match seen.writing {
         true => "\u{25cf} training".green().bold(),
-        false if seen.table.last >= *horizon => "\u{25cf} finished".cyan().bold(),
+        false if seen.table.last >= seen.stop => "\u{25cf} finished".cyan().bold(),
         false => "\u{25cb} not running".yellow().bold(),
     };
     let device = seen.manifest.last_device();
@@ -115,10 +118,10 @@ fn title(seen: &Seen<'_>) -> Line<'static> {
 
 /// How far it is, and how long it takes from here.
 fn progress(seen: &Seen<'_>) -> Gauge<'static> {
-    let (last, horizon) = (seen.table.last, seen.manifest.horizon);
-    let part = (last as f64 / horizon.max(1) as f64).clamp(0.0, 1.0);
-    let mut label = format!("step {last} of {horizon}, {:.0} %", 100.0 * part);
-    let left = horizon.saturating_sub(last) as f64 * seconds_a_step(seen).unwrap_or(f64::NAN);
+    let (last, stop) = (seen.table.last, seen.stop);
+    let part = (last as f64 / stop.max(1) as f64).clamp(0.0, 1.0);
+    let mut label = format!("step {last} of {stop}, {:.0} %", 100.0 * part);
+    let left = stop.saturating_sub(last) as f64 * seconds_a_step(seen).unwrap_or(f64::NAN);
     if seen.writing && left > 0.0 {
         label += &format!(", {} left", duration(left));
     }
@@ -150,19 +153,16 @@ fn duration(seconds: f64) -> String {
 /// The last validation.
 fn validation(table: &Table) -> Line<'static> {
     let Some(step) = table.validations.last() else { return "not validated yet".dim().into() };
-    let told = [
-        ("loss", "loss.total"),
-        ("top-1", "top1.value"),
-        ("chance", "chance1"),
-        ("top-5", "top5.value"),
-        ("chance", "chance5"),
-        ("Dice", "dice.value"),
-    ];
+    let told = [("loss", "loss.total"), ("top-1", "top1.value"), ("top-5", "top5.value"), ("Dice", "dice.value")];
     let told = told.into_iter().filter_map(|(name, key)| {
         let value = number(table.at(&format!("validation.{key}"), *step)?);
-        Some(if name == "chance" { format!(" ({name} {value})") } else { format!(" \u{b7} {name} {value}") })
+        Some(format!(" \u{b7} {name} {value}"))
     });
-    format!("validated after step {step}{}", told.collect::<String>()).into()
+    let lost = match table.unreadable {
+        0 => String::new(),
+        lines => format!(" \u{b7} {} cannot be read", counted(lines, "line")),
+    };
+    format!("validated after step {step}{}{lost}", told.collect::<String>()).into()
 }
 
 fn colour(series: &Series) -> Color {
@@ -213,6 +213,10 @@ fn draw_chart(frame: &mut Frame<'_>, area: Rect, chart: &Chart, last: u64) {
 mod tests {
     use std::path::Path;
 
+    use proptest::collection::vec;
+    use proptest::num::f64::ANY;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn manifest() -> Manifest {
@@ -244,7 +248,7 @@ mod tests {
                 let estimate =
                     |value: f64| format!("{{\"value\":{value},\"low\":{},\"high\":{}}}", value / 2.0, value * 2.0);
                 lines += &format!(
-                    "{{\"step\":{step},\"validation\":{{\"chance1\":0.01,\"chance5\":0.05,\"loss\":{{\"total\":{}}},\"top1\":{},\
+                    "{{\"step\":{step},\"validation\":{{\"constant1\":0.01,\"constant5\":0.05,\"loss\":{{\"total\":{}}},\"top1\":{},\
                      \"top5\":{},\"dice\":{}}}}}\n",
                     4.1 - 1.5 * part,
                     estimate(0.01 + 0.2 * part),
@@ -258,7 +262,7 @@ mod tests {
 
     fn seen(table: &Table, writing: bool) -> Seen<'_> {
         let age = Some(Duration::from_secs(3));
-        Seen { name: "runs/1".into(), batch: 8, manifest: manifest(), writing, age, table }
+        Seen { name: "runs/1".into(), batch: 8, manifest: manifest(), stop: 200, writing, age, table }
     }
 
     /// `G2D_BLESS=1 cargo test --release --lib watch` writes the file anew.
@@ -321,6 +325,30 @@ mod tests {
                 let text = drawn([width, height], |frame| draw(frame, &seen(table, true), 3));
                 assert_eq!(text.lines().count(), usize::from(height));
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_run_wrote_is_drawn(
+            lines in vec((any::<u64>(), any::<bool>(), vec(ANY, 6)), 0..8),
+            width in 1..100u16,
+            height in 1..40u16,
+            page in any::<isize>(),
+        ) {
+            let line = |(step, validates, of): &(u64, bool, Vec<f64>)| {
+                let numbers = serde_json::json!({
+                    "step": step, "loss.total": of[0], "top1": of[1], "mask.area": of[2], "lr": of[3], "samples_per_s": of[4]
+                });
+                let validation = serde_json::json!({ "step": step, "validation": { "top1": of[5], "loss": { "total": of[0] } } });
+                format!("{}\n", if *validates { validation } else { numbers })
+            };
+            let written: String = lines.iter().map(line).collect();
+            let table = Table::of_lines(written.as_bytes());
+            let seen = seen(&table, true);
+            let frame = drawn([width, height], |frame| draw(frame, &seen, page));
+            prop_assert_eq!(frame.lines().count(), usize::from(height));
+            prop_assert!(!text(&seen).is_empty());
         }
     }
 }
