@@ -169,7 +169,7 @@ impl Session {
         learning_rate: f64,
     ) -> Result<StepMetrics, Error> {
         let Held::Train(session, augment) = &mut self.held else {
-            let why = "this session was opened to use its model; open one by Session::train to train";
+            let why = "this session was opened to use its model: open one that trains";
             return Err(Error::Usage(why.into()));
         };
         let Options { config, batch, text_length, seed, .. } = session.options();

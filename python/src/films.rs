@@ -8,6 +8,7 @@ use ::g2d::data::shard::MAX_SIZE;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyList;
 
 use crate::{array, refused};
 
@@ -21,11 +22,8 @@ impl Films {
     /// Of what numpy can take as an array.
     pub fn of(films: &Bound<'_, PyAny>, side: usize) -> PyResult<Self> {
         let wanted = format!("films are uint8 [..., {side}, {side}], as read_film gives them");
-        let foreign = |why: PyErr| refused(format!("this is no array in this machine's memory ({why}): {wanted}"));
-        // Arrays of numpy have both, and lists of films neither.
-        let foreign_array = films.hasattr("__dlpack__")? && !films.hasattr("__array_interface__")?;
-        let way = if foreign_array { "from_dlpack" } else { "asarray" };
-        let array = films.py().import("numpy")?.call_method1(way, (films,)).map_err(foreign)?;
+        let array = as_array(films)
+            .map_err(|why| refused(format!("this is no array in this machine's memory ({why}): {wanted}")))?;
         let dtype: String = array.getattr("dtype")?.getattr("name")?.extract()?;
         let shape: Vec<usize> = array.getattr("shape")?.extract()?;
         match shape.strip_suffix(&[side, side]) {
@@ -34,6 +32,23 @@ impl Films {
             }
             _ => Err(refused(format!("this is {dtype} {shape:?}: {wanted}"))),
         }
+    }
+}
+
+/// An array of numpy of an array, or of a list of them.
+fn as_array<'py>(films: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let numpy = films.py().import("numpy")?;
+    // Arrays of numpy have both.
+    let foreign = |array: &Bound<'py, PyAny>| {
+        Ok::<_, PyErr>(array.hasattr("__dlpack__")? && !array.hasattr("__array_interface__")?)
+    };
+    let taken = |array: Bound<'py, PyAny>| match foreign(&array)? {
+        true => numpy.call_method1("from_dlpack", (array,)),
+        false => Ok(array),
+    };
+    match films.cast::<PyList>() {
+        Ok(list) => numpy.call_method1("asarray", (list.iter().map(taken).collect::<PyResult<Vec<_>>>()?,)),
+        Err(_) => numpy.call_method1("asarray", (taken(films.clone())?,)),
     }
 }
 

@@ -16,7 +16,7 @@ use pyo3::buffer::{Element, PyBuffer};
 use pyo3::create_exception;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict};
+use pyo3::types::{IntoPyDict, PyBytes, PyDict};
 
 use films::Films;
 
@@ -48,13 +48,26 @@ enum Texts {
 
 impl Texts {
     fn of(texts: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let none = |_| refused("texts come as a list of str, or as a list of lists of tokens");
+        for text in texts.try_iter().map_err(none)? {
+            // A sequence of numbers too, but not of tokens.
+            if text?.is_instance_of::<PyBytes>() {
+                return Err(refused("a text is bytes: decode it, texts come as a list of str"));
+            }
+        }
         let words = texts.extract().map(Self::Words);
         let either = words.or_else(|_| texts.extract().map(Self::Tokens));
-        either.map_err(|_| refused("texts come as a list of str, or as a list of lists of tokens"))
+        either.map_err(none)
     }
 }
 
-/// A model. Calls from several threads wait for each other; what computes lets other threads of Python go on meanwhile.
+/// A model. Calls from several threads wait for each other; what computes lets other threads of Python go on meanwhile. Its memory is
+/// given back with the last reference to it.
+///
+/// `Session(weights, *, device, batch, threads)` opens one to use it: the newest checkpoint of a run's folder, a checkpoint or a
+/// file of weights in one, or a folder that `save` or `g2d import` made. `device` is cpu, cuda, cuda:N, cuda-emulated,
+/// cuda-emulated:sm_90a, wgpu or wgpu:N. `batch` films or texts are computed at once. `threads` of its own, 0: as many as there
+/// are cores. `Session.train` opens one to train it.
 #[pyclass(module = "g2d", frozen)]
 struct Session {
     held: Mutex<::g2d::Session>,
@@ -145,10 +158,6 @@ impl Session {
 
 #[pymethods]
 impl Session {
-    /// Opens a model to use it: the newest checkpoint of a run's folder, a checkpoint or a file of weights in one, or a
-    /// folder that `save` or `g2d import` made. `device` is cpu, cuda, cuda:N, cuda-emulated, cuda-emulated:sm_90a,
-    /// wgpu or wgpu:N. `batch` films or texts are computed at once. `threads` of its own, 0: as many as there are
-    /// cores.
     #[new]
     #[pyo3(signature = (weights, *, device = "cpu", batch = 1, threads = 0))]
     fn open(py: Python<'_>, weights: PathBuf, device: &str, batch: usize, threads: usize) -> PyResult<Self> {
@@ -160,7 +169,8 @@ impl Session {
     /// Opens a model to train it, and to use it meanwhile: of `weights`, which is what `Session` takes, or else fresh
     /// ones of `preset` (micro, tiny, small, full; full if nothing is said). `recipe` is default, paper or official;
     /// `tokenizer` a tokenizer.json or vocab.txt. Every other key is one that `g2d pretrain --set` takes, such as
-    /// batch, text_length, seed, augment.
+    /// batch, text_length, seed, augment; those of the schedule, lr among them, say nothing here, since `step` is given its learning
+    /// rate.
     #[staticmethod]
     #[pyo3(signature = (**settings))]
     fn train(py: Python<'_>, settings: Option<Bound<'_, PyDict>>) -> PyResult<Self> {

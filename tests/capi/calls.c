@@ -113,7 +113,7 @@ static void using(g2d_session *session, const g2d_info *info, const char *path) 
     int32_t foreign[2] = {-1, 3};
     size_t two = 2;
     GIVES(G2D_REFUSED, "vocab_size", g2d_embed_tokens(session, foreign, 2, &two, 1, numbers, info->dim));
-    GIVES(G2D_REFUSED, "open one by", g2d_step(session, film, 1, tokens, 2, &two, 1e-3, NULL));
+    GIVES(G2D_REFUSED, "open one that trains", g2d_step(session, film, 1, tokens, 2, &two, 1e-3, NULL));
     GIVES(G2D_FILE, "", g2d_load(session, "nowhere"));
     GIVES(G2D_FILE, "", g2d_load(session, path)); /* a film is no file of weights */
     GIVES(G2D_FILE, "", g2d_save(session, path)); /* a file is no folder */

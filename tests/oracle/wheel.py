@@ -165,6 +165,7 @@ class Wheel(unittest.TestCase):
         sealed.flags.writeable = False
         for given in (torch.from_numpy(pixels), turned, sealed, np.asfortranarray(pixels), np.repeat(pixels, 2, 0)[::2], list(pixels), Foreign()):
             self.assertTrue((session.embed_images(given) == wanted).all())
+        self.assertTrue((session.embed_images([Foreign()])[0] == wanted).all())
         self.assertTrue((session.embed_images(pixels.reshape(2, 2, SIDE, SIDE)) == wanted.reshape(2, 2, -1)).all())
         self.assertEqual(session.embed_images(pixels[0]).shape, (session.dim,))
         self.assertEqual(session.embed_images(pixels[:0]).shape, (0, session.dim))
@@ -204,6 +205,8 @@ class Wheel(unittest.TestCase):
         film = session.read_film(images()[0])
         self.refused("a list of str", session.embed_texts, PHRASE)
         self.refused("a list of str", session.embed_texts, [PHRASE, 7])
+        self.refused("a list of str", session.embed_texts, 7)
+        self.refused("a text is bytes", session.embed_texts, [PHRASE.encode()])
         self.refused("no word", session.ground, film, " ")
         self.refused("vocab_size", session.embed_texts, [[2, 10_000_000, 3]])
         self.refused("0 tokens", session.embed_texts, [[]])
