@@ -182,7 +182,7 @@ fn a_run_without_films_or_steps_has_a_page_and_what_is_no_run_has_none() {
     assert!(self::page(&run).contains("No step has been taken yet."));
     let before = listing(&folder);
     g2d(&folder, "report shards").refused(&["shards is no run"]);
-    g2d(&folder, "report nowhere").refused(&["nowhere is no run"]);
+    g2d(&folder, "report nowhere").refused(&["nowhere does not exist"]);
     assert_eq!(listing(&folder), before);
 }
 

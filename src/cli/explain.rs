@@ -59,7 +59,7 @@ impl Explain {
         });
         let same = |a: &Path, b: &Path| fs::canonicalize(a).ok().is_some_and(|a| fs::canonicalize(b).ok() == Some(a));
         if same(&out, &self.image) || out.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("png")) {
-            let what = "the picture is a PNG beside the film: give --out another name, which ends in .png";
+            let what = "the strip is written as PNG: give --out a name that ends in .png and is not the film\u{2019}s";
             return Err(Error::Usage(format!("--out {}: {what}", out.display())));
         }
         let (subject, _) = subject(self.weights.as_deref())?;

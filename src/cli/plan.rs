@@ -43,8 +43,8 @@ pub struct Plan {
     /// which needs no network.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "why"])]
     html: Option<PathBuf>,
-    /// Of --html: ceilings, by which least times are told. Those of a GPU (a100, h100 or h200), or GFLOP/s and GB/s, as
-    /// `g2d bench kernels` measures those of a machine.
+    /// Of --html: rates, by which least times are told. What a GPU (a100, h100 or h200) is taken to sustain, less than its data
+    /// sheet says, or GFLOP/s and GB/s, as `g2d bench kernels` measures those of a machine.
     #[arg(long, value_name = "CHIP|GFLOPS,GBPS", value_parser = ceilings, default_value = "h200", requires = "html")]
     ceilings: Ceilings,
 }
@@ -121,10 +121,10 @@ impl Plan {
         let Model { preset, recipe, batch, .. } = &self.model;
         let (device, precision) = (self.model.device(), self.model.precision());
         let rates = match self.ceilings {
-            Ceilings::At(flops, bandwidth) => Rates { name: "--ceilings".into(), flops, bandwidth },
+            Ceilings::At(flops, bandwidth) => Rates { name: "the rates of --ceilings".into(), flops, bandwidth },
             // Only what is stored as bf16 goes through the units for products.
             Ceilings::Of(chip) => Rates {
-                name: format!("one {}", chip.name.to_uppercase()),
+                name: format!("what one {} is taken to sustain", chip.name.to_uppercase()),
                 flops: if precision == Precision::Mixed { chip.tensor } else { chip.flops },
                 bandwidth: chip.bandwidth,
             },

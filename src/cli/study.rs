@@ -48,6 +48,7 @@ impl Study {
             for number in 1..=STUDIES.len() {
                 println!("{number:2}  {}", plan(number)?.title);
             }
+            println!("g2d study NUMBER trains and evaluates what answers one of them");
             return Ok(());
         };
         carry_out(&plan(number)?, self.out.as_deref(), &format!("study-{number}"), self.json)

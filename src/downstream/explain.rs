@@ -48,7 +48,8 @@ pub struct Numbers {
     pub mask_area: f64,
     /// Part within the predicted mask, at one half; absent without a decoder.
     pub predicted_area: Option<f64>,
-    /// Overlap of the predicted mask with the smoothed one, both at one half (Dice).
+    /// Overlap of the predicted mask with the smoothed one, which it learns from, both at one half (Dice): agreement of the model with
+    /// itself, not with any truth.
     pub predicted_dice: Option<f64>,
     /// Cosine between film and text; absent without a text.
     pub similarity: Option<f64>,

@@ -138,8 +138,9 @@ pub fn make_page(folder: &Path) -> Result<Shown, Error> {
 /// If it has no settings of one.
 pub fn must_be_run(folder: &Path) -> Result<(), Error> {
     if !folder.join(CONFIG).is_file() {
-        let why = format!("{} is no run: it has no {CONFIG}; name a folder that g2d pretrain made", folder.display());
-        return Err(Error::Usage(why));
+        let (folder, there) = (folder.display(), folder.exists());
+        let why = if there { format!("is no run: it has no {CONFIG}") } else { "does not exist".into() };
+        return Err(Error::Usage(format!("{folder} {why}; name a folder that g2d pretrain made")));
     }
     Ok(())
 }

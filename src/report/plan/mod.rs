@@ -13,10 +13,10 @@ use crate::program::plan::{Plan, Slab};
 
 const STYLE: &str = include_str!("plan.css");
 
-/// Ceilings, by which the least time of a launch is told.
+/// Rates that are taken for the highest, by which the least time of a launch is told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rates {
-    /// Whose they are.
+    /// Whose they are, as it follows "at".
     pub name: String,
     /// FLOP/s.
     pub flops: f64,
@@ -52,7 +52,8 @@ pub fn page(plan: &Plan, about: &About, rates: &Rates) -> String {
         body,
         "<h2>Launches</h2>\n<p>All of a step, one after another. A launch is as wide as the time that it takes at least: that of its \
          arithmetic, or of reading every input and writing every output once, whichever is longer, at {} and {}. \
-         Nothing here was measured. Point at anything to see what it is.</p>\n{}<div class=\"card\">{}</div>\n",
+         Nothing here was measured. Point at anything to see what it is; the tables further down \
+         say the same.</p>\n{}<div class=\"card\">{}</div>\n",
         flop_rate(rates.flops),
         byte_rate(rates.bandwidth),
         legend(&works, all),
@@ -87,7 +88,7 @@ fn overview(plan: &Plan, rates: &Rates, all: f64) -> String {
         ["Launches".into(), plan.launches.len().to_string(), format!("{device}, {precision}")],
         ["Work".into(), flop(cost.flops), "by the ops\u{2019} definitions".into()],
         ["Read or written".into(), bytes(cost.bytes as f64), "every input and every output once".into()],
-        ["At least".into(), time(all), format!("at the ceilings of {}", escape(&rates.name))],
+        ["At least".into(), time(all), format!("at {}", escape(&rates.name))],
         ["Memory".into(), bytes(memory as f64), format!("of it {} arena", bytes(plan.slabs[&Slab::Arena] as f64))],
     ])
 }
