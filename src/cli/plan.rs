@@ -185,8 +185,8 @@ fn with_losers(plan: &program::Plan) -> String {
 fn held(device: Device, adapter: Option<&Adapter>, plan: &Checked) -> Vec<String> {
     let Device::Wgpu(_) = device else { return Vec::new() };
     let refused = refused(plan).into_iter();
-    let refused =
-        refused.map(|((kernel, why), launches)| format!("not taken for {launches} launches: {kernel}: {why}"));
+    let refused = refused
+        .map(|((kernel, why), launches)| format!("not taken for {}: {kernel}: {why}", counted(launches, "launch")));
     let Some(adapter) = adapter else {
         return ["no adapter is here to hold the plan against its limits".into()].into_iter().chain(refused).collect();
     };

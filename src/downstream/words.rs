@@ -79,7 +79,8 @@ impl Words {
         match tokens.len() {
             0..=2 => Err(Error::Usage(format!("the prompt {prompt:?} has no word: write one"))),
             length if length > self.length => Err(Error::Usage(format!(
-                "the prompt {prompt:?} has {length} tokens, the model takes {}: shorten it",
+                "the prompt that begins {:?} has {length} tokens, the model takes {}: shorten it",
+                prompt.chars().take(40).collect::<String>(),
                 self.length
             ))),
             length if tokens[1..length - 1].iter().all(|&token| Some(token) == unknown) => Err(Error::Usage(format!(

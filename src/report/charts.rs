@@ -89,7 +89,7 @@ fn every(table: &Table) -> Vec<Chart> {
         ),
         chart(
             "Pseudo mask",
-            "Area: its mean over a film. Stability: intersection over union with the same film\u{2019}s last mask.",
+            "Area: its mean over a film. Stability: intersection over union with the same film\u{2019}s last mask, from its second turn on.",
             vec![steps(table, "area", "mask.area", 1), steps(table, "stability", "mask.iou_previous", 3)],
         ),
         chart("Learning rate", "", vec![steps(table, "learning rate", "lr", 1)]),

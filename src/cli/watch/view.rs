@@ -51,7 +51,8 @@ const RECENT: usize = 50;
 pub fn draw(frame: &mut Frame<'_>, seen: &Seen<'_>, page: isize) {
     let [whole, foot] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
     if let Some((at, count)) = draw_run(frame, whole, seen, page) {
-        let keys = format!("charts {at} of {count} \u{b7} tab, arrows: others \u{b7} q: end");
+        let others = if count > 1 { " \u{b7} tab, arrows: others" } else { "" };
+        let keys = format!("charts {at} of {count}{others} \u{b7} q: end");
         frame.render_widget(Line::from(keys).dim(), foot);
     }
 }
