@@ -11,7 +11,9 @@ use std::sync::{Arc, OnceLock};
 use g2d::Error;
 use g2d::checkpoint::folder;
 use g2d::data::augment::Recipe;
+use g2d::data::loader::{Batches, LoaderOptions};
 use g2d::data::{Dataset, PackOptions, PairsTable, Split, pack, phantom};
+use g2d::model::batch::TextBatch;
 use g2d::model::config::Config;
 use g2d::program::Precision;
 use g2d::train::Device;
@@ -19,6 +21,7 @@ use g2d::train::config::{RunConfig, TrainConfig};
 use g2d::train::groups::Rule;
 use g2d::train::run::{self, Data, Event, Manifest, Run, Summary};
 use g2d::train::schedule::{Kind, Schedule};
+use g2d::train::session::{Films, Options, Session};
 
 const FILMS: usize = 36;
 const BATCH: usize = 4;
@@ -288,6 +291,51 @@ fn a_run_that_keeps_states_of_reports_goes_on_to_the_same_bits() {
     for other in [&stopped, &without] {
         assert!(state(&whole) == state(other), "{}: other bytes than those of one run with a cache", other.display());
         assert_eq!(steps(&whole), steps(other));
+    }
+}
+
+/// What a run on a device leaves whose batches come while the step before is computed is what steps leave that are given
+/// theirs one by one; validations and the losses' interference, which have inputs of their own, lie between.
+#[test]
+fn batches_that_come_ahead_change_nothing() {
+    for (name, cached, taken) in [("ahead", false, 4), ("ahead-cached", true, 8)] {
+        let folder = empty(name);
+        let mut task =
+            Run { device: Device::CudaEmulated(0), log_interference: !cached, ..task(&folder, taken, false, 2) };
+        (task.config.model.frozen_text_layers, task.config.model.frozen_embeddings) = (1, true);
+        task.config.model.warmup_steps = 2;
+        (task.config.train.text_cache, task.config.train.validate_every) = (cached, 3);
+        let left = go(&task).checkpoint.join(folder::WEIGHTS);
+        let RunConfig { model, train } = &task.config;
+        let mut session = Session::open(Options {
+            device: task.device,
+            groups: train.groups.clone(),
+            seed: train.seed,
+            text_cache: cached,
+            ..Options::new(model.clone(), BATCH, train.text_length)
+        })
+        .unwrap();
+        let options = LoaderOptions {
+            batch: BATCH,
+            image_size: model.image_size,
+            text_len: train.text_length,
+            seed: train.seed,
+            recipe: train.augment,
+        };
+        let films = task.data.train.select(Some(Split::Train), true);
+        let batches = Batches::new(task.data.train.clone(), films, options).unwrap();
+        let losses = (0..taken).map(|step| {
+            let batch = batches.at(step).unwrap();
+            let text = TextBatch::pack(&batch.tokens, &batch.lengths, train.text_length, model).unwrap();
+            let rate = train.schedule.learning_rate(model.learning_rate, step);
+            session.step(Films::Bytes(&batch.pixels, &batch.augmentation), &text, rate).unwrap().total
+        });
+        let losses: Vec<f64> = losses.collect();
+        let lines: Vec<f64> = steps(&folder).iter().map(|line| line["loss.total"].as_f64().unwrap()).collect();
+        assert_eq!(lines, losses, "{name}");
+        let given = folder.join("given.safetensors");
+        session.save_weights(&given).unwrap();
+        assert!(fs::read(left).unwrap() == fs::read(given).unwrap(), "{name}: other weights");
     }
 }
 

@@ -7,7 +7,7 @@ pub mod driver;
 mod modules;
 pub mod ptx;
 pub mod replay;
-mod slots;
+mod uploads;
 
 pub use modules::{Modules, parameters};
 pub use replay::Replay;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::driver::{Address, Driver, DriverError, Function, Graph, Launch as Shape, Resource, Stream};
-use super::slots::Slots;
+use super::uploads::Uploads;
 use super::{Modules, parameters};
 use crate::kernels::Library;
 use crate::program::plan::{Buffer, Launch, Plan, Slab, slabs};
@@ -78,8 +78,10 @@ pub struct Replay {
     allocated: Vec<Address>,
     plans: Vec<Bound>,
     stream: Stream,
-    /// What is uploaded for every step goes through these.
-    slots: Option<Slots>,
+    /// The way of what is uploaded for every step.
+    uploads: Option<Uploads>,
+    /// Whether that is uploaded ahead now; see [`Replay::ahead`].
+    ahead: bool,
     /// What was submitted last is a graph, of whose launches no error says which it was.
     graphed: bool,
 }
@@ -103,7 +105,8 @@ impl Replay {
             allocated: Vec::new(),
             plans: Vec::new(),
             stream,
-            slots: None,
+            uploads: None,
+            ahead: false,
             graphed: false,
         };
         for launch in plans.iter().flat_map(|plan| &plan.launches) {
@@ -117,7 +120,9 @@ impl Replay {
             replay.slabs.insert(slab, (at, bytes));
         }
         if let Some(&(_, bytes)) = replay.slabs.get(&Slab::Inputs) {
-            replay.slots = Some(Slots::new(&*driver, bytes)?);
+            let out = |source| ReplayError::Memory { slab: Slab::Inputs, bytes, taken, source };
+            let landing = replay.allocate(bytes).map_err(out)?;
+            replay.uploads = Some(Uploads::new(&*driver, bytes, landing, stream)?);
         }
         for plan in plans {
             let launches = (0..plan.launches.len()).map(|at| {
@@ -179,9 +184,6 @@ impl Replay {
     pub fn replay(&mut self, plan: &Arc<Checked>, launch_by_launch: bool) -> Result<(), ReplayError> {
         let bound = self.bound(plan)?;
         let driver = self.modules.driver.clone();
-        if let Some(slots) = &mut self.slots {
-            slots.turn(&*driver, self.stream)?;
-        }
         if launch_by_launch || !self.plans[bound].replayed {
             for at in 0..plan.launches.len() {
                 self.run(plan, at)?;
@@ -245,6 +247,18 @@ impl Replay {
         self.upload(buffer, &buffer.dtype.encode(numbers))
     }
 
+    /// What is uploaded for a step from now on lies beside its place until it [lands](Replay::land), if `on`: its bytes come while
+    /// what was submitted before is computed, and that still reads its own.
+    pub fn ahead(&mut self, on: bool) {
+        self.ahead = on;
+    }
+
+    /// What was uploaded ahead takes its place.
+    pub fn land(&mut self) -> Result<(), DriverError> {
+        let driver = self.modules.driver.clone();
+        self.uploads.iter_mut().try_for_each(|uploads| uploads.land(&*driver))
+    }
+
     /// Writes a buffer whole, as stored. What is uploaded for every step is on its way when this returns.
     pub fn upload(&mut self, buffer: &Buffer, bytes: &[u8]) -> Result<(), DriverError> {
         if bytes.len() != buffer.bytes() {
@@ -252,9 +266,12 @@ impl Replay {
             return Err(DriverError::Invalid(format!("{got} bytes for a buffer of {wanted}")));
         }
         let (driver, to, stream) = (self.modules.driver.clone(), self.address(buffer), self.stream);
-        match &mut self.slots {
+        match &mut self.uploads {
             _ if bytes.is_empty() => Ok(()),
-            Some(slots) if buffer.slab == Slab::Inputs => slots.upload(&*driver, to, buffer.offset, bytes, stream),
+            Some(uploads) if buffer.slab == Slab::Inputs && self.ahead => {
+                uploads.upload_ahead(&*driver, to, buffer.offset, bytes)
+            }
+            Some(uploads) if buffer.slab == Slab::Inputs => uploads.upload(&*driver, to, buffer.offset, bytes),
             _ => driver.upload(to, bytes, stream),
         }
     }
@@ -291,8 +308,11 @@ impl Drop for Replay {
         let driver = &self.modules.driver;
         let graphs = self.plans.iter().filter_map(|bound| bound.graph).map(Resource::Graph);
         let _ = driver.synchronize(self.stream);
-        let slots = self.slots.iter().flat_map(Slots::resources);
-        graphs.chain(slots).chain([Resource::Stream(self.stream)]).for_each(|resource| drop(driver.destroy(resource)));
+        let uploads = self.uploads.iter().flat_map(Uploads::resources);
+        graphs
+            .chain(uploads)
+            .chain([Resource::Stream(self.stream)])
+            .for_each(|resource| drop(driver.destroy(resource)));
         self.allocated.iter().for_each(|&at| drop(driver.free(at)));
     }
 }

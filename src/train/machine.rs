@@ -165,6 +165,27 @@ impl Machine {
         Ok(())
     }
 
+    /// Whether what is uploaded for the next step can lie beside its place while one is computed.
+    pub fn lands(&self) -> bool {
+        matches!(self, Self::Cuda(_))
+    }
+
+    /// What is uploaded from now on lies beside its place, if `on`, until it [lands](Self::land); where the device cannot, it takes
+    /// its place at once.
+    pub fn ahead(&mut self, on: bool) {
+        if let Self::Cuda(replay) = self {
+            replay.ahead(on);
+        }
+    }
+
+    /// What was uploaded ahead takes its place.
+    pub fn land(&mut self) -> Result<(), Error> {
+        if let Self::Cuda(replay) = self {
+            replay.land()?;
+        }
+        Ok(())
+    }
+
     /// Sets the running statistics aside.
     pub fn keep_statistics(&mut self) -> Result<(), Error> {
         match self {

@@ -16,11 +16,15 @@ use crate::wgpu::replay::ReplayError;
 /// Bytes that wgpu takes beside slabs: blocks of up to 64 MiB in which tables, uniforms and copies on their way lie.
 const BESIDE: u64 = 64 << 20;
 
-/// What a device offers, bytes: of one allocation, and of all.
+/// What a device offers, bytes: of one allocation, and of all; and slabs of which it holds a second one.
 struct Room {
     one: u64,
     all: u64,
+    twice: &'static [Slab],
 }
+
+/// Of the running statistics, to put them back, and with CUDA of the inputs, where those of the next step wait.
+const TWICE: [&[Slab]; 2] = [&[Slab::Statistics], &[Slab::Statistics, Slab::Inputs]];
 
 impl Room {
     /// What the device said with an error of opening a session; `None` if it was another error, or it did not say.
@@ -28,27 +32,26 @@ impl Room {
         match error {
             Error::Replay(replay::ReplayError::Memory { source, taken, .. }) => match source {
                 DriverError::OutOfMemory { allocated, total, .. } => {
-                    Some(Self { one: u64::MAX, all: total.saturating_sub(*allocated) + taken })
+                    Some(Self { one: u64::MAX, all: total.saturating_sub(*allocated) + taken, twice: TWICE[1] })
                 }
-                DriverError::Limit { allowed, .. } => Some(Self { one: *allowed, all: u64::MAX }),
+                DriverError::Limit { allowed, .. } => Some(Self { one: *allowed, all: u64::MAX, twice: TWICE[1] }),
                 _ => None,
             },
             Error::GpuReplay(
                 ReplayError::Memory { source: GpuError::OutOfMemory { room, .. }, .. }
                 | ReplayError::Launch { source: GpuError::OutOfMemory { room, .. }, .. }
                 | ReplayError::Gpu(GpuError::OutOfMemory { room, .. }),
-            ) => Some(Self { one: u64::MAX, all: room.saturating_sub(BESIDE) }),
+            ) => Some(Self { one: u64::MAX, all: room.saturating_sub(BESIDE), twice: TWICE[0] }),
             // What can be planned at all fits.
-            Error::Plan(PlanError::TooLarge { .. }) => Some(Self { one: u64::MAX, all: u64::MAX }),
+            Error::Plan(PlanError::TooLarge { .. }) => Some(Self { one: u64::MAX, all: u64::MAX, twice: &[] }),
             _ => None,
         }
     }
 
-    /// Whether the slabs of these plans fit, with the running statistics that are set aside, and a 32nd for the code and
-    /// tables of kernels.
+    /// Whether the slabs of these plans fit, with those that are held twice, and a 32nd for the code and tables of kernels.
     fn holds(&self, plans: &[Arc<Checked>]) -> bool {
         let slabs = slabs(plans);
-        let all = slabs.values().sum::<u64>() + slabs.get(&Slab::Statistics).unwrap_or(&0);
+        let all = slabs.values().chain(self.twice.iter().filter_map(|slab| slabs.get(slab))).sum::<u64>();
         slabs.values().all(|&bytes| bytes <= self.one) && all.saturating_add(all / 32) <= self.all
     }
 }

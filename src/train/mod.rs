@@ -4,6 +4,8 @@ pub mod config;
 pub mod defaults;
 pub mod device;
 pub mod engine;
+mod feed;
+mod films;
 pub mod footprint;
 pub mod gallery;
 pub mod groups;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::RunConfig;
 use super::device::Device;
+use super::feed::{Feed, Pairs};
 use super::footprint;
 use super::gallery::{self, Gallery};
 use super::metrics::{MaskMemory, StepLine, ValidationLine};
@@ -23,7 +24,7 @@ use crate::checkpoint::import::{Import, Report, Sources};
 use crate::checkpoint::{folder_beside, write_beside};
 use crate::data::augment::Recipe;
 use crate::data::dataset::TOKENIZER;
-use crate::data::loader::{Batches, HostBatch, Loader, LoaderOptions};
+use crate::data::loader::{Batches, Loader, LoaderOptions};
 use crate::data::{Dataset, Split};
 use crate::error::Error;
 use crate::model::batch::TextBatch;
@@ -248,14 +249,13 @@ pub fn run(
     let before = if session.steps() == 0 { judged(&mut session, &mut files, observe)? } else { None };
     let mut after = before.clone();
     let started = Instant::now();
-    let mut loader = Loader::start(batches, session.steps(), 1)?;
+    let mut feed = Feed::new(Loader::start(batches, session.steps(), 1)?);
     let mut last = None;
     while session.steps() < run.stop_at && !cancelled.load(Ordering::Relaxed) {
-        let batch = loader.next().ok_or(Error::LoaderStopped)??;
-        let line = step(run, &mut session, &batch, &mut masks)?;
+        let (line, pairs) = step(run, &mut session, &mut feed, &mut masks)?;
         files.line(&line)?;
         observe(Event::Step(&line));
-        last = Some(batch);
+        last = Some(pairs);
         let steps = session.steps();
         if steps.is_multiple_of(config.train.validate_every) || steps == run.stop_at {
             after = judged(&mut session, &mut files, observe)?;
@@ -270,22 +270,10 @@ pub fn run(
         _ => save(run, &session, &masks, observe)?,
     };
     let steps = session.steps();
-    if let Some(batch) = last.filter(|_| steps == run.stop_at) {
-        finished(config, &mut session, &batch, observe)?;
+    if let Some(pairs) = last.filter(|_| steps == run.stop_at) {
+        observe(Event::Finished(&mut session, pairs.films(), &pairs.text));
     }
     Ok(Summary { steps, interrupted: steps < run.stop_at, checkpoint, before, after, seconds })
-}
-
-/// Shows the session with the batch of its last step.
-fn finished(
-    config: &RunConfig,
-    session: &mut Session,
-    batch: &HostBatch,
-    observe: &mut dyn FnMut(Event<'_>),
-) -> Result<(), Error> {
-    let text = TextBatch::pack(&batch.tokens, &batch.lengths, config.train.text_length, &config.model)?;
-    observe(Event::Finished(session, Films::Bytes(&batch.pixels, &batch.augmentation), &text));
-    Ok(())
 }
 
 /// Batches of the films that the run is judged by, if there are any.
@@ -509,20 +497,28 @@ fn fill(run: &Run, folder: &Path, reports: &[Report]) -> Result<File, Error> {
     Ok(held)
 }
 
-fn step(run: &Run, session: &mut Session, batch: &HostBatch, masks: &mut MaskMemory) -> Result<StepLine, Error> {
+/// The next step, and the batch that it took.
+fn step(run: &Run, session: &mut Session, feed: &mut Feed, masks: &mut MaskMemory) -> Result<(StepLine, Pairs), Error> {
     let (model, train) = (&run.config.model, &run.config.train);
     let lr = train.schedule.learning_rate(model.learning_rate, session.steps());
-    let text = TextBatch::pack(&batch.tokens, &batch.lengths, train.text_length, model)?;
-    let films = Films::Bytes(&batch.pixels, &batch.augmentation);
+    let pairs = feed.take(&run.config)?;
+    let (batch, text) = (&pairs.batch, &pairs.text);
     let logged = run.log_interference && session.steps().is_multiple_of(INTERFERENCE_EVERY);
-    let interference = if logged { session.interference(films, &text)? } else { None };
+    let interference = if logged { session.interference(pairs.films(), text)? } else { None };
     let started = Instant::now();
-    let metrics = session.step(films, &text, lr).map_err(|error| {
+    if !pairs.put {
+        session.put(pairs.films(), text)?;
+    }
+    session.begin(lr)?;
+    if session.lands() && session.steps() + 1 < run.stop_at {
+        feed.ahead(&run.config, session)?;
+    }
+    let metrics = session.finish().map_err(|error| {
         let name = |&sample: &usize| run.data.train.record(sample).map_or_else(|_| sample.to_string(), |r| r.id);
         error.with_films(batch.samples.iter().map(name).collect())
     })?;
     let mask_iou_previous = masks.update(&batch.samples, session.pseudo_mask(), model.image_size);
-    Ok(StepLine {
+    let line = StepLine {
         step: session.steps(),
         total: metrics.total,
         contrastive: metrics.contrastive,
@@ -536,7 +532,8 @@ fn step(run: &Run, session: &mut Session, batch: &HostBatch, masks: &mut MaskMem
         samples_per_s: train.batch as f64 / started.elapsed().as_secs_f64(),
         interference_cosine: interference.map(|found| found.cosine),
         interference_norm_ratio: interference.map(|found| found.norm_ratio),
-    })
+    };
+    Ok((line, pairs))
 }
 
 fn save(

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::device::{Capacity, Device};
 use super::engine::{Engine, Resources};
+pub use super::films::Films;
 use super::footprint::Footprint;
 use super::groups::Rule;
 use super::machine::{Machine, Opened};
@@ -88,28 +89,6 @@ impl Options {
             launch_by_launch: false,
             interference: false,
             text_cache: false,
-        }
-    }
-}
-
-/// The films of one batch.
-#[derive(Clone, Copy, Debug)]
-pub enum Films<'a> {
-    /// Stored pixels [batch, side, side], and 13 numbers of augmentation each ([`crate::data::augment`]).
-    Bytes(&'a [u8], &'a [f32]),
-    /// Numbers in [0, 1], [batch, side, side].
-    Numbers(&'a [f32]),
-}
-
-impl Films<'_> {
-    /// Writes the films' inputs of a plan that takes them so.
-    pub fn write(self, engine: &mut Engine, plan: &Plan) -> Result<(), Error> {
-        match self {
-            Films::Bytes(pixels, augmentation) => {
-                engine.upload(plan, "pixels", pixels)?;
-                engine.write(plan, "augmentation", augmentation)
-            }
-            Films::Numbers(numbers) => engine.write(plan, "image", numbers),
         }
     }
 }
@@ -222,6 +201,10 @@ pub struct Session {
     interference: Option<Arc<Checked>>,
     text_cache: Option<TextCache>,
     steps: u64,
+    /// Plan of the next step, once that has its batch.
+    put: Option<Arc<Checked>>,
+    /// Plan of the step that is computed.
+    begun: Option<Arc<Checked>>,
     /// The last step's pseudo masks.
     mask: Vec<f64>,
 }
@@ -261,6 +244,8 @@ impl Session {
             reader: Reader::of(further.collect(), &options.config, &options.shapes(), true),
             engine,
             steps: 0,
+            put: None,
+            begun: None,
             mask: Vec::new(),
             groups,
             options,
@@ -296,13 +281,22 @@ impl Session {
 
     /// The plan of the next step.
     pub fn step_plan(&self) -> Arc<Checked> {
-        if self.decoder_weight() != 0.0 { self.full.clone() } else { self.warmup.clone() }
+        self.plan_of(self.steps)
+    }
+
+    /// The plan of the step behind so many.
+    fn plan_of(&self, steps: u64) -> Arc<Checked> {
+        if self.weight_of(steps) != 0.0 { self.full.clone() } else { self.warmup.clone() }
     }
 
     /// Weight of the decoder's loss in the next step: 0 during warm-up.
     pub fn decoder_weight(&self) -> f64 {
+        self.weight_of(self.steps)
+    }
+
+    fn weight_of(&self, steps: u64) -> f64 {
         let config = &self.options.config;
-        if self.steps >= config.warmup_steps as u64 { config.segmentation_weight } else { 0.0 }
+        if steps >= config.warmup_steps as u64 { config.segmentation_weight } else { 0.0 }
     }
 
     fn decodes(&self) -> bool {
@@ -381,11 +375,51 @@ impl Session {
     /// If a loss or a gradient is not finite: nothing was updated then, and the error names the first op whose output is not.
     /// If the batch has other extents than the session was opened for, or the device refuses.
     pub fn step(&mut self, films: Films<'_>, text: &TextBatch, learning_rate: f64) -> Result<StepMetrics, Error> {
-        let plan = self.step_plan();
-        self.write_inputs(&plan, films, text)?;
+        self.put(films, text)?;
+        self.begin(learning_rate)?;
+        self.finish()
+    }
+
+    /// Whether the device takes the batch of the next step while one is computed.
+    pub(super) fn lands(&self) -> bool {
+        self.engine.machine.lands()
+    }
+
+    /// Gives the next step its batch while a step is computed, where the device takes it and nothing of it has to be computed
+    /// first; whether it did.
+    pub(crate) fn put_ahead(&mut self, films: Films<'_>, text: &TextBatch) -> Result<bool, Error> {
+        let takes = self.lands() && self.text_cache.as_ref().is_none_or(|cache| cache.knows(text));
+        if takes {
+            self.put(films, text)?;
+        }
+        Ok(takes)
+    }
+
+    /// Gives the next step its batch.
+    pub(crate) fn put(&mut self, films: Films<'_>, text: &TextBatch) -> Result<(), Error> {
+        let plan = self.plan_of(self.steps + u64::from(self.begun.is_some()));
+        self.learn(&plan, text)?;
+        self.engine.machine.ahead(true);
+        let written = self.write_inputs(&plan, films, text);
+        self.engine.machine.ahead(false);
+        self.put = written.is_ok().then_some(plan);
+        written
+    }
+
+    /// Begins a step with the batch that was put.
+    pub(crate) fn begin(&mut self, learning_rate: f64) -> Result<(), Error> {
+        let plan = self.put.take().ok_or_else(|| Error::Usage("the step has no batch".into()))?;
+        self.engine.machine.land()?;
         self.engine.write_rates(&plan, &self.groups, learning_rate, self.steps + 1)?;
         self.engine.keep_statistics()?;
         self.engine.replay(&plan)?;
+        self.begun = Some(plan);
+        Ok(())
+    }
+
+    /// Ends the step that was begun.
+    pub(crate) fn finish(&mut self) -> Result<StepMetrics, Error> {
+        let plan = self.begun.take().ok_or_else(|| Error::Usage("no step was begun".into()))?;
         let scalar = |name: &str| self.engine.scalar(&plan, name);
         let mask = self.output(&plan, "out.pseudo_mask")?.unwrap_or_default();
         let metrics = StepMetrics {
@@ -455,6 +489,7 @@ impl Session {
     /// Running statistics are put back, and the update is not reached; what comes behind it in the plan cannot be taken.
     pub fn take(&mut self, films: Films<'_>, text: &TextBatch, wanted: &[usize]) -> Result<Vec<Taken>, Error> {
         let plan = self.step_plan();
+        self.learn(&plan, text)?;
         self.write_inputs(&plan, films, text)?;
         self.engine.keep_statistics()?;
         let update = plan.launches.iter().position(|launch| launch.op.name() == "adamw").unwrap_or(plan.launches.len());
@@ -497,9 +532,16 @@ impl Session {
         self.engine.pool()
     }
 
-    fn write_inputs(&mut self, plan: &Plan, films: Films<'_>, text: &TextBatch) -> Result<(), Error> {
+    /// Computes what the text cache lacks of a batch for this plan; replays.
+    fn learn(&mut self, plan: &Plan, text: &TextBatch) -> Result<(), Error> {
         match &mut self.text_cache {
-            // Replays, so films come behind it.
+            Some(cache) if plan.input(STATES).is_some() => cache.learn(&mut self.engine, plan, text),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_inputs(&mut self, plan: &Plan, films: Films<'_>, text: &TextBatch) -> Result<(), Error> {
+        match &self.text_cache {
             Some(cache) if plan.input(STATES).is_some() => cache.write(&mut self.engine, plan, text)?,
             _ => self.engine.write_texts(plan, text)?,
         }

@@ -63,23 +63,34 @@ impl TextCache {
         self.known.clear();
     }
 
-    /// Writes the texts' inputs of a plan that takes them as states; computes those that are not known yet.
+    /// Whether the states of all these reports are kept.
+    pub(super) fn knows(&self, text: &TextBatch) -> bool {
+        reports_of(text, self.text_len).all(|(_, key)| self.known.contains_key(&key))
+    }
+
+    /// Computes the states of those reports that are not known yet, as a plan takes them.
     ///
     /// # Errors
     /// If the device refuses.
-    pub(super) fn write(&mut self, engine: &mut Engine, plan: &Plan, text: &TextBatch) -> Result<(), Error> {
+    pub(super) fn learn(&mut self, engine: &mut Engine, plan: &Plan, text: &TextBatch) -> Result<(), Error> {
+        let dtype = plan.input(STATES).ok_or_else(|| unfit(0, text.ids.len()))?.dtype;
+        for (alone, key) in reports_of(text, self.text_len) {
+            if !self.known.contains_key(&key) {
+                let made = self.compute(engine, &alone, dtype)?;
+                self.known.insert(key, made);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the texts' inputs of a plan that takes them as states, of reports that [are known](Self::learn).
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub(super) fn write(&self, engine: &mut Engine, plan: &Plan, text: &TextBatch) -> Result<(), Error> {
         let buffer = *plan.input(STATES).ok_or_else(|| unfit(0, text.ids.len()))?;
         let mut states = Vec::with_capacity(buffer.bytes());
-        for at in 0..text.lengths.len() {
-            let alone = text.alone(at, self.text_len);
-            let rows = alone.offsets[1] as usize;
-            let key = (alone.ids[..alone.lengths[0] as usize].to_vec(), rows);
-            if !self.known.contains_key(&key) {
-                let made = self.compute(engine, &alone, buffer.dtype)?;
-                self.known.insert(key.clone(), made);
-            }
-            states.extend_from_slice(&self.known[&key]);
-        }
+        reports_of(text, self.text_len).for_each(|(_, key)| states.extend_from_slice(&self.known[&key]));
         states.resize(buffer.bytes(), 0);
         engine.upload(plan, STATES, &states)?;
         engine.upload(plan, "offsets", &text.offsets)?;
@@ -94,6 +105,15 @@ impl TextCache {
         let used = numbers.len() / self.text_len * alone.offsets[1] as usize;
         Ok(dtype.encode(numbers.into_iter().take(used)))
     }
+}
+
+/// The reports of a batch, each with what its states are known by.
+fn reports_of(text: &TextBatch, text_len: usize) -> impl Iterator<Item = (TextBatch, (Vec<i32>, usize))> {
+    (0..text.lengths.len()).map(move |at| {
+        let alone = text.alone(at, text_len);
+        let key = (alone.ids[..alone.lengths[0] as usize].to_vec(), alone.offsets[1] as usize);
+        (alone, key)
+    })
 }
 
 /// States that are not there, or not taken.

@@ -190,6 +190,7 @@ fn graphs_do_what_was_recorded() {
     assert!(device.end_capture(stream).is_err() && device.begin_capture(S).is_err());
     for _ in 0..2 {
         device.launch_graph(graph, stream).expect("launched");
+        device.synchronize(stream).expect("done");
         assert_eq!(words(&device, to, 32), [7; 32]);
     }
     device.destroy(Resource::Graph(graph)).expect("destroyed");
@@ -215,6 +216,47 @@ fn events_tell_the_emulated_time() {
     assert_eq!(device.elapsed(start, end).expect("both passed"), 9e-6, "nine instructions of one warp");
     device.destroy(Resource::Event(start)).expect("destroyed");
     assert!(device.wait(S, start).is_err() && device.record(Event(0), S).is_err());
+}
+
+/// Work of two streams on the same bytes is a fault, whatever it is, until an event or the host orders it.
+#[test]
+fn streams_that_do_not_wait_for_each_other_are_told() {
+    let device = Emulated::default();
+    let module = device.load("add.ptx", ADD).expect("load");
+    let add = device.function(module, "add").expect("add");
+    let (at, to) = (device.allocate(256).expect("memory"), device.allocate(256).expect("memory"));
+    assert!(device.label(at, "sums"));
+    device.upload(at, &[0; 256], S).expect("the host waits for it");
+    let [one, two] = [(); 2].map(|()| device.stream().expect("stream"));
+    let launch = |at, stream| device.launch(add, Launch::linear(1, 32), &parameters(at, 1), stream);
+    launch(at, one).expect("behind the upload");
+    let kernel = launch(at, two).expect_err("both write").to_string();
+    let words =
+        "`add` on stream 4 reads bytes 0 to 128 of sums, of which work on stream 3 writes bytes 0 to 128, and nothing";
+    assert!(kernel.contains(&words.replace('`', "")), "{kernel}");
+    launch(at.offset(128), two).expect("other bytes");
+    device.copy(to, at.offset(128), 128, one).expect_err("read while it is written");
+    device.fill(at.offset(64), 0, 4, S).expect_err("the default stream is one like the others");
+    device.download(at, &mut [0; 4], two).expect_err("a download on another stream");
+    let event = device.event().expect("event");
+    device.wait(one, event).expect("never recorded: waits for nothing");
+    device.copy(to, at.offset(128), 128, one).expect_err("still");
+    device.record(event, two).expect("recorded");
+    launch(at.offset(128), two).expect("behind the event");
+    device.wait(one, event).expect("for the first launch");
+    device.copy(to, at.offset(128), 128, one).expect_err("the second is behind it");
+    device.record(event, two).expect("recorded");
+    device.wait(one, event).expect("for both");
+    device.copy(to, at.offset(128), 128, one).expect("ordered");
+    // Readers do not disturb each other.
+    device.copy(to.offset(128), at.offset(128), 128, two).expect("reads too");
+    device.fill(at.offset(128), 0, 4, two).expect_err("the copy of the other stream reads it");
+    device.wait_for(event).expect("the host");
+    device.fill(at.offset(128), 0, 4, two).expect_err("an event of the other stream says nothing of it");
+    device.synchronize(one).expect("the host");
+    device.fill(at.offset(128), 0, 4, two).expect("what the host knows to be done is done");
+    device.begin_capture(two).expect("capture");
+    assert!(device.wait(two, event).is_err(), "no part of a graph");
 }
 
 #[test]

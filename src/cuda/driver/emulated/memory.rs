@@ -164,6 +164,17 @@ impl Segment {
         new
     }
 
+    /// The bytes from the first to the last sector that the last launch to touch it read, and so with those that it wrote.
+    fn extent(&self) -> [Option<std::ops::Range<usize>>; 2] {
+        self.touched.each_ref().map(|touched| {
+            let some = |bits: &u64| *bits != 0;
+            let (first, last) = (touched.iter().position(some)?, touched.iter().rposition(some)?);
+            let first = 64 * first + touched[first].trailing_zeros() as usize;
+            let last = 64 * last + 63 - touched[last].leading_zeros() as usize;
+            Some(first * SECTOR..((last + 1) * SECTOR).min(self.data.len()))
+        })
+    }
+
     /// The ranges of sectors that the last launch to touch it read, and those that it wrote, in order.
     fn sectors(&self) -> [Vec<std::ops::Range<usize>>; 2] {
         self.touched.each_ref().map(|touched| {
@@ -234,6 +245,16 @@ impl Memory {
     /// The sectors of an allocation that the last launch to touch it read, and those that it wrote.
     pub fn sectors(&mut self, address: u64) -> [Vec<std::ops::Range<usize>>; 2] {
         self.segment_of(address).map_or_else(Default::default, |segment| segment.sectors())
+    }
+
+    /// Segments that a launch touched, by the number of its first CTA: which bytes, and whether it wrote there.
+    pub fn touched_in(&self, launch: u32) -> Vec<(usize, std::ops::Range<usize>, bool)> {
+        let segments = self.segments.iter().enumerate().filter_map(|(at, held)| Some((at, held.as_ref()?)));
+        let touched = segments.filter(|(_, held)| held.touched_in == launch).flat_map(|(at, held)| {
+            let extents = held.extent().into_iter().zip([false, true]);
+            extents.filter_map(move |(bytes, writes)| Some((at, bytes?, writes)))
+        });
+        touched.collect()
     }
 
     /// Makes what is there from the start, before the host reads it.
@@ -438,6 +459,8 @@ mod tests {
         let new = touched.map(|(sector, writes)| segment.touch(sector, 7, writes));
         assert_eq!(new, [true, true, false, true, true, true]);
         assert_eq!(memory.sectors(at), [vec![3..4, 63..66], vec![64..65, 199..200]]);
+        assert_eq!(memory.touched_in(7), [(0, 3 * 32..66 * 32, false), (0, 64 * 32..200 * 32, true)]);
+        assert!(memory.touched_in(6).is_empty());
         assert!(memory.segment_mut(0).expect("there").touch(3, 8, true));
         let [read, wrote] = memory.sectors(at);
         assert!(read.is_empty() && wrote.iter().eq([&(3..4)]), "only the last launch counts");

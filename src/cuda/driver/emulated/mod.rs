@@ -14,7 +14,7 @@
 //! | one warp | `warp` (divergence), `execute` (the loop), `access`, `consecutive`, `global`, `atomic`, `collective`, `copy`, `matrix` |
 //! | async proxy | [`asynchronous`], `bulk` with `boxes` and `tensor_map` (copies), `warpgroup` with `descriptor`, `product`, `sums` |
 //! | CTA and grid | `sync` (barriers), `mbarrier` (those in shared memory), `schedule` (turns, seeds, deadlock) |
-//! | staging memory of the host | `staged` |
+//! | streams and events, staging memory of the host | `streams`, `staged` |
 //! | what comes out | [`report`] (memory by name in `whereabouts`), [`counters`] |
 
 mod access;
@@ -50,6 +50,8 @@ pub mod scalar;
 mod schedule;
 mod shared;
 mod staged;
+mod state;
+mod streams;
 mod sums;
 mod sync;
 mod tensor_map;
