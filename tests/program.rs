@@ -257,6 +257,31 @@ fn sums_are_joined_where_nobody_misses_a_part() {
     assert_eq!(fuse(program.clone(), |_, _| None), program);
 }
 
+/// What gelu is of stays where others read it; not joined is what is read before gelu is made, or has other rows.
+#[test]
+fn gelu_is_joined_with_the_map_before_it() {
+    let ops = |between: bool, other_rows: bool| {
+        let mut r = Recorder::new();
+        let x = r.input("x", Spec::activation([4, 3]));
+        let w = r.input("w", Spec::activation([5, 3]));
+        let [offsets, others] = ["offsets", "others"].map(|name| r.input(name, Spec::index([3])));
+        let y = r.one(Linear::fwd().packed(), &[x, w, offsets]).unwrap();
+        if between {
+            let read = r.one(LeakyRelu::fwd(0.5), &[y]).unwrap();
+            r.output("read", read);
+        }
+        let made = r.one(Gelu::Fwd, &[y, if other_rows { others } else { offsets }]).unwrap();
+        let behind = r.one(LeakyRelu::fwd(0.5), &[y]).unwrap();
+        [("made", made), ("behind", behind), ("y", y)].into_iter().for_each(|(name, value)| r.output(name, value));
+        let fused = fuse(r.finish(), |_, _| Some("any"));
+        fused.nodes.iter().map(|node| (node.op.name(), node.outputs.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(ops(false, false), [("linear.fwd", 2), ("leaky_relu.fwd", 1)]);
+    let apart = [("linear.fwd", 1), ("gelu.fwd", 1), ("leaky_relu.fwd", 1)];
+    assert_eq!(ops(false, true), apart);
+    assert_eq!(ops(true, false), [apart[0], apart[2], apart[1], apart[2]]);
+}
+
 /// Planner, in-place updates and replay against the interpreter, which has memory of its own for every value.
 #[test]
 fn replay_gives_the_interpreters_bits() {

@@ -188,7 +188,7 @@ impl Whole<'_> {
             }
         };
         inputs.extend(op.packed.then(|| rows_of(count)));
-        Ok(Less { op: op.into(), inputs, output: 0, kept: wanted.clone() })
+        Ok(Less { op: op.into(), inputs, output: self.output, kept: wanted.clone() })
     }
 
     /// The pixels of x from which, and the rows of y which, a small image of `op` is made so that the wanted places along a

@@ -192,6 +192,14 @@ impl Opened<'_> {
                 };
                 Ok(Meaning { op, inputs: given, ..whole })
             }
+            Op::Linear(linear) if linear.epilogue == Epilogue::Gelu && self.calls.len() > 1 => {
+                // The product, and gelu of it.
+                let (op, given) = match at {
+                    0 => (Linear { epilogue: Epilogue::Store, ..linear }.into(), whole.inputs),
+                    _ => (Gelu::Fwd.into(), vec![inputs, inputs - 1]),
+                };
+                Ok(Meaning { op, inputs: given, outputs: vec![whole.outputs[at]], part: whole.part })
+            }
             Op::Attention(_) if at > 0 => Err("it reads of the workspace what only the kernel before can have written"),
             Op::Embed(_) | Op::ClipLoss(_) | Op::SegmentationLoss(_) | Op::Finite(_) | Op::PseudoMask(_)
                 if self.calls.len() > 1 =>

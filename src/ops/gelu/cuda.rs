@@ -28,6 +28,11 @@ pub fn run(op: &Gelu, io: &mut DeviceIo) -> Result<(), Misfit> {
     launch(io, symbols, [io.input(at), io.output(0)], io.input(at + 1).last_index())
 }
 
+/// Asks for the launch that makes `out` of x, in the rows that are there: how many is at `extent`.
+pub fn of(io: &mut DeviceIo, x: DeviceBuffer, out: DeviceBuffer, extent: u64) -> Result<(), Misfit> {
+    launch(io, FORWARD, [x, out], extent)
+}
+
 /// Asks for the launch that multiplies `out` by the slope at x, in the rows that are there: how many is at `extent`.
 pub fn times_slope(io: &mut DeviceIo, x: DeviceBuffer, out: DeviceBuffer, extent: u64) -> Result<(), Misfit> {
     launch(io, BACKWARD, [x, out], extent)

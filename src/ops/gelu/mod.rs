@@ -12,7 +12,7 @@ pub(super) mod cuda;
 mod reference;
 pub(super) mod wgsl;
 
-pub(super) use self::reference::slope;
+pub(super) use self::reference::{distribution, slope};
 
 use crate::base::{Number, Rng, Spec};
 use crate::ops::rows::{self, Packing};

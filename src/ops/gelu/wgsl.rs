@@ -23,6 +23,11 @@ pub fn run(op: &Gelu, io: &mut ShaderIo) -> Result<(), Misfit> {
     Ok(())
 }
 
+/// Asks for the dispatch that makes `out` of x, in the rows that are there.
+pub fn of(io: &mut ShaderIo, x: DeviceBuffer, out: DeviceBuffer, offsets: DeviceBuffer) {
+    dispatch(io, "gelu.fwd", x, out, offsets);
+}
+
 /// Asks for the dispatch that multiplies `out` by the slope at x, in the rows that are there.
 pub fn times_slope(io: &mut ShaderIo, x: DeviceBuffer, out: DeviceBuffer, offsets: DeviceBuffer) {
     dispatch(io, "gelu.bwd", x, out, offsets);

@@ -181,10 +181,11 @@ fn map_rows(op: &Linear, io: &mut DeviceIo, extent: u64) -> Result<(), Misfit> {
     };
     let blocks = count("tiles", tiles[0].saturating_mul(tiles[1]))?;
     io.launch(KernelCall::linear(symbols[usize::from(narrow)], blocks, THREADS as u32, &parameters));
-    if op.epilogue == Epilogue::GeluSlope {
-        gelu::times_slope(io, io.input(2), out, extent)?;
+    match op.epilogue {
+        Epilogue::Store | Epilogue::Add => Ok(()),
+        Epilogue::GeluSlope => gelu::times_slope(io, io.input(2), out, extent),
+        Epilogue::Gelu => gelu::of(io, out, io.output(1), extent),
     }
-    Ok(())
 }
 
 /// dw = dyᵀ · x, in parts.

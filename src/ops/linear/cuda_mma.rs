@@ -21,8 +21,12 @@ pub fn run(op: &Linear, kernel: &'static str, io: &mut DeviceIo) -> Result<(), M
         offsets.address + 4 * (offsets.spec.shape.elements() as u64 - 1)
     });
     let bias = op.bias.then(|| io.input(2));
-    let before = if op.epilogue == Epilogue::Store { 0 } else { io.input(2).address };
-    // What is added to lies where the sums go.
-    let before = if op.epilogue == Epilogue::Add { out.address } else { before };
+    let before = match op.epilogue {
+        Epilogue::Store => 0,
+        // What is added to lies where the sums go.
+        Epilogue::Add => out.address,
+        Epilogue::GeluSlope => io.input(2).address,
+        Epilogue::Gelu => io.output(1).address,
+    };
     multiply(kernel, product, [a, io.input(1), out], bias, extent, (op.epilogue, before), io)
 }

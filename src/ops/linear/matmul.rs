@@ -103,7 +103,7 @@ pub struct Addresses {
     pub out: u64,
     /// What it meets, at the address `before`.
     pub epilogue: Epilogue,
-    /// bf16, of the shape of the result; 0 if it meets nothing.
+    /// bf16, of the shape of the result: what it meets, or where what is made of it goes; 0 if there is neither.
     pub before: u64,
 }
 
@@ -183,8 +183,14 @@ impl Product {
     /// What its kernel is told whose blocks sum `slice` numbers of k in tiles of `width` columns.
     pub(super) fn rest(&self, slice: usize, width: usize, half: bool, at: Addresses) -> Result<Rest, Misfit> {
         let &Self { form, m, n, k } = self;
-        let alone = at.epilogue == Epilogue::Store;
-        Misfit::unless(alone || half && form == Form::ByInput, || "only bf16 gradients by an input have an epilogue".into())?;
+        let of = match at.epilogue {
+            Epilogue::Store => None,
+            Epilogue::Add | Epilogue::GeluSlope => Some(Form::ByInput),
+            Epilogue::Gelu => Some(Form::Forward),
+        };
+        Misfit::unless(of.is_none_or(|of| half && form == of), || {
+            format!("{:?} is for bf16 {of:?}, not for {form:?}", at.epilogue)
+        })?;
         Ok(Rest {
             bias: at.bias,
             extent: at.extent,
@@ -264,7 +270,7 @@ pub const MMA: &str = "mma";
 pub const WGMMA: &str = "wgmma";
 
 /// Asks for a product by the kernel of that name; `extent` is the address of the number of rows that are there, `before` that
-/// of what the product meets in the epilogue.
+/// of what the product meets in the epilogue, or makes there.
 pub fn run(
     kernel: &'static str,
     product: Product,

@@ -3,7 +3,7 @@
 //!
 //! | pass | inputs | output |
 //! |---|---|---|
-//! | `Fwd` | x \[..,I\], w \[O,I\], bias? \[O\], offsets? \[B+1\] | y \[..,O\] = x · wᵀ + bias |
+//! | `Fwd` | x \[..,I\], w \[O,I\], bias? \[O\], offsets? \[B+1\] | y \[..,O\] = x · wᵀ + bias; and gelu(y), by the [`Epilogue`] |
 //! | `Dgrad` | dy \[..,O\], w, before? \[..,I\], offsets? | dx = dy · w, which then meets before by the [`Epilogue`] |
 //! | `Wgrad` | dy, x, offsets? | dw \[O,I\] = dyᵀ · x |
 //! | `BiasGrad` | dy, offsets? | db \[O\] = Σ of the rows of dy |
@@ -38,15 +38,17 @@ pub enum Pass {
     BiasGrad,
 }
 
-/// What dx meets in the product that writes it (`Dgrad`), where a plan joined the op that came behind.
+/// What a result meets in the product that writes it, where a plan joined the op that came behind.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Epilogue {
     /// Nothing.
     Store,
-    /// It is added to before, which it may overwrite: the sum of a gradient's contributions.
+    /// dx is added to before, which it may overwrite: the sum of a gradient's contributions (`Dgrad`).
     Add,
-    /// It is multiplied by [`Gelu`](crate::ops::gelu::Gelu)'s slope at before, of packed rows.
+    /// dx is multiplied by [`Gelu`](crate::ops::gelu::Gelu)'s slope at before, of packed rows (`Dgrad`).
     GeluSlope,
+    /// [`Gelu`](crate::ops::gelu::Gelu) of y as it is stored, of packed rows, is a second result (`Fwd`).
+    Gelu,
 }
 
 /// See the [module](self).
@@ -60,7 +62,7 @@ pub struct Linear {
     pub packed: bool,
     /// Kind of y (`Fwd`) or dx (`Dgrad`).
     pub output: Kind,
-    /// What dx meets (`Dgrad`).
+    /// What y (`Fwd`) or dx (`Dgrad`) meets.
     pub epilogue: Epilogue,
 }
 
@@ -116,7 +118,7 @@ impl Linear {
 }
 
 impl Operation for Linear {
-    const VARIANTS: usize = 12;
+    const VARIANTS: usize = 13;
     // Rows for as many large tiles as a device has multiprocessors, of more steps than a pipeline has stages; and for a sum
     // over them that is cut into slices; gradients of more than one tile along each side, in all epilogues.
     const LARGE: &'static [(usize, Size)] = &[
@@ -124,6 +126,7 @@ impl Operation for Linear {
         (5, Size { batch: 2, side: 8451, channels: 8, extra: 72 }),
         (10, Size { batch: 2, side: 133, channels: 264, extra: 40 }),
         (11, Size { batch: 2, side: 133, channels: 264, extra: 40 }),
+        (12, Size { batch: 2, side: 133, channels: 40, extra: 264 }),
     ];
     fn name(&self) -> &'static str {
         match self.pass {
@@ -138,7 +141,7 @@ impl Operation for Linear {
         let matrices = self.matrices(inputs)?;
         let rows = matrices[0].shape;
         let weight = |features: [usize; 2]| Misfit::shape("w", matrices[1].shape, features);
-        let real = |shape| {
+        let real = |shape| -> Result<_, Misfit> {
             Misfit::unless(Spec { shape, kind: self.output }.is_real(), || "the output must be real".into())?;
             Ok(Outputs::new([Spec { shape, kind: self.output }]))
         };
@@ -148,7 +151,10 @@ impl Operation for Linear {
                 weight([outputs, rows.last()])?;
                 let bias = Spec::exact([outputs]);
                 Misfit::unless(matrices[2..].iter().all(|&spec| spec == bias), || format!("bias is not {bias:?}"))?;
-                real(rows.with_last(outputs))
+                let y = real(rows.with_last(outputs))?;
+                let unit = self.epilogue == Epilogue::Gelu;
+                Misfit::unless(!unit || self.packed, || "gelu is of packed rows".into())?;
+                Ok(if unit { Outputs::new([y.specs[0]; 2]) } else { y })
             }
             Pass::Dgrad => {
                 let inputs = matrices[1].shape.last();
@@ -172,7 +178,8 @@ impl Operation for Linear {
     }
 
     fn vjp(&self, r: &mut Recorder, at: &Backward<'_>) -> Result<Vec<Option<Value>>, Misfit> {
-        Misfit::unless(self.pass == Pass::Fwd, || format!("{} has no gradient rule", self.name()))?;
+        let alone = self.pass == Pass::Fwd && self.epilogue == Epilogue::Store;
+        Misfit::unless(alone, || format!("{} has no gradient rule", self.name()))?;
         let (dy, kind) = (at.seed(0)?, r.spec(at.inputs[0]).kind);
         let offsets = if self.packed { &at.inputs[at.inputs.len() - 1..] } else { &[] };
         let mut record = |wanted: bool, pass: Pass, output: Kind, inputs: &[Value]| -> Result<_, Misfit> {
@@ -234,7 +241,7 @@ impl Operation for Linear {
 
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
         let Size { batch, side, channels: inputs, extra: outputs } = *size;
-        // Plain, packed, and (for the forward pass) plain with bias; the last three have an epilogue.
+        // Plain, packed, and (for the forward pass) plain with bias; the last four have an epilogue.
         let (pass, packed, bias) = [
             (Pass::Fwd, false, false),
             (Pass::Fwd, false, true),
@@ -248,8 +255,10 @@ impl Operation for Linear {
             (Pass::Dgrad, false, false),
             (Pass::Dgrad, true, false),
             (Pass::Dgrad, true, false),
+            (Pass::Fwd, true, true),
         ][variant];
-        let epilogue = [Epilogue::Store, Epilogue::Add, Epilogue::Add, Epilogue::GeluSlope][variant.saturating_sub(8)];
+        let epilogues = [Epilogue::Store, Epilogue::Add, Epilogue::Add, Epilogue::GeluSlope, Epilogue::Gelu];
+        let epilogue = epilogues[variant.saturating_sub(8)];
         let output = if (bias || epilogue == Epilogue::Add) && !packed { Kind::Exact } else { Kind::Activation };
         let rows = batch * side;
         // Packed values are told from others by their capacity.
@@ -268,8 +277,10 @@ impl Operation for Linear {
         };
         let case = if bias { case.normal(Spec::exact([outputs]), 1.0, rng) } else { case };
         let before = Spec { kind: output, ..x };
-        let case = if epilogue == Epilogue::Store { case } else { case.normal(before, 1.0, rng) };
+        let met = matches!(epilogue, Epilogue::Add | Epilogue::GeluSlope);
+        let case = if met { case.normal(before, 1.0, rng) } else { case };
         let case = match (pass, bias) {
+            (Pass::Fwd, true) if epilogue == Epilogue::Gelu => case,
             (Pass::Fwd, true) => case.differentiable(&[0, 1, 2]),
             (Pass::Fwd, false) => case.differentiable(&[0, 1]),
             _ => case,

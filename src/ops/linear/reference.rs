@@ -2,7 +2,7 @@
 
 use super::{Epilogue, Linear, Pass};
 use crate::base::Number;
-use crate::ops::gelu::slope;
+use crate::ops::gelu::{distribution, slope};
 use crate::program::HostIo;
 
 /// Row by row.
@@ -19,6 +19,10 @@ pub fn run<N: Number>(op: &Linear, io: &mut HostIo<'_, N>) {
                     *out += a[row * features + input] * weight[output * features + input];
                 }
             }
+            if op.epilogue == Epilogue::Gelu {
+                let units = io.take(1).iter_mut().zip(&*out).take(rows * outputs);
+                units.for_each(|(unit, &y)| *unit = y * distribution(y));
+            }
         }
         Pass::Dgrad => {
             let (weight, inputs) = (io.numbers(1), io.output_shape(0).last());
@@ -26,7 +30,7 @@ pub fn run<N: Number>(op: &Linear, io: &mut HostIo<'_, N>) {
                 let (row, input) = (at / inputs, at % inputs);
                 let sum = (0..features).map(|output| a[row * features + output] * weight[output * inputs + input]).sum();
                 *out = match op.epilogue {
-                    Epilogue::Store => sum,
+                    Epilogue::Store | Epilogue::Gelu => sum,
                     // `out` holds before on entry.
                     Epilogue::Add => sum + *out,
                     Epilogue::GeluSlope => sum * slope(io.numbers(2)[at]),

@@ -76,8 +76,10 @@ fn map_rows(op: &Linear, io: &mut ShaderIo, parameters: Parameters, offsets: Bin
         _ => "linear.dgrad",
     };
     io.launch(ShaderCall::linear(symbol, tiles, bindings, &parameters));
-    if op.epilogue == Epilogue::GeluSlope {
-        gelu::times_slope(io, io.input(2), io.output(0), io.input(3));
+    match op.epilogue {
+        Epilogue::Store | Epilogue::Add => {}
+        Epilogue::GeluSlope => gelu::times_slope(io, io.input(2), io.output(0), io.input(3)),
+        Epilogue::Gelu => gelu::of(io, io.output(0), io.output(1), io.input(io.input_count() - 1)),
     }
     Ok(())
 }

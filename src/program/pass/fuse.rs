@@ -4,6 +4,7 @@
 //! | rule | expansion, as it was recorded | joined |
 //! |---|---|---|
 //! | `sum` | part = gradient by an input; out = `accumulate.add`(before, part) | the gradient, added to before, with one rounding |
+//! | `gelu` | y = linear map; out = `gelu.fwd`(y) | the map gives both |
 //! | `slope` | dy = gradient by an input of a linear map; dx = `gelu.bwd`(dy, x) | the gradient, multiplied by the slope at x, with one rounding |
 //!
 //! A sum of several contributions is joined with the one that is added last, for only there all others are complete; the order
@@ -23,7 +24,7 @@ use crate::program::record::{Node, Origin, Program, Value};
 type Joined = (usize, Node);
 
 /// All rules; each looks whether the node at a position is the second of its two.
-const RULES: [fn(&Program, usize) -> Option<Joined>; 2] = [sum, slope];
+const RULES: [fn(&Program, usize) -> Option<Joined>; 3] = [sum, gelu, slope];
 
 /// The program with nodes joined whose first the device does by the same kernel alone and joined; `kernel` names that which a
 /// plan takes for a node, if it takes one that can be joined. Values keep their positions.
@@ -44,10 +45,11 @@ pub fn fuse(mut program: Program, kernel: impl Fn(&Program, &Node) -> Option<&'s
     program
 }
 
-/// Whether nobody misses what the node at `first` makes if `node` stands in its place at `at`, and nothing that it reads is
-/// updated before.
+/// Whether nobody misses what the node at `first` makes if `node` stands in its place at `at`, which makes it later or not at all,
+/// and nothing that it reads is updated before.
 fn movable(program: &Program, first: usize, at: usize, node: &Node) -> bool {
-    let lost = |value: &Value| program.nodes[first].outputs.contains(value);
+    let made = |value: &Value| program.nodes[first].outputs.contains(value);
+    let lost = |value: &Value| made(value) && !node.outputs.contains(value);
     let reads = |node: &Node| node.inputs.iter().filter(|value| lost(value)).count();
     let all: usize = program.nodes.iter().map(reads).sum();
     let updates = |other: &Node| {
@@ -58,7 +60,7 @@ fn movable(program: &Program, first: usize, at: usize, node: &Node) -> bool {
         && !node.inputs.iter().any(lost)
         && !program.outputs.iter().any(|(_, value)| lost(value))
         && !program.gradients.iter().any(|(_, value)| lost(value))
-        && !program.nodes[first + 1..at].iter().any(updates)
+        && !program.nodes[first + 1..at].iter().any(|other| updates(other) || other.inputs.iter().any(made))
 }
 
 /// The node that makes a value as its first output.
@@ -91,6 +93,22 @@ fn sum(program: &Program, at: usize) -> Option<Joined> {
     inputs.insert(2, before);
     let overwrites = vec![Some(Overwrite { input: 2, must: false })];
     Some((first, Node { op, inputs, outputs: node.outputs.clone(), overwrites, scope: scope.clone() }))
+}
+
+/// Gelu of what a linear map makes of the same rows.
+fn gelu(program: &Program, at: usize) -> Option<Joined> {
+    let node = &program.nodes[at];
+    let &[y, offsets] = node.inputs.as_slice() else { return None };
+    let first = maker(program, y)?;
+    let Node { op: Op::Linear(op), inputs, outputs, scope, .. } = &program.nodes[first] else { return None };
+    let alone = op.pass == linear::Pass::Fwd && op.packed && op.epilogue == Epilogue::Store;
+    if node.op != Gelu::Fwd.into() || !alone || inputs.last() != Some(&offsets) {
+        return None;
+    }
+    let op = Linear { epilogue: Epilogue::Gelu, ..*op }.into();
+    let outputs = [outputs.as_slice(), &node.outputs].concat();
+    let overwrites = vec![None; outputs.len()];
+    Some((first, Node { op, inputs: inputs.clone(), outputs, overwrites, scope: scope.clone() }))
 }
 
 /// Gelu's gradient by what it was of, where its own gradient is one by the input of a linear map of the same rows.
