@@ -2,9 +2,10 @@
 //
 // Formula   statistics  x -> partials: sum and squared deviations of each slice     moments    partials -> mean, var
 //           apply       out = y = relu?(gamma? (x - mean) / sqrt(var + eps) + beta? + residual?)
-//           sums        g = dy (where gate > 0), x, mean -> partials: sum g, sum g (x - mean); writes g if `keep`
+//           sums        g = dy, with a gate where gate > 0, with `relu` where apply has y > 0; x, mean -> partials: sum g,
+//                       sum g (x - mean); writes g if `keep`
 //           totals      partials, var -> dgamma?, dbeta?, shift = dbeta / rows, slope = dgamma / (rows sqrt(var + eps))
-//           gradient    out = dx = gamma? / sqrt(var + eps) (g - ((x - mean) slope + shift))
+//           gradient    out = dx = gamma? / sqrt(var + eps) (g - ((x - mean) slope + shift)), g as in sums
 //           running     r = (1 - momentum) r + momentum statistic, of the variance that of a sample: times n / (n - 1)
 // Pointers  x, residual, gate, out, g  [rows, channels] contiguous, f32 or bf16 (the dtype of the symbol), 256-byte
 //                     aligned; residual, gate may be null; out may be g
@@ -87,33 +88,66 @@ struct Share {
     // Whether the slice has no rows: then the whole block has nothing to do.
     __device__ __forceinline__ bool empty(const BatchNorm &p) const { return slice * p.slice >= end; }
 
-    // WHOLE is known to the compiler, so that the loads of a thread do not wait for each other.
-    template <class T, bool WHOLE> __device__ __forceinline__ void load(const BatchNorm &p, float (&to)[8], const void *from, u32 row) const {
+    // N channels, eight or, of rows that are no multiple of eight long, one after another: eight of them would take too many
+    // registers, one by one as they would have to be loaded.
+    template <class T, int N> __device__ __forceinline__ void load(const BatchNorm &p, float (&to)[N], const void *from, u32 row) const {
         const T *at = static_cast<const T *>(from) + row * p.channels + channel;
-        if (WHOLE) load_aligned(to, at);
-        else load8(to, at, valid, false);
+        if constexpr (N == EIGHT) load_aligned(to, at);
+        else to[0] = widen(*at);
     }
-    template <class T, bool WHOLE> __device__ __forceinline__ void store(const BatchNorm &p, void *to, const float (&from)[8], u32 row) const {
+    template <class T, int N> __device__ __forceinline__ void store(const BatchNorm &p, void *to, const float (&from)[N], u32 row) const {
         T *at = static_cast<T *>(to) + row * p.channels + channel;
-        if (WHOLE) store_aligned(at, from);
-        else store8(at, from, valid, false);
+        if constexpr (N == EIGHT) store_aligned(at, from);
+        else *at = narrow<T>(from[0]);
     }
     // Of a vector over channels; `missing` where there is none.
-    __device__ __forceinline__ void vector(float (&to)[8], const float *from, float missing) const {
+    template <int N> __device__ __forceinline__ void vector(float (&to)[N], const float *from, float missing) const {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) to[i] = missing;
-        if (from) load8(to, from + channel, valid, true);
+        for (int i = 0; i < N; ++i) to[i] = missing;
+        if (!from) return;
+        if constexpr (N == EIGHT) load_aligned(to, from + channel);
+        else to[0] = from[channel];
+    }
+    // The same rows of one of the channels.
+    __device__ __forceinline__ Share only(u32 at) const {
+        Share one = *this;
+        one.channel += at;
+        return one;
     }
 };
 
-// gamma / sqrt(var + eps) of this thread's channels.
-__device__ __forceinline__ void scales(const BatchNorm &p, const Share &share, float (&scale)[8]) {
-    float var[8];
-    share.vector(var, p.var, 1.0f);
-    share.vector(scale, p.gamma, 1.0f);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) scale[i] /= sqrtf(var[i] + p.eps);
+// Gives `eight` the share of a thread, or `one` each of its channels in turn, with its number.
+template <class Eight, class One> __device__ __forceinline__ void each(const Share &share, Eight eight, One one) {
+    if (share.row >= share.end) return;
+    if (share.whole) {
+        eight(share);
+        return;
+    }
+#pragma unroll 1
+    for (u32 at = 0; at < min(share.valid, EIGHT); ++at) one(share.only(at), at);
 }
+
+// Number `at` of eight, in registers whose numbers the compiler knows.
+__device__ __forceinline__ void put(float (&eight)[8], u32 at, float number) {
+#pragma unroll
+    for (u32 i = 0; i < EIGHT; ++i) eight[i] = i == at ? number : eight[i];
+}
+
+// How this thread's channels are normalised: forward and backward by the same instructions, so that both have the same sign.
+template <int N> struct Normal {
+    float mean[N], scale[N], beta[N];
+
+    __device__ __forceinline__ Normal(const BatchNorm &p, const Share &share) {
+        float var[N];
+        share.vector(mean, p.mean, 0.0f);
+        share.vector(beta, p.beta, 0.0f);
+        share.vector(var, p.var, 1.0f);
+        share.vector(scale, p.gamma, 1.0f);
+#pragma unroll
+        for (int i = 0; i < N; ++i) scale[i] /= sqrtf(var[i] + p.eps);
+    }
+    __device__ __forceinline__ float operator()(float centred, int i) const { return fmaf(centred, scale[i], beta[i]); }
+};
 
 // How the sums of `count` numbers and of `more` others are put together.
 struct Merge {
@@ -161,14 +195,14 @@ __device__ __forceinline__ void put_partials(const BatchNorm &p, const Share &sh
 }
 
 // Merges the next ROWS rows.
-template <class T, bool WHOLE, int ROWS>
-__device__ __forceinline__ void take(const BatchNorm &p, Share &share, float &count, float (&sum)[8], float (&squares)[8]) {
-    float x[ROWS][8];
+template <class T, int N, int ROWS>
+__device__ __forceinline__ void take(const BatchNorm &p, Share &share, float &count, float *sum, float *squares) {
+    float x[ROWS][N];
 #pragma unroll
-    for (int row = 0; row < ROWS; ++row) share.load<T, WHOLE>(p, x[row], p.x, share.row + row * share.step);
+    for (int row = 0; row < ROWS; ++row) share.load<T>(p, x[row], p.x, share.row + row * share.step);
     const Merge merge(count, ROWS);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < N; ++i) {
         float more = x[0][i], apart = 0.0f;
 #pragma unroll
         for (int row = 1; row < ROWS; ++row) more += x[row][i];
@@ -181,18 +215,24 @@ __device__ __forceinline__ void take(const BatchNorm &p, Share &share, float &co
     share.row += ROWS * share.step;
 }
 
-template <class T, bool WHOLE>
-__device__ __forceinline__ void take_all(const BatchNorm &p, Share &share, float &count, float (&sum)[8], float (&squares)[8]) {
-    while (share.row + 3 * share.step < share.end) take<T, WHOLE, 4>(p, share, count, sum, squares);
-    while (share.row < share.end) take<T, WHOLE, 1>(p, share, count, sum, squares);
+// All rows; how many they are.
+template <class T, int N> __device__ __forceinline__ float take_all(const BatchNorm &p, Share share, float *sum, float *squares) {
+    float count = 0.0f;
+    while (share.row + 3 * share.step < share.end) take<T, N, 4>(p, share, count, sum, squares);
+    while (share.row < share.end) take<T, N, 1>(p, share, count, sum, squares);
+    return count;
 }
 
 template <class T> __device__ __forceinline__ void statistics(const BatchNorm &p) {
-    Share share(p);
+    const Share share(p);
     if (share.empty(p)) return;
     float sum[8] = {}, squares[8] = {}, count = 0.0f;
-    if (share.whole) take_all<T, true>(p, share, count, sum, squares);
-    else take_all<T, false>(p, share, count, sum, squares);
+    each(share, [&](const Share &all) { count = take_all<T, 8>(p, all, sum, squares); },
+         [&](const Share &one, u32 at) {
+             float a = 0.0f, b = 0.0f;
+             count = take_all<T, 1>(p, one, &a, &b);
+             put(sum, at, a), put(squares, at, b);
+         });
     fold(p.across_bits, count, sum, squares, [&](float more, const float (&sum2)[8], const float (&squares2)[8]) {
         if (more == 0.0f) return;
         const Merge merge(count, more);
@@ -203,54 +243,60 @@ template <class T> __device__ __forceinline__ void statistics(const BatchNorm &p
     put_partials(p, share, sum, squares);
 }
 
-template <class T, bool WHOLE> __device__ __forceinline__ void apply(const BatchNorm &p, Share share) {
-    float mean[8], scale[8], beta[8];
-    share.vector(mean, p.mean, 0.0f);
-    share.vector(beta, p.beta, 0.0f);
-    scales(p, share, scale);
+template <class T, int N> __device__ __forceinline__ void apply(const BatchNorm &p, Share share) {
+    const Normal<N> normal(p, share);
     for (; share.row < share.end; share.row += share.step) {
-        float x[8], residual[8] = {};
-        if (p.residual) share.load<T, WHOLE>(p, residual, p.residual, share.row);
-        share.load<T, WHOLE>(p, x, p.x, share.row);
+        float x[N], residual[N] = {};
+        if (p.residual) share.load<T>(p, residual, p.residual, share.row);
+        share.load<T>(p, x, p.x, share.row);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            const float y = (x[i] - mean[i]) * scale[i] + beta[i] + residual[i];
+        for (int i = 0; i < N; ++i) {
+            const float y = normal(x[i] - normal.mean[i], i) + residual[i];
             x[i] = p.relu && y < 0.0f ? 0.0f : y; // not fmaxf, which would hide a NaN
         }
-        share.store<T, WHOLE>(p, p.out, x, share.row);
+        share.store<T>(p, p.out, x, share.row);
     }
 }
 
-// g of a row: dy, or zero where the ReLU was closed.
-template <class T, bool WHOLE> __device__ __forceinline__ void load_gradient(const BatchNorm &p, const Share &share, float (&g)[8]) {
-    share.load<T, WHOLE>(p, g, p.g, share.row);
+// x - mean of a row, and g: dy, or zero where the ReLU was closed.
+template <class T, int N>
+__device__ __forceinline__ void load_gradient(const BatchNorm &p, const Share &share, const Normal<N> &normal, float (&centred)[N], float (&g)[N]) {
+    share.load<T>(p, centred, p.x, share.row);
+#pragma unroll
+    for (int i = 0; i < N; ++i) centred[i] -= normal.mean[i];
+    share.load<T>(p, g, p.g, share.row);
     if (p.gate) {
-        float y[8];
-        share.load<T, WHOLE>(p, y, p.gate, share.row);
+        float y[N];
+        share.load<T>(p, y, p.gate, share.row);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) g[i] = y[i] > 0.0f ? g[i] : 0.0f;
+        for (int i = 0; i < N; ++i) g[i] = y[i] > 0.0f ? g[i] : 0.0f;
+    } else if (p.relu) {
+#pragma unroll
+        for (int i = 0; i < N; ++i) g[i] = normal(centred[i], i) > 0.0f ? g[i] : 0.0f;
     }
 }
 
-template <class T, bool WHOLE> __device__ __forceinline__ void add_all(const BatchNorm &p, Share &share, float (&sum)[8], float (&products)[8]) {
-    float mean[8];
-    share.vector(mean, p.mean, 0.0f);
+template <class T, int N> __device__ __forceinline__ void add_all(const BatchNorm &p, Share share, float *sum, float *products) {
+    const Normal<N> normal(p, share);
     for (; share.row < share.end; share.row += share.step) {
-        float g[8], x[8];
-        share.load<T, WHOLE>(p, x, p.x, share.row);
-        load_gradient<T, WHOLE>(p, share, g);
-        if (p.keep) share.store<T, WHOLE>(p, p.g, g, share.row);
+        float g[N], centred[N];
+        load_gradient<T>(p, share, normal, centred, g);
+        if (p.keep) share.store<T>(p, p.g, g, share.row);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) sum[i] += g[i], products[i] += g[i] * (x[i] - mean[i]);
+        for (int i = 0; i < N; ++i) sum[i] += g[i], products[i] += g[i] * centred[i];
     }
 }
 
 template <class T> __device__ __forceinline__ void sums(const BatchNorm &p) {
-    Share share(p);
+    const Share share(p);
     if (share.empty(p)) return;
     float sum[8] = {}, products[8] = {}, count = 0.0f;
-    if (share.whole) add_all<T, true>(p, share, sum, products);
-    else add_all<T, false>(p, share, sum, products);
+    each(share, [&](const Share &all) { add_all<T, 8>(p, all, sum, products); },
+         [&](const Share &one, u32 at) {
+             float a = 0.0f, b = 0.0f;
+             add_all<T, 1>(p, one, &a, &b);
+             put(sum, at, a), put(products, at, b);
+         });
     fold(p.across_bits, count, sum, products, [&](float, const float (&sum2)[8], const float (&products2)[8]) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) sum[i] += sum2[i], products[i] += products2[i];
@@ -258,32 +304,26 @@ template <class T> __device__ __forceinline__ void sums(const BatchNorm &p) {
     put_partials(p, share, sum, products);
 }
 
-template <class T, bool WHOLE> __device__ __forceinline__ void gradient(const BatchNorm &p, Share share) {
-    float mean[8], scale[8], shift[8], slope[8];
-    share.vector(mean, p.mean, 0.0f);
-    scales(p, share, scale);
-    load8(shift, p.totals + share.channel, share.valid, WHOLE);
-    load8(slope, p.totals + p.channels + share.channel, share.valid, WHOLE);
+template <class T, int N> __device__ __forceinline__ void gradient(const BatchNorm &p, Share share) {
+    const Normal<N> normal(p, share);
+    float shift[N], slope[N];
+    share.vector(shift, p.totals, 0.0f);
+    share.vector(slope, p.totals + p.channels, 0.0f);
     for (; share.row < share.end; share.row += share.step) {
-        float g[8], x[8];
-        share.load<T, WHOLE>(p, x, p.x, share.row);
-        load_gradient<T, WHOLE>(p, share, g);
+        float g[N], centred[N];
+        load_gradient<T>(p, share, normal, centred, g);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) g[i] = scale[i] * (g[i] - ((x[i] - mean[i]) * slope[i] + shift[i]));
-        share.store<T, WHOLE>(p, p.out, g, share.row);
+        for (int i = 0; i < N; ++i) g[i] = normal.scale[i] * (g[i] - (centred[i] * slope[i] + shift[i]));
+        share.store<T>(p, p.out, g, share.row);
     }
 }
 
 template <class T> __device__ __forceinline__ void apply(const BatchNorm &p) {
-    const Share share(p);
-    if (share.whole) apply<T, true>(p, share);
-    else apply<T, false>(p, share);
+    each(Share(p), [&](const Share &all) { apply<T, 8>(p, all); }, [&](const Share &one, u32) { apply<T, 1>(p, one); });
 }
 
 template <class T> __device__ __forceinline__ void gradient(const BatchNorm &p) {
-    const Share share(p);
-    if (share.whole) gradient<T, true>(p, share);
-    else gradient<T, false>(p, share);
+    each(Share(p), [&](const Share &all) { gradient<T, 8>(p, all); }, [&](const Share &one, u32) { gradient<T, 1>(p, one); });
 }
 
 extern "C" __global__ void __launch_bounds__(256) batch_norm_statistics_f32_eights_sm80(const BatchNorm p) { statistics<float>(p); }
@@ -292,7 +332,7 @@ extern "C" __global__ void __launch_bounds__(256) batch_norm_apply_f32_eights_sm
 extern "C" __global__ void __launch_bounds__(256) batch_norm_apply_bf16_eights_sm80(const BatchNorm p) { apply<bf16>(p); }
 extern "C" __global__ void __launch_bounds__(256) batch_norm_sums_f32_eights_sm80(const BatchNorm p) { sums<float>(p); }
 extern "C" __global__ void __launch_bounds__(256) batch_norm_sums_bf16_eights_sm80(const BatchNorm p) { sums<bf16>(p); }
-extern "C" __global__ void __launch_bounds__(256, 4) batch_norm_gradient_f32_eights_sm80(const BatchNorm p) { gradient<float>(p); }
+extern "C" __global__ void __launch_bounds__(256) batch_norm_gradient_f32_eights_sm80(const BatchNorm p) { gradient<float>(p); }
 extern "C" __global__ void __launch_bounds__(256, 4) batch_norm_gradient_bf16_eights_sm80(const BatchNorm p) { gradient<bf16>(p); }
 
 // Slices are merged by threads in strides of 32, four lanes of a warp by a butterfly, then warps in order.

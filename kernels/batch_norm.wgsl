@@ -3,14 +3,16 @@
 //
 //   statistics  x -> partials: sum and squared deviations of each slice     moments    partials -> mean, var
 //   apply       x, mean, var, gamma?, beta?, residual? -> out = y
-//   sums        g = dy (where gate > 0), x, mean -> partials: sum g, sum g (x - mean); writes g if `keep`
+//   sums        g = dy, x, mean, var?, gamma?, gate? -> partials: sum g, sum g (x - mean); writes g if `keep`
 //   sum_up      partials, mean, var, gamma? -> dgamma?, dbeta?, totals: mean, deviation = sqrt(var + eps),
 //               scale = gamma / deviation, dbeta, dgamma; these two 0 if mean and var were constants
-//   gradient    g, gate?, x, totals -> dx = scale (g - (dbeta + (x - mean) / deviation dgamma) / rows), into dx if `keep`, else
+//   gradient    g, gate?, x, gamma?, totals -> dx = scale (g - (dbeta + (x - mean) / deviation dgamma) / rows), into dx if `keep`, else
 //               into g
 //   running     mean, var -> running_mean, running_var: (1 - momentum) running + momentum batch; counts the batch
 //
-//   x, residual, gate, out, g, dx           [rows, channels]; residual and gate are unread unless the flag says so
+//   x, residual, out, g, dx                 [rows, channels]; residual is unread unless the flag says so
+//   gate                                    `gated` 0: unread; 1: y [rows, channels], the gradient counts where it is positive;
+//                                           2: beta [channels], it counts where apply without a residual has y > 0
 //   mean, var, gamma, beta, dgamma, dbeta   [channels]; gamma, beta, dgamma, dbeta are not there unless `affine`
 //   partials                                [slices, 2, channels], workspace
 //   totals                                  [5, channels], workspace
@@ -58,9 +60,12 @@ struct BatchNorm {
 // sums
 @group(0) @binding(5) var<storage, read_write> centre: array<f32>;
 @group(0) @binding(6) var<storage, read_write> gradient_sums: array<f32>;
+@group(0) @binding(8) var<storage, read_write> spread: array<f32>;
 // gradient
 @group(0) @binding(5) var<storage, read_write> of_channels: array<f32>;
 @group(0) @binding(6) var<storage, read_write> dx: array<f32>;
+// sums, gradient: gamma
+@group(0) @binding(7) var<storage, read_write> gain: array<f32>;
 // moments, sum_up
 @group(0) @binding(2) var<storage, read_write> partials: array<f32>;
 @group(0) @binding(6) var<storage, read_write> totals: array<f32>;
@@ -188,6 +193,19 @@ fn moments(
     }
 }
 
+/// How a channel is normalised.
+struct Normal {
+    centre: f32,
+    deviation: f32,
+    scale: f32,
+    shift: f32,
+}
+
+/// Rounded as the definition is; forward and backward alike.
+fn normalised(x: f32, by: Normal) -> f32 {
+    return (x - by.centre) / by.deviation * by.scale + by.shift;
+}
+
 @compute @workgroup_size(WIDTH)
 fn apply(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -198,17 +216,14 @@ fn apply(
     if own.row >= own.end {
         return;
     }
-    let centre = mean[own.channel];
-    let deviation = sqrt(variance[own.channel] + p.eps);
-    var scale = 1.0;
-    var shift = 0.0;
+    var by = Normal(mean[own.channel], sqrt(variance[own.channel] + p.eps), 1.0, 0.0);
     if p.affine != 0u {
-        scale = gamma[own.channel];
-        shift = beta[own.channel];
+        by.scale = gamma[own.channel];
+        by.shift = beta[own.channel];
     }
     for (var row = own.row; row < own.end; row += own.step) {
         let at = row * p.channels + own.channel;
-        var y = (x[at] - centre) / deviation * scale + shift; // rounded as the definition is
+        var y = normalised(x[at], by);
         if p.residual != 0u {
             y += residual[at];
         }
@@ -216,9 +231,25 @@ fn apply(
     }
 }
 
+const BY_Y: u32 = 1u;
+const BY_X: u32 = 2u;
+
+/// How apply normalised a channel, as far as the gate needs it.
+fn normal(channel: u32, centre: f32, deviation: f32) -> Normal {
+    var by = Normal(centre, deviation, 1.0, 0.0);
+    if p.gated == BY_X && p.affine != 0u {
+        by.scale = gain[channel];
+        by.shift = gate[channel];
+    }
+    return by;
+}
+
 /// The gradient behind the ReLU.
-fn gated(at: u32) -> f32 {
-    if p.gated != 0u && !(gate[at] > 0.0) {
+fn gated(at: u32, by: Normal) -> f32 {
+    if p.gated == BY_Y && !(gate[at] > 0.0) {
+        return 0.0;
+    }
+    if p.gated == BY_X && !(normalised(x[at], by) > 0.0) {
         return 0.0;
     }
     return g[at];
@@ -233,14 +264,14 @@ fn sums(
     let own = share(flat(group, groups), thread);
     var all = vec3(0.0);
     if own.row < own.end {
-        let m = centre[own.channel];
+        let by = normal(own.channel, centre[own.channel], sqrt(spread[own.channel] + p.eps));
         for (var row = own.row; row < own.end; row += own.step) {
             let at = row * p.channels + own.channel;
-            let gradient = gated(at);
+            let gradient = gated(at, by);
             if p.keep != 0u {
                 g[at] = gradient;
             }
-            all += vec3(gradient, gradient * (x[at] - m), 1.0);
+            all += vec3(gradient, gradient * (x[at] - by.centre), 1.0);
         }
     }
     all = fold(all, thread, false);
@@ -294,16 +325,15 @@ fn gradient(
     if own.row >= own.end {
         return;
     }
-    let m = of_channels[own.channel];
-    let deviation = of_channels[p.channels + own.channel];
+    let by = normal(own.channel, of_channels[own.channel], of_channels[p.channels + own.channel]);
     let scale = of_channels[2u * p.channels + own.channel];
-    let shift = of_channels[3u * p.channels + own.channel];
-    let slope = of_channels[4u * p.channels + own.channel];
+    let dbeta = of_channels[3u * p.channels + own.channel];
+    let dgamma = of_channels[4u * p.channels + own.channel];
     let rows = f32(real_rows());
     for (var row = own.row; row < own.end; row += own.step) {
         let at = row * p.channels + own.channel;
-        let centred = (x[at] - m) / deviation;
-        let result = scale * (gated(at) - (shift + centred * slope) / rows);
+        let centred = (x[at] - by.centre) / by.deviation;
+        let result = scale * (gated(at, by) - (dbeta + centred * dgamma) / rows);
         if p.keep != 0u {
             dx[at] = result;
         } else {

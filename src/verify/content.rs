@@ -8,7 +8,7 @@ use crate::data::augment::Recipe;
 use crate::model::batch::TextBatch;
 use crate::ops::Op;
 use crate::ops::attention_pool::AttentionPool;
-use crate::ops::batch_norm::BatchNorm;
+use crate::ops::batch_norm::{BatchNorm, Gate};
 use crate::ops::layer_norm::LayerNorm;
 use crate::program::plan::{Launch, Plan};
 
@@ -24,6 +24,8 @@ enum Law {
     Unit,
     /// Uniform in [0.5, 1.5): variances and the like.
     Positive,
+    /// Standard normal, rounded to multiples of a sixteenth.
+    Sixteenths,
     /// Integers below this.
     Below(usize),
     /// These, over and over.
@@ -70,6 +72,7 @@ impl Content {
             Law::Normal => rng().normal(),
             Law::Unit => rng().unit(),
             Law::Positive => rng().uniform(0.5, 1.5),
+            Law::Sixteenths => (rng().normal() * 16.0).round() / 16.0,
             Law::Below(count) => rng().below(*count) as f64,
             Law::These(numbers) => numbers[at % numbers.len()],
         };
@@ -125,9 +128,28 @@ fn input(name: &str, spec: Spec, texts: &TextBatch) -> Option<Law> {
     })
 }
 
+/// Of x, mean, variance, gamma and beta where the sign of what follows from them is a gate: every y is zero between two
+/// sixteenths, and rounding closes no gate.
+fn gated(index: usize, affine: bool) -> Option<Law> {
+    let these = |numbers: &[f64]| Some(Law::These(numbers.into()));
+    match index {
+        1 => Some(Law::Sixteenths),
+        2 => these(&[-0.53125, 0.03125, 0.21875]),
+        3 => these(&[1.0, 0.25]),
+        4 if affine => these(&[1.0, -0.5, 2.0, 0.5, -1.0]),
+        5 if affine => these(&[0.25, -0.5, 0.0, 1.0, 0.5, -0.25, 0.75]),
+        _ => None,
+    }
+}
+
 /// The law of another value: what the definition of its op demands.
 fn law(launch: &Launch, index: usize, spec: Spec) -> Law {
     let output = index.checked_sub(launch.inputs.len());
+    if let (Op::BatchNorm(BatchNorm::Backward { affine, gate: Gate::Normalised, .. }), None) = (launch.op, output)
+        && let Some(law) = gated(index, affine)
+    {
+        return law;
+    }
     match (launch.op, index, output) {
         (_, _, _) if spec.kind == Kind::Bytes => Law::Below(2),
         (_, _, _) if spec.kind == Kind::Index => Law::Below(2),

@@ -19,13 +19,13 @@ use super::compare::{DRAWN, Storage, TILE, Yardstick, compare};
 use super::opened::{Machine, Opened, different};
 use super::places::{place_in, positions, product, thinned};
 use super::restrict::{Axes, Given, Less, Whole, view};
-use crate::base::{DType, Kind, Real, Rng, Shape, Spec};
+use crate::base::{DType, Kind, Rng, Shape, Spec};
 use crate::cuda::driver::emulated::Options;
 use crate::cuda::driver::{Address, Driver, Stream};
 use crate::kernels::Library;
 use crate::model::batch::TextBatch;
 use crate::ops::Op;
-use crate::ops::batch_norm::BatchNorm;
+use crate::ops::batch_norm::{BatchNorm, Gate};
 use crate::ops::gelu::Gelu;
 use crate::ops::linear::cuda::summed;
 use crate::ops::linear::matmul::reduced;
@@ -181,9 +181,7 @@ impl Opened<'_> {
                 let given = [0, inputs + 1, inputs + 2].into_iter().chain(1..inputs).collect();
                 Ok(Meaning { op, inputs: given, outputs: vec![(inputs, self.values[inputs].spec)], part: 0 })
             }
-            Op::BatchNorm(BatchNorm::Backward { affine, relu, residual, packed, eps, .. }) => {
-                self.batch_norm_gradient(at, [affine, relu, residual, packed], eps, whole)
-            }
+            Op::BatchNorm(norm @ BatchNorm::Backward { .. }) => self.batch_norm_gradient(at, norm, whole),
             Op::Linear(linear) if linear.epilogue == Epilogue::GeluSlope && self.calls.len() > 1 => {
                 // The product, and gelu's gradient of it where it lies.
                 let (op, given) = match at {
@@ -213,26 +211,22 @@ impl Opened<'_> {
     /// Of the kernels of batch norm's gradient the first masks dy, where there is a residual. The last adds what follows from
     /// two sums over the batch; with these zero, as the workspace is here, it is the gradient with constant statistics, of a
     /// dy that is masked where the first kernel did so.
-    fn batch_norm_gradient(
-        &self,
-        at: usize,
-        [affine, relu, residual, packed]: [bool; 4],
-        eps: Real,
-        whole: Meaning,
-    ) -> Result<Meaning, &'static str> {
-        let constant = |relu, residual| BatchNorm::Backward { affine, relu, residual, packed, eps, constant: true };
+    fn batch_norm_gradient(&self, at: usize, norm: BatchNorm, whole: Meaning) -> Result<Meaning, &'static str> {
+        let BatchNorm::Backward { affine, gate, residual, packed, eps, .. } = norm else { return Ok(whole) };
+        let constant =
+            |gate, residual| BatchNorm::Backward { affine, gate, residual, packed, eps, constant: true }.into();
         if at == 0 && residual {
-            return Ok(Meaning { op: constant(relu, true).into(), ..whole });
+            return Ok(Meaning { op: constant(gate, true), ..whole });
         }
         if at + 1 < self.calls.len() {
             return Err("it sums over the rows of the batch");
         }
-        let relu_here = relu && !residual;
         // y, by which is masked, stands behind dy, x, mean, var and gamma.
-        let gate = (relu && residual).then_some(4 + usize::from(affine));
-        let inputs = whole.inputs.into_iter().filter(|&input| Some(input) != gate).collect();
+        let y = residual.then_some(4 + usize::from(affine));
+        let inputs = whole.inputs.into_iter().filter(|&input| Some(input) != y).collect();
         let outputs = whole.outputs.into_iter().take(1).collect();
-        Ok(Meaning { op: constant(relu_here, false).into(), inputs, outputs, part: 0 })
+        let gate = if residual { Gate::Open } else { gate };
+        Ok(Meaning { op: constant(gate, false), inputs, outputs, part: 0 })
     }
 
     /// One kernel of the launch: some of its blocks, each in memory of its own.

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::{BatchNorm, reference};
+use super::{BatchNorm, Gate, reference};
 use crate::base::{Number, Real};
 use crate::cpu::simd;
 use crate::program::HostIo;
@@ -27,7 +27,7 @@ pub fn run<N: Number>(op: &BatchNorm, io: &mut HostIo<'_, N>) {
         }
         BatchNorm::Apply { relu, eps, .. } => apply(op, relu, eps, io.numbers(1), io.numbers(2), io),
         BatchNorm::Running { .. } => reference::run(op, io),
-        BatchNorm::Backward { residual, eps, constant, .. } => backward(op, residual, eps, constant, io),
+        BatchNorm::Backward { gate, residual, eps, constant, .. } => backward(op, gate, residual, eps, constant, io),
     }
 }
 
@@ -103,13 +103,38 @@ fn scales<N: Number>(var: &[N], gamma: Option<&[N]>, eps: Real) -> Vec<N> {
     repeated(var.iter().enumerate().map(scale))
 }
 
+/// What x is normalised by, each repeated to the length of an inner loop.
+struct Channels<N> {
+    mean: Vec<N>,
+    scale: Vec<N>,
+    beta: Vec<N>,
+}
+
+impl<N: Number> Channels<N> {
+    fn new(mean: &[N], scale: &[N], beta: Option<&[N]>) -> Self {
+        let beta = beta.map_or_else(|| vec![N::ZERO; scale.len()], |beta| repeated(beta.iter().copied()));
+        Self { mean: repeated(mean.iter().copied()), scale: scale.to_vec(), beta }
+    }
+
+    /// Mean, scale and beta side by side.
+    #[inline(always)]
+    fn iter(&self) -> impl Iterator<Item = ((&N, &N), &N)> {
+        self.mean.iter().zip(&self.scale).zip(&self.beta)
+    }
+}
+
+/// (x - mean) · scale + beta: one expression for both directions, so that its sign is the same in both.
+#[inline(always)]
+fn normalised<N: Number>(x: N, ((&mean, &scale), &beta): ((&N, &N), &N)) -> N {
+    (x - mean).mul_add(scale, beta)
+}
+
 /// y = relu?((x - mean) · scale + beta + residual).
 fn apply<N: Number>(op: &BatchNorm, relu: bool, eps: Real, mean: &[N], var: &[N], io: &mut HostIo<'_, N>) {
     let (at, channels, rows) = (op.positions(), mean.len(), op.rows(io));
     let [gamma, beta, residual] = [at.gamma, at.beta, at.residual].map(|input| input.map(|input| io.numbers(input)));
     let (width, block) = (width(channels), block(channels));
-    let (mean, scale) = (repeated(mean.iter().copied()), scales(var, gamma, eps));
-    let beta = beta.map_or_else(|| vec![N::ZERO; width], |beta| repeated(beta.iter().copied()));
+    let by = Channels::new(mean, &scales(var, gamma, eps), beta);
     let least = if relu { N::ZERO } else { N::LOWEST };
     let gated = |y: N| if y < least { least } else { y };
     let (x, y) = (io.numbers(0), &mut io.take(0)[..rows * channels]);
@@ -118,16 +143,14 @@ fn apply<N: Number>(op: &BatchNorm, relu: bool, eps: Real, mean: &[N], var: &[N]
         simd::vectorised(
             #[inline(always)]
             || {
-                let normal = |x: N, ((&mean, &scale), &beta): ((&N, &N), &N)| (x - mean).mul_add(scale, beta);
-                let channels = || mean.iter().zip(&scale).zip(&beta);
                 let lines = y.chunks_mut(width).zip(x.chunks(width));
                 match residual {
                     None => lines.for_each(|(y, x)| {
-                        y.iter_mut().zip(x).zip(channels()).for_each(|((y, &x), c)| *y = gated(normal(x, c)));
+                        y.iter_mut().zip(x).zip(by.iter()).for_each(|((y, &x), c)| *y = gated(normalised(x, c)));
                     }),
                     Some(residual) => lines.zip(residual.chunks(width)).for_each(|((y, x), residual)| {
-                        let line = y.iter_mut().zip(x).zip(residual).zip(channels());
-                        line.for_each(|(((y, &x), &residual), c)| *y = gated(normal(x, c) + residual));
+                        let line = y.iter_mut().zip(x).zip(residual).zip(by.iter());
+                        line.for_each(|(((y, &x), &residual), c)| *y = gated(normalised(x, c) + residual));
                     }),
                 }
             },
@@ -136,20 +159,19 @@ fn apply<N: Number>(op: &BatchNorm, relu: bool, eps: Real, mean: &[N], var: &[N]
 }
 
 /// dx, d_residual, dgamma, dbeta; the output that overwrites dy holds it on entry.
-fn backward<N: Number>(op: &BatchNorm, residual: bool, eps: Real, constant: bool, io: &mut HostIo<'_, N>) {
+fn backward<N: Number>(op: &BatchNorm, gate: Gate, residual: bool, eps: Real, constant: bool, io: &mut HostIo<'_, N>) {
     let (at, rows, channels) = (op.positions(), op.rows(io), io.shape(1).last());
     let (x, mean, var) = (io.numbers(1), io.numbers(2), io.numbers(3));
-    let [gamma, gate] = [at.gamma, at.gate].map(|input| input.map(|input| io.numbers(input)));
+    let [gamma, beta, y] = [at.gamma, at.beta, at.gate].map(|input| input.map(|input| io.numbers(input)));
     let real = rows * channels;
     let g = &mut io.take(usize::from(residual))[..real];
-    let (g_sums, gx_sums) = gated_sums(g, &x[..real], gate, mean);
+    let by = Channels::new(mean, &scales(var, gamma, eps), beta);
+    let (g_sums, gx_sums) = gated_sums(g, &x[..real], y, gate, (&by, channels));
     let rstd: Vec<f64> = var.iter().map(|&var| 1.0 / (var.to_f64() + eps.0).sqrt()).collect();
-    let scale = scales(var, gamma, eps);
     let through = if constant { 0.0 } else { 1.0 / rows as f64 };
     let shift = repeated(g_sums.iter().map(|sum| N::of(through * sum)));
     let slope = repeated(gx_sums.iter().zip(&rstd).map(|(sum, rstd)| N::of(through * sum * rstd * rstd)));
-    let mean = repeated(mean.iter().copied());
-    let constants = || scale.iter().zip(&shift).zip(&mean).zip(&slope);
+    let constants = || by.scale.iter().zip(&shift).zip(&by.mean).zip(&slope);
     let gradient = |g: N, x: N, (((&scale, &shift), &mean), &slope): (((&N, &N), &N), &N)| {
         scale * (mean - x).mul_add(slope, g - shift)
     };
@@ -187,23 +209,32 @@ fn backward<N: Number>(op: &BatchNorm, residual: bool, eps: Real, constant: bool
     }
 }
 
-/// Turns dy into g and gives Σ g and Σ g · (x - mean) for each channel.
-fn gated_sums<N: Number>(g: &mut [N], x: &[N], gate: Option<&[N]>, mean: &[N]) -> (Vec<f64>, Vec<f64>) {
-    let channels = mean.len();
+/// Turns dy into g and gives Σ g and Σ g · (x - mean) for each of so many channels.
+fn gated_sums<N: Number>(
+    g: &mut [N],
+    x: &[N],
+    y: Option<&[N]>,
+    gate: Gate,
+    (by, channels): (&Channels<N>, usize),
+) -> (Vec<f64>, Vec<f64>) {
     let (width, block) = (width(channels), block(channels));
-    let wide_mean = repeated(mean.iter().copied());
+    let where_positive = |g: &mut N, y: N| *g = if y > N::ZERO { *g } else { N::ZERO };
     let sums_of_block = |at: usize, g: &mut [N], x: &[N]| {
         let (mut sums, mut products) = (vec![N::ZERO; width], vec![N::ZERO; width]);
-        let gate = gate.map(|y| &y[at * block..][..g.len()]);
+        let y = y.map(|y| &y[at * block..][..g.len()]);
         simd::vectorised(
             #[inline(always)]
             || {
-                if let Some(gate) = gate {
-                    g.iter_mut().zip(gate).for_each(|(g, &y)| *g = if y > N::ZERO { *g } else { N::ZERO });
+                if let Some(y) = y {
+                    g.iter_mut().zip(y).for_each(|(g, &y)| where_positive(g, y));
+                } else if gate == Gate::Normalised {
+                    for (g, x) in g.chunks_mut(width).zip(x.chunks(width)) {
+                        g.iter_mut().zip(x).zip(by.iter()).for_each(|((g, &x), c)| where_positive(g, normalised(x, c)));
+                    }
                 }
                 for (g, x) in g.chunks(width).zip(x.chunks(width)) {
                     let sums = sums.iter_mut().zip(&mut products);
-                    for (((sum, product), (&g, &x)), &mean) in sums.zip(g.iter().zip(x)).zip(&wide_mean) {
+                    for (((sum, product), (&g, &x)), &mean) in sums.zip(g.iter().zip(x)).zip(&by.mean) {
                         *sum += g;
                         *product = g.mul_add(x - mean, *product);
                     }

@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::BatchNorm;
+use super::{BatchNorm, Gate};
 use crate::base::Shape;
 use crate::program::device::{count, exact};
 use crate::program::{DeviceBuffer, DeviceIo, KernelCall, Misfit};
@@ -80,7 +80,9 @@ pub fn run(op: &BatchNorm, io: &mut DeviceIo) -> Result<(), Misfit> {
     match *op {
         BatchNorm::Train { relu, eps, .. } | BatchNorm::Apply { relu, eps, .. } => forward(op, relu, eps.to(), io),
         BatchNorm::Running { momentum, rows, .. } => running(op, momentum.to(), rows, io),
-        BatchNorm::Backward { residual, eps, constant, .. } => backward(op, residual, eps.to(), constant, io),
+        BatchNorm::Backward { gate, residual, eps, constant, .. } => {
+            backward(op, gate, residual, eps.to(), constant, io)
+        }
     }
 }
 
@@ -170,7 +172,7 @@ fn forward(op: &BatchNorm, relu: bool, eps: f32, io: &mut DeviceIo) -> Result<()
     Ok(())
 }
 
-fn backward(op: &BatchNorm, residual: bool, eps: f32, constant: bool, io: &mut DeviceIo) -> Result<(), Misfit> {
+fn backward(op: &BatchNorm, gate: Gate, residual: bool, eps: f32, constant: bool, io: &mut DeviceIo) -> Result<(), Misfit> {
     let x = io.input(1);
     let second = usize::from(residual);
     let affine = io.output_count() > 1 + second;
@@ -183,6 +185,7 @@ fn backward(op: &BatchNorm, residual: bool, eps: f32, constant: bool, io: &mut D
         var: exact("var", io.input(3))?,
         dgamma: vector(1 + second)?,
         dbeta: vector(2 + second)?,
+        relu: u32::from(gate == Gate::Normalised),
         keep: u32::from(residual),
         constant: u32::from(constant),
         ..Parameters::new(op, eps, io)?

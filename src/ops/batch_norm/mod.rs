@@ -6,7 +6,7 @@
 //! | `Train` | x [.., C], (gamma, beta \[C\])?, residual?, offsets? | y, mean \[C\], var \[C\] |
 //! | `Apply` | x, mean, var \[C\], (gamma, beta)?, residual?, offsets? | y |
 //! | `Running` | mean, var, running_mean, running_var \[C\], batches \[1\], offsets? | the last three, updated |
-//! | `Backward` | dy, x, mean, var, gamma?, y?, offsets? | dx, d_residual?, (dgamma, dbeta)? |
+//! | `Backward` | dy, x, mean, var, gamma?, beta? or y?, offsets? | dx, d_residual?, (dgamma, dbeta)? |
 //!
 //! y = relu?(gamma · x̂ + beta + residual), x̂ = (x - mean) / √(var + eps). `Train` takes mean and (biased) variance of
 //! the batch, `Apply` takes them as given constants (running statistics). Rows are all but the last extent, or, if
@@ -14,7 +14,8 @@
 //!
 //! `Running`: running = (1 - momentum) · running + momentum · batch, with the variance n / (n - 1) as in torch.
 //!
-//! `Backward`: g = dy where y > 0 (with ReLU) or dy; dbeta = Σ g, dgamma = Σ g · x̂, d_residual = g and
+//! `Backward`: g = dy where y > 0 (with ReLU) or dy; with a residual it takes y, without one it finds the sign of y anew
+//! ([`Gate`]), which takes beta for it and no pass over memory. dbeta = Σ g, dgamma = Σ g · x̂, d_residual = g and
 //! dx = gamma / √(var + eps) · (g - dbeta / n - x̂ · dgamma / n), or without the last two terms if mean and variance
 //! were constants. d_residual, or else dx, may overwrite dy.
 
@@ -25,7 +26,20 @@ mod wgsl;
 
 use crate::base::{Number, Real, Rng, Spec};
 use crate::ops::rows::{self, Packing};
+use crate::program::host::CaseData;
 use crate::program::{Backward, Candidate, Case, DeviceIo, HostIo, Misfit, Operation, Outputs, Recorder, ShaderIo, Size, Value};
+
+/// By what `Backward` tells where the ReLU let numbers through.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Gate {
+    /// There was no ReLU.
+    Open,
+    /// There was no residual: the sign of gamma · x̂ + beta, from x by the expression of the forward pass, before it is rounded
+    /// as it is stored. Takes beta if `affine`.
+    Normalised,
+    /// The sign of y as it was stored. Takes y.
+    Output,
+}
 
 /// See the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -69,9 +83,9 @@ pub enum BatchNorm {
     Backward {
         /// As in [`Self::Train`].
         affine: bool,
-        /// As in [`Self::Train`].
-        relu: bool,
-        /// Whether d_residual is given out; only with a ReLU, without which it is dy.
+        /// What the ReLU is known by.
+        gate: Gate,
+        /// Whether d_residual is given out; only with [`Gate::Output`], for without a ReLU it is dy.
         residual: bool,
         /// As in [`Self::Train`].
         packed: bool,
@@ -100,7 +114,9 @@ impl BatchNorm {
             Self::Train { affine, residual, packed, .. } => (0, 1, affine, affine, residual, false, packed),
             Self::Apply { affine, residual, packed, .. } => (0, 3, affine, affine, residual, false, packed),
             Self::Running { packed, .. } => (0, 5, false, false, false, false, packed),
-            Self::Backward { affine, relu, packed, .. } => (1, 4, affine, false, false, relu, packed),
+            Self::Backward { affine, gate, packed, .. } => {
+                (1, 4, affine, affine && gate == Gate::Normalised, false, gate == Gate::Output, packed)
+            }
         };
         let mut count = fixed;
         let mut next = |there: bool| {
@@ -132,7 +148,7 @@ impl BatchNorm {
 }
 
 impl Operation for BatchNorm {
-    const VARIANTS: usize = 12;
+    const VARIANTS: usize = 14;
 
     fn name(&self) -> &'static str {
         match self {
@@ -170,8 +186,10 @@ impl Operation for BatchNorm {
                 })?;
                 Ok(Outputs::new([x, vector, vector]))
             }
-            Self::Backward { affine, relu, residual, .. } => {
-                Misfit::unless(relu || !residual, || "d_residual is dy itself without a ReLU".into())?;
+            Self::Backward { affine, gate, residual, .. } => {
+                Misfit::unless(gate == Gate::Output || !residual, || {
+                    "d_residual needs y as the gate: without a ReLU it is dy itself".into()
+                })?;
                 let mut specs = vec![x; 1 + usize::from(residual)];
                 specs.extend([vector; 2].into_iter().filter(|_| affine));
                 Ok(Outputs::new(specs).overwriting(usize::from(residual), 0))
@@ -191,11 +209,16 @@ impl Operation for BatchNorm {
         let (mean, var) = if constant { (at.inputs[1], at.inputs[2]) } else { (at.outputs[1], at.outputs[2]) };
         let dy = at.seed(0)?;
         let residual = relu && here.residual.is_some_and(|input| at.wanted[input]);
+        let (gate, by) = match (relu, here.residual) {
+            (false, _) => (Gate::Open, None),
+            (true, None) => (Gate::Normalised, here.beta.map(|input| at.inputs[input])),
+            (true, Some(_)) => (Gate::Output, Some(at.outputs[0])),
+        };
         let mut inputs = vec![dy, at.inputs[0], mean, var];
         inputs.extend(here.gamma.map(|input| at.inputs[input]));
-        inputs.extend(relu.then_some(at.outputs[0]));
+        inputs.extend(by);
         inputs.extend(here.offsets.map(|input| at.inputs[input]));
-        let gradients = r.node(Self::Backward { affine, relu, residual, packed, eps, constant }, &inputs)?;
+        let gradients = r.node(Self::Backward { affine, gate, residual, packed, eps, constant }, &inputs)?;
         let mut contributions = vec![None; at.inputs.len()];
         contributions[0] = Some(gradients[0]);
         if let Some(input) = here.residual {
@@ -251,13 +274,18 @@ impl Operation for BatchNorm {
     fn case(variant: usize, size: &Size, rng: &mut Rng) -> Case<Self> {
         let eps = Real(1e-5);
         let (affine, residual) = (![2, 5, 10].contains(&variant), [1, 4, 8].contains(&variant));
-        let (relu, packed) = (![0, 4, 7].contains(&variant), [2, 5, 6, 9, 10].contains(&variant));
+        let (relu, packed) = (![0, 4].contains(&variant), [2, 5, 6, 9, 10].contains(&variant));
+        let gate = match variant {
+            7 => Gate::Open,
+            8 | 12 => Gate::Output,
+            _ => Gate::Normalised,
+        };
         let op = match variant {
             0..3 => Self::Train { affine, relu, residual, packed, eps },
             3..6 => Self::Apply { affine, relu, residual, packed, eps },
             6 => Self::Running { momentum: Real(0.1), rows: 0, packed },
-            7..11 => Self::Backward { affine, relu, residual, packed, eps, constant: variant == 9 },
-            _ => Self::Running { momentum: Real(0.3), rows: 2 + size.side, packed },
+            7..11 | 12.. => Self::Backward { affine, gate, residual, packed, eps, constant: variant == 9 },
+            11 => Self::Running { momentum: Real(0.3), rows: 2 + size.side, packed },
         };
         op.draw(size, rng)
     }
@@ -291,9 +319,37 @@ impl BatchNorm {
                 _ => case.normal(x, 1.0, rng),
             };
         }
+        if let Self::Backward { gate: Gate::Normalised, eps, .. } = self {
+            case.inputs = away_from_the_gate(case.inputs, &at, eps);
+        }
         let forward = matches!(self, Self::Train { .. } | Self::Apply { .. });
         let differentiable: Vec<usize> = [Some(0), at.gamma, at.beta, at.residual].into_iter().flatten().collect();
         let case = if forward { case.differentiable(&differentiable) } else { case };
         if at.offsets.is_some() { case.packed(packing.capacity, packing.extent) } else { case }
     }
+}
+
+/// Moves every x at which y is nearly zero, and might round to either side of it, to an eighth from where it is.
+fn away_from_the_gate(
+    mut inputs: Vec<(Spec, CaseData)>,
+    at: &Positions,
+    eps: Real,
+) -> Vec<(Spec, CaseData)> {
+    const APART: f64 = 0.125;
+    let vector = |input: Option<usize>, missing: f64| match input.map(|input| &inputs[input].1) {
+        Some(CaseData::Numbers(numbers)) => numbers.clone(),
+        _ => vec![missing; inputs[at.x].0.shape.last()],
+    };
+    let [mean, var] = [1, 2].map(|behind| vector(Some(at.x + behind), 0.0));
+    let (gamma, beta) = (vector(at.gamma, 1.0), vector(at.beta, 0.0));
+    let zero = |c: usize| mean[c] - beta[c] * (var[c] + eps.0).sqrt() / gamma[c];
+    let zeros: Vec<f64> = (0..mean.len()).map(zero).collect();
+    if let CaseData::Numbers(x) = &mut inputs[at.x].1 {
+        for (x, zero) in x.iter_mut().zip(zeros.iter().cycle()) {
+            if (*x - zero).abs() < APART {
+                *x = zero + APART.copysign(*x - zero);
+            }
+        }
+    }
+    inputs
 }

@@ -1,6 +1,6 @@
 //! The definition of [`BatchNorm`](super::BatchNorm).
 
-use super::BatchNorm;
+use super::{BatchNorm, Gate};
 use crate::base::{Number, Real};
 use crate::program::HostIo;
 
@@ -14,7 +14,7 @@ pub fn run<N: Number>(op: &BatchNorm, io: &mut HostIo<'_, N>) {
         }
         BatchNorm::Apply { relu, eps, .. } => apply(op, relu, eps, io.numbers(1), io.numbers(2), io),
         BatchNorm::Running { momentum, .. } => running(momentum.to(), op.rows(io), io),
-        BatchNorm::Backward { residual, eps, constant, .. } => backward(op, residual, eps, constant, io),
+        BatchNorm::Backward { gate, residual, eps, constant, .. } => backward(op, gate, residual, eps, constant, io),
     }
 }
 
@@ -28,17 +28,31 @@ fn statistics<N: Number>(x: &[N], rows: usize, mean: &mut [N], var: &mut [N]) {
     }
 }
 
+/// What x is normalised by: mean, variance, gamma and beta, each with a number to a channel.
+#[derive(Clone, Copy)]
+struct Channels<'a, N> {
+    mean: &'a [N],
+    var: &'a [N],
+    affine: Option<(&'a [N], &'a [N])>,
+    eps: N,
+}
+
+impl<N: Number> Channels<'_, N> {
+    /// gamma · (x - mean) / √(var + eps) + beta.
+    fn normalised(self, x: N, c: usize) -> N {
+        let centred = (x - self.mean[c]) / (self.var[c] + self.eps).sqrt();
+        self.affine.map_or(centred, |(gamma, beta)| gamma[c] * centred + beta[c])
+    }
+}
+
 /// y = relu?(gamma · (x - mean) / √(var + eps) + beta + residual).
 fn apply<N: Number>(op: &BatchNorm, relu: bool, eps: Real, mean: &[N], var: &[N], io: &mut HostIo<'_, N>) {
     let (at, channels, rows) = (op.positions(), mean.len(), op.rows(io));
     let [gamma, beta, residual] = [at.gamma, at.beta, at.residual].map(|input| input.map(|input| io.numbers(input)));
+    let by = Channels { mean, var, affine: gamma.zip(beta), eps: eps.to() };
     let (x, y) = (io.numbers(0), io.take(0));
     for i in 0..rows * channels {
-        let c = i % channels;
-        let mut value = (x[i] - mean[c]) / (var[c] + eps.to()).sqrt();
-        if let (Some(gamma), Some(beta)) = (gamma, beta) {
-            value = gamma[c] * value + beta[c];
-        }
+        let mut value = by.normalised(x[i], i % channels);
         if let Some(residual) = residual {
             value += residual[i];
         }
@@ -61,15 +75,19 @@ fn running<N: Number>(momentum: N, rows: usize, io: &mut HostIo<'_, N>) {
 }
 
 /// dx, d_residual, dgamma, dbeta; the output that overwrites dy holds it on entry.
-fn backward<N: Number>(op: &BatchNorm, residual: bool, eps: Real, constant: bool, io: &mut HostIo<'_, N>) {
+fn backward<N: Number>(op: &BatchNorm, gate: Gate, residual: bool, eps: Real, constant: bool, io: &mut HostIo<'_, N>) {
     let (at, rows, channels) = (op.positions(), op.rows(io), io.shape(1).last());
     let (x, mean, var) = (io.numbers(1), io.numbers(2), io.numbers(3));
-    let gamma = at.gamma.map(|gamma| io.numbers(gamma));
+    let [gamma, beta, y] = [at.gamma, at.beta, at.gate].map(|input| input.map(|input| io.numbers(input)));
+    let by = Channels { mean, var, affine: gamma.zip(beta), eps: eps.to() };
     let g = io.take(usize::from(residual));
-    if let Some(gate) = at.gate {
-        for (g, &y) in g[..rows * channels].iter_mut().zip(io.numbers(gate)) {
-            *g = if y > N::ZERO { *g } else { N::ZERO };
-        }
+    let open = |i: usize| match (gate, y) {
+        (Gate::Open, _) => true,
+        (_, Some(y)) => y[i] > N::ZERO,
+        (_, None) => by.normalised(x[i], i % channels) > N::ZERO,
+    };
+    for (i, g) in g[..rows * channels].iter_mut().enumerate() {
+        *g = if open(i) { *g } else { N::ZERO };
     }
     let deviation = |c: usize| (var[c] + eps.to()).sqrt();
     let (mut dgamma, mut dbeta) = (vec![N::ZERO; channels], vec![N::ZERO; channels]);

@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::BatchNorm;
+use super::{BatchNorm, Gate};
 use crate::base::Shape;
 use crate::program::device::count;
 use crate::program::{Binding, Misfit, ShaderCall, ShaderIo};
@@ -52,7 +52,6 @@ pub fn run(op: &BatchNorm, io: &mut ShaderIo) -> Result<(), Misfit> {
         packed: u32::from(offsets.is_some()),
         affine: u32::from(at.gamma.is_some()),
         residual: u32::from(at.residual.is_some()),
-        gated: u32::from(at.gate.is_some()),
         ..Parameters::zeroed()
     };
     let unread = io.scratch(4);
@@ -71,9 +70,14 @@ pub fn run(op: &BatchNorm, io: &mut ShaderIo) -> Result<(), Misfit> {
             io.launch(ShaderCall::linear("batch_norm.running", groups, bindings, &parameters));
             Ok(())
         }
-        BatchNorm::Backward { residual, eps, constant, .. } => {
+        BatchNorm::Backward { gate, residual, eps, constant, .. } => {
             let (keep, constant) = (u32::from(residual), u32::from(constant));
-            backward(op, io, Parameters { keep, constant, eps: eps.to(), ..parameters }, [offsets, unread])
+            let gated = match gate {
+                Gate::Open => 0,
+                Gate::Output => 1,
+                Gate::Normalised => 2,
+            };
+            backward(op, io, Parameters { gated, keep, constant, eps: eps.to(), ..parameters }, [offsets, unread])
         }
     }
 }
@@ -146,7 +150,9 @@ fn backward(
     let at = op.positions();
     let summed = parameters.summed(io.shape(1))?;
     let keep = summed.keep as usize;
-    let [gamma, gate] = [at.gamma, at.gate].map(|input| input.map_or(unread, |input| io.input(input).binding()));
+    // Whatever the gate is found by besides x: y, or beta.
+    let [gamma, gate] =
+        [at.gamma, at.gate.or(at.beta)].map(|input| input.map_or(unread, |input| io.input(input).binding()));
     let [x, mean, variance] = [1, 2, 3].map(|input| io.input(input).binding());
     // It overwrites dy, which it holds on entry.
     let g = io.output(keep).binding();
@@ -154,12 +160,13 @@ fn backward(
     let affine = at.gamma.is_some();
     let [dgamma, dbeta] = [1, 2].map(|output| if affine { io.output(output + keep).binding() } else { unread });
     let (partials, totals) = (io.scratch(summed.partial_bytes()), io.scratch(20 * summed.channels as usize));
-    io.launch(summed.slices("batch_norm.sums", [offsets, x, g, gate, mean, partials]));
+    io.launch(summed.slices("batch_norm.sums", [offsets, x, g, gate, mean, partials, gamma, variance]));
     let bindings = [offsets, partials, mean, variance, gamma, totals, dgamma, dbeta];
     io.launch(summed.columns("batch_norm.sum_up", bindings));
     // Where the first kernel writes d_residual, that is gated already.
-    let mapped = Parameters { gated: summed.gated & (1 - summed.keep), ..summed.mapped() };
-    io.launch(mapped.slices("batch_norm.gradient", [offsets, x, g, gate, totals, dx]));
+    let gated = if keep > 0 { 0 } else { summed.gated };
+    let mapped = Parameters { gated, ..summed.mapped() };
+    io.launch(mapped.slices("batch_norm.gradient", [offsets, x, g, gate, totals, dx, gamma]));
     Ok(())
 }
 
