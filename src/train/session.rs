@@ -409,8 +409,9 @@ impl Session {
     /// Begins a step with the batch that was put.
     pub(crate) fn begin(&mut self, learning_rate: f64) -> Result<(), Error> {
         let plan = self.put.take().ok_or_else(|| Error::Usage("the step has no batch".into()))?;
-        self.engine.machine.land()?;
+        // Before what lands, for which the host would wait.
         self.engine.write_rates(&plan, &self.groups, learning_rate, self.steps + 1)?;
+        self.engine.machine.land()?;
         self.engine.keep_statistics()?;
         self.engine.replay(&plan)?;
         self.begun = Some(plan);

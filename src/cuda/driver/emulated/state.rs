@@ -107,8 +107,8 @@ impl State {
                     return Ok(());
                 }
                 let kernel = self.functions.get(&function.0).map_or_else(String::new, |held| held.code.name.clone());
-                let touched = self.memory.touched_in(launched).into_iter();
-                touched.map(|(segment, bytes, writes)| self.meet(stream, &kernel, segment, bytes, writes)).collect()
+                let mut touched = self.memory.touched_in(launched).into_iter();
+                touched.try_for_each(|(segment, bytes, writes)| self.meet(stream, &kernel, segment, bytes, writes))
             }
             Command::Record(_) => Ok(()),
         }
