@@ -120,3 +120,44 @@ fn reports_of(text: &TextBatch, text_len: usize) -> impl Iterator<Item = (TextBa
 fn unfit(wanted: usize, got: usize) -> Error {
     Error::Input { name: STATES.into(), wanted, got }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::batch::{Source, TextBatch};
+    use crate::model::config::Config;
+    use crate::train::Device;
+    use crate::train::session::{Films, Options, Session};
+
+    /// A batch is taken while a step is computed if all its reports are known, and is then the same.
+    #[test]
+    fn batches_of_known_reports_come_ahead() {
+        let config = Config {
+            warmup_steps: 0,
+            frozen_text_layers: 1,
+            frozen_embeddings: true,
+            ..Config::preset("micro").unwrap()
+        };
+        let open = || {
+            let options = Options::new(config.clone(), 2, 8);
+            let device = Device::CudaEmulated(0);
+            Session::open(Options { source: Source::Numbers, device, text_cache: true, ..options }).unwrap()
+        };
+        let films: Vec<f32> = (0..2 * config.image_size.pow(2)).map(|at| (at % 97) as f32 / 97.0).collect();
+        let batch = |tokens: &[i32], lengths: &[usize]| TextBatch::pack(tokens, lengths, 8, &config).unwrap();
+        let texts = [batch(&[2, 5, 3, 2, 9, 8, 3], &[3, 4]), batch(&[2, 7, 3, 2, 9, 8, 3], &[3, 4])];
+        let (mut ahead, mut plain) = (open(), open());
+        let mut put = false;
+        for (step, taken) in [(0, false), (1, true), (0, false)].into_iter().enumerate() {
+            let (text, next) = (&texts[taken.0], &texts[1 - taken.0]);
+            if !put {
+                ahead.put(Films::Numbers(&films), text).unwrap();
+            }
+            ahead.begin(1e-2).unwrap();
+            put = step < 2 && ahead.put_ahead(Films::Numbers(&films), next).unwrap();
+            assert_eq!(put, taken.1, "step {step}");
+            let losses = [ahead.finish(), plain.step(Films::Numbers(&films), text, 1e-2)].map(|line| line.unwrap());
+            assert_eq!(losses[0], losses[1], "step {step}");
+        }
+        assert!(ahead.begin(1e-2).is_err(), "it has no batch");
+    }
+}
