@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use g2d::train::Device;
 use g2d::train::defaults::{self, Start};
 use g2d::train::quickstart::{self, Phantoms};
+use g2d::train::resident::Resident;
 use g2d::train::run::{self, Event, Manifest, Run};
 
 const PRESET: &str = "micro";
@@ -36,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         weights: None,
         init: Default::default(),
         device: "cpu".into(),
+        resident: false,
         moves: Vec::new(),
     };
     let run = Run {
@@ -47,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         resume: false,
         device: Device::Cpu,
         threads: 0,
+        resident: Resident::Auto,
         launch_by_launch: false,
         log_interference: false,
     };

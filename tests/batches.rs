@@ -120,6 +120,8 @@ fn batches_are_a_function_of_the_step() {
             .collect();
         assert!(loaded == expected[start as usize..], "from {start} with {workers} workers");
     }
+    let without = Batches::new(dataset.clone(), samples, loader_options(4, 32)).unwrap().without_pixels();
+    assert_eq!(without.at(3).unwrap(), HostBatch { pixels: Vec::new(), ..expected[3].clone() });
     let one = &expected[3];
     assert_eq!((one.pixels.len(), one.augmentation.len(), one.lengths.len()), (4 * 32 * 32, 4 * NUMBERS, 4));
     let mut at = 0;

@@ -136,6 +136,7 @@ fn unknown_words_end_with_the_known_ones() {
         ("pretrain --steps", &["--steps", "value"]),
         ("pretrain --steps 3 --epochs 2", &["--steps", "--epochs"]),
         ("pretrain now", &["'now'"]),
+        ("pretrain --resident maybe", &["'maybe'", "auto, on and off"]),
         ("pack", &["--pairs", "--out"]),
         ("phantom --count three --out films", &["'three'", "--count"]),
     ] {
@@ -397,6 +398,7 @@ fn bad_weights_and_checkpoints_are_refused() {
     let deeper = format!("{PRETRAIN} --set text_layers=3 --weights {}", weights.display());
     refused(folder, &deeper, &["missing", "lm_model.encoder.layer.2."]);
 
+    refused(folder, &format!("{PRETRAIN} --device cpu --resident on"), &["--resident on", "not for cpu"]);
     refused(folder, "pretrain --resume --out nowhere", &["nowhere"]);
     refused(&empty("no-runs"), "pretrain --resume", &["runs"]);
     for kept in ["--preset micro", "--recipe paper", "--set seed=1", "--batch 4", "--weights w.safetensors"] {

@@ -19,6 +19,7 @@ use g2d::program::Precision;
 use g2d::train::Device;
 use g2d::train::config::{RunConfig, TrainConfig};
 use g2d::train::groups::Rule;
+use g2d::train::resident::Resident;
 use g2d::train::run::{self, Data, Event, Manifest, Run, Summary};
 use g2d::train::schedule::{Kind, Schedule};
 use g2d::train::session::{Films, Options, Session};
@@ -89,12 +90,26 @@ fn task(folder: &Path, stop_at: u64, resume: bool, threads: usize) -> Run {
         weights: None,
         init: Default::default(),
         device: "cpu".into(),
+        resident: false,
         moves: Vec::new(),
     };
     let config = RunConfig { model, train };
     let folder = folder.to_owned();
-    let (data, device, launch_by_launch) = (Data::split(data), Device::Cpu, false);
-    Run { folder, config, manifest, data, stop_at, resume, device, threads, launch_by_launch, log_interference: false }
+    let (data, device, resident, launch_by_launch) = (Data::split(data), Device::Cpu, Resident::Off, false);
+    let log_interference = false;
+    Run {
+        folder,
+        config,
+        manifest,
+        data,
+        stop_at,
+        resume,
+        device,
+        threads,
+        resident,
+        launch_by_launch,
+        log_interference,
+    }
 }
 
 fn go(task: &Run) -> Summary {
@@ -294,49 +309,64 @@ fn a_run_that_keeps_states_of_reports_goes_on_to_the_same_bits() {
     }
 }
 
-/// What a run on a device leaves whose batches come while the step before is computed is what steps leave that are given
-/// theirs one by one; validations and the losses' interference, which have inputs of their own, lie between.
+/// What a run on a device leaves whose batches come while the step before is computed, and whose films may lie there, is what
+/// steps leave that are given theirs one by one; validations and the losses' interference, which have inputs of their own, lie
+/// between.
 #[test]
 fn batches_that_come_ahead_change_nothing() {
-    for (name, cached, taken) in [("ahead", false, 4), ("ahead-cached", true, 8)] {
-        let folder = empty(name);
-        let mut task =
-            Run { device: Device::CudaEmulated(0), log_interference: !cached, ..task(&folder, taken, false, 2) };
-        (task.config.model.frozen_text_layers, task.config.model.frozen_embeddings) = (1, true);
+    const TAKEN: u64 = 3;
+    let task = |resident, name: &str| {
+        let mut task = task(&empty(name), TAKEN, false, 2);
+        (task.device, task.resident, task.log_interference) = (Device::CudaEmulated(0), resident, true);
         task.config.model.warmup_steps = 2;
-        (task.config.train.text_cache, task.config.train.validate_every) = (cached, 3);
-        let left = go(&task).checkpoint.join(folder::WEIGHTS);
-        let RunConfig { model, train } = &task.config;
-        let mut session = Session::open(Options {
-            device: task.device,
-            groups: train.groups.clone(),
-            seed: train.seed,
-            text_cache: cached,
-            ..Options::new(model.clone(), BATCH, train.text_length)
-        })
-        .unwrap();
-        let options = LoaderOptions {
-            batch: BATCH,
-            image_size: model.image_size,
-            text_len: train.text_length,
-            seed: train.seed,
-            recipe: train.augment,
+        (task.config.train.batch, task.config.train.validate_every) = (2, 2);
+        task
+    };
+    let runs = [Resident::Off, Resident::On].map(|resident| task(resident, &format!("ahead-{resident:?}")));
+    let (losses, weights) = one_by_one(&runs[0], TAKEN);
+    for run in &runs {
+        let mut said = String::new();
+        let mut observe = |event: Event<'_>| match event {
+            Event::Note(note) => said += note,
+            Event::Resident(done, all) => assert!(0 < done && done <= all),
+            _ => {}
         };
-        let films = task.data.train.select(Some(Split::Train), true);
-        let batches = Batches::new(task.data.train.clone(), films, options).unwrap();
-        let losses = (0..taken).map(|step| {
-            let batch = batches.at(step).unwrap();
-            let text = TextBatch::pack(&batch.tokens, &batch.lengths, train.text_length, model).unwrap();
-            let rate = train.schedule.learning_rate(model.learning_rate, step);
-            session.step(Films::Bytes(&batch.pixels, &batch.augmentation), &text, rate).unwrap().total
-        });
-        let losses: Vec<f64> = losses.collect();
-        let lines: Vec<f64> = steps(&folder).iter().map(|line| line["loss.total"].as_f64().unwrap()).collect();
-        assert_eq!(lines, losses, "{name}");
-        let given = folder.join("given.safetensors");
-        session.save_weights(&given).unwrap();
-        assert!(fs::read(left).unwrap() == fs::read(given).unwrap(), "{name}: other weights");
+        let left = run::run(run, Vec::new(), &mut observe, &NEVER).unwrap().checkpoint.join(folder::WEIGHTS);
+        let stays = run.resident == Resident::On;
+        assert_eq!(said.contains("films stay on cuda-emulated"), stays, "{said}");
+        assert_eq!(run::read(&run.folder).unwrap().1.resident, stays);
+        let lines: Vec<f64> = steps(&run.folder).iter().map(|line| line["loss.total"].as_f64().unwrap()).collect();
+        assert_eq!(lines, losses, "{:?}", run.resident);
+        assert!(fs::read(left).unwrap() == weights, "{:?}: other weights", run.resident);
     }
+}
+
+/// Losses of so many steps with the settings and data of a run, each given its batch when the one before is done; and the file
+/// of weights that they leave.
+fn one_by_one(task: &Run, taken: u64) -> (Vec<f64>, Vec<u8>) {
+    let RunConfig { model, train } = &task.config;
+    let (groups, seed) = (train.groups.clone(), train.seed);
+    let options = Options::new(model.clone(), train.batch, train.text_length);
+    let mut session = Session::open(Options { device: task.device, groups, seed, ..options }).unwrap();
+    let options = LoaderOptions {
+        batch: train.batch,
+        image_size: model.image_size,
+        text_len: train.text_length,
+        seed,
+        recipe: train.augment,
+    };
+    let films = task.data.train.select(Some(Split::Train), true);
+    let batches = Batches::new(task.data.train.clone(), films, options).unwrap();
+    let step = |step| {
+        let batch = batches.at(step).unwrap();
+        let text = TextBatch::pack(&batch.tokens, &batch.lengths, train.text_length, model).unwrap();
+        let rate = train.schedule.learning_rate(model.learning_rate, step);
+        session.step(Films::Bytes(&batch.pixels, &batch.augmentation), &text, rate).unwrap().total
+    };
+    let losses = (0..taken).map(step).collect();
+    let path = empty("one-by-one.safetensors");
+    session.save_weights(&path).unwrap();
+    (losses, fs::read(path).unwrap())
 }
 
 /// A run that was killed before its first checkpoint starts again, from the same weights.

@@ -21,6 +21,7 @@ use crate::train::Device;
 use crate::train::config::RunConfig;
 use crate::train::defaults::{self, Start};
 use crate::train::quickstart::{self, Phantoms};
+use crate::train::resident::Resident;
 use crate::train::run::{self, Data, Event, Manifest, Run};
 use crate::verify::last_step;
 
@@ -88,6 +89,9 @@ pub struct Pretrain {
     /// What to run on: auto (the best real device), cpu, cuda[:N], cuda-emulated[:sm_90a][:SCHEDULE] or wgpu[:N]; a resumed run stays on its last one.
     #[arg(long)]
     device: Option<DeviceWord>,
+    /// Keep the films on a CUDA device, uploaded once: auto (where they fit beside the step), on or off. The steps are the same.
+    #[arg(long, value_name = "auto|on|off", default_value = "auto")]
+    resident: Resident,
     /// Threads; 0: all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -220,6 +224,7 @@ impl Pretrain {
             weights,
             init,
             device: device.to_string(),
+            resident: false,
             moves: Vec::new(),
         };
         Ok((self.run_in(folder, config, manifest, data, stop_at, device), towers))
@@ -336,8 +341,20 @@ impl Pretrain {
         device: Device,
     ) -> Run {
         let (resume, threads, launch_by_launch) = (self.resume, self.threads, self.replay);
-        let log_interference = self.log_interference;
-        Run { folder, config, manifest, data, stop_at, resume, device, threads, launch_by_launch, log_interference }
+        let (log_interference, resident) = (self.log_interference, self.resident);
+        Run {
+            folder,
+            config,
+            manifest,
+            data,
+            stop_at,
+            resume,
+            device,
+            threads,
+            resident,
+            launch_by_launch,
+            log_interference,
+        }
     }
 
     fn resumed(&self) -> Result<Run, Error> {

@@ -42,6 +42,9 @@ pub(super) fn show(bar: &ProgressBar, json: bool, event: Event<'_>, model: &Conf
     let say = |line: String| say(bar, line);
     match event {
         Event::Verified(done, all) => bar.set_message(format!("compared digests: {} of {} MiB", done >> 20, all >> 20)),
+        Event::Resident(done, all) => {
+            bar.set_message(format!("films on the device: {} of {} MiB", done >> 20, all >> 20))
+        }
         Event::Started(0) => {}
         Event::Started(steps) if bar.length().is_some_and(|all| all <= steps) => {
             say(format!("has taken its {} already; --steps {} goes on", counted(steps, "step"), steps + 100));

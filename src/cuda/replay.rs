@@ -82,6 +82,8 @@ pub struct Replay {
     uploads: Option<Uploads>,
     /// Whether that is uploaded ahead now; see [`Replay::ahead`].
     ahead: bool,
+    /// Rows that stay on the device, and their bytes; see [`Replay::gather`].
+    table: Option<(Address, u64)>,
     /// What was submitted last is a graph, of whose launches no error says which it was.
     graphed: bool,
 }
@@ -107,6 +109,7 @@ impl Replay {
             stream,
             uploads: None,
             ahead: false,
+            table: None,
             graphed: false,
         };
         for launch in plans.iter().flat_map(|plan| &plan.launches) {
@@ -274,6 +277,40 @@ impl Replay {
             Some(uploads) if buffer.slab == Slab::Inputs => uploads.upload(&*driver, to, buffer.offset, bytes),
             _ => driver.upload(to, bytes, stream),
         }
+    }
+
+    /// Takes so many bytes, at least 1, for rows that stay on the device.
+    pub fn reserve_table(&mut self, bytes: u64) -> Result<(), DriverError> {
+        self.table = Some((self.allocate(bytes)?, bytes));
+        Ok(())
+    }
+
+    /// Writes a part of these rows, from byte `at` on.
+    pub fn write_table(&mut self, at: u64, bytes: &[u8]) -> Result<(), DriverError> {
+        let to = self.in_table(at, bytes.len() as u64)?;
+        self.modules.driver.upload(to, bytes, self.stream)
+    }
+
+    /// Fills a buffer with rows of the table, of which it holds as many as are named.
+    pub fn gather(&mut self, buffer: &Buffer, rows: &[u32]) -> Result<(), DriverError> {
+        let (to, each) = (self.address(buffer), buffer.bytes() as u64 / rows.len().max(1) as u64);
+        let row = |&row: &u32| self.in_table(u64::from(row) * each, each);
+        let rows: Vec<Address> = rows.iter().map(row).collect::<Result<_, _>>()?;
+        let driver = self.modules.driver.clone();
+        match &mut self.uploads {
+            Some(uploads) if self.ahead => uploads.gather_ahead(&*driver, to, buffer.offset, &rows, each),
+            _ => {
+                let places = (0..).map(|row| to.offset(row * each));
+                rows.iter().zip(places).try_for_each(|(&from, to)| driver.copy(to, from, each, self.stream))
+            }
+        }
+    }
+
+    /// Where so many bytes of the table lie.
+    fn in_table(&self, at: u64, bytes: u64) -> Result<Address, DriverError> {
+        let inside = self.table.filter(|&(_, held)| at.checked_add(bytes).is_some_and(|end| end <= held));
+        let beyond = || DriverError::Invalid(format!("the table on the device has no {bytes} bytes at byte {at}"));
+        inside.map(|(table, _)| table.offset(at)).ok_or_else(beyond)
     }
 
     /// Fills a buffer with one byte.

@@ -51,6 +51,20 @@ impl Uploads {
         driver.upload_staged(self.landing.offset(at as u64), self.memory, at as u64, bytes, self.ahead)
     }
 
+    /// Brings rows of `each` bytes that lie on the device, one behind the other, as [`upload_ahead`](Self::upload_ahead) does.
+    pub fn gather_ahead(
+        &mut self,
+        driver: &dyn Driver,
+        to: Address,
+        at: usize,
+        rows: &[Address],
+        each: u64,
+    ) -> Result<(), DriverError> {
+        self.waiting.push((to, at..at + rows.len() * each as usize));
+        let places = (0..).map(|row| self.landing.offset(at as u64 + row * each));
+        rows.iter().zip(places).try_for_each(|(&from, to)| driver.copy(to, from, each, self.ahead))
+    }
+
     /// Waits until the host may write there.
     fn write(&mut self, driver: &dyn Driver, bytes: Range<usize>, stream: Stream) -> Result<(), DriverError> {
         let meets = |(other, _): &&(Range<usize>, Stream)| other.start < bytes.end && bytes.start < other.end;

@@ -52,6 +52,8 @@ pub struct Batches {
     dataset: Arc<Dataset>,
     samples: Vec<usize>,
     options: LoaderOptions,
+    /// Whether pixels are read.
+    pixels: bool,
     shrink: Option<Shrink>,
     /// The order of the epoch asked for last.
     order: Mutex<Option<(u64, Arc<Vec<usize>>)>>,
@@ -83,9 +85,19 @@ impl Batches {
             format!("film {sample} is asked for, the data set has {}", dataset.len())
         } else {
             let shrink = (packed != image_size).then(|| Shrink::new(packed, image_size));
-            return Ok(Self { dataset, samples, options, shrink, order: Mutex::new(None) });
+            return Ok(Self { dataset, samples, options, pixels: true, shrink, order: Mutex::new(None) });
         };
         Err(Error::Option(fault))
+    }
+
+    /// The films that they are of.
+    pub fn samples(&self) -> &[usize] {
+        &self.samples
+    }
+
+    /// The same batches without pixels, for one who has the films already: [`HostBatch::pixels`] is empty.
+    pub fn without_pixels(self) -> Self {
+        Self { pixels: false, ..self }
     }
 
     /// Batches in one pass over the films.
@@ -112,17 +124,17 @@ impl Batches {
         let mut batch = HostBatch {
             samples: samples.to_vec(),
             epoch,
-            pixels: Vec::with_capacity(samples.len() * image_size * image_size),
+            pixels: Vec::with_capacity(if self.pixels { samples.len() * image_size * image_size } else { 0 }),
             augmentation: Vec::with_capacity(samples.len() * NUMBERS),
             tokens: Vec::new(),
             lengths: Vec::with_capacity(samples.len()),
         };
         for &sample in samples {
             self.dataset.uncut(sample)?;
-            let film = self.dataset.pixels(sample);
             match &self.shrink {
-                Some(shrink) => shrink.append(film, &mut batch.pixels),
-                None => batch.pixels.extend_from_slice(film),
+                _ if !self.pixels => {}
+                Some(shrink) => shrink.append(self.dataset.pixels(sample), &mut batch.pixels),
+                None => batch.pixels.extend_from_slice(self.dataset.pixels(sample)),
             }
             batch.augmentation.extend(recipe.draw(image_size, seed, epoch, sample));
             let tokens = self.dataset.tokens(sample);

@@ -222,6 +222,14 @@ impl Engine {
         self.machine.upload(&buffer, bytemuck::cast_slice(numbers))
     }
 
+    /// Fills an input of a plan with rows of the table that lies on the device, one for each of its leading extent.
+    pub(super) fn gather(&mut self, plan: &Plan, name: &str, rows: &[u32]) -> Result<(), Error> {
+        let each = plan.input(name).map_or(0, |buffer| buffer.spec.shape.elements() / buffer.spec.shape.dims()[0]);
+        let buffer = input(plan, name, rows.len() * each)?;
+        let held = self.machine.cuda().ok_or_else(|| Error::Usage("films stay on CUDA devices alone".into()))?;
+        Ok(held.gather(&buffer, rows)?)
+    }
+
     /// Writes the texts' inputs of a plan.
     pub fn write_texts(&mut self, plan: &Plan, text: &TextBatch) -> Result<(), Error> {
         for (name, numbers) in

@@ -10,6 +10,8 @@ use crate::model::batch::TextBatch;
 pub struct Pairs {
     /// What the loader made.
     pub batch: HostBatch,
+    /// Where its films lie on the device, if they do.
+    rows: Option<Vec<u32>>,
     /// Its reports.
     pub text: TextBatch,
     /// The session was given it already.
@@ -19,21 +21,26 @@ pub struct Pairs {
 impl Pairs {
     /// Its films.
     pub fn films(&self) -> Films<'_> {
-        Films::Bytes(&self.batch.pixels, &self.batch.augmentation)
+        match &self.rows {
+            Some(rows) => Films::Rows(rows, &self.batch.augmentation),
+            None => Films::Bytes(&self.batch.pixels, &self.batch.augmentation),
+        }
     }
 }
 
 /// See the [module](self).
 pub struct Feed {
     loader: Loader,
+    /// The films that lie on the device, in order of their numbers, if they do.
+    resident: Option<Vec<usize>>,
     /// The next one, if it was taken ahead.
     next: Option<Pairs>,
 }
 
 impl Feed {
-    /// What a loader hands out.
-    pub fn new(loader: Loader) -> Self {
-        Self { loader, next: None }
+    /// What a loader hands out; its films lie on the device in this order, or come with it.
+    pub fn new(loader: Loader, resident: Option<Vec<usize>>) -> Self {
+        Self { loader, resident, next: None }
     }
 
     /// The batch of the next step.
@@ -46,7 +53,9 @@ impl Feed {
         }
         let batch = self.loader.next().ok_or(Error::LoaderStopped)??;
         let text = TextBatch::pack(&batch.tokens, &batch.lengths, config.train.text_length, &config.model)?;
-        Ok(Pairs { batch, text, put: false })
+        let row = |films: &Vec<usize>, sample| films.binary_search(sample).ok().map(|row| row as u32);
+        let rows = self.resident.as_ref().map(|films| batch.samples.iter().filter_map(|at| row(films, at)).collect());
+        Ok(Pairs { batch, rows, text, put: false })
     }
 
     /// Takes the batch of the next step while one is computed, and gives it to a session that can have it now.

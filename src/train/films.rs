@@ -11,6 +11,8 @@ pub enum Films<'a> {
     Bytes(&'a [u8], &'a [f32]),
     /// Numbers in [0, 1], [batch, side, side].
     Numbers(&'a [f32]),
+    /// Rows of what lies on the device already ([`Resident`](super::resident::Resident)), \[batch\], and the augmentation.
+    Rows(&'a [u32], &'a [f32]),
 }
 
 impl Films<'_> {
@@ -22,6 +24,10 @@ impl Films<'_> {
                 engine.write(plan, "augmentation", augmentation)
             }
             Films::Numbers(numbers) => engine.write(plan, "image", numbers),
+            Films::Rows(rows, augmentation) => {
+                engine.gather(plan, "pixels", rows)?;
+                engine.write(plan, "augmentation", augmentation)
+            }
         }
     }
 }

@@ -186,6 +186,14 @@ impl Machine {
         Ok(())
     }
 
+    /// Its slabs on a CUDA device; `None` elsewhere.
+    pub fn cuda(&mut self) -> Option<&mut Replay> {
+        match self {
+            Self::Cuda(replay) => Some(replay),
+            Self::Host(..) | Self::Wgpu(_) => None,
+        }
+    }
+
     /// Sets the running statistics aside.
     pub fn keep_statistics(&mut self) -> Result<(), Error> {
         match self {

@@ -17,6 +17,7 @@ mod planned;
 #[cfg(feature = "data")]
 pub mod quickstart;
 pub mod reader;
+pub mod resident;
 pub mod run;
 pub mod schedule;
 pub mod session;

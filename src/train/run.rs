@@ -16,6 +16,7 @@ use super::feed::{Feed, Pairs};
 use super::footprint;
 use super::gallery::{self, Gallery};
 use super::metrics::{MaskMemory, StepLine, ValidationLine};
+use super::resident::Resident;
 use super::session::{Films, Options, Session};
 use super::validate::{Validation, validate};
 use crate::base::Kind;
@@ -95,6 +96,9 @@ pub struct Manifest {
     pub init: Sources,
     /// What it ran on, first.
     pub device: String,
+    /// Whether the films lay on that device when it started.
+    #[serde(default)]
+    pub resident: bool,
     /// Where it went on on another device, in the order of the steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,
@@ -134,6 +138,8 @@ pub struct Run {
     pub device: Device,
     /// Threads; 0: all cores.
     pub threads: usize,
+    /// Whether its films stay on the device. They are the same steps, bit for bit.
+    pub resident: Resident,
     /// Waits for each launch on a GPU, so that an error names its place in the plan; slow.
     pub launch_by_launch: bool,
     /// Writes down, every [`INTERFERENCE_EVERY`] steps, how the two losses' gradients by the image encoder lie to each other.
@@ -145,6 +151,8 @@ pub struct Run {
 pub enum Event<'a> {
     /// The shards are compared with their digests: so many bytes are, of so many.
     Verified(u64, u64),
+    /// Films are put on the device: so many bytes are, of so many.
+    Resident(u64, u64),
     /// The run begins, or continues, behind this many steps.
     Started(u64),
     /// Something to know: names in a file of weights that nothing uses, or that there was no checkpoint to resume from.
@@ -221,17 +229,17 @@ pub fn run(
     cancelled: &AtomicBool,
 ) -> Result<Summary, Error> {
     check(run)?;
-    let (config, held_out) = (&run.config, run.data.held_out_samples(run.device));
-    let (options, train) = (loading(config), run.data.train.clone());
-    let judge = judge(run, &held_out, &options)?;
+    let (config, train, held_out) = (&run.config, &run.data.train, run.data.held_out_samples(run.device));
+    let judge = judge(run, &held_out)?;
     let shown = gallery::choose(&run.data.held_out, &held_out)?;
-    let batches = Arc::new(Batches::new(train.clone(), train.select(Some(Split::Train), true), options)?);
+    let batches = Batches::new(train.clone(), train.select(Some(Split::Train), true), loading(config))?;
     let resumed = if run.resume { Some(lock(&run.folder)?) } else { None };
     let mut session = open(run)?;
     verify(&run.data, observe)?;
+    let (batches, resident) = run.resident.settle(&mut session, batches, observe)?;
     let (mut masks, mut held) = match resumed {
         Some(held) => (resume(run, &mut session, observe)?, held),
-        None => (MaskMemory::default(), begin(run, towers, &mut session, observe)?),
+        None => (MaskMemory::default(), begin(run, towers, &mut session, resident.is_some(), observe)?),
     };
     // Who watches it reads there where it ends. The file was opened to append.
     held.set_len(0).and_then(|()| writeln!(held, "{}", run.stop_at)).map_err(Error::io(&run.folder))?;
@@ -249,19 +257,18 @@ pub fn run(
     let before = if session.steps() == 0 { judged(&mut session, &mut files, observe)? } else { None };
     let mut after = before.clone();
     let started = Instant::now();
-    let mut feed = Feed::new(Loader::start(batches, session.steps(), 1)?);
+    let mut feed = Feed::new(Loader::start(Arc::new(batches), session.steps(), 1)?, resident);
     let mut last = None;
     while session.steps() < run.stop_at && !cancelled.load(Ordering::Relaxed) {
         let (line, pairs) = step(run, &mut session, &mut feed, &mut masks)?;
         files.line(&line)?;
         observe(Event::Step(&line));
         last = Some(pairs);
-        let steps = session.steps();
-        if steps.is_multiple_of(config.train.validate_every) || steps == run.stop_at {
+        if line.step.is_multiple_of(config.train.validate_every) || line.step == run.stop_at {
             after = judged(&mut session, &mut files, observe)?;
         }
-        if steps.is_multiple_of(config.train.checkpoint_every) {
-            saved = Some((steps, save(run, &session, &masks, observe)?));
+        if line.step.is_multiple_of(config.train.checkpoint_every) {
+            saved = Some((line.step, save(run, &session, &masks, observe)?));
         }
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -277,8 +284,8 @@ pub fn run(
 }
 
 /// Batches of the films that the run is judged by, if there are any.
-fn judge(run: &Run, held_out: &[usize], options: &LoaderOptions) -> Result<Option<Batches>, Error> {
-    let plain = LoaderOptions { batch: 1, recipe: Recipe::None, ..options.clone() };
+fn judge(run: &Run, held_out: &[usize]) -> Result<Option<Batches>, Error> {
+    let plain = LoaderOptions { batch: 1, recipe: Recipe::None, ..loading(&run.config) };
     let batches = || Batches::new(run.data.held_out.clone(), held_out.to_vec(), plain);
     Ok((!held_out.is_empty()).then(batches).transpose()?)
 }
@@ -464,24 +471,26 @@ fn begin(
     run: &Run,
     towers: Vec<Import>,
     session: &mut Session,
+    resident: bool,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<File, Error> {
     let reports = load_weights(run, towers, session, observe)?;
+    let manifest = Manifest { resident, ..run.manifest.clone() };
     if run.folder.exists() {
-        return fill(run, &run.folder, &reports);
+        return fill(run, &manifest, &run.folder, &reports);
     }
-    folder_beside(&run.folder, |error| Error::io(&run.folder)(error), |beside| fill(run, beside, &reports))
+    folder_beside(&run.folder, |error| Error::io(&run.folder)(error), |beside| fill(run, &manifest, beside, &reports))
 }
 
 /// Locks the folder of a new run and writes what makes it one.
-fn fill(run: &Run, folder: &Path, reports: &[Report]) -> Result<File, Error> {
+fn fill(run: &Run, manifest: &Manifest, folder: &Path, reports: &[Report]) -> Result<File, Error> {
     let held = lock(folder)?;
     if folder.join(CONFIG).exists() {
         let why = "holds a run already; continue it with --resume, give another --out, or remove it";
         return Err(Error::Usage(format!("{} {why}", folder.display())));
     }
     let write = || {
-        write_json(&folder.join(MANIFEST), &run.manifest)?;
+        write_json(&folder.join(MANIFEST), manifest)?;
         let tokenizer = run.data.train.tokenizer_path();
         let words = fs::read(&tokenizer).map_err(Error::io(&tokenizer))?;
         write_beside(&folder.join(TOKENIZER), &words).map_err(Error::io(folder))?;

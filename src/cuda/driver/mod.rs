@@ -199,6 +199,9 @@ pub trait Driver: Send + Sync {
     /// Gives back what [`Self::allocate`] gave.
     fn free(&self, at: Address) -> Result<(), DriverError>;
 
+    /// Bytes of global memory that nobody has allocated.
+    fn free_memory(&self) -> Result<u64, DriverError>;
+
     /// Host to device.
     fn upload(&self, to: Address, bytes: &[u8], stream: Stream) -> Result<(), DriverError>;
 

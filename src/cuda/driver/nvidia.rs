@@ -212,6 +212,11 @@ impl Driver for Nvidia {
         call("cuMemFree", unsafe { result::free_sync(at.0) })
     }
 
+    fn free_memory(&self) -> Result<u64, DriverError> {
+        let _entered = self.enter()?;
+        Ok(call("cuMemGetInfo", result::mem_get_info())?.0 as u64)
+    }
+
     fn upload(&self, to: Address, bytes: &[u8], stream: Stream) -> Result<(), DriverError> {
         let on = self.at(stream)?;
         // SAFETY: the driver checks the device's range; the host's bytes stay borrowed until the stream has passed.

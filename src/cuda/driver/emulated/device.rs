@@ -152,6 +152,11 @@ impl Driver for Emulated {
         Err(DriverError::Invalid(format!("no allocation begins at {:#x}", at.0)))
     }
 
+    fn free_memory(&self) -> Result<u64, DriverError> {
+        let state = self.state();
+        Ok(state.capacity.unwrap_or(MEMORY).saturating_sub(state.memory.allocated()))
+    }
+
     fn upload(&self, to: Address, bytes: &[u8], stream: Stream) -> Result<(), DriverError> {
         let mut state = self.state();
         state.begin_upload(stream)?;
