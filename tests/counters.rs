@@ -48,17 +48,15 @@ fn counted(op: &str, library: &Library) -> Report {
 #[test]
 fn known_work_is_counted() {
     let shipped = Library::shipped();
-    for op in ["gelu.fwd", "accumulate.add"] {
-        for line in counted(op, &shipped).lines {
-            // Every byte once, in whole sectors; beside these how many rows are real, which every warp reads.
-            let sectors = line.floor_bytes.div_ceil(32);
-            assert_eq!(line.calls.len(), 1, "{op}");
-            let call = &line.calls[0];
-            let most = sectors + sectors / 20 + 4;
-            assert!((sectors..=most).contains(&call.sectors), "{op}: {} sectors, floor {sectors}", call.sectors);
-            assert_eq!((call.tensor_flops, call.conflicts, call.spilled), (0, 0, Some(0)), "{op}");
-            assert_eq!(call.device_bytes, call.distinct_bytes, "{op}");
-        }
+    for line in counted("accumulate.add", &shipped).lines {
+        // Every byte once, in whole sectors.
+        let sectors = line.floor_bytes.div_ceil(32);
+        assert_eq!(line.calls.len(), 1);
+        let call = &line.calls[0];
+        let most = sectors + sectors / 20 + 4;
+        assert!((sectors..=most).contains(&call.sectors), "{} sectors, floor {sectors}", call.sectors);
+        assert_eq!((call.tensor_flops, call.conflicts, call.spilled), (0, 0, Some(0)));
+        assert_eq!(call.device_bytes, call.distinct_bytes);
     }
     // AdamW's own formula has so many operations for a number (three of them divisions or roots).
     let lines = counted("adamw", &shipped).lines;
@@ -365,9 +363,9 @@ fn doubled(library: &Library, symbol: &str, what: &str) -> Library {
 fn a_kernel_that_does_more_is_caught() {
     let shipped = Library::shipped();
     for (op, symbol, what, figure) in [
-        ("gelu.fwd", "gelu_fwd_bf16_eights_sm80", "ld.global", "sectors"),
-        ("gelu.fwd", "gelu_fwd_bf16_eights_sm80", "fma.rn", "FLOP"),
-        ("gelu.fwd", "gelu_fwd_bf16_eights_sm80", "fma.rn", "warp instructions"),
+        ("accumulate.add", "accumulate_add_bf16_eights_sm80", "ld.global", "sectors"),
+        ("accumulate.add", "accumulate_add_bf16_eights_sm80", "fma.rn", "FLOP"),
+        ("accumulate.add", "accumulate_add_bf16_eights_sm80", "fma.rn", "warp instructions"),
         ("linear.fwd", "matmul_mma_bf16_64x64_sm80", "mma.sync", "tensor FLOP"),
     ] {
         let before = counted(op, &shipped).lines;
@@ -384,7 +382,7 @@ fn a_kernel_that_does_more_is_caught() {
 
 #[test]
 fn a_file_that_does_not_fit_the_plan_is_told() {
-    let lines = counted("gelu.fwd", &Library::shipped()).lines;
+    let lines = counted("accumulate.add", &Library::shipped()).lines;
     let mut other = lines.clone();
     other[0].calls[0].symbol = "another".into();
     let worse = grown(&other, &lines).join("\n");

@@ -102,6 +102,12 @@ pub struct Axes {
     pub logarithmic: bool,
 }
 
+/// Where a number lies between two others, from 0 to 1; of numbers that are too far apart to tell, at the middle.
+pub fn part(number: f64, low: f64, high: f64) -> f64 {
+    let part = (number / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0);
+    if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.5 }
+}
+
 impl Axes {
     /// Of series that have numbers, up to step `last`.
     pub fn of(series: &[Series], last: u64, logarithmic: bool) -> Self {
@@ -124,8 +130,7 @@ impl Axes {
     fn y(&self, value: f64) -> f64 {
         let scale = |value: f64| if self.logarithmic { value.log10() } else { value };
         let (low, high) = (scale(self.ticks[0]), scale(self.ticks[self.ticks.len() - 1]));
-        let part = ((scale(value) - low) / (high - low)).clamp(0.0, 1.0);
-        HEIGHT - BOTTOM - part * (HEIGHT - TOP - BOTTOM)
+        HEIGHT - BOTTOM - part(scale(value), low, high) * (HEIGHT - TOP - BOTTOM)
     }
 
     fn place(&self, step: f64, value: f64) -> String {

@@ -66,7 +66,7 @@ fn a_kernel_that_is_wrong_is_caught() {
     let faults = [
         ("conv2d.fwd", "conv2d_fwd_f32_128x64_sm80", "fma.rn.f32", "sub.rn.f32"),
         ("linear.wgrad", "linear_wgrad_f32_any_sm80", "fma.rn.f32", "sub.rn.f32"),
-        ("gelu.fwd", "gelu_fwd_f32_eights_sm80", "mul.f32", "add.f32"),
+        ("accumulate.add", "accumulate_add_f32_eights_sm80", "fma.rn.f32", "sub.rn.f32"),
         ("adamw", "adamw_update_f32_sm80", "sqrt.rn.f32", "abs.f32"),
     ];
     let (plan, texts) = planned(Precision::Exact);

@@ -14,7 +14,7 @@ use ratatui::{Frame, Terminal};
 
 use crate::base::counted;
 use crate::report::Table;
-use crate::report::chart::{Axes, Series, Style};
+use crate::report::chart::{Axes, Series, Style, part};
 use crate::report::charts::{self, Chart};
 use crate::report::markup::number;
 use crate::train::run::Manifest;
@@ -173,12 +173,15 @@ fn colour(series: &Series) -> Color {
 fn draw_chart(frame: &mut Frame<'_>, area: Rect, chart: &Chart, last: u64) {
     let axes = Axes::of(&chart.series, last, chart.logarithmic);
     let scale = |value: f64| if axes.logarithmic { value.log10() } else { value };
+    let (low, high) = (axes.ticks[0], axes.ticks[axes.ticks.len() - 1]);
+    // Parts of the axes: a line between points that lie anywhere is followed dot by dot, whether they are in the frame or not.
+    let place = |step: f64, value: f64| (part(step, 0.0, axes.last), part(scale(value), scale(low), scale(high)));
     let series: Vec<&Series> = chart.series.iter().filter(|series| !series.points.is_empty()).collect();
     let points = |series: &Series| {
-        let points = series.points.iter().map(|point| (point.step, scale(point.value)));
+        let points = series.points.iter().map(|point| place(point.step, point.value));
         // A level holds until the end.
         let end = series.points.last().filter(|_| series.style == Style::Level);
-        points.chain(end.map(|point| (axes.last, scale(point.value)))).collect::<Vec<(f64, f64)>>()
+        points.chain(end.map(|point| place(axes.last, point.value))).collect::<Vec<(f64, f64)>>()
     };
     let points: Vec<Vec<(f64, f64)>> = series.iter().map(|series| points(series)).collect();
     // Levels come last among the series, and lie behind the others.
@@ -190,15 +193,14 @@ fn draw_chart(frame: &mut Frame<'_>, area: Rect, chart: &Chart, last: u64) {
         };
         Dataset::default().data(points).marker(marker).graph_type(kind).style(Look::new().fg(colour(series)))
     });
-    let (low, high) = (axes.ticks[0], axes.ticks[axes.ticks.len() - 1]);
     // Between the frame and the axis of steps there is a line for each label at most.
     let labels: Vec<String> = match axes.ticks.len() {
         fit if fit <= usize::from(area.height.saturating_sub(4)) => axes.ticks.iter().copied().map(number).collect(),
         _ => [low, high].map(number).to_vec(),
     };
     let (steps, values) = (
-        Axis::default().bounds([0.0, axes.last]).labels(["0".into(), number(axes.last)]),
-        Axis::default().bounds([scale(low), scale(high)]).labels(labels),
+        Axis::default().bounds([0.0, 1.0]).labels(["0".into(), number(axes.last)]),
+        Axis::default().bounds([0.0, 1.0]).labels(labels),
     );
     let legend = series.iter().map(|series| {
         let value = series.points.last().map_or_else(String::new, |point| number(point.value));

@@ -59,7 +59,8 @@ pub fn page(plan: &Plan, about: &About, rates: &Rates) -> String {
         legend(&works, all),
         strip(&works, |work| work.floor())
     );
-    body += "<h2>Parts of the model</h2>\n<p>The same launches, part by part. All rows have one scale.</p>\n";
+    body += "<h2>Parts of the model</h2>\n<p>The same launches, part by part: forward on the left, backward on the right. All rows \
+             have one scale.</p>\n";
     body += &(parts(&works) + &tables(plan, &works) + &arena::memory(plan, &works) + &exact(plan));
     let (command, version) = (escape(&about.command), env!("CARGO_PKG_VERSION"));
     let _ = writeln!(body, "<footer><p>Made by g2d {version}: <code>{command}</code></p></footer>");
