@@ -366,7 +366,7 @@ fn a_film_is_explained_in_a_picture_and_in_numbers() {
     g2d(folder, "explain --weights run --image run/config.json").refused(&["config.json", "PNG, JPEG or DICOM"]);
     g2d(folder, "explain --weights run --image nothing.png").refused(&["nothing.png"]);
     let film = film.display();
-    g2d(folder, &format!("explain --weights run --image {film} --out {film}")).refused(&["another name"]);
+    g2d(folder, &format!("explain --weights run --image {film} --out {film}")).refused(&["not the film itself"]);
     g2d(folder, &format!("explain --weights run --image {film} --out film.csv")).refused(&["ends in .png"]);
     // A folder to write to is made, as `eval` makes it.
     let line = format!("explain --weights run --image {film} --out not/there/film.png");
@@ -507,7 +507,8 @@ fn what_publications_print_is_printed_alone_if_asked() {
 #[test]
 fn the_ten_studies_are_listed() {
     let listed = g2d(world(), "study").done();
-    assert_eq!(listed.lines().count(), 10, "{listed}");
+    assert_eq!(listed.lines().count(), 11, "{listed}");
+    assert!(listed.ends_with("g2d study NUMBER trains and evaluates what answers one of them\n"), "{listed}");
     assert!(listed.contains(" 6  Why the 85 % quantile?"), "{listed}");
     g2d(world(), "study 11").refused(&["11", "1..=10"]);
 }

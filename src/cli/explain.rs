@@ -59,7 +59,7 @@ impl Explain {
         });
         let same = |a: &Path, b: &Path| fs::canonicalize(a).ok().is_some_and(|a| fs::canonicalize(b).ok() == Some(a));
         if same(&out, &self.image) || out.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("png")) {
-            let what = "the strip is written as PNG: give --out a name that ends in .png and is not the film\u{2019}s";
+            let what = "the strip is written as PNG: give --out a name that ends in .png and is not the film itself";
             return Err(Error::Usage(format!("--out {}: {what}", out.display())));
         }
         let (subject, _) = subject(self.weights.as_deref())?;
