@@ -140,7 +140,7 @@ fn a_session_trains_and_its_model_comes_back() {
         let error = result.unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     };
-    refused(again.step(&pixels, &reports, 1e-3).map(drop), "Session::train");
+    refused(again.step(&pixels, &reports, 1e-3).map(drop), "open one that trains");
     refused(session.step(&pixels[1..], &reports, 1e-3).map(drop), "4 films of 64 by 64");
     refused(session.step(&pixels, &reports[1..], 1e-3).map(drop), "3 texts");
     refused(session.step(&pixels, &reports, f64::INFINITY).map(drop), "learning rate");
