@@ -123,6 +123,10 @@ impl State {
         bytes: usize,
         writes: bool,
     ) -> Result<(), DriverError> {
+        // As with launches: work of one stream is in order, and is asked of number by number where a plan is sampled.
+        if !self.streams.several() {
+            return Ok(());
+        }
         let Some(spot) = self.memory.spot(at.0, bytes) else { return Ok(()) };
         self.meet(stream, what, spot.segment, spot.offset..spot.offset + bytes, writes)
     }
