@@ -8,16 +8,21 @@ use g2d::cuda::replay::ReplayError;
 use g2d::kernels::{Architecture, Library};
 use g2d::model::batch::{Reports, Shapes, Source};
 use g2d::model::config::Config;
-use g2d::program::{Kernels, Precision};
+use g2d::program::{Checked, Kernels, Precision};
 use g2d::train::session::step_plan;
+
+/// A step of the smallest preset.
+fn step() -> Arc<Checked> {
+    let shapes = Shapes { batch: 2, text_len: 8, source: Source::Bytes };
+    let config = Config { warmup_steps: 0, ..Config::preset("micro").unwrap() };
+    let kernels = Kernels::Cuda(Architecture::default());
+    Arc::new(step_plan(&config, &shapes, Reports::Tokens, Precision::Exact, kernels).unwrap())
+}
 
 /// A device that gives up a launch of more than so many warp instructions stands for one on which a launch fails.
 #[test]
 fn a_launch_that_fails_in_a_graph_is_found_launch_by_launch() {
-    let shapes = Shapes { batch: 2, text_len: 8, source: Source::Bytes };
-    let config = Config { warmup_steps: 0, ..Config::preset("micro").unwrap() };
-    let kernels = Kernels::Cuda(Architecture::default());
-    let plan = Arc::new(step_plan(&config, &shapes, Reports::Tokens, Precision::Exact, kernels).unwrap());
+    let plan = step();
     let device = Arc::new(Emulated::default());
     let mut replay = Replay::open(device.clone(), Library::shipped(), std::slice::from_ref(&plan)).unwrap();
     let mut longest = 0;
@@ -41,10 +46,7 @@ fn a_launch_that_fails_in_a_graph_is_found_launch_by_launch() {
 /// Rows of what stays on the device fill an input; what lies behind the table is refused.
 #[test]
 fn rows_are_taken_from_what_stays_on_the_device() {
-    let shapes = Shapes { batch: 2, text_len: 8, source: Source::Bytes };
-    let config = Config { warmup_steps: 0, ..Config::preset("micro").unwrap() };
-    let kernels = Kernels::Cuda(Architecture::default());
-    let plan = Arc::new(step_plan(&config, &shapes, Reports::Tokens, Precision::Exact, kernels).unwrap());
+    let plan = step();
     let mut replay =
         Replay::open(Arc::new(Emulated::default()), Library::shipped(), std::slice::from_ref(&plan)).unwrap();
     let pixels = *plan.input("pixels").unwrap();
