@@ -54,7 +54,7 @@ impl Feed {
         let batch = self.loader.next().ok_or(Error::LoaderStopped)??;
         let text = TextBatch::pack(&batch.tokens, &batch.lengths, config.train.text_length, &config.model)?;
         let row = |films: &Vec<usize>, sample| films.binary_search(sample).ok().map(|row| row as u32);
-        let rows = self.resident.as_ref().map(|films| batch.samples.iter().filter_map(|at| row(films, at)).collect());
+        let rows = self.resident.as_ref().and_then(|films| batch.samples.iter().map(|at| row(films, at)).collect());
         Ok(Pairs { batch, rows, text, put: false })
     }
 
